@@ -1,0 +1,417 @@
+"""One turn, from an input to a logged answer. Everything that talks to a model goes through here."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from rolebook.core.completion import (
+    Cancellation,
+    Completion,
+    CompletionRequest,
+    Delta,
+    PartialCompletion,
+    Sent,
+    Usage,
+    Waiting,
+)
+from rolebook.core.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    UpstreamCancelled,
+    UpstreamError,
+)
+from rolebook.core.message import Message
+from rolebook.core.persona import (
+    ResolvedPersona,
+    describe_persona,
+    parse_persona,
+    persona_of_revision,
+)
+from rolebook.core.prompt import Prompt, PromptRenderer, history_messages
+from rolebook.core.session import (
+    Session,
+    SessionLog,
+    Turn,
+    TurnError,
+    TurnStatus,
+    new_id,
+)
+from rolebook.core.upstream import Upstream
+
+
+class Library(Protocol):
+    """Where personas come from."""
+
+    def get_persona(self, persona_id: str) -> ResolvedPersona:
+        """As it stands on disk now, or its last good version. Raises NotFoundError, FileError."""
+
+    def get_described(self, system: str) -> ResolvedPersona:
+        """A persona without a file, from nothing but its system text."""
+
+
+class Upstreams(Protocol):
+    """The configured upstreams."""
+
+    def get(self, name: str) -> Upstream:
+        """By name; an empty name is the default. Raises NotFoundError."""
+
+
+class TokenCounter(Protocol):
+    """Counts tokens without asking anybody."""
+
+    def __call__(self, messages: Sequence[Message], model: str) -> int:
+        """The tokens of a whole message list, as an estimate."""
+
+
+class Prices(Protocol):
+    """Knows what calls cost."""
+
+    def cost(self, usage: Usage, *, upstream: str, requested: str, answered: str) -> float | None:
+        """US dollars; ``None`` where the price or the usage is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTurn:
+    """All that is known of a turn before anything is sent or written."""
+
+    resolved: ResolvedPersona
+    prompt: Prompt
+    upstream: str
+    model: str
+    """Empty where neither session nor persona names one: then the upstream's default answers."""
+    parameters: Mapping[str, Any]
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self.prompt.messages
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """One input to a session.
+
+    ``position`` 0 adds a turn; the position of the last turn tries again there, with the same or an edited input.
+    ``parameters`` win over those of the session, which win over those of the persona.
+    """
+
+    session_id: str
+    input: str
+    position: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    is_streamed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """The turn stands in the log as pending."""
+
+    turn: Turn
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The turn stands in the log with its end, whatever that is."""
+
+    turn: Turn
+
+
+TurnEvent = TurnStarted | Delta | Waiting | TurnEnded
+
+
+class ChatService:
+    """Sessions and turns over a library, a log and upstreams. Safe for threads."""
+
+    def __init__(
+        self,
+        *,
+        library: Library,
+        log: SessionLog,
+        renderer: PromptRenderer,
+        upstreams: Upstreams,
+        count_tokens: TokenCounter,
+        prices: Prices,
+    ) -> None:
+        self._library = library
+        self._log = log
+        self._renderer = renderer
+        self._upstreams = upstreams
+        self._count_tokens = count_tokens
+        self._prices = prices
+        self._lock = threading.Lock()
+        self._live: dict[str, Cancellation] = {}
+
+    def start_session(self, session: Session, *, system: str = "") -> Session:
+        """Begin a session: check what was chosen and record it.
+
+        Arguments:
+            session: with a new id, the persona's id and whatever was chosen; its revision is filled in here.
+            system: the system text of a role without a file; then the persona's id is empty.
+
+        Raises NotFoundError, FileError, VariableError.
+        """
+        if session.persona_id:
+            resolved = self._library.get_persona(session.persona_id)
+        elif system.strip():
+            resolved = self._library.get_described(system)
+        else:
+            raise InputError("Please say what the role should be.")
+        values = resolved.persona.parse_variables(session.variables)
+        self._upstreams.get(session.upstream or resolved.persona.upstream)
+        revision = resolved.revision
+        begun = replace(session, revision=revision.id, variables=values)
+        self._log.create_session(begun, revision)
+        return begun
+
+    def persona_of(self, session: Session) -> ResolvedPersona:
+        """The session's persona as it is now; as it was, where it has no file (any more)."""
+        if session.persona_id:
+            with contextlib.suppress(NotFoundError):
+                return self._library.get_persona(session.persona_id)
+        return persona_of_revision(self._log.get_revision(session.revision))
+
+    def greeting_of(self, session: Session, resolved: ResolvedPersona) -> str:
+        """What the persona says first in this session; empty if it waits. Raises PromptError, VariableError."""
+        return self._renderer.greet(resolved, resolved.persona.parse_variables(session.variables))
+
+    def prepare(
+        self,
+        session: Session,
+        resolved: ResolvedPersona,
+        input_text: str,
+        history: Sequence[Turn] = (),
+        parameters: Mapping[str, Any] | None = None,
+    ) -> PreparedTurn:
+        """What would be sent for an input. Calls nobody and writes nothing.
+
+        Raises VariableError, PromptError.
+        """
+        persona = resolved.persona
+        model = session.model or persona.model
+        merged = {**persona.parameters, **session.parameters, **(parameters or {})}
+        return PreparedTurn(
+            resolved=resolved,
+            prompt=self._render_within_context(session, resolved, input_text, history),
+            upstream=session.upstream or persona.upstream,
+            model=model,
+            parameters={name: value for name, value in merged.items() if value is not None},
+        )
+
+    def _render_within_context(
+        self, session: Session, resolved: ResolvedPersona, input_text: str, history: Sequence[Turn]
+    ) -> Prompt:
+        """Render with as many of the newest turns as the persona's context policy lets through."""
+        policy = resolved.persona.context
+        values = resolved.persona.parse_variables(session.variables)
+        model = session.model or resolved.persona.model
+        kept = len(history) if policy.turns is None else min(policy.turns, len(history))
+        while True:
+            turns = history[len(history) - kept :]
+            messages = history_messages([(turn.input, turn.text) for turn in turns])
+            prompt = self._renderer.render(resolved, values, messages, input_text)
+            excess = 0
+            if policy.tokens is not None:
+                excess = self._count_tokens(prompt.messages, model) - policy.tokens
+            if excess <= 0 or not kept:
+                return replace(prompt, dropped_turns=len(history) - kept)
+            kept -= self._turns_worth(excess, messages, model)
+
+    def _turns_worth(self, excess: int, messages: Sequence[Message], model: str) -> int:
+        """How many of the oldest turns (two messages each) make up ``excess`` tokens; at least one."""
+        dropped = 0
+        while excess > 0 and dropped * 2 < len(messages):
+            excess -= self._count_tokens(messages[dropped * 2 : dropped * 2 + 2], model)
+            dropped += 1
+        return dropped
+
+    def stream_turn(self, request: TurnRequest) -> Iterator[TurnEvent]:
+        """Run one turn: yields TurnStarted, deltas as they come, and TurnEnded.
+
+        What the upstream does wrong is in the ended turn's status and error. Closing the iterator stops the call and
+        records the turn as cancelled with what had arrived. Raises, before anything is written or sent,
+        NotFoundError, FileError, VariableError, PromptError, ConflictError, StorageError.
+        """
+        session = self._log.get_session(request.session_id)
+        if request.model:
+            session = replace(session, model=request.model)
+        self._check_position(request)
+        history = self._log.history(session.id, before=request.position or None)
+        resolved = self.persona_of(session)
+        prepared = self.prepare(session, resolved, request.input, history, request.parameters)
+        upstream = self._upstreams.get(prepared.upstream)
+        revision = resolved.revision
+        pending = Turn(
+            id=new_id(),
+            session_id=session.id,
+            revision=revision.id,
+            input=request.input,
+            position=request.position,
+            upstream=upstream.name,
+            endpoint=resolved.persona.endpoint,
+            is_streamed=request.is_streamed,
+            model_requested=prepared.model,
+            messages=prepared.messages,
+            parameters_requested=prepared.parameters,
+            dropped_turns=prepared.prompt.dropped_turns,
+        )
+        turn = self._log.start_turn(pending, revision)
+        return self._run(turn, upstream)
+
+    def _check_position(self, request: TurnRequest) -> None:
+        if not request.position:
+            return
+        turns = self._log.history(request.session_id)
+        if turns and request.position < turns[-1].position:
+            raise ConflictError(
+                "Only the last turn can be tried again. To go back further, fork the session there."
+            )
+
+    def _run(self, turn: Turn, upstream: Upstream) -> Iterator[TurnEvent]:
+        """Call, pass on, and record the end, whichever way it comes."""
+        call = _Call(turn, self._prices)
+        with self._lock:
+            self._live[turn.id] = call.cancellation
+        try:
+            yield TurnStarted(turn)
+            yield from call.stream(upstream)
+        finally:
+            # Also reached when the reader has left: the log learns of it, nobody else can.
+            with self._lock:
+                del self._live[turn.id]
+            ended = call.ended()
+            self._log.finish_turn(ended)
+        yield TurnEnded(ended)
+
+    def cancel(self, turn_id: str) -> bool:
+        """Stop a turn that runs in this process, from any thread. False if it does not run (any more)."""
+        with self._lock:
+            cancellation = self._live.get(turn_id)
+        if cancellation is None:
+            return False
+        cancellation.cancel()
+        return True
+
+    def cancel_all(self) -> None:
+        """Stop every running turn, before the process ends."""
+        with self._lock:
+            running = list(self._live.values())
+        for cancellation in running:
+            cancellation.cancel()
+
+
+class _Call:
+    """The state of one call while it runs."""
+
+    def __init__(self, turn: Turn, prices: Prices) -> None:
+        self._turn = turn
+        self._prices = prices
+        self._partial = PartialCompletion()
+        self._completion: Completion | None = None
+        self._error: UpstreamError | None = None
+        self._began = time.monotonic()
+        self._first: float | None = None
+        self.cancellation = Cancellation()
+
+    def stream(self, upstream: Upstream) -> Iterator[Delta | Waiting]:
+        try:
+            request = self._request(upstream)
+            with closing(upstream.stream(request)) as events:  # type: ignore[type-var]
+                for event in events:
+                    match event:
+                        case Sent():
+                            self._note_sent(event)
+                        case Completion():
+                            self._completion = event
+                        case Delta():
+                            self._note_delta(event)
+                            yield event
+                        case Waiting():
+                            yield event
+        except UpstreamError as error:
+            self._error = error
+        except Exception:
+            self._error = UpstreamError("Rolebook itself failed here. Its log says more.")
+            raise
+
+    def _request(self, upstream: Upstream) -> CompletionRequest:
+        turn = self._turn
+        model = turn.model_requested or upstream.default_model
+        self._turn = replace(turn, model_requested=model)
+        return CompletionRequest(
+            messages=turn.messages,
+            model=model,
+            parameters=turn.parameters_requested,
+            endpoint=turn.endpoint,
+            is_streamed=turn.is_streamed,
+            cancellation=self.cancellation,
+        )
+
+    def _note_sent(self, sent: Sent) -> None:
+        self._turn = replace(
+            self._turn, parameters_sent=sent.parameters, adaptations=sent.adaptations
+        )
+
+    def _note_delta(self, delta: Delta) -> None:
+        if self._first is None:
+            self._first = time.monotonic()
+        self._partial.add(delta)
+
+    def ended(self) -> Turn:
+        """The turn with its end: whole, refused, broken, or left by whoever read it."""
+        turn = replace(
+            self._turn,
+            duration_ms=round((time.monotonic() - self._began) * 1000, 1),
+            time_to_first_token_ms=(
+                None if self._first is None else round((self._first - self._began) * 1000, 1)
+            ),
+        )
+        if self._completion is not None:
+            return self._completed(turn, self._completion)
+        return replace(
+            turn,
+            status=self._broken_status(),
+            choices=self._partial.choices,
+            error=self._turn_error(),
+        )
+
+    def _completed(self, turn: Turn, completion: Completion) -> Turn:
+        cost = self._prices.cost(
+            completion.usage,
+            upstream=turn.upstream,
+            requested=turn.model_requested,
+            answered=completion.model,
+        )
+        return replace(
+            turn,
+            status=TurnStatus.COMPLETE,
+            model=completion.model,
+            choices=completion.choices,
+            usage=completion.usage,
+            cost=cost,
+            reply=completion.reply,
+        )
+
+    def _broken_status(self) -> TurnStatus:
+        if self._error is None or isinstance(self._error, UpstreamCancelled):
+            return TurnStatus.CANCELLED
+        return TurnStatus.INTERRUPTED if self._partial.has_text else TurnStatus.FAILED
+
+    def _turn_error(self) -> TurnError | None:
+        if self._error is None or isinstance(self._error, UpstreamCancelled):
+            return None
+        parameters = {
+            name: value for name, value in self._error.parameters.items() if value is not None
+        }
+        return TurnError(self._error.code, self._error.message, parameters)
+
+
+def described(system: str, templates: Mapping[str, str]) -> ResolvedPersona:
+    """The persona of a role without a file. Its words are taken literally."""
+    return ResolvedPersona(parse_persona("", describe_persona(system)), templates)

@@ -1,0 +1,165 @@
+"""What is asked of an upstream and what comes back, piece by piece and as a whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rolebook.core.errors import UpstreamCancelled
+from rolebook.core.message import Message
+
+Endpoint = Literal["chat", "completions"]
+
+
+class Cancellation:
+    """A request to stop, made from any thread, that reaches a blocked reader at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Stop. Calling it again does nothing."""
+        with self._lock:
+            if self.is_cancelled:
+                return
+            self.is_cancelled = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, from the cancelling thread; at once if it is too late already."""
+        with self._lock:
+            if not self.is_cancelled:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def raise_if_cancelled(self) -> None:
+        """Raises UpstreamCancelled after ``cancel``."""
+        if self.is_cancelled:
+            raise UpstreamCancelled("Stopped.")
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionRequest:
+    """One call. ``parameters`` are all request fields besides model, messages and stream, as requested.
+
+    They may hold ``organization`` and ``project``, which travel as headers.
+    """
+
+    messages: Sequence[Message]
+    model: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    endpoint: Endpoint = "chat"
+    is_streamed: bool = True
+    cancellation: Cancellation = field(default_factory=Cancellation)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts as the upstream reported them; ``None`` is unknown, which is not zero."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The upstream has accepted the call: what really went out.
+
+    ``parameters`` are the request fields sent besides model, messages and stream; ``adaptations`` say in English what
+    was renamed or left out, and why.
+    """
+
+    model: str
+    parameters: Mapping[str, Any]
+    adaptations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One streamed piece of one choice."""
+
+    text: str
+    index: int = 0
+    kind: Literal["text", "reasoning", "refusal"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing new for a moment; lets whoever reads notice that its own reader has left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer. ``finish_reason`` is the upstream's word (stop, length, tool_calls, content_filter …)."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The whole answer: always the last thing that an upstream yields.
+
+    ``model`` is the model that says it answered; ``reply`` the exact reply as one JSON object of the non-streamed
+    shape (the pieces of a stream folded into one; unknown fields kept).
+    """
+
+    choices: tuple[Choice, ...]
+    model: str
+    usage: Usage = field(default_factory=Usage)
+    reply: Mapping[str, Any] = field(default_factory=dict)
+
+
+StreamEvent = Sent | Delta | Waiting | Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that an upstream offers. ``details`` is what the upstream says of it, as it says it."""
+
+    id: str
+    owned_by: str = ""
+    created_at: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PartialCompletion:
+    """Gathers deltas, so that whatever arrived is kept when the rest does not."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, dict[str, list[str]]] = {}
+
+    def add(self, delta: Delta) -> None:
+        """Append one delta to its choice."""
+        kinds = self._pieces.setdefault(delta.index, {"text": [], "reasoning": [], "refusal": []})
+        kinds[delta.kind].append(delta.text)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether anything has arrived that a person could read."""
+        return any(any(pieces) for kinds in self._pieces.values() for pieces in kinds.values())
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The choices so far, in order of their index, without finish reasons."""
+        return tuple(
+            Choice(
+                text="".join(kinds["text"]),
+                reasoning="".join(kinds["reasoning"]),
+                refusal="".join(kinds["refusal"]),
+            )
+            for _, kinds in sorted(self._pieces.items())
+        )

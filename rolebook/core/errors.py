@@ -1,0 +1,229 @@
+"""Every error that Rolebook raises on purpose, in one tree.
+
+    RolebookError
+    ├── InputError                  what somebody typed or wrote cannot be used
+    │   ├── FileError               one or more problems in files, each with line and column
+    │   ├── VariableError           a variable of a persona is missing or does not fit
+    │   ├── SettingError            a setting, flag or environment variable does not fit
+    │   └── PromptError             a prompt template or a persona's text fails to render
+    │       └── PromptLimitError    … because it passed a limit of time, memory or output
+    ├── NotFoundError               no persona, session, turn or template of that name
+    ├── ConflictError               it changed meanwhile, or the name is taken
+    ├── StorageError                the log cannot be read or written
+    └── UpstreamError               the server that answers, did not
+        ├── UpstreamKeyError        key missing, empty or refused
+        ├── UpstreamRefusedError    the request itself was refused
+        ├── UpstreamRateError       too many requests
+        │   └── UpstreamQuotaError  the quota is used up: waiting does not help
+        ├── UpstreamTimeoutError    a time limit passed
+        ├── UpstreamConnectionError no connection, or it broke
+        ├── UpstreamServerError     the server failed (5xx)
+        ├── UpstreamReplyError      what came back is no OpenAI-compatible reply
+        └── UpstreamCancelled       the caller asked to stop
+
+A message is an English template with ``%(name)s`` placeholders; it is the gettext id of its translation, so that
+one error can be shown in several languages. ``str(error)`` is the English text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Words that stand inside a message, themselves an English template that can be translated."""
+
+    message: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.message % self.parameters
+
+
+class RolebookError(Exception):
+    """The root. ``code`` names the kind in logs, exports and over HTTP; it never changes with the language.
+
+    Arguments:
+        message: English text with ``%(name)s`` placeholders.
+        parameters: what the placeholders stand for.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, **parameters: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.parameters = parameters
+
+    def __str__(self) -> str:
+        return self.message % self.parameters
+
+
+class InputError(RolebookError):
+    code = "invalid_input"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, or doubtful, in one place of one file.
+
+    ``line`` and ``column`` count from 1; 0 means that the place is not known. ``message`` is an English template
+    as in :class:`RolebookError`.
+    """
+
+    file: str
+    line: int
+    column: int
+    message: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    severity: Literal["error", "warning"] = "error"
+
+    @property
+    def text(self) -> str:
+        """The message in English, without the place."""
+        return self.message % self.parameters
+
+    @property
+    def place(self) -> str:
+        """``file:line:column`` as far as they are known."""
+        return ":".join([self.file, *(str(part) for part in (self.line, self.column) if part)])
+
+    def __str__(self) -> str:
+        warning = "warning: " if self.severity == "warning" else ""
+        return f"{self.place}: {warning}{self.text}"
+
+
+class FileError(InputError):
+    """A file that cannot be used, with all that was found wrong in it."""
+
+    code = "invalid_file"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        first = next((p for p in problems if p.severity == "error"), problems[0])
+        super().__init__(first.message, **first.parameters)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+class VariableError(InputError):
+    """A variable's value is missing or does not fit; ``name`` is the variable."""
+
+    code = "invalid_variable"
+
+    def __init__(self, message: str, *, name: str, **parameters: Any) -> None:
+        super().__init__(message, name=name, **parameters)
+        self.name = name
+
+
+class SettingError(InputError):
+    code = "invalid_setting"
+
+
+class PromptError(InputError):
+    """Rendering failed. ``file`` and ``line`` (0: unknown) say where in the template or persona text."""
+
+    code = "invalid_prompt"
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0, **parameters: Any) -> None:
+        super().__init__(message, **parameters)
+        self.file = file
+        self.line = line
+
+    @property
+    def place(self) -> str:
+        """``file:line`` as far as they are known."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    def __str__(self) -> str:
+        return f"{self.place}: {super().__str__()}" if self.place else super().__str__()
+
+
+class PromptLimitError(PromptError):
+    code = "prompt_limit"
+
+
+class NotFoundError(RolebookError):
+    code = "not_found"
+
+
+class ConflictError(RolebookError):
+    code = "conflict"
+
+
+class StorageError(RolebookError):
+    code = "storage"
+
+
+class UpstreamError(RolebookError):
+    """The upstream did not answer as asked.
+
+    ``status`` is the HTTP status that it sent, if it sent one; ``detail`` its own words, with keys
+    removed and cut to a readable length; ``retry_after_s`` the seconds it asked to wait.
+    """
+
+    code = "upstream"
+    #: Whether the same request may succeed when it is simply sent once more.
+    is_transient: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        detail: str = "",
+        retry_after_s: float | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__(message, status=status, detail=detail, **parameters)
+        self.status = status
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} ({self.detail})" if self.detail else text
+
+
+class UpstreamKeyError(UpstreamError):
+    code = "upstream_key"
+
+
+class UpstreamRefusedError(UpstreamError):
+    code = "upstream_refused"
+
+
+class UpstreamRateError(UpstreamError):
+    code = "upstream_rate"
+    is_transient = True
+
+
+class UpstreamQuotaError(UpstreamRateError):
+    code = "upstream_quota"
+    is_transient = False
+
+
+class UpstreamTimeoutError(UpstreamError):
+    code = "upstream_timeout"
+
+
+class UpstreamConnectionError(UpstreamError):
+    code = "upstream_connection"
+    is_transient = True
+
+
+class UpstreamServerError(UpstreamError):
+    code = "upstream_server"
+    is_transient = True
+
+
+class UpstreamReplyError(UpstreamError):
+    code = "upstream_reply"
+
+
+class UpstreamCancelled(UpstreamError):
+    code = "cancelled"

@@ -1,0 +1,142 @@
+"""The types of a persona file's fields.
+
+A YAML file reaches the models as text: what a plain ``no`` or ``1.10`` means depends on the field it stands in, so the
+field decides. Each type takes the text as typed as well as the value that JSON or a form gives, and refuses anything
+else with what was expected and what was got.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from rolebook.core.errors import Phrase
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_TRUE = {"true", "yes", "on"}
+_FALSE = {"false", "no", "off"}
+#: An integer of more digits is no parameter of anything, and Python refuses to read very long ones.
+_MAX_DIGITS = 18
+
+
+def flaw(message: str, **parameters: Any) -> PydanticCustomError:
+    """An error inside a model, with a message as in RolebookError; ``%(key)s`` in it is the field's path."""
+    text = message % {"key": "it", **parameters}
+    return PydanticCustomError(
+        "flaw", "{text}", {"text": text, "message": message, "parameters": parameters}
+    )
+
+
+def misfit(expected: Phrase, got: object) -> PydanticCustomError:
+    """A flaw that says what was expected (a noun phrase) and what was got."""
+    return flaw("%(key)s must be %(expected)s, got %(got)s.", expected=expected, got=quote(got))
+
+
+def quote(value: object) -> Phrase | str:
+    """A value as it is shown inside a message: short, and told apart from the message's own words."""
+    if value is None:
+        return Phrase("nothing")
+    if isinstance(value, Mapping):
+        return Phrase("a mapping")
+    if isinstance(value, list | tuple):
+        return Phrase("a list")
+    text = str(value)
+    return f"'{text if len(text) <= 40 else text[:39] + '…'}'"
+
+
+def parse_text(value: object) -> str:
+    """Text, exactly as it stands."""
+    if not isinstance(value, str):
+        raise misfit(Phrase("text"), value)
+    return value
+
+
+def parse_line(value: object) -> str:
+    """Text that is not blank."""
+    if not parse_text(value).strip():
+        raise misfit(Phrase("text that is not empty"), value)
+    return str(value)
+
+
+def parse_boolean(value: object) -> bool:
+    """``true``, ``yes``, ``on`` and their opposites, in any case, or a JSON boolean."""
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise misfit(Phrase("true or false"), value)
+
+
+def parse_number(value: object) -> float:
+    """A decimal number; no infinity, no NaN, no sexagesimals."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
+        return float(value)
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) and abs(float(value)) < 1e300:
+        return float(value)
+    raise misfit(Phrase("a number"), value)
+
+
+def parse_integer(value: object) -> int:
+    """A whole number, ``3`` or ``3.0``."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_MAX_DIGITS:
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 10**_MAX_DIGITS:
+        return int(value)
+    if isinstance(value, str) and len(value) <= _MAX_DIGITS and _INTEGER.fullmatch(value.strip()):
+        return int(value)
+    raise misfit(Phrase("a whole number"), value)
+
+
+def between(
+    parse: Callable[[object], float], low: float, high: float, expected: Phrase
+) -> Callable[[object], float]:
+    """``parse``, limited to ``low`` … ``high``, both included; ``expected`` describes that."""
+
+    def parse_between(value: object) -> float:
+        try:
+            number = parse(value)
+        except PydanticCustomError:
+            raise misfit(expected, value) from None
+        if not low <= number <= high:
+            raise misfit(expected, value)
+        return number
+
+    return parse_between
+
+
+def _texts(value: object) -> object:
+    """One text stands for a list of one, as most people write a single tag."""
+    return [value] if isinstance(value, str) else value
+
+
+def number(low: float, high: float) -> Any:
+    """The type of a decimal number from ``low`` to ``high``."""
+    expected = Phrase("a number from %(low)g to %(high)g", {"low": low, "high": high})
+    validator = BeforeValidator(between(parse_number, low, high, expected))
+    return Annotated[float, validator, Field(ge=low, le=high)]
+
+
+def integer(low: int, high: int) -> Any:
+    """The type of a whole number from ``low`` to ``high``."""
+    expected = Phrase("a whole number from %(low)d to %(high)d", {"low": low, "high": high})
+    validator = BeforeValidator(between(parse_integer, low, high, expected))
+    return Annotated[int, validator, Field(ge=low, le=high)]
+
+
+Text = Annotated[str, BeforeValidator(parse_text)]
+Line = Annotated[str, BeforeValidator(parse_line)]
+Boolean = Annotated[bool, BeforeValidator(parse_boolean)]
+Lines = Annotated[
+    tuple[Line, ...],
+    BeforeValidator(_texts),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        mode="validation",
+    ),
+]

@@ -1,0 +1,55 @@
+"""A message, and where each piece of its text came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NamedTuple, get_args
+
+#: ``prompt`` is the one message of a plain prompt for base models: it is sent as text, with no role.
+MessageRole = Literal["system", "developer", "user", "assistant", "tool", "prompt"]
+MESSAGE_ROLES: tuple[str, ...] = get_args(MessageRole)
+
+
+class Origin(StrEnum):
+    """Where a span of a rendered message came from."""
+
+    SYSTEM = "system"
+    """The persona's system text."""
+    VARIABLE = "variable"
+    """A variable's value; the span's name says which."""
+    EXAMPLE = "example"
+    GREETING = "greeting"
+    HISTORY = "history"
+    INPUT = "input"
+    TEMPLATE = "template"
+    """Text that stands in the prompt template itself."""
+    COMPUTED = "computed"
+    """The result of an expression: a filter, a concatenation, an attribute of the persona."""
+
+
+class Span(NamedTuple):
+    """A piece of a message with one origin.
+
+    ``name`` is the variable's name for variables, otherwise empty.
+    """
+
+    text: str
+    origin: Origin
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of the list that is sent. ``spans``, joined, are ``content``; they may be empty.
+
+    Two messages are equal when role and content are: where the text came from is no part of it.
+    """
+
+    role: MessageRole
+    content: str
+    spans: tuple[Span, ...] = field(default=(), compare=False)
+
+    def as_dict(self) -> dict[str, str]:
+        """The message as the API takes it."""
+        return {"role": self.role, "content": self.content}

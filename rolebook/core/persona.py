@@ -1,0 +1,541 @@
+"""A persona: a named role, as its file describes it. The format's reference is made from these models."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from rolebook.core.errors import InputError, Phrase, VariableError
+from rolebook.core.fields import (
+    Boolean,
+    Line,
+    Lines,
+    Text,
+    flaw,
+    integer,
+    misfit,
+    number,
+    parse_boolean,
+    parse_integer,
+    parse_number,
+    quote,
+)
+from rolebook.core.session import Revision
+
+PERSONA_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+#: Names that Windows keeps for devices; a repository of personas must work there too.
+_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")
+_VARIABLE_NAME = re.compile(r"[^\W\d_]\w{0,63}")
+#: What a prompt template already knows under these names, and what Jinja itself defines.
+RESERVED_NAMES = frozenset(
+    [
+        "system",
+        "examples",
+        "history",
+        "input",
+        "persona",
+        "greeting",
+        "messages",
+        "message",
+        "role",
+        "loop",
+        "self",
+        "config",
+        "caller",
+        "varargs",
+        "kwargs",
+        "namespace",
+        "range",
+        "dict",
+        "cycler",
+        "joiner",
+        "true",
+        "false",
+        "none",
+    ]
+)
+#: Request fields that Rolebook fills itself or that would carry a secret or another address.
+_RESERVED_FIELDS = frozenset(
+    [
+        "messages",
+        "model",
+        "prompt",
+        "stream",
+        "stream_options",
+        "api_key",
+        "authorization",
+        "base_url",
+        "headers",
+        "extra_headers",
+        "extra_body",
+        "extra_query",
+        "timeout",
+    ]
+)
+
+VariableType = Literal["text", "long_text", "number", "integer", "boolean", "choice", "date"]
+VariableValue = str | float | int | bool
+
+
+def is_persona_id(text: str) -> bool:
+    """Whether ``text`` may be a persona's id: lower-case letters, digits, ``-`` and ``_``, 64 at most."""
+    return bool(PERSONA_ID.fullmatch(text)) and not _DEVICE.fullmatch(text)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Variable(_Part):
+    """A blank in the system text that is filled in when a session starts."""
+
+    type: VariableType = "text"
+    """What kind of value it takes; it decides which input a form shows."""
+    default: Any = None
+    """The value where none is given."""
+    required: Boolean = False
+    """Whether a session cannot start without it."""
+    description: Text = ""
+    """What to fill in, for people."""
+    choices: Lines = ()
+    """The values of a `choice`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Variable:
+        if (self.type == "choice") != bool(self.choices):
+            raise flaw("%(key)s: choices belong to type 'choice', and it needs them.")
+        if self.default is not None:
+            object.__setattr__(self, "default", self.parse(self.default))
+        return self
+
+    def parse(self, value: object) -> VariableValue:
+        """The value in its type, from text or a JSON value. Raises PydanticCustomError."""
+        match self.type:
+            case "number":
+                return parse_number(value)
+            case "integer":
+                return parse_integer(value)
+            case "boolean":
+                return parse_boolean(value)
+            case "date":
+                return _parse_date(value)
+            case "choice":
+                if value not in self.choices:
+                    raise misfit(
+                        Phrase("one of %(choices)s", {"choices": ", ".join(self.choices)}), value
+                    )
+        if not isinstance(value, str):
+            raise misfit(Phrase("text"), value)
+        return value
+
+    @property
+    def fallback(self) -> VariableValue:
+        """The value where none is given: the default, else the first choice, false, or no text."""
+        if self.default is not None:
+            return self.default  # type: ignore[no-any-return]
+        if self.type == "choice":
+            return self.choices[0]
+        return False if self.type == "boolean" else ""
+
+
+def _parse_date(value: object) -> str:
+    try:
+        return date.fromisoformat(str(value).strip()).isoformat()
+    except ValueError:
+        raise misfit(Phrase("a date such as 2026-11-20"), value) from None
+
+
+class Example(_Part):
+    """A primed turn, sent before the history as if it had happened."""
+
+    user: Text
+    """What the person says."""
+    assistant: Text
+    """What the persona answers."""
+
+
+class ContextPolicy(_Part):
+    """How much of the history is sent. The oldest whole turns go first."""
+
+    turns: integer(0, 100_000) | None = None  # type: ignore[valid-type]
+    """At most this many earlier turns."""
+    tokens: integer(1, 100_000_000) | None = None  # type: ignore[valid-type]
+    """At most this many tokens in the whole message list, as far as dropping turns can achieve it."""
+
+
+def _logprobs(value: object) -> bool | int:
+    text = str(value).strip()
+    return int(text) if re.fullmatch("[0-9]{1,2}", text) else parse_boolean(value)
+
+
+class Sampling(_Part):
+    """Sampling parameters, by the names of the OpenAI API. Left out means the upstream's own default."""
+
+    temperature: number(0, 2) | None = None  # type: ignore[valid-type]
+    """How freely it chooses its words: 0 repeats itself, above 1 it wanders."""
+    top_p: number(0, 1) | None = None  # type: ignore[valid-type]
+    """Choose only from the likeliest words that together have this probability."""
+    max_tokens: integer(1, 10_000_000) | None = None  # type: ignore[valid-type]
+    """The longest answer, in tokens."""
+    presence_penalty: number(-2, 2) | None = None  # type: ignore[valid-type]
+    """Above 0: prefer what has not been mentioned yet."""
+    frequency_penalty: number(-2, 2) | None = None  # type: ignore[valid-type]
+    """Above 0: avoid repeating the same words."""
+    stop: Lines | None = None
+    """Up to four texts at which the answer ends."""
+    seed: integer(-(2**53), 2**53) | None = None  # type: ignore[valid-type]
+    """Ask for the same answer to the same request, as far as the upstream can."""
+    n: integer(1, 16) | None = None  # type: ignore[valid-type]
+    """How many alternative answers to ask for."""
+    logprobs: Annotated[bool | int, BeforeValidator(_logprobs)] | None = None
+    """Ask for the probabilities of the tokens (true, or a number for base models)."""
+    top_logprobs: integer(0, 20) | None = None  # type: ignore[valid-type]
+    """How many likely tokens to report at each place."""
+    logit_bias: dict[str, number(-100, 100)] | None = None  # type: ignore[valid-type]
+    """Make single tokens likelier or less likely, by token id."""
+    echo: Boolean | None = None
+    """Base models only: repeat the prompt before the answer."""
+    best_of: integer(1, 20) | None = None  # type: ignore[valid-type]
+    """Base models only: answer this often, keep the likeliest."""
+    suffix: Text | None = None
+    """Base models only: the text that comes after the answer."""
+    reasoning_effort: Line | None = None
+    """How long a reasoning model may think: minimal, low, medium or high."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Sampling:
+        if self.stop is not None and len(self.stop) > 4:
+            raise misfit(Phrase("at most four texts"), len(self.stop))
+        return self
+
+    def as_parameters(self) -> dict[str, Any]:
+        """Only what is set, as request fields."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def _request_fields(value: object) -> object:
+    if isinstance(value, Mapping):
+        for name in value:
+            if str(name).lower() in _RESERVED_FIELDS:
+                raise flaw("%(name)s cannot be set under 'request'.", name=quote(name))
+            if str(name) in Sampling.model_fields:
+                raise flaw("%(name)s belongs under 'sampling'.", name=quote(name))
+    return value
+
+
+def _variable_name(name: object) -> object:
+    if not _VARIABLE_NAME.fullmatch(str(name)):
+        raise flaw(
+            "%(name)s is no name for a variable: use letters, digits and _, a letter first.",
+            name=quote(name),
+        )
+    if str(name).lower() in RESERVED_NAMES:
+        raise flaw(
+            "%(name)s already means something in a prompt template: choose another name.",
+            name=quote(name),
+        )
+    return name
+
+
+VariableName = Annotated[str, BeforeValidator(_variable_name)]
+
+
+def _variables(value: object) -> object:
+    """Expand the short form, ``subject: mathematics``."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: expand_variable(given) for name, given in value.items()}
+
+
+def expand_variable(given: object) -> object:
+    """The long form of a variable given in short: a plain value is the default."""
+    return given if isinstance(given, Mapping | Variable | list) else {"default": given}
+
+
+class Persona(_Part):
+    """A named role. Only ``name`` and ``system`` are needed."""
+
+    id: str = Field(default="", exclude=True, json_schema_extra={"readOnly": True})
+    name: Line
+    """What people call it."""
+    system: Text
+    """The system prompt, a Jinja text in which the variables stand as `{{ name }}`."""
+    description: Text = ""
+    """One sentence on what it is for."""
+    tags: Lines = ()
+    """Words to find it by."""
+    language: Text = ""
+    """The language it speaks, such as `en` or `zh`."""
+    avatar: Text = ""
+    """An emoji."""
+    extends: Text = ""
+    """The id of a persona to start from: maps are merged key by key, all else is replaced."""
+    model: Text = ""
+    """The model that answers; left out, the configured default."""
+    upstream: Text = ""
+    """The upstream that is called; left out, the configured default."""
+    template: Text = ""
+    """The prompt template, by its name in `templates/`; left out, `chat`, or `base` for base models."""
+    endpoint: Literal["chat", "completions"] = "chat"
+    """`completions` is for base models: the template renders one plain prompt."""
+    variables: Annotated[dict[VariableName, Variable], BeforeValidator(_variables)] = Field(
+        default_factory=dict
+    )
+    """Blanks in the system text."""
+    sampling: Sampling = Sampling()
+    """Sampling parameters."""
+    request: Annotated[dict[str, Any], BeforeValidator(_request_fields)] = Field(
+        default_factory=dict
+    )
+    """Any other field of the request (`user`, `response_format`, …), `organization` and `project`."""
+    examples: tuple[Example, ...] = ()
+    """Primed turns."""
+    greeting: Text = ""
+    """What it says first, a Jinja text like `system`."""
+    starters: Lines = ()
+    """First inputs to choose from."""
+    context: ContextPolicy = ContextPolicy()
+    """How much history is sent."""
+    x: Any = None
+    """Data of other programs, kept as it is."""
+
+    @property
+    def template_name(self) -> str:
+        """The prompt template that it uses."""
+        return self.template or ("base" if self.endpoint == "completions" else "chat")
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its sampling parameters and other request fields, as request fields."""
+        return {**self.sampling.as_parameters(), **self.request}
+
+    def as_data(self) -> dict[str, Any]:
+        """What its file would say, without what is at its default; text, numbers, lists and maps."""
+        data = self.model_dump(mode="json", exclude_defaults=True, exclude={"id", "x"})
+        return data if self.x is None else {**data, "x": self.x}
+
+    def parse_variables(self, given: Mapping[str, object]) -> dict[str, VariableValue]:
+        """Every variable with its value. Raises VariableError for the first that is unknown, missing or wrong."""
+        for name in given:
+            if name not in self.variables:
+                known = ", ".join(self.variables) or "–"
+                raise VariableError(
+                    "%(persona)s has no variable '%(name)s'. It has: %(known)s.",
+                    name=name,
+                    persona=self.name,
+                    known=known,
+                )
+        return {
+            name: _variable_value(name, variable, given.get(name))
+            for name, variable in self.variables.items()
+        }
+
+
+def _variable_value(name: str, variable: Variable, given: object) -> VariableValue:
+    is_blank = given is None or (given == "" and variable.type not in {"text", "long_text"})
+    if (is_blank or given == "") and variable.required and variable.default is None:
+        raise VariableError("'%(name)s' is needed: please fill it in.", name=name)
+    if is_blank:
+        return variable.fallback
+    try:
+        return variable.parse(given)
+    except PydanticCustomError as error:
+        context: Any = error.context
+        parameters = {**context["parameters"], "key": name}
+        raise VariableError(context["message"], name=name, **parameters) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong or doubtful in a persona's data; ``path`` leads to it from the root."""
+
+    path: tuple[str | int, ...]
+    message: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    severity: Literal["error", "warning"] = "error"
+
+
+class FaultyPersonaError(ValueError):
+    """The data makes no persona; ``faults`` says why."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(fault.message % fault.parameters for fault in faults))
+        self.faults = tuple(faults)
+
+
+def parse_persona(persona_id: str, data: Mapping[str, Any]) -> Persona:
+    """The persona that ``data`` describes, bases merged in. Raises FaultyPersonaError with all its faults."""
+    try:
+        return Persona.model_validate({**data, "id": persona_id})
+    except ValidationError as error:
+        raise FaultyPersonaError([_fault(detail) for detail in error.errors()]) from None
+
+
+_EXPECTED = {
+    "model_type": Phrase("a mapping"),
+    "model_attributes_type": Phrase("a mapping"),
+    "dict_type": Phrase("a mapping"),
+    "tuple_type": Phrase("a list"),
+    "list_type": Phrase("a list"),
+}
+
+
+def _fault(detail: Any) -> Fault:
+    path = tuple(part for part in detail["loc"] if part not in {"float", "int", "[key]"})
+    where = describe_path(path)
+    kind, context, got = detail["type"], detail.get("ctx", {}), quote(detail["input"])
+    if kind == "missing":
+        return Fault(path, "'%(key)s' is missing.", {"key": where})
+    if kind == "flaw":
+        return Fault(path, context["message"], {**context["parameters"], "key": where})
+    if kind == "literal_error":
+        expected = Phrase("one of %(choices)s", {"choices": context["expected"].replace("'", "")})
+    else:
+        expected = _EXPECTED.get(kind, Phrase("something else"))
+    parameters = {"key": where, "expected": expected, "got": got}
+    return Fault(path, "%(key)s must be %(expected)s, got %(got)s.", parameters)
+
+
+def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
+    """Sampling parameters and request fields chosen for a session or a turn.
+
+    Text that is JSON counts as that for names that are no sampling parameter, so that a command
+    line can give any field. An empty value means: leave it out, even if the persona sets it. Raises InputError.
+    """
+    sampling = {name: value for name, value in given.items() if name in Sampling.model_fields}
+    others = {name: _json_or_text(value) for name, value in given.items() if name not in sampling}
+    set_values = {name: value for name, value in sampling.items() if value not in (None, "")}
+    try:
+        parsed = Sampling.model_validate(set_values).as_parameters()
+        _request_fields(others)
+    except ValidationError as error:
+        fault = _fault(error.errors()[0])
+        raise InputError(fault.message, **fault.parameters) from None
+    except PydanticCustomError as error:
+        context: Any = error.context
+        raise InputError(context["message"], **context["parameters"]) from None
+    return dict.fromkeys(sampling) | parsed | others
+
+
+def _json_or_text(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value == "":
+        return None
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(value)
+    return value
+
+
+def describe_path(path: Sequence[str | int]) -> str:
+    """``examples[1].user`` for ``("examples", 1, "user")``."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+_PARTS: Mapping[tuple[str, ...], type[BaseModel]] = {
+    (): Persona,
+    ("sampling",): Sampling,
+    ("context",): ContextPolicy,
+    ("variables", "*"): Variable,
+    ("examples", "*"): Example,
+}
+
+
+def find_unknown_keys(data: Mapping[str, Any]) -> Iterator[Fault]:
+    """A warning for every key that means nothing here, with the nearest one that does."""
+    for pattern, model in _PARTS.items():
+        known = [name for name in model.model_fields if name != "id"]
+        for path, part in _parts_at(data, pattern):
+            for key in part:
+                if key not in known:
+                    yield _unknown_key((*path, str(key)), known)
+
+
+def _parts_at(
+    data: object, pattern: tuple[str, ...], path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
+    if not pattern:
+        if isinstance(data, Mapping):
+            yield path, data
+        return
+    head, rest = pattern[0], pattern[1:]
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            if head in {"*", key}:
+                yield from _parts_at(value, rest, (*path, key))
+    elif isinstance(data, list) and head == "*":
+        for index, value in enumerate(data):
+            yield from _parts_at(value, rest, (*path, index))
+
+
+def _unknown_key(path: tuple[str | int, ...], known: Sequence[str]) -> Fault:
+    near = difflib.get_close_matches(str(path[-1]), known, n=1)
+    parameters = {"key": describe_path(path), "near": near[0] if near else ""}
+    if near:
+        message = "'%(key)s' is no known key and is left out. Did you mean '%(near)s'?"
+    else:
+        message = "'%(key)s' is no known key and is left out. Foreign data belongs under 'x'."
+    return Fault(path, message, parameters, severity="warning")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text of a persona begins in a file, so that an error in it can name the line."""
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class ResolvedPersona:
+    """A persona with everything that it renders with: frozen for the length of a turn.
+
+    ``templates`` holds the prompt templates by name that it may reach. ``places`` says where ``system`` and
+    ``greeting`` stand.
+    """
+
+    persona: Persona
+    templates: Mapping[str, str]
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def revision(self) -> Revision:
+        """What the log keeps: the resolved text under its content hash (SHA-256, 32 hex digits)."""
+        resolved = self.persona.as_data()
+        canonical = json.dumps([resolved, self.templates], sort_keys=True, ensure_ascii=True)
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:32]
+        return Revision(digest, self.persona.id, resolved, self.templates)
+
+
+def persona_of_revision(revision: Revision) -> ResolvedPersona:
+    """The persona as it was at a revision. Raises FaultyPersonaError if today's format cannot read it."""
+    data = {key: value for key, value in revision.resolved.items() if key != "extends"}
+    return ResolvedPersona(parse_persona(revision.persona_id, data), revision.templates)
+
+
+def describe_persona(system: str) -> dict[str, Any]:
+    """The data of a persona from nothing but a description: its own words become the system text, literally."""
+    words = system.split()
+    name = " ".join(words)[:40] or "…"
+    return {"name": name, "system": escape_jinja(system)}
+
+
+def escape_jinja(text: str) -> str:
+    """Jinja source that renders to exactly ``text``."""
+    if not re.search(r"\{[{%#]|\r", text):
+        return text
+    if "endraw" in text or "\r" in text:
+        return "{{ " + json.dumps(text, ensure_ascii=False) + " }}"
+    return "{% raw %}" + text + "{% endraw %}"

@@ -1,0 +1,149 @@
+"""From a persona, values, a history and an input to the message list that is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rolebook.core.errors import Problem, PromptError, PromptLimitError
+from rolebook.core.message import Message, Origin, Span
+from rolebook.core.persona import ResolvedPersona, VariableValue
+from rolebook.core.sandbox import Sandbox
+
+_ORIGINS = {origin.value: origin for origin in Origin}
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a prompt template made. ``dropped_turns`` of the history are not in it."""
+
+    messages: tuple[Message, ...]
+    dropped_turns: int = 0
+
+
+def role_data(resolved: ResolvedPersona) -> dict[str, Any]:
+    """What of a persona stays the same from turn to turn; a worker is told once."""
+    persona = resolved.persona
+    shown = persona.model_dump(mode="json", include={"name", "description", "tags", "language"})
+    return {
+        "templates": dict(resolved.templates),
+        "template": persona.template_name,
+        "is_plain": persona.endpoint == "completions",
+        "system": persona.system,
+        "greeting": persona.greeting,
+        "examples": [(example.user, example.assistant) for example in persona.examples],
+        "persona": {"id": persona.id, **shown},
+    }
+
+
+def build_request(
+    resolved: ResolvedPersona, values: Mapping[str, VariableValue], input_text: str
+) -> dict[str, Any]:
+    """What a worker is asked for one prompt; it asks back for the role or the history if it needs them."""
+    return {"revision": resolved.revision.id, "values": values, "input": input_text}
+
+
+class PromptRenderer:
+    """Renders prompts in a sandbox. Safe for threads."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+
+    def render(
+        self,
+        resolved: ResolvedPersona,
+        values: Mapping[str, VariableValue],
+        history: Sequence[Message],
+        input_text: str,
+    ) -> Prompt:
+        """The prompt for one input. Makes no call.
+
+        Arguments:
+            resolved: the persona with its templates.
+            values: every variable of the persona, as Persona.parse_variables gives them.
+            history: the earlier turns, oldest first, as they shall be sent.
+            input_text: the newest input.
+
+        Raises PromptError with file and line, PromptLimitError.
+        """
+
+        request = build_request(resolved, values, input_text)
+        messages: list[Message] = []
+        for entry in self._ask(request, resolved, history):
+            messages.extend(history if entry is None else [_message(*entry)])
+        return Prompt(tuple(messages))
+
+    def greet(self, resolved: ResolvedPersona, values: Mapping[str, VariableValue]) -> str:
+        """What the persona says first, rendered; empty if it waits. Raises as ``render``."""
+        if not resolved.persona.greeting:
+            return ""
+        request = build_request(resolved, values, "") | {"is_greeting_only": True}
+        ((role, spans),) = self._ask(request, resolved, ())
+        return _message(role, spans).content
+
+    def _ask(
+        self, request: Mapping[str, Any], resolved: ResolvedPersona, history: Sequence[Message]
+    ) -> list[Any]:
+        def supply(part: str) -> Any:
+            if part == "role":
+                return role_data(resolved)
+            return [(message.role, message.content) for message in history]
+
+        reply = self._sandbox.ask(request, supply)
+        if "error" in reply:
+            raise _prompt_error(reply, resolved)
+        entries: list[Any] = reply["messages"]
+        return entries
+
+    def find_problems(self, resolved: ResolvedPersona) -> list[Problem]:
+        """What a trial rendering finds wrong, with every variable filled in and one earlier turn."""
+        values = {
+            name: variable.fallback or _STAND_INS.get(variable.type, "…")
+            for name, variable in resolved.persona.variables.items()
+        }
+        try:
+            self.render(resolved, values, history_messages([("…", "…")]), "…")
+            self.greet(resolved, values)
+        except PromptError as error:
+            file = error.file or resolved.persona.id
+            return [Problem(file, error.line, 0, error.message, error.parameters)]
+        return []
+
+
+#: Values for variables without one, for a trial.
+_STAND_INS: Mapping[str, VariableValue] = {
+    "number": 1.0,
+    "integer": 1,
+    "boolean": False,
+    "date": "2026-01-01",
+}
+
+
+def history_messages(turns: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
+    """Earlier turns, each an input and the answer it got, as messages."""
+    messages: list[Message] = []
+    for user, assistant in turns:
+        messages.append(Message("user", user, (Span(user, Origin.HISTORY),)))
+        messages.append(Message("assistant", assistant, (Span(assistant, Origin.HISTORY),)))
+    return tuple(messages)
+
+
+def _message(role: Any, spans: Sequence[Sequence[str]]) -> Message:
+    traced = tuple([Span(text, _ORIGINS[origin], name) for text, origin, name in spans])
+    return Message(role, "".join([span.text for span in traced]), traced)
+
+
+def _prompt_error(reply: Mapping[str, Any], resolved: ResolvedPersona) -> PromptError:
+    kind = PromptLimitError if reply["is_limit"] else PromptError
+    file, line = _place(reply["file"], reply["line"], resolved)
+    return kind(reply["error"], file=file, line=line, **reply["parameters"])
+
+
+def _place(name: str, line: int, resolved: ResolvedPersona) -> tuple[str, int]:
+    """The file and line of a template's or a persona text's line."""
+    place = resolved.places.get(name)
+    if place is not None:
+        # A persona's text begins somewhere inside its file.
+        return place.file, place.line + max(line, 1) - 1
+    return f"{name}.jinja" if name in resolved.templates else name, line

@@ -1,0 +1,341 @@
+"""Rendering a prompt template into messages. Runs inside the render worker, one render at a time.
+
+The ``message`` tag appends to the render's own list while the template runs. Text is never parsed
+back into messages, so nothing that a value contains can open a role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MethodType, TracebackType
+from typing import Any
+
+from jinja2 import StrictUndefined, nodes
+from jinja2.environment import Template
+from jinja2.exceptions import TemplateNotFound, TemplateSyntaxError, UndefinedError
+from jinja2.ext import Extension
+from jinja2.loaders import BaseLoader
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from rolebook.core.message import MESSAGE_ROLES, Origin
+from rolebook.core.traced import (
+    Traced,
+    TracedSpan,
+    joiner,
+    relabel,
+    trace_computed,
+    trace_variable,
+    traced,
+)
+
+#: More characters than any model takes; a runaway loop passes it soon.
+MAX_OUTPUT = 4_000_000
+_GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")
+_ROLES = ", ".join(role for role in MESSAGE_ROLES if role != "prompt")
+
+#: A rendered message: role and spans. ``None`` stands for the place of the earlier turns.
+Entry = tuple[str, tuple[TracedSpan, ...]] | None
+
+
+class RenderError(Exception):
+    """Rendering failed. ``file`` is ``system``, ``greeting`` or a template's name; ``line`` 0 is unknown."""
+
+    def __init__(self, message: str, file: str, line: int, **parameters: Any) -> None:
+        super().__init__(message)
+        self.message, self.file, self.line, self.parameters = message, file, line, parameters
+        self.is_limit = False
+
+
+class HistoryNeeded(Exception):
+    """The template reads ``history`` as a variable, and it was not sent along."""
+
+
+class _MessageTags(Extension):
+    """``{% message ROLE %}…{% endmessage %}`` and ``{% history %}``, and what they gather in one render."""
+
+    tags = {"message", "history"}  # noqa: RUF012 - the base class declares it so
+    entries: list[Entry]
+
+    def start(self, greeting: Traced) -> None:
+        """Begin a new render."""
+        self.entries = []
+        self._greeting = greeting
+        self._is_open = False
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        token = next(parser.stream)
+        line = nodes.Const(token.lineno)
+        if getattr(parser, "open_message", False):
+            parser.fail(
+                f"'{token.value}' inside a message: close it with endmessage first", token.lineno
+            )
+        if token.value == "history":
+            call = self.call_method("history", [line])
+            return nodes.ExprStmt(call).set_lineno(token.lineno)
+        role = parser.parse_expression()
+        if isinstance(role, nodes.Const) and (
+            role.value not in MESSAGE_ROLES or role.value == "prompt"
+        ):
+            parser.fail(f"unknown role '{role.value}': use one of {_ROLES}", token.lineno)
+        parser.open_message = True  # type: ignore[attr-defined]
+        body = parser.parse_statements(("name:endmessage",), drop_needle=True)
+        parser.open_message = False  # type: ignore[attr-defined]
+        _drop_newlines_of_tags(body)
+        # As if written: open the message, {% set content %}…{% endset %}, close it with that content.
+        content = parser.free_identifier()
+        block = nodes.AssignBlock(nodes.Name(content.name, "store"), None, body)
+        begin = nodes.ExprStmt(self.call_method("open", [line]))
+        text = nodes.Name(content.name, "load")
+        end = nodes.ExprStmt(self.call_method("close", [role, line, text]))
+        return nodes.Scope([begin, block, end]).set_lineno(token.lineno)
+
+    def open(self, line: int) -> None:
+        if self._is_open:
+            raise TemplateSyntaxError("a tag inside a message", line)
+        self._is_open = True
+
+    def close(self, role: object, line: int, content: str) -> None:
+        self._is_open = False
+        if role not in MESSAGE_ROLES or role == "prompt":
+            raise TemplateSyntaxError(f"unknown role '{role}': use one of {_ROLES}", line)
+        spans = content.spans if isinstance(content, Traced) else ()
+        self.entries.append((str(role), spans))
+
+    def history(self, line: int) -> None:
+        if self._is_open:
+            raise TemplateSyntaxError("a tag inside a message", line)
+        if self._greeting:
+            self.entries.append(("assistant", self._greeting.spans))
+        self.entries.append(None)
+
+
+_TAG_CALLS = {_MessageTags.open, _MessageTags.close, _MessageTags.history}
+
+
+def _drop_newlines_of_tags(body: list[nodes.Node]) -> None:
+    """The newline right after the opening tag and the one right before the closing tag are the tags'."""
+    first = _edge_text(body, 0)
+    if first is not None:
+        first.data = first.data.removeprefix("\n")
+    last = _edge_text(body, -1)
+    if last is not None:
+        last.data = last.data.removesuffix("\n")
+
+
+def _edge_text(body: list[nodes.Node], index: int) -> nodes.TemplateData | None:
+    if body and isinstance(body[index], nodes.Output):
+        edge = body[index].nodes[index]  # type: ignore[attr-defined]
+        return edge if isinstance(edge, nodes.TemplateData) else None
+    return None
+
+
+class _Sources(BaseLoader):
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self._sources = sources
+
+    def get_source(self, environment: Any, template: str) -> tuple[str, str, None]:
+        for name in (template, template.removesuffix(".jinja")):
+            if name in self._sources:
+                return self._sources[name], name, None
+        raise TemplateNotFound(template)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox whose output remembers its origins. Not safe for threads: one render at a time."""
+
+    concat: Callable[[Iterable[str]], Traced]
+
+    def __init__(self, sources: Mapping[str, str], origin: Origin, *, has_tags: bool) -> None:
+        super().__init__(
+            loader=_Sources(sources),
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+            finalize=trace_computed,
+            extensions=[_MessageTags] if has_tags else [],
+            cache_size=-1,
+        )
+        self.concat = joiner(origin)
+        self.globals = {name: self.globals[name] for name in _GLOBALS}
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        # The tags call their extension, which needs no check of whether it is safe.
+        if type(__obj) is MethodType and __obj.__func__ in _TAG_CALLS:
+            return __obj(*args)
+        return super().call(__context, __obj, *args, **kwargs)
+
+
+class Renderer:
+    """Renders one persona at one revision.
+
+    Arguments:
+        role: what :func:`rolebook.core.prompt.role_data` makes of a persona and its templates.
+    """
+
+    def __init__(self, role: Mapping[str, Any]) -> None:
+        self._role = role
+        sources = role["templates"]
+        self._is_plain = role["is_plain"]
+        self._environment = _Environment(sources, Origin.TEMPLATE, has_tags=not self._is_plain)
+        self._text_environment = _Environment(sources, Origin.SYSTEM, has_tags=False)
+        self._texts: dict[str, Template] = {}
+        self._examples = [
+            {"user": traced(user, Origin.EXAMPLE), "assistant": traced(answer, Origin.EXAMPLE)}
+            for user, answer in role["examples"]
+        ]
+
+    def render(self, request: Mapping[str, Any]) -> list[Entry]:
+        """The messages of one prompt, in the form in which they leave the worker.
+
+        ``request`` is what :func:`rolebook.core.prompt.build_request` makes. Raises RenderError, HistoryNeeded.
+        """
+        values: dict[str, Any] = {
+            name: trace_variable(name, value) for name, value in request["values"].items()
+        }
+        values["persona"] = self._role["persona"]
+        values["input"] = traced(request["input"], Origin.INPUT)
+        values["examples"] = self._examples
+        values["greeting"] = relabel(
+            self._render_text("greeting", values), Origin.SYSTEM, Origin.GREETING
+        )
+        values["system"] = self._render_text("system", values)
+        values["history"] = _history(request.get("history"))
+        if request.get("is_greeting_only"):
+            entries: list[Entry] = [("assistant", values["greeting"].spans)]
+        else:
+            entries = self._render_template(values)
+        _check_size(entries)
+        return entries
+
+    def _render_text(self, name: str, values: Mapping[str, Any]) -> Traced:
+        source = self._role[name]
+        if not source:
+            return traced("", Origin.SYSTEM)
+        with _Located(name):
+            environment = self._text_environment
+            template = self._texts.get(name)
+            if template is None:
+                code = environment.compile(source, name=name, filename=name)
+                template = Template.from_code(environment, code, environment.globals)
+                self._texts[name] = template
+            context = template.new_context(dict(values))
+            return environment.concat(template.root_render_func(context))
+
+    def _render_template(self, values: dict[str, Any]) -> list[Entry]:
+        name = self._role["template"]
+        environment = self._environment
+        with _Located(name):
+            template = environment.get_template(name)
+            context = template.new_context(values)
+            if self._is_plain:
+                return [("prompt", environment.concat(template.root_render_func(context)).spans)]
+            tags: Any = environment.extensions[_MessageTags.identifier]
+            tags.start(values["greeting"])
+            _run(template, context)
+            entries: list[Entry] = tags.entries
+            return entries
+
+
+def _run(template: Template, context: Context) -> None:
+    """Run a template for its messages; text that stands in none of them is a mistake."""
+    pieces = template.root_render_func(context)
+    for piece in pieces:
+        if piece.strip():
+            frame = getattr(pieces, "gi_frame", None)
+            line = template.get_corresponding_lineno(frame.f_lineno) if frame else 0
+            words = " ".join(piece.split())[:40]
+            raise RenderError(
+                "'%(text)s' stands outside of any message."
+                ' Put it between {%% message "…" %%} and {%% endmessage %%}.',
+                template.name or "",
+                line,
+                text=words,
+            )
+
+
+def _history(messages: list[tuple[str, str]] | None) -> Any:
+    if messages is None:
+        return _UnsentHistory()
+    return [
+        {"role": role, "content": traced(content, Origin.HISTORY)} for role, content in messages
+    ]
+
+
+class _UnsentHistory:
+    """Stands for the history until a template looks at it; most insert it whole and never look."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise HistoryNeeded
+
+    def __len__(self) -> int:
+        raise HistoryNeeded
+
+    def __getitem__(self, index: object) -> Any:
+        raise HistoryNeeded
+
+    def __str__(self) -> str:
+        raise HistoryNeeded
+
+
+def _check_size(entries: list[Entry]) -> None:
+    size = sum(len(span[0]) for entry in entries if entry for span in entry[1])
+    if size > MAX_OUTPUT:
+        error = RenderError(
+            "The prompt has more than %(limit)s characters.", "", 0, limit=f"{MAX_OUTPUT:,}"
+        )
+        error.is_limit = True
+        raise error
+
+
+class _Located:
+    """Turns whatever a template raises into a RenderError with file and line."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, RenderError | HistoryNeeded | KeyboardInterrupt):
+            return
+        raise _render_error(error, self._name, traceback) from None
+
+
+def _render_error(error: BaseException, name: str, traceback: TracebackType | None) -> RenderError:
+    file, line = _place(traceback, name)
+    reason = str(error).strip() or type(error).__name__
+    if isinstance(error, MemoryError):
+        limit = RenderError("The template needs more memory than it may have.", file, line)
+        limit.is_limit = True
+        return limit
+    if isinstance(error, RecursionError):
+        return RenderError("The template calls or includes itself without end.", file, line)
+    if isinstance(error, TemplateSyntaxError):
+        message = "The template has a mistake: %(reason)s"
+        return RenderError(message, error.name or file, error.lineno or line, reason=reason)
+    if isinstance(error, UndefinedError):
+        message = "A name is missing: %(reason)s. Declare it under 'variables', or correct it."
+        return RenderError(message, file, line, reason=reason)
+    if isinstance(error, TemplateNotFound):
+        message = "There is no prompt template '%(name)s' in the templates folder."
+        return RenderError(message, file, line, name=reason)
+    return RenderError("The template fails: %(reason)s", file, line, reason=reason)
+
+
+def _place(traceback: TracebackType | None, name: str) -> tuple[str, int]:
+    """The innermost line of a template in a traceback."""
+    file, line = name, 0
+    while traceback is not None:
+        template = traceback.tb_frame.f_globals.get("__jinja_template__")
+        if template is not None:
+            file = template.name or name
+            line = template.get_corresponding_lineno(traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return file, line

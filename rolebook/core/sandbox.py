@@ -1,0 +1,172 @@
+"""The parent's side of the render workers: a small pool, a deadline, and a kill for whatever passes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rolebook.core.errors import PromptLimitError
+
+DEADLINE_S = 1.5
+MEMORY_BYTES = 320 * 2**20
+#: A frame beyond this is no prompt: the worker's own output limit lies far below.
+_MAX_FRAME = 64 * 2**20
+_BUSY_S = 5.0
+_START = (
+    "import sys; sys.path[:] = {path!r}; from rolebook.core.render_worker import main; "
+    "main({memory}, {deadline})"
+)
+
+
+class _WorkerGoneError(Exception):
+    """The worker ended or ran out of time."""
+
+
+class _Worker:
+    """One worker process. Used by one thread at a time."""
+
+    def __init__(self, memory_bytes: int, deadline_s: float) -> None:
+        code = _START.format(path=sys.path, memory=memory_bytes, deadline=int(deadline_s) + 2)
+        # -S and an empty environment: quick to start, and no key of ours is in its reach.
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
+            bufsize=0,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._input, self._output = self._process.stdin, self._process.stdout
+        self._is_fresh = True
+
+    def ask(self, request: Mapping[str, Any], deadline_s: float) -> dict[str, Any]:
+        """Raises _WorkerGoneError; then the worker must be closed."""
+        data = json.dumps(request, separators=(",", ":")).encode()
+        # A new process first has to start; that time is not the template's.
+        end = time.monotonic() + deadline_s + (10 if self._is_fresh else 0)
+        try:
+            self._send(data, end)
+            reply: dict[str, Any] = json.loads(self._receive(end))
+        except OSError:
+            raise _WorkerGoneError from None
+        self._is_fresh = False
+        return reply
+
+    def _send(self, data: bytes, end: float) -> None:
+        view = memoryview(struct.pack(">I", len(data)) + data)
+        while view:
+            self._wait(end, writing=True)
+            view = view[os.write(self._input.fileno(), view[: select.PIPE_BUF]) :]
+
+    def _receive(self, end: float) -> bytes:
+        """The content of one frame; nothing follows it, as the worker speaks only when asked."""
+        data = bytearray()
+        size = 4
+        while len(data) < size:
+            self._wait(end, writing=False)
+            piece = os.read(self._output.fileno(), 1 << 16)
+            if not piece:
+                raise _WorkerGoneError
+            data += piece
+            if size == 4 and len(data) >= 4:
+                size += int.from_bytes(data[:4], "big")
+                if size > _MAX_FRAME:
+                    raise _WorkerGoneError
+        return bytes(data[4:])
+
+    def _wait(self, end: float, *, writing: bool) -> None:
+        readers = [] if writing else [self._output]
+        writers = [self._input] if writing else []
+        ready = select.select(readers, writers, [], max(0.0, end - time.monotonic()))
+        if not (ready[0] or ready[1]):
+            raise _WorkerGoneError
+
+    def close(self) -> None:
+        self._process.kill()
+        self._input.close()
+        self._output.close()
+        self._process.wait()
+
+
+class Sandbox:
+    """A pool of render workers, safe for threads. Workers start when they are needed.
+
+    Arguments:
+        workers: how many may run at once.
+        deadline_s: seconds that one render may take.
+        memory_bytes: address space of one worker.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int | None = None,
+        deadline_s: float = DEADLINE_S,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self._deadline_s = deadline_s
+        self._memory_bytes = memory_bytes
+        self._places = threading.BoundedSemaphore(workers or max(4, os.cpu_count() or 1))
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+
+    def warm(self) -> None:
+        """Start one worker now, without waiting for it."""
+        with self._lock:
+            if not self._idle:
+                self._idle.append(_Worker(self._memory_bytes, self._deadline_s))
+
+    def close(self) -> None:
+        """End the idle workers."""
+        with self._lock:
+            workers, self._idle = self._idle, []
+        for worker in workers:
+            worker.close()
+
+    def ask(self, request: Mapping[str, Any], supply: Callable[[str], Any]) -> dict[str, Any]:
+        """One render. ``supply`` gives the parts of the request that the worker asks for.
+
+        Raises PromptLimitError when the render passes a limit or all workers stay busy.
+        """
+        with self._borrowed() as worker:
+            filled = dict(request)
+            while True:
+                reply = worker.ask(filled, self._deadline_s)
+                need = reply.get("need")
+                if need is None or need in filled:
+                    return reply
+                filled[need] = supply(need)
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> Iterator[_Worker]:
+        if not self._places.acquire(timeout=_BUSY_S):
+            raise PromptLimitError("Too many prompts are being rendered. Please try again.")
+        try:
+            with self._lock:
+                worker = self._idle.pop() if self._idle else None
+            worker = worker or _Worker(self._memory_bytes, self._deadline_s)
+            try:
+                yield worker
+            except _WorkerGoneError:
+                worker.close()
+                raise PromptLimitError(
+                    "The template took longer than %(seconds)s s, or more memory than it may have.",
+                    seconds=f"{self._deadline_s:g}",
+                ) from None
+            except BaseException:
+                worker.close()
+                raise
+            with self._lock:
+                self._idle.append(worker)
+        finally:
+            self._places.release()

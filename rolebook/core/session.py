@@ -1,0 +1,175 @@
+"""A session is ordered turns with one persona; a turn is one input and the completion it got."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from rolebook.core.completion import Choice, Endpoint, Usage
+from rolebook.core.message import Message
+
+_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id() -> str:
+    """A fresh id of 18 characters that sorts by the time it was made (Crockford's base 32).
+
+    48 bits of milliseconds since 1970, as in a ULID, and 40 random bits.
+    """
+    value = (time.time_ns() // 1_000_000) << 40 | secrets.randbits(40)
+    return "".join(_ID_ALPHABET[value >> shift & 31] for shift in range(85, -1, -5))
+
+
+def now() -> str:
+    """The time in UTC as ISO 8601 with milliseconds, ``2026-11-20T21:09:03.120Z``."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TurnStatus(StrEnum):
+    PENDING = "pending"
+    """Sent, or about to be; no end is known yet."""
+    COMPLETE = "complete"
+    FAILED = "failed"
+    """No answer came."""
+    CANCELLED = "cancelled"
+    """Somebody stopped it or left; what had arrived is kept."""
+    INTERRUPTED = "interrupted"
+    """It broke after something had arrived, or Rolebook itself ended meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The resolved persona that a turn used. ``id`` is its content hash.
+
+    ``resolved`` is the persona's data with its bases merged in; ``templates`` the prompt templates it renders with,
+    by name.
+    """
+
+    id: str
+    persona_id: str
+    resolved: Mapping[str, Any]
+    templates: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What was chosen when a session began, and what people have noted on it since.
+
+    ``persona_id`` is empty for a role that was described and has no file; then ``revision`` is its only home.
+    ``parameters`` are the sampling parameters and request fields chosen over the persona's own. ``forked_from`` is the
+    turn after which this session goes its own way: the turns up to it are its history too.
+    """
+
+    id: str
+    persona_id: str
+    revision: str
+    title: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    upstream: str = ""
+    model: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    forked_from: str = ""
+    is_starred: bool = False
+    tags: tuple[str, ...] = ()
+    created_at: str = field(default_factory=now)
+    deleted_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnError:
+    """Why a turn did not complete: an error of :mod:`rolebook.core.errors`, kept so that it can be translated later."""
+
+    code: str
+    message: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The message in English."""
+        return self.message % self.parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One input and what became of it, with everything needed to say how.
+
+    Turns of a session are counted by ``position`` from 1; trying again or editing an input makes another
+    ``attempt`` at the same position, and the one that ``is_current`` counts as history. Times are in
+    milliseconds, ``cost`` is in US dollars, ``None`` is unknown. Parameters are the request fields
+    besides model, messages and stream.
+    """
+
+    id: str
+    session_id: str
+    revision: str
+    input: str
+    position: int = 0
+    attempt: int = 1
+    is_current: bool = True
+    status: TurnStatus = TurnStatus.PENDING
+    upstream: str = ""
+    endpoint: Endpoint = "chat"
+    is_streamed: bool = True
+    model_requested: str = ""
+    model: str = ""
+    messages: tuple[Message, ...] = ()
+    parameters_requested: Mapping[str, Any] = field(default_factory=dict)
+    parameters_sent: Mapping[str, Any] = field(default_factory=dict)
+    adaptations: tuple[str, ...] = ()
+    dropped_turns: int = 0
+    choices: tuple[Choice, ...] = ()
+    chosen: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost: float | None = None
+    time_to_first_token_ms: float | None = None
+    duration_ms: float | None = None
+    error: TurnError | None = None
+    reply: Mapping[str, Any] = field(default_factory=dict)
+    created_at: str = field(default_factory=now)
+
+    @property
+    def choice(self) -> Choice:
+        """The answer that counts; an empty one while there is none."""
+        return self.choices[self.chosen] if self.choices else Choice()
+
+    @property
+    def text(self) -> str:
+        """The text of the answer that counts."""
+        return self.choice.text
+
+
+class SessionLog(Protocol):
+    """What the chat needs of a log. Every method may raise StorageError."""
+
+    def create_session(self, session: Session, revision: Revision) -> None:
+        """Record a new session together with the revision it starts with."""
+
+    def get_session(self, session_id: str) -> Session:
+        """Raises NotFoundError."""
+
+    def get_turn(self, turn_id: str) -> Turn:
+        """Raises NotFoundError."""
+
+    def get_revision(self, revision_id: str) -> Revision:
+        """Raises NotFoundError."""
+
+    def history(self, session_id: str, *, before: int | None = None) -> Sequence[Turn]:
+        """The current turns of a session in order, a fork's inherited ones first.
+
+        Only those at positions lower than ``before``, if it is given. Turns that got no text are left out.
+        """
+
+    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        """Record a turn as pending, before the call.
+
+        A turn at position 0 goes to the end of its session; one at a position that is taken becomes the next
+        attempt there and the current one. Returns the turn as recorded.
+        """
+
+    def finish_turn(self, turn: Turn) -> None:
+        """Record how it ended, before the end is announced."""

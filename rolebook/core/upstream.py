@@ -1,0 +1,83 @@
+"""An upstream as the core sees it: what it is set up with and what can be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rolebook.core.completion import CompletionRequest, Model, StreamEvent
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Key:
+    """A secret that shows no more than its last four characters, whoever prints it.
+
+    ``source`` says where it was read (``OPENAI_API_KEY``, a file's name), for messages.
+    """
+
+    value: str
+    source: str = ""
+
+    @property
+    def hint(self) -> str:
+        """What may be shown: the last four characters of a key that is long enough to keep a secret."""
+        return f"…{self.value[-4:]}" if len(self.value) >= 12 else "…"
+
+    def __repr__(self) -> str:
+        return f"Key({self.hint})"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Limits in seconds: to connect, to the first byte, between two bytes, and for the whole call."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 60.0
+    idle_s: float = 30.0
+    total_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """How to reach one upstream. Keys are bound to ``base_url`` and never go anywhere else.
+
+    ``attempts`` is how often a call is made at most while nothing has arrived yet.
+    """
+
+    name: str
+    base_url: str
+    keys: tuple[Key, ...] = ()
+    organization: str = ""
+    project: str = ""
+    proxy: str = ""
+    model: str = ""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    attempts: int = 3
+
+
+class Upstream(Protocol):
+    """An OpenAI-compatible server. Every method may raise UpstreamError and nothing else."""
+
+    @property
+    def name(self) -> str:
+        """The name it has in the settings."""
+
+    @property
+    def default_model(self) -> str:
+        """The model for personas that name none. May ask the server, once."""
+
+    def stream(self, request: CompletionRequest) -> Iterator[StreamEvent]:
+        """Make one call: yields Sent, then deltas as they arrive, then one Completion.
+
+        A whole reply yields its text as one delta a choice. Closing the iterator, or cancelling the request, closes the
+        connection at once.
+        """
+
+    def models(self) -> Sequence[Model]:
+        """The models it offers, by id."""
+
+    def model(self, model_id: str) -> Model:
+        """One model's details. Raises UpstreamRefusedError for an unknown one."""

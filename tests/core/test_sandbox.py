@@ -1,0 +1,176 @@
+"""What a hostile template may cost, and what it may reach."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rolebook.core.errors import PromptError, PromptLimitError
+from rolebook.core.sandbox import Sandbox
+from tests.core.conftest import Rendering
+
+BODY = "{% message 'user' %}%s{% endmessage %}"
+
+CPU = {
+    "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "macro tree": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    "slices": "{% for x in [1]|slice(10**9) %}{% endfor %}",
+    "power": "{{ (9**99999999) > 1 }}",
+    "batch": "{% for x in range(99999)|batch(1) %}{% for y in range(99999)|batch(1) %}{% endfor %}{% endfor %}",
+    "sort": "{% for i in range(99999) %}{% set x = range(99999)|sort(reverse=true) %}{% endfor %}",
+    "many tags": "{% if true %}{% endif %}" * 60_000,
+}
+MEMORY = {
+    "repetition": "{{ 'a' * 500000000 }}",
+    "percent": "{{ '%2000000000d' % 1 }}",
+    "format": "{{ '{:>2000000000}'.format(1) }}",
+    "center": "{{ 'a'|center(2000000000) }}",
+    "ljust": "{{ 'a'.ljust(2000000000) }}",
+    "indent": "{{ ('a\\n' * 100000)|indent(100000) }}",
+    "replace": "{% set b = 'a' * 100000 %}{{ b.replace('a', b) }}",
+    "doubling": "{% set n = namespace(a='a') %}{% for i in range(60) %}{% set n.a = n.a ~ n.a %}{% endfor %}{{ n.a }}",
+    "join": "{{ range(99999)|join('a' * 100000) }}",
+    "list": "{{ ([1] * 10**10)|length }}",
+    "output": "{% for i in range(90000) %}{{ 'a' * 10000 }}{% endfor %}",
+}
+RECURSION = {
+    "self include": "{% include 'chat' %}",
+    "self import": "{% import 'chat' as c %}",
+    "self extends": "{% extends 'chat' %}",
+    "macro": BODY.replace("%s", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"),
+    "parentheses": BODY.replace("%s", "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}"),
+    "sum": BODY.replace("%s", "{{ " + "+".join(["1"] * 20000) + " }}"),
+    "nested for": "{% for a in [1] %}" * 30 + "{% endfor %}" * 30,
+}
+ESCAPES = [
+    "{{ ''.__class__ }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ ''|attr('__class__') }}",
+    "{{ ''['__class__'] }}",
+    "{{ '{0.__class__}'.format('') }}",
+    "{{ '{0.__class__}'.format_map({'0': ''}) }}",
+    "{{ ('{0.__class__}'|attr('format'))('') }}",
+    "{% set f = '{0.__class__.__mro__}'.format %}{{ f('') }}",
+    "{{ cycler.__init__.__globals__ }}",
+    "{{ range.__self__ }}",
+    "{{ joiner.__init__.__builtins__ }}",
+    "{{ namespace.__class__ }}",
+    "{{ (input.split).__self__.spans.__class__ }}",
+    "{{ input.__str__.__globals__ }}",
+    "{{ persona.__class__ }}",
+    "{{ self.__init__ }}",
+    "{{ lipsum() }}",
+    "{{ config }}",
+    "{{ request }}",
+    "{{ session }}",
+    "{{ g }}",
+    "{{ url_for('x') }}",
+    "{{ get_flashed_messages() }}",
+    "{{ environment }}",
+    "{{ examples.append(1) }}",
+    "{{ persona.update({'a': 1}) }}",
+    "{{ persona.pop('name') }}",
+    "{% set _ = examples.clear() %}",
+]
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[Rendering]:
+    sandbox = Sandbox(deadline_s=0.5)
+    yield Rendering(sandbox)
+    sandbox.close()
+
+
+@pytest.mark.parametrize("name", [*CPU, *MEMORY])
+def test_costly_template_is_ended_and_the_next_render_works(quick: Rendering, name: str) -> None:
+    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(PromptError):
+        quick.prompt(BODY.replace("%s", (CPU | MEMORY)[name]))
+    assert time.monotonic() - began < 2.5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
+    assert [("user", "x")] == quick.pairs(BODY.replace("%s", "{{ input }}"))
+
+
+@pytest.mark.parametrize("name", RECURSION)
+def test_endless_recursion_is_a_template_error(quick: Rendering, name: str) -> None:
+    with pytest.raises(PromptError):
+        quick.prompt(RECURSION[name])
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_nothing_outside_the_prompt_is_in_reach(quick: Rendering, escape: str) -> None:
+    with pytest.raises(PromptError):
+        quick.prompt(BODY.replace("%s", escape))
+
+
+def test_default_deadline_ends_within_two_and_a_half_seconds() -> None:
+    sandbox = Sandbox()
+    rendering = Rendering(sandbox)
+    rendering.prompt(BODY)
+    began = time.monotonic()
+    with pytest.raises(PromptLimitError):
+        rendering.prompt(BODY.replace("%s", CPU["nested loops"]))
+    assert time.monotonic() - began < 2.5
+    sandbox.close()
+
+
+def test_others_go_on_while_a_hostile_template_burns() -> None:
+    sandbox = Sandbox(deadline_s=1.0)
+    rendering = Rendering(sandbox)
+    honest = BODY.replace("%s", "{{ input }}")
+    rendering.prompt(honest)
+
+    def burn() -> None:
+        with pytest.raises(PromptLimitError):
+            rendering.prompt(BODY.replace("%s", CPU["nested loops"]))
+
+    burners = [threading.Thread(target=burn) for _ in range(2)]
+    for burner in burners:
+        burner.start()
+    waits = []
+    while any(burner.is_alive() for burner in burners):
+        began = time.monotonic()
+        rendering.prompt(honest)
+        waits.append(time.monotonic() - began)
+        time.sleep(0.005)
+    sandbox.close()
+    assert len(waits) > 20
+    assert statistics.quantiles(waits, n=100)[98] < 0.25
+
+
+def test_a_value_that_a_template_tries_to_change_is_whole_at_the_next_render(
+    quick: Rendering,
+) -> None:
+    persona = {
+        "name": "p",
+        "system": "s",
+        "examples": [{"user": "u", "assistant": "a"}],
+    }
+    with pytest.raises(PromptError):
+        quick.prompt(BODY.replace("%s", "{{ examples.append(1) }}"), persona=persona)
+    pairs = quick.pairs(BODY.replace("%s", "{{ examples|length }}"), persona=persona)
+    assert [("user", "1")] == pairs
+
+
+def test_worker_does_not_see_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0000")
+    sandbox = Sandbox()
+    Rendering(sandbox).prompt(BODY)
+    worker = sandbox._idle[0]
+    with open(f"/proc/{worker._process.pid}/environ", "rb") as file:  # noqa: PTH123
+        assert b"canary" not in file.read()
+    sandbox.close()
+
+
+def test_closing_ends_the_workers() -> None:
+    sandbox = Sandbox()
+    Rendering(sandbox).prompt(BODY)
+    process = sandbox._idle[0]._process
+    sandbox.close()
+    assert process.poll() is not None
