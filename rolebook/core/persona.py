@@ -224,7 +224,17 @@ class Sampling(_Part):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+def _json_data(value: object) -> object:
+    """Data that JSON can carry; a YAML or JSON file may hold ``.inf`` and ``.nan``, a request may not."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        raise misfit(Phrase("data without infinite numbers"), value) from None
+    return value
+
+
 def _request_fields(value: object) -> object:
+    _json_data(value)
     if isinstance(value, Mapping):
         for name in value:
             if str(name).lower() in _RESERVED_FIELDS:
@@ -307,7 +317,7 @@ class Persona(_Part):
     """First inputs to choose from."""
     context: ContextPolicy = ContextPolicy()
     """How much history is sent."""
-    x: Any = None
+    x: Annotated[Any, BeforeValidator(_json_data)] = None
     """Data of other programs, kept as it is."""
 
     @property

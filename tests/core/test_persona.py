@@ -113,6 +113,12 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
     ),
     ({"request": {"api_key": "k"}}, ("request",), "'api_key' cannot be set under 'request'."),
     ({"request": {"Authorization": "k"}}, ("request",), "cannot be set under 'request'."),
+    (
+        {"request": {"seed_scale": float("inf")}},
+        ("request",),
+        "request must be data without infinite numbers, got a mapping.",
+    ),
+    ({"x": float("nan")}, ("x",), "x must be data without infinite numbers, got 'nan'."),
     ({"request": {"temperature": 1}}, ("request",), "'temperature' belongs under 'sampling'."),
 ]
 

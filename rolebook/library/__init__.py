@@ -1,0 +1,1 @@
+"""Files and what they mean: personas and prompt templates read from folders."""

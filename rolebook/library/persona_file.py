@@ -1,0 +1,148 @@
+"""One persona file: its data, its bases merged in, and the place of whatever is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rolebook.core.errors import Problem
+from rolebook.core.persona import (
+    Fault,
+    FaultyPersonaError,
+    Persona,
+    Place,
+    expand_variable,
+    find_unknown_keys,
+    parse_persona,
+)
+from rolebook.library.yaml_text import Document, Mark, YamlError, parse_yaml
+
+Path = tuple[str | int, ...]
+
+#: Below these keys a plain value has the type that YAML gives it; elsewhere the field decides.
+TYPED_KEYS = ("request", "x")
+_SCHEMA_LINE = "# yaml-language-server: $schema="
+
+
+@dataclass(frozen=True, slots=True)
+class PersonaFile:
+    """A file as it was read. ``document`` is missing when it is no YAML that can be used."""
+
+    id: str
+    file: str
+    text: str
+    document: Document | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def base(self) -> str:
+        """The id that it extends, if any."""
+        base = self.document.data.get("extends") if self.document else None
+        return base if isinstance(base, str) else ""
+
+
+def read_persona_file(persona_id: str, *, file: str, source: bytes) -> PersonaFile:
+    """Read one file. Never raises: what is wrong is in its problems."""
+    text = source.decode("utf-8", "replace").removeprefix("\ufeff")
+    try:
+        document = parse_yaml(source, file=file, typed=TYPED_KEYS)
+    except YamlError as error:
+        return PersonaFile(persona_id, file, text, None, error.problems)
+    return PersonaFile(persona_id, file, text, document, document.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    data: dict[str, Any]
+    marks: dict[Path, Mark] = field(default_factory=dict)
+    key_marks: dict[Path, Mark] = field(default_factory=dict)
+
+    def mark_of(self, path: Path, file: str, *, of_key: bool) -> Mark:
+        """The place of a value (or its key), else of the nearest thing around it."""
+        first, second = (self.key_marks, self.marks) if of_key else (self.marks, self.key_marks)
+        for end in range(len(path), -1, -1):
+            mark = first.get(path[:end]) or second.get(path[:end])
+            if mark is not None:
+                return mark
+        return Mark(file, 1, 1)
+
+
+def build_persona(
+    chain: Sequence[PersonaFile],
+) -> tuple[Persona | None, dict[str, Place], tuple[Problem, ...]]:
+    """The persona of the last file of ``chain``, whose bases come before it, the furthest first.
+
+    All files have a document. Returns the persona (None if it has errors), the places of its texts, and the
+    problems.
+    """
+    last = chain[-1]
+    merged = _Merged({})
+    for file in chain:
+        assert file.document is not None
+        merged = _merge(merged, file.document)
+    problems = [problem for file in chain[-1:] for problem in file.problems]
+    own = last.document.data if last.document else {}
+    problems += [_problem(fault, merged, last.file) for fault in find_unknown_keys(own)]
+    try:
+        persona = parse_persona(last.id, merged.data)
+    except FaultyPersonaError as error:
+        problems += [_problem(fault, merged, last.file) for fault in error.faults]
+        persona = None
+    return persona, dict(_places(merged, chain)), tuple(problems)
+
+
+def _merge(base: _Merged, document: Document) -> _Merged:
+    """Maps merge key by key; lists and plain values replace what was there, with its places."""
+    merged = _Merged(dict(base.data), dict(base.marks), dict(base.key_marks))
+    given = dict(document.data)
+    variables = given.get("variables")
+    if isinstance(variables, Mapping):
+        given["variables"] = {name: expand_variable(value) for name, value in variables.items()}
+    _merge_into(merged.data, given, (), merged)
+    merged.marks.update(document.marks)
+    merged.key_marks.update(document.key_marks)
+    return merged
+
+
+def _merge_into(
+    target: dict[str, Any], given: Mapping[str, Any], path: Path, merged: _Merged
+) -> None:
+    for key, value in given.items():
+        here = (*path, key)
+        old = target.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            target[key] = dict(old)
+            _merge_into(target[key], value, here, merged)
+        else:
+            _forget(merged.marks, here)
+            _forget(merged.key_marks, here)
+            target[key] = value
+
+
+def _forget(marks: dict[Path, Mark], path: Path) -> None:
+    for known in [known for known in marks if known[: len(path)] == path]:
+        del marks[known]
+
+
+def _problem(fault: Fault, merged: _Merged, file: str) -> Problem:
+    is_about_key = fault.severity == "warning"
+    mark = merged.mark_of(fault.path, file, of_key=is_about_key)
+    return Problem(
+        mark.file, mark.line, mark.column, fault.message, fault.parameters, fault.severity
+    )
+
+
+def _places(merged: _Merged, chain: Sequence[PersonaFile]) -> Iterator[tuple[str, Place]]:
+    """Where the first line of each Jinja text stands: below a ``|``, else where the value begins."""
+    lines = {file.file: file.text.splitlines() for file in chain}
+    for name in ("system", "greeting"):
+        mark = merged.marks.get((name,))
+        if mark is not None:
+            indicator = lines[mark.file][mark.line - 1][mark.column - 1 : mark.column]
+            yield name, Place(mark.file, mark.line + (indicator in {"|", ">"}))
+
+
+def schema_line(location: str) -> str:
+    """The first line of a persona file, by which editors find the schema."""
+    return f"{_SCHEMA_LINE}{location}\n"
