@@ -470,7 +470,7 @@ def find_unknown_keys(data: Mapping[str, Any]) -> Iterator[Fault]:
         for path, part in _parts_at(data, pattern):
             for key in part:
                 if key not in known:
-                    yield _unknown_key((*path, str(key)), known)
+                    yield _unknown_key((*path, str(key)), part[key], known)
 
 
 def _parts_at(
@@ -490,10 +490,14 @@ def _parts_at(
             yield from _parts_at(value, rest, (*path, index))
 
 
-def _unknown_key(path: tuple[str | int, ...], known: Sequence[str]) -> Fault:
+def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str]) -> Fault:
     near = difflib.get_close_matches(str(path[-1]), known, n=1)
     parameters = {"key": describe_path(path), "near": near[0] if near else ""}
-    if near:
+    if value is None and " " in str(path[-1]):
+        # {user: One, two} is a map of 'user' and 'two'.
+        message = "A comma cut the text before '%(key)s'. Put the whole text in quotes."
+        parameters["key"] = str(path[-1])
+    elif near:
         message = "'%(key)s' is no known key and is left out. Did you mean '%(near)s'?"
     else:
         message = "'%(key)s' is no known key and is left out. Foreign data belongs under 'x'."

@@ -240,6 +240,13 @@ def test_unknown_key_is_a_warning_that_names_the_nearest_key() -> None:
     assert {"warning"} == {fault.severity for fault in found.values()}
 
 
+def test_text_cut_by_a_comma_is_said_to_be_that() -> None:
+    data = {**MINIMAL, "examples": [{"user": "Eat one piece", "how much is left?": None}]}
+    (fault,) = find_unknown_keys(data)
+    expected = "A comma cut the text before 'how much is left?'. Put the whole text in quotes."
+    assert expected == fault.message % fault.parameters
+
+
 @pytest.mark.parametrize(
     ("text", "is_id"),
     [
