@@ -423,7 +423,11 @@ def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
     Text that is JSON counts as that for names that are no sampling parameter, so that a command
     line can give any field. An empty value means: leave it out, even if the persona sets it. Raises InputError.
     """
-    sampling = {name: value for name, value in given.items() if name in Sampling.model_fields}
+    sampling = {
+        name: _json_or_text(value) if str(value).startswith(("{", "[")) else value
+        for name, value in given.items()
+        if name in Sampling.model_fields
+    }
     others = {name: _json_or_text(value) for name, value in given.items() if name not in sampling}
     set_values = {name: value for name, value in sampling.items() if value not in (None, "")}
     try:

@@ -312,6 +312,8 @@ def test_parameters_of_a_request_are_checked_and_may_take_one_away() -> None:
         "user": "alice",
         "response_format": '{"type": "json_object"}',
         "top_k": "40",
+        "logit_bias": '{"5": 1}',
+        "stop": '["a", "b"]',
     }
     expected = {
         "temperature": 0.5,
@@ -319,6 +321,8 @@ def test_parameters_of_a_request_are_checked_and_may_take_one_away() -> None:
         "user": "alice",
         "response_format": {"type": "json_object"},
         "top_k": 40,
+        "logit_bias": {"5": 1.0},
+        "stop": ["a", "b"],
     }
     assert expected == parse_parameters(given)
 

@@ -287,7 +287,7 @@ def test_created_persona_never_overwrites_and_leaves_no_other_file(
     path = library.create_persona("mine", {"name": "Mine", "system": "s"})
     with pytest.raises(ConflictError, match="already a persona 'mine'"):
         library.create_persona("mine", {"name": "Other", "system": "s"})
-    assert ["mine.yaml"] == os.listdir(folders / "personas")
+    assert ["mine.yaml"] == [path.name for path in (folders / "personas").iterdir()]
     assert path.read_text("utf-8").startswith("# yaml-language-server: $schema=")
 
 
@@ -297,7 +297,7 @@ def test_id_that_leaves_the_folder_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="makes no id"):
         library.create_persona(persona_id, {"name": "Mine", "system": "s"})
-    assert [] == os.listdir(folders / "personas")
+    assert [] == [path.name for path in (folders / "personas").iterdir()]
 
 
 def test_unfinished_write_of_a_killed_process_is_removed_when_it_is_old(folders: Path) -> None:
@@ -305,7 +305,7 @@ def test_unfinished_write_of_a_killed_process_is_removed_when_it_is_old(folders:
     os.utime(old, (1, 1))
     fresh = write(folders, ".rolebook-78-1", "half")
     FileLibrary(folders / "personas", folders / "templates")
-    assert [fresh.name] == os.listdir(folders / "personas")
+    assert [fresh.name] == [path.name for path in (folders / "personas").iterdir()]
 
 
 def test_readers_see_whole_personas_while_files_change(folders: Path, library: FileLibrary) -> None:

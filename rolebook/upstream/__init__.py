@@ -1,0 +1,1 @@
+"""The way out: OpenAI-compatible servers behind one Protocol, and the rehearsal that needs none."""

@@ -1,0 +1,192 @@
+"""Requests as a model takes them: what it refuses is renamed or left out, told, and remembered.
+
+Reasoning models, and servers that follow the API only so far, refuse sampling parameters that others need. What they
+refuse is known best from their own answer, so every model is asked as the persona wishes, once.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rolebook.core.completion import CompletionRequest
+from rolebook.core.errors import UpstreamError
+
+_OURS = ("model", "messages", "prompt", "stream")
+"""Fields that a call sets itself."""
+
+_HEADERS = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
+
+_KEPT = frozenset(
+    {
+        "n",
+        "best_of",
+        "echo",
+        "suffix",
+        "tools",
+        "tool_choice",
+        "functions",
+        "function_call",
+        "response_format",
+        "max_tokens",
+        "max_completion_tokens",
+        "modalities",
+        "audio",
+        "prediction",
+        "web_search_options",
+    }
+)
+"""What an answer would not be the one asked for without: it is never left out, the refusal is shown instead."""
+
+_USE_INSTEAD = re.compile(r"[Uu]se ['\"`]?(\w+)['\"`]? instead")
+_QUOTED = re.compile(r"['\"`]([a-z_]+)(?:[.\[][^'\"`]*)?['\"`]")
+_ROLE = re.compile(r"messages\[\d+\]\.role")
+_NOT_TAKEN = re.compile(
+    r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|cannot find field",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request as it will be sent. ``adaptations`` say in English how it differs from what was asked for."""
+
+    fields: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_streamed: bool = True
+    system_role: str = "system"
+    adaptations: tuple[str, ...] = ()
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """Its parameters, with those that travel as headers."""
+        return {
+            **self.fields,
+            **{name: self.headers[head] for name, head in _HEADERS.items() if head in self.headers},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Habit:
+    """What a model is known to refuse."""
+
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    left_out: frozenset[str] = frozenset()
+    is_streamed: bool = True
+    system_role: str = "system"
+
+
+class Adapter:
+    """Remembers, for one upstream, what each of its models refuses."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._habits: dict[tuple[str, str], _Habit] = {}
+        self._reports_usage = True
+
+    def plan(self, request: CompletionRequest) -> Plan:
+        """The request as its model is known to take it."""
+        habit = self._habits.get((request.endpoint, request.model), _Habit())
+        fields: dict[str, Any] = {}
+        headers: dict[str, str] = {}
+        adaptations: list[str] = []
+        for name, value in request.parameters.items():
+            if name in _HEADERS:
+                headers[_HEADERS[name]] = str(value)
+            elif name in _OURS:
+                adaptations.append(f"{name} was left out, because every call sets it itself.")
+            elif name in habit.left_out:
+                adaptations.append(f"{name} was left out, because the model refuses it.")
+            elif name in habit.renamed:
+                fields[habit.renamed[name]] = value
+                adaptations.append(
+                    f"{name} was sent as {habit.renamed[name]}, because the model asks for it under that name."
+                )
+            else:
+                fields[name] = value
+        is_streamed = request.is_streamed and habit.is_streamed
+        if request.is_streamed and not is_streamed:
+            adaptations.append(
+                "The answer was asked for in one piece, because the model refuses to stream it."
+            )
+        if is_streamed and self._reports_usage:
+            fields["stream_options"] = {
+                "include_usage": True,
+                **(fields.get("stream_options") or {}),
+            }
+        elif not is_streamed:
+            fields.pop("stream_options", None)
+        if habit.system_role != "system" and any(
+            message.role == "system" for message in request.messages
+        ):
+            adaptations.append(
+                f"The system message was sent as {habit.system_role} message, because the model takes no other."
+            )
+        return Plan(fields, headers, is_streamed, habit.system_role, tuple(adaptations))
+
+    def learn(self, request: CompletionRequest, plan: Plan, error: UpstreamError) -> bool:
+        """Whether ``error`` teaches something that makes another try of ``request`` worthwhile."""
+        if error.status not in (400, 422):
+            return False
+        lesson = _Lesson(plan, error)
+        key = (request.endpoint, request.model)
+        with self._lock:
+            if lesson.is_usage:
+                self._reports_usage = False
+            else:
+                self._habits[key] = lesson.applied(self._habits.get(key, _Habit()))
+        return self.plan(request) != plan
+
+
+class _Lesson:
+    """What a refusal says about the parameters of a plan."""
+
+    def __init__(self, plan: Plan, error: UpstreamError) -> None:
+        self._plan = plan
+        self._said = error.detail
+        self._refused = str(error.parameters.get("param") or "")
+        self._param = self._refused.partition(".")[0].partition("[")[0]
+        self._code = str(error.parameters.get("reason_code") or "")
+
+    @property
+    def is_usage(self) -> bool:
+        """Whether it is about the request to report usage, which we added."""
+        return "stream_options" in self._plan.fields and (
+            self._param == "stream_options"
+            or "stream_options" in self._said
+            or "include_usage" in self._said
+        )
+
+    def applied(self, habit: _Habit) -> _Habit:
+        """``habit`` and what this adds to it."""
+        if self._is_system_role:
+            return replace(
+                habit, system_role="developer" if habit.system_role == "system" else "user"
+            )
+        name = self._name
+        instead = _USE_INSTEAD.search(self._said)
+        if name and instead and instead[1] != name:
+            return replace(habit, renamed={**habit.renamed, name: instead[1]})
+        if name == "stream":
+            return replace(habit, is_streamed=False)
+        if name and name not in _KEPT:
+            return replace(habit, left_out=habit.left_out | {name})
+        return habit
+
+    @property
+    def _is_system_role(self) -> bool:
+        return _ROLE.fullmatch(self._refused) is not None and self._plan.system_role in self._said
+
+    @property
+    def _name(self) -> str:
+        """The parameter that is refused as such, and not just for its value; empty if there is none."""
+        if not (
+            self._code.startswith(("unsupported_", "unknown_")) or _NOT_TAKEN.search(self._said)
+        ):
+            return ""
+        names = (*self._plan.fields, *(("stream",) if self._plan.is_streamed else ()))
+        candidates = (self._param, *_QUOTED.findall(self._said), *re.findall(r"\w+", self._said))
+        return next((name for name in candidates if name in names), "")

@@ -1,0 +1,326 @@
+"""The border: whatever goes wrong below becomes one of our errors here, once, in plain words and without secrets."""
+
+from __future__ import annotations
+
+import math
+import re
+import ssl
+import time
+import unicodedata
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from rolebook.core.errors import (
+    UpstreamConnectionError,
+    UpstreamError,
+    UpstreamKeyError,
+    UpstreamQuotaError,
+    UpstreamRateError,
+    UpstreamRefusedError,
+    UpstreamReplyError,
+    UpstreamServerError,
+    UpstreamTimeoutError,
+)
+from rolebook.core.upstream import UpstreamSettings
+from rolebook.upstream.redaction import Redactor
+from rolebook.upstream.reply import FailedReply, reason_of
+
+MAX_DETAIL = 500
+"""The longest reason of a server that is passed on, in characters."""
+
+_UNSEEN = re.compile(r"<(script|style)\b.*?(</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
+_QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+_HEADERS_TOO_LARGE = 431
+"""What h11 hints at when headers pass its limit of 100 KB."""
+_NOT_WRITABLE = (TypeError, ValueError, RecursionError)
+
+
+class ErrorMapper:
+    """Explains everything that can go wrong with one upstream.
+
+    Arguments:
+        redactor: knows its keys.
+    """
+
+    def __init__(self, settings: UpstreamSettings, redactor: Redactor) -> None:
+        self._settings = settings
+        self._redactor = redactor
+
+    def explain(self, reason: BaseException, *, is_sent: bool = True) -> UpstreamError:
+        """The error to raise for ``reason``, complete and with no trace of what caused it.
+
+        Arguments:
+            is_sent: whether the request had left; what fails before that lies in the request.
+        """
+        error = self._mapped(reason, is_sent)
+        error.detail = self.clean(error.detail)
+        error.parameters["detail"] = error.detail
+        error.parameters["upstream"] = self._settings.name
+        # A foreign exception in the chain would carry the key into tracebacks.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+
+    def clean(self, detail: str) -> str:
+        """A server's own words as one line of plain text: no secret, no HTML, no control characters, not too long."""
+        text = self._redactor.redact(detail[: 40 * MAX_DETAIL])
+        text = _TAG.sub(" ", _UNSEEN.sub(" ", text)).replace("<", "‹").replace(">", "›")
+        text = "".join(" " if unicodedata.category(char).startswith("C") else char for char in text)
+        text = " ".join(text.split())
+        return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
+
+    def _mapped(self, reason: BaseException, is_sent: bool) -> UpstreamError:
+        chain = tuple(_chain(reason))
+        for link in chain:
+            if isinstance(link, UpstreamError):
+                return link
+        if isinstance(reason, FailedReply):
+            return self._reported(reason.error)
+        return self._foreign(reason, chain, is_sent) or UpstreamError(
+            "The call to %(upstream)s failed in an unexpected way (%(kind)s). Try again; if it stays, report it.",
+            kind=type(reason).__name__,
+            detail=str(reason),
+        )
+
+    def _foreign(
+        self, reason: BaseException, chain: tuple[BaseException, ...], is_sent: bool
+    ) -> UpstreamError | None:
+        # The client is loaded by the time that one of its exceptions gets here, and never before it is needed.
+        import httpcore2
+        import httpx2
+        import openai
+
+        if isinstance(reason, openai.APIStatusError):
+            return self._refused(reason.status_code, reason.body, reason.response.headers)
+        if not is_sent and isinstance(reason, _NOT_WRITABLE):
+            return _not_writable(reason)
+        for link in chain:
+            if isinstance(link, httpcore2.LocalProtocolError | httpx2.LocalProtocolError):
+                return _not_writable(link)
+            if getattr(link, "error_status_hint", 0) == _HEADERS_TOO_LARGE:
+                return UpstreamReplyError(
+                    "%(upstream)s sent headers without an end, and was cut off. Check what answers at this address."
+                )
+            if isinstance(link, httpcore2.ProxyError):
+                return self._no_proxy(link)
+            if isinstance(link, httpcore2.TimeoutException):
+                return self._no_connection_in_time()
+            if isinstance(link, httpcore2.ConnectError):
+                is_encryption = any(isinstance(deeper, ssl.SSLError) for deeper in chain)
+                return self._not_trusted(link) if is_encryption else self._no_connection(link)
+        return _broken(reason)
+
+    def _refused(self, status: int, body: Any, headers: Mapping[str, str]) -> UpstreamError:
+        code, param, detail = _code_of(body), _field(body, "param"), reason_of(body)
+        retry_after_s = retry_after(headers)
+        facts: dict[str, Any] = {"status": status, "detail": detail, "retry_after_s": retry_after_s}
+        if status in (401, 403):
+            return self._key_refused(status, facts)
+        if status == 402 or (status == 429 and code in _QUOTA):
+            return UpstreamQuotaError(
+                "The quota of the key for %(upstream)s is used up. Add credit or raise its limit in the account that "
+                "the key belongs to, or use another key.",
+                **facts,
+            )
+        if status == 429:
+            return UpstreamRateError(
+                "%(upstream)s gets too many requests from this key. Wait a little and try again.",
+                **facts,
+            )
+        if status in (408, 425) or status >= 500:
+            return UpstreamServerError(
+                "%(upstream)s failed with status %(status)d. That is a trouble of its own: try again in a moment.",
+                **facts,
+            )
+        facts |= {"reason_code": self.clean(code)[:80], "param": self.clean(param)[:80]}
+        return self._request_refused(status, code, detail, facts)
+
+    def _key_refused(self, status: int, facts: dict[str, Any]) -> UpstreamError:
+        key = self._settings.keys[0] if self._settings.keys else None
+        if status == 403:
+            return UpstreamKeyError(
+                "%(upstream)s does not allow this with the key in use. Check what the key, its project and its region "
+                "may do.",
+                **facts,
+            )
+        if key is None:
+            return UpstreamKeyError(
+                "%(upstream)s wants a key and none is set. Put it into OPENAI_API_KEY, or under keys of this upstream "
+                "in rolebook.yaml.",
+                **facts,
+            )
+        return UpstreamKeyError(
+            "%(upstream)s does not accept the key %(hint)s from %(source)s. Check that it is whole, not revoked, and "
+            "meant for this address.",
+            hint=key.hint,
+            source=key.source or "the settings",
+            **facts,
+        )
+
+    def _request_refused(
+        self, status: int, code: str, detail: str, facts: dict[str, Any]
+    ) -> UpstreamError:
+        words = detail.lower()
+        if (
+            code == "context_length_exceeded"
+            or "context length" in words
+            or "context window" in words
+        ):
+            return UpstreamRefusedError(
+                "The messages are longer than the model can take. Shorten the input, let the persona send less "
+                "history (context), or choose a model with a larger context.",
+                **facts,
+            )
+        if code == "model_not_found" or (status == 404 and "model" in words):
+            return UpstreamRefusedError(
+                "%(upstream)s has no such model, or the key may not use it. `rolebook models` lists what it offers.",
+                **facts,
+            )
+        if status in (404, 405):
+            return UpstreamRefusedError(
+                "%(upstream)s does not know this address (status %(status)d). Check the base URL %(base_url)s: for "
+                "most servers it ends in /v1.",
+                base_url=self._settings.base_url,
+                **facts,
+            )
+        if 300 <= status < 400:
+            return UpstreamRefusedError(
+                "%(upstream)s sends us on to another address (status %(status)d), which is not followed, so that no "
+                "key goes astray. Set the base URL to the final address.",
+                **facts,
+            )
+        if status == 413:
+            return UpstreamRefusedError(
+                "The request is too large for %(upstream)s. Shorten the input, or send less history.",
+                **facts,
+            )
+        return UpstreamRefusedError(
+            "%(upstream)s refused the request with status %(status)d.", **facts
+        )
+
+    def _reported(self, error: Any) -> UpstreamError:
+        """A failure that came inside a stream with status 200."""
+        code, status = _code_of(error), error.get("code") if isinstance(error, dict) else None
+        if type(status) is not int or not 400 <= status < 600:
+            status = next((likely for word, likely in _LIKELY_STATUS.items() if word in code), 0)
+        if 400 <= status < 500:
+            return self._refused(status, error, {})
+        kind = UpstreamServerError if status else UpstreamReplyError
+        return kind(
+            "%(upstream)s reported an error instead of going on with the answer. Try again.",
+            detail=reason_of(error),
+        )
+
+    def _no_connection(self, reason: BaseException) -> UpstreamError:
+        return UpstreamConnectionError(
+            "No connection to %(upstream)s at %(base_url)s. Check that it runs and that the address is right.",
+            base_url=self._settings.base_url,
+            detail=str(reason),
+        )
+
+    def _no_connection_in_time(self) -> UpstreamError:
+        return UpstreamTimeoutError(
+            "No connection to %(upstream)s at %(base_url)s within %(seconds)g seconds. Check the address, and the "
+            "network between.",
+            base_url=self._settings.base_url,
+            seconds=self._settings.timeouts.connect_s,
+        )
+
+    def _no_proxy(self, reason: BaseException) -> UpstreamError:
+        return UpstreamConnectionError(
+            "The proxy on the way to %(upstream)s refused the connection. Check its address, user name and password.",
+            detail=str(reason),
+        )
+
+    def _not_trusted(self, reason: BaseException) -> UpstreamError:
+        return UpstreamConnectionError(
+            "No encrypted connection to %(upstream)s at %(base_url)s: its certificate or its protocol is not "
+            "accepted. A certificate of your own is trusted when SSL_CERT_FILE names it.",
+            base_url=self._settings.base_url,
+            detail=str(reason),
+        )
+
+
+_LIKELY_STATUS = {
+    "insufficient_quota": 429,
+    "rate_limit": 429,
+    "api_key": 401,
+    "authentication": 401,
+    "permission": 403,
+    "context_length": 400,
+    "invalid_request": 400,
+    "server_error": 500,
+    "overloaded": 529,
+    "unavailable": 503,
+    "timeout": 504,
+}
+"""The status that a server would have sent for an error of this code or type, had it not begun to answer."""
+
+
+def _chain(reason: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while reason is not None and id(reason) not in seen:
+        seen.add(id(reason))
+        yield reason
+        reason = reason.__cause__ or reason.__context__
+
+
+def _not_writable(reason: BaseException) -> UpstreamError:
+    return UpstreamRefusedError(
+        "The request to %(upstream)s cannot be written as JSON and HTTP: a parameter or a message holds something "
+        "that neither of them knows.",
+        detail=str(reason),
+    )
+
+
+def _broken(reason: BaseException) -> UpstreamError | None:
+    import zlib
+
+    import httpcore2
+    import httpx2
+    import openai
+
+    if isinstance(reason, zlib.error):
+        return UpstreamReplyError(
+            "%(upstream)s sent a compressed answer that cannot be unpacked. Try again."
+        )
+    if isinstance(
+        reason,
+        httpcore2.NetworkError
+        | httpcore2.ProtocolError
+        | httpx2.HTTPError
+        | openai.APIConnectionError
+        | OSError,
+    ):
+        return UpstreamConnectionError(
+            "The connection to %(upstream)s broke before the answer was finished. Try again.",
+            detail=str(reason),
+        )
+    return None
+
+
+def _code_of(body: Any) -> str:
+    """Code and type of an error object, in one lower-case word; the code alone if it says enough."""
+    code, kind = _field(body, "code"), _field(body, "type")
+    return (code or kind).lower()
+
+
+def _field(body: Any, name: str) -> str:
+    value = body.get(name) if isinstance(body, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait (RFC 9110, section 10.2.3, and ``retry-after-ms``), None if it does not."""
+    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
+    try:
+        if milliseconds is not None:
+            seconds = float(milliseconds) / 1000
+        elif value is not None and not value.strip().endswith("GMT"):
+            seconds = float(value)
+        else:
+            seconds = parsedate_to_datetime(value or "").timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

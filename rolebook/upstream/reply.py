@@ -1,0 +1,384 @@
+"""What a reply says: JSON values to deltas and one completion, with every field checked before it is believed.
+
+The shape is that of OpenAI's chat completions and completions, https://platform.openai.com/docs/api-reference/chat,
+with what compatible servers add to it (``reasoning_content`` and ``reasoning``, content as a list of parts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from rolebook.core.completion import Choice, Completion, Delta, Endpoint, Usage
+from rolebook.core.errors import UpstreamReplyError
+from rolebook.upstream.body import Pieces, Whole, broken_off
+
+Kind = Literal["text", "reasoning", "refusal"]
+
+_MAX_TOKENS = 10**12
+_REASONING_FIELDS = ("reasoning_content", "reasoning")
+_OTHER_ANSWERS = ("audio", "function_call", "images")
+"""Fields of a message that answer without any text."""
+_CHOICE_FIELDS = ("delta", "message", "text", "index", "finish_reason")
+
+
+class ReplyFold:
+    """Folds what arrives into deltas, and in the end into one completion.
+
+    Arguments:
+        choices: how many answers were asked for.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, choices: int = 1) -> None:
+        self._endpoint = endpoint
+        self._wanted = choices
+        self._choices: dict[int, _ChoiceFold] = {}
+        self._frame: dict[str, Any] = {}
+        self._whole: Mapping[str, Any] | None = None
+        self._is_ended = False
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether all answers have said why they ended; what then breaks or is missing does not matter any more."""
+        is_finished = all(choice.finish_reason for choice in self._choices.values())
+        return is_finished and len(self._choices) >= self._wanted
+
+    def add(self, item: Whole | Pieces) -> Iterator[Delta]:
+        """What ``item`` brings that is new. Raises UpstreamReplyError, or FailedReply for a report of failure."""
+        if isinstance(item, Pieces):
+            for payload in item.payloads:
+                yield from self._add(payload)
+            self._is_ended = item.is_last
+        else:
+            yield from self._add_whole(item.payload)
+            if not self._choices:
+                raise no_choices()
+            self._whole, self._is_ended = item.payload, True
+
+    def finish(self) -> Completion:
+        """The completion, once nothing more will come.
+
+        Raises UpstreamConnectionError for an answer that stopped before its end, UpstreamReplyError for one that
+        ended without saying why or says nothing.
+        """
+        if not self._is_ended and not self.is_answered:
+            raise broken_off()
+        if not self._choices:
+            raise no_choices()
+        choices = [choice for _, choice in sorted(self._choices.items())]
+        if not all(choice.finish_reason for choice in choices):
+            raise UpstreamReplyError(
+                "%(upstream)s ended the answer without saying why, so it may be incomplete. Try again."
+            )
+        if all(choice.is_empty for choice in choices):
+            raise UpstreamReplyError(
+                "The model answered with nothing. Try again, or word the question differently."
+            )
+        model = self._frame.get("model")
+        return Completion(
+            choices=tuple(choice.choice for choice in choices),
+            model=_sound(model) if isinstance(model, str) else "",
+            usage=read_usage(self._frame.get("usage")),
+            reply=_plain(self._whole) if self._whole is not None else self._reply(choices),
+        )
+
+    def _add_whole(self, payload: Any) -> Iterator[Delta]:
+        try:
+            yield from self._add(payload)
+        except FailedReply as reported:
+            raise UpstreamReplyError(
+                "%(upstream)s reported an error instead of an answer. Try again.",
+                detail=reason_of(reported.error),
+            ) from None
+
+    def _add(self, payload: Any) -> Iterator[Delta]:
+        if not isinstance(payload, dict):
+            raise wrong("reply", payload)
+        if payload.get("error"):
+            raise FailedReply(payload["error"])
+        choices = payload.get("choices")
+        if not isinstance(choices, list | None):
+            raise wrong("choices", choices)
+        for key, value in payload.items():
+            if key != "choices" and (value is not None or key not in self._frame):
+                self._frame[key] = value
+        for position, choice in enumerate(choices or ()):
+            yield from self._add_choice(choice, position)
+
+    def _add_choice(self, choice: Any, position: int) -> Iterator[Delta]:
+        if not isinstance(choice, dict):
+            raise wrong("choices", choice)
+        if choice.get("error"):
+            raise FailedReply(choice["error"])
+        index = choice.get("index", position)
+        if type(index) is not int or index < 0:
+            raise wrong("index", index)
+        return self._choices.setdefault(index, _ChoiceFold(index)).add(choice)
+
+    def _reply(self, choices: list[_ChoiceFold]) -> dict[str, Any]:
+        kind = "chat.completion" if self._endpoint == "chat" else "text_completion"
+        folded = [choice.folded(self._endpoint) for choice in choices]
+        reply: dict[str, Any] = _plain({**self._frame, "object": kind, "choices": folded})
+        return reply
+
+
+class FailedReply(Exception):
+    """The server reports a failure inside a reply that began well; ``error`` is what it says."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__("a failure inside a reply")
+        self.error = error
+
+
+class _ChoiceFold:
+    """One answer as it grows."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.finish_reason: str | None = None
+        self._said: dict[Kind, list[str]] = {"text": [], "reasoning": [], "refusal": []}
+        self._half: dict[Kind, str] = {}
+        self._calls: list[dict[str, Any]] = []
+        self._role = "assistant"
+        self._reasoning_field = _REASONING_FIELDS[0]
+        self._message: dict[str, Any] = {}
+        self._rest: dict[str, Any] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it stopped of its own accord and said nothing in any way."""
+        has_said = any(self._said.values()) or any(
+            self._message.get(field) for field in _OTHER_ANSWERS
+        )
+        return self.finish_reason == "stop" and not (has_said or self._calls)
+
+    @property
+    def choice(self) -> Choice:
+        """The answer, as far as it has come."""
+        return Choice(
+            text="".join(self._said["text"]),
+            finish_reason=self.finish_reason,
+            reasoning="".join(self._said["reasoning"]),
+            refusal="".join(self._said["refusal"]),
+            tool_calls=self._made_calls,
+        )
+
+    @property
+    def _made_calls(self) -> tuple[dict[str, Any], ...]:
+        calls: list[dict[str, Any]] = _plain(self._calls)
+        return tuple(
+            {key: value for key, value in call.items() if key != "index"} for call in calls
+        )
+
+    def folded(self, endpoint: Endpoint) -> dict[str, Any]:
+        """The answer as a choice of a whole reply."""
+        choice = self.choice
+        said: dict[str, Any] = {"text": choice.text}
+        if endpoint == "chat":
+            message = {
+                "role": self._role,
+                "content": choice.text if self._said["text"] else None,
+                **self._message,
+            }
+            if choice.reasoning:
+                message[self._reasoning_field] = choice.reasoning
+            if choice.refusal:
+                message["refusal"] = choice.refusal
+            if choice.tool_calls:
+                message["tool_calls"] = list(choice.tool_calls)
+            said = {"message": message}
+        return {"index": self.index, **said, "finish_reason": self.finish_reason, **self._rest}
+
+    def add(self, choice: Mapping[str, Any]) -> Iterator[Delta]:
+        """What one event, or the whole reply, says of this answer."""
+        said = choice.get("delta") or choice.get("message") or {}
+        if not isinstance(said, dict):
+            raise wrong("message", said)
+        yield from self._say("text", choice.get("text"))
+        yield from self._add_message(said)
+        reason = choice.get("finish_reason")
+        if not isinstance(reason, str | None):
+            raise wrong("finish_reason", reason)
+        self.finish_reason = self.finish_reason or reason or None
+        if self.finish_reason:
+            yield from self._give_up_halves()
+        _merge(
+            self._rest, {key: value for key, value in choice.items() if key not in _CHOICE_FIELDS}
+        )
+
+    def _add_message(self, said: Mapping[str, Any]) -> Iterator[Delta]:
+        rest = dict(said)
+        role = rest.pop("role", None)
+        self._role = role if isinstance(role, str) and role else self._role
+        named = {
+            name: rest.pop(name) for name in _REASONING_FIELDS if isinstance(rest.get(name), str)
+        }
+        for name, thought in named.items():
+            if thought:
+                self._reasoning_field = name
+                yield from self._say("reasoning", thought)
+                break  # Some servers send the same thought under both names.
+        thoughts, text = _parts(rest.pop("content", None))
+        yield from self._say("reasoning", thoughts)
+        yield from self._say("text", text)
+        yield from self._say("refusal", rest.pop("refusal", None))
+        self._add_calls(rest.pop("tool_calls", None))
+        _merge(self._message, rest)
+
+    def _say(self, kind: Kind, text: Any) -> Iterator[Delta]:
+        if text is None:
+            return
+        if not isinstance(text, str):
+            raise wrong("content", text)
+        if not text:
+            return
+        text = self._half.pop(kind, "") + text
+        if "\ud800" <= text[-1] <= "\udbff":
+            # Some servers cut an emoji in the middle: its second half is in the next piece.
+            self._half[kind], text = text[-1], text[:-1]
+        if text:
+            text = _sound(text)
+            self._said[kind].append(text)
+            yield Delta(text, index=self.index, kind=kind)
+
+    def _give_up_halves(self) -> Iterator[Delta]:
+        for kind in tuple(self._half):
+            del self._half[kind]
+            self._said[kind].append("\ufffd")
+            yield Delta("\ufffd", index=self.index, kind=kind)
+
+    def _add_calls(self, calls: Any) -> None:
+        if not isinstance(calls, list | None):
+            raise wrong("tool_calls", calls)
+        for piece in calls or ():
+            if not isinstance(piece, dict):
+                raise wrong("tool_calls", piece)
+            piece = dict(piece)
+            _merge(self._call(piece.pop("index", None), piece.get("id")), piece)
+
+    def _call(self, index: Any, call_id: Any) -> dict[str, Any]:
+        """The call that a piece belongs to: by its index, else by its id, else the newest."""
+        for call in self._calls:
+            if index is not None and call["index"] == index:
+                return call
+            if index is None and call_id and call_id in (call.get("id") or ()):
+                return call
+        if index is None and not call_id and self._calls:
+            return self._calls[-1]
+        self._calls.append({"index": index})
+        return self._calls[-1]
+
+
+class _Strings(list[str]):
+    """A string that arrives in pieces."""
+
+
+def _merge(known: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Add the fields of one event to those of the events before it: texts and lists grow, the rest is replaced."""
+    for key, value in new.items():
+        old = known.get(key)
+        if value is None:
+            known.setdefault(key, None)
+        elif isinstance(value, str):
+            known[key] = old if isinstance(old, _Strings) else _Strings()
+            known[key].append(value)
+        elif isinstance(value, list) and isinstance(old, list):
+            old.extend(value)
+        elif isinstance(value, dict):
+            known[key] = old if isinstance(old, dict) else {}
+            _merge(known[key], value)
+        else:
+            known[key] = list(value) if isinstance(value, list) else value
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """``value`` as JSON would have it had it come whole."""
+    if isinstance(value, _Strings):
+        # Pieces that are all the same are a value which every event repeats, unless they are a call's arguments.
+        is_repeated = len(set(value)) == 1 and key != "arguments"
+        return _sound(value[0] if is_repeated else "".join(value))
+    if isinstance(value, str):
+        return _sound(value)
+    if isinstance(value, dict):
+        return {_sound(name): _plain(child, name) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_plain(child) for child in value]
+    return value
+
+
+def _sound(text: str) -> str:
+    """``text`` in which halves of characters that belong together are joined and lone ones are U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _parts(content: Any) -> tuple[str | None, Any]:
+    """The reasoning and the text of a content that may be a list of parts."""
+    if not isinstance(content, list):
+        return None, content
+    thoughts, texts = [], []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind == "thinking":
+            thoughts.append(str(_parts(part.get("thinking"))[1] or ""))
+        elif kind == "text" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        else:
+            raise wrong("content", part)
+    return "".join(thoughts), "".join(texts)
+
+
+def read_usage(usage: Any) -> Usage:
+    """Token counts as far as they can be believed: whole numbers from 0; anything else is unknown."""
+    if not isinstance(usage, dict):
+        return Usage()
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        total_tokens=_count(usage.get("total_tokens")),
+        cached_tokens=_count(_detail(usage, "prompt_tokens_details", "cached_tokens")),
+        reasoning_tokens=_count(_detail(usage, "completion_tokens_details", "reasoning_tokens")),
+    )
+
+
+def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
+    details = usage.get(group)
+    return details.get(name) if isinstance(details, dict) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
+
+
+def no_choices() -> UpstreamReplyError:
+    """The error for a reply without a single answer in it."""
+    return UpstreamReplyError(
+        "%(upstream)s sent a reply without an answer in it (no choices). Try again."
+    )
+
+
+def wrong(field: str, value: Any) -> UpstreamReplyError:
+    """The error for a field of a reply that is not of the type it must be."""
+    return UpstreamReplyError(
+        "%(upstream)s did not send an OpenAI-compatible reply: %(field)s cannot be %(type)s.",
+        field=field,
+        type="null" if value is None else type(value).__name__,
+    )
+
+
+def reason_of(body: Any) -> str:
+    """What a server says went wrong, out of the many shapes in which servers say it."""
+    if isinstance(body, str):
+        return body
+    if isinstance(body, list):
+        return "; ".join(filter(None, map(reason_of, body[:5])))
+    if not isinstance(body, dict):
+        return ""
+    for name in ("message", "error", "detail", "msg", "error_description"):
+        if body.get(name):
+            where = ".".join(map(str, body["loc"])) if isinstance(body.get("loc"), list) else ""
+            return f"{where}: {reason_of(body[name])}" if where else reason_of(body[name])
+    return ""

@@ -1,0 +1,82 @@
+"""Settings from real files, and the parts put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rolebook.core.errors import FileError, SettingError
+from rolebook.wiring import open_rolebook, read_settings
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "OPENAI_API_KEY=from-file-${HOME}\nROLEBOOK_PORT=1\n# a comment\nROLEBOOK_HOST='x'\n"
+    )
+    settings = read_settings(environment={"ROLEBOOK_PORT": "2"})
+    assert (2, "x") == (settings.port, settings.host)
+    assert ["from-file-${HOME}"] == [key.value for key in settings.upstreams["openai"].keys]
+
+
+def test_settings_file_is_read_with_places(tmp_path: Path) -> None:
+    (tmp_path / "rolebook.yaml").write_text("port: 9000\nupstreams:\n  a:\n    keys: [sk-x]\n")
+    with pytest.raises(SettingError) as caught:
+        read_settings(environment={})
+    assert str(caught.value).startswith("rolebook.yaml:4:12: a key is never written here.")
+    (tmp_path / "rolebook.yaml").write_text("port: 9000\nlanguage: zh\nmodel: no\n")
+    settings = read_settings(environment={})
+    assert (9000, "zh", "no") == (settings.port, settings.language, settings.model)
+
+
+def test_settings_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rolebook.yaml").write_text("port: [\n")
+    with pytest.raises(FileError, match=r"rolebook.yaml:"):
+        read_settings(environment={})
+
+
+def test_settings_file_that_was_asked_for_must_be_there() -> None:
+    with pytest.raises(SettingError, match=r"no settings file other.yaml"):
+        read_settings(environment={}, flags={"config": "other.yaml"})
+
+
+def test_opening_touches_nothing(tmp_path: Path) -> None:
+    rolebook = open_rolebook(environment={})
+    assert [] == list(tmp_path.iterdir())
+    rolebook.close()
+
+
+def test_configured_default_model_is_for_the_default_upstream_only(tmp_path: Path) -> None:
+    (tmp_path / "rolebook.yaml").write_text(
+        "model: mine\nupstreams:\n  a: {base_url: http://127.0.0.1:9/v1}\n"
+        "  b: {base_url: http://127.0.0.1:9/v1, model: theirs}\n"
+    )
+    rolebook = open_rolebook(environment={})
+    assert ["a", "b", "rehearsal"] == list(rolebook.upstreams.names)
+    assert ("mine", "theirs") == (
+        rolebook.upstreams.get("").default_model,
+        rolebook.upstreams.get("b").default_model,
+    )
+    rolebook.close()
+
+
+def test_check_finds_what_reading_and_what_rendering_finds(tmp_path: Path) -> None:
+    (tmp_path / "personas").mkdir()
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "chat.jinja").write_text("{% history %}")
+    (tmp_path / "personas" / "a.yaml").write_text("name: A\nsystem: |\n  one\n  {{ nope }}\n")
+    (tmp_path / "personas" / "b.yaml").write_text("name: B\nsystem: s\nsampling: {n: 0}\n")
+    (tmp_path / "personas" / "c.yaml").write_text("name: C\nsystem: s\ntagss: x\n")
+    rolebook = open_rolebook(environment={})
+    places = [(p.file, p.line, p.severity) for p in rolebook.find_problems()]
+    assert [
+        ("personas/a.yaml", 4, "error"),
+        ("personas/b.yaml", 3, "error"),
+        ("personas/c.yaml", 3, "warning"),
+    ] == places
+    rolebook.close()

@@ -1,0 +1,133 @@
+"""Parameters that a model refuses are renamed or left out, told, and remembered."""
+
+import pytest
+
+from rolebook.core.completion import CompletionRequest
+from rolebook.core.errors import UpstreamRefusedError
+from rolebook.core.message import Message
+from rolebook.upstream.adaptation import Adapter
+from rolebook.upstream.openai_upstream import OpenAIUpstream
+from tests.fake_upstream import FakeUpstream
+from tests.upstream.asking import OK_TEXT, ask, ask_for
+
+WISHES = {"max_tokens": 50, "temperature": 0.7, "top_p": 0.9, "seed": 7}
+
+
+def test_reasoning_model_gets_what_it_takes_and_the_turn_can_say_so(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    outcome = ask(upstream, ask_for("reasoning-model", parameters=WISHES))
+
+    assert outcome.text == OK_TEXT
+    assert outcome.sent.parameters == {
+        "max_completion_tokens": 50,
+        "seed": 7,
+        "stream_options": {"include_usage": True},
+    }
+    assert outcome.sent.adaptations == (
+        "max_tokens was sent as max_completion_tokens, because the model asks for it under that name.",
+        "temperature was left out, because the model refuses it.",
+        "top_p was left out, because the model refuses it.",
+    )
+    assert len(fake.requests) == 4
+
+
+def test_what_a_model_refuses_is_asked_only_once(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    first = ask(upstream, ask_for("reasoning-model", parameters=WISHES))
+    before = len(fake.requests)
+    second = ask(upstream, ask_for("reasoning-model", parameters=WISHES, is_streamed=False))
+
+    assert len(fake.requests) == before + 1
+    assert second.sent.adaptations == first.sent.adaptations
+
+
+def test_other_models_are_not_adapted(upstream: OpenAIUpstream) -> None:
+    ask(upstream, ask_for("reasoning-model", parameters=WISHES))
+
+    sent = ask(upstream, ask_for("ok", parameters=WISHES)).sent
+
+    assert WISHES.items() <= sent.parameters.items()
+    assert sent.adaptations == ()
+
+
+def test_server_that_cannot_report_usage_in_streams_is_not_asked_again(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    assert ask(upstream, ask_for("no-stream-options")).text == OK_TEXT
+    assert len(fake.requests) == 2
+    assert ask(upstream, ask_for("no-stream-options")).text == OK_TEXT
+    assert len(fake.requests) == 3
+
+
+def test_model_without_a_system_role_gets_the_text_in_another(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    messages = [Message("system", "Be kind."), Message("user", "How are you?")]
+
+    outcome = ask(upstream, ask_for("no-system", messages=messages))
+
+    assert outcome.text == OK_TEXT
+    assert [message["role"] for message in fake.requests[-1].body["messages"]] == [
+        "developer",
+        "user",
+    ]
+    assert "developer" in outcome.sent.adaptations[0]
+
+
+def refusal(message: str, *, param: str = "", code: str = "") -> UpstreamRefusedError:
+    return UpstreamRefusedError("no", status=400, detail=message, param=param, reason_code=code)
+
+
+@pytest.mark.parametrize(
+    ("error", "left_out"),
+    [
+        (refusal("", param="seed", code="unsupported_parameter"), {"seed"}),
+        (refusal("Unknown parameter: 'seed'.", code="unknown_parameter"), {"seed"}),
+        (refusal("body.seed: Extra inputs are not permitted"), {"seed"}),
+        (refusal("property 'seed' is unsupported"), {"seed"}),
+        (refusal('Unknown name "seed": Cannot find field.'), {"seed"}),
+        (
+            refusal(
+                "'seed' does not support 7 with this model.", param="seed", code="unsupported_value"
+            ),
+            {"seed"},
+        ),
+        (
+            refusal("Unsupported parameter: 'tools'", param="tools", code="unsupported_parameter"),
+            set(),
+        ),
+        (refusal("n > 1 is not supported"), set()),
+        (refusal("Invalid value for seed: too large", param="seed", code="invalid_value"), set()),
+        (refusal("This model does not exist"), set()),
+        (refusal("something else is not supported"), set()),
+    ],
+)
+def test_refusal_is_understood_in_the_words_of_many_servers(
+    error: UpstreamRefusedError, left_out: set[str]
+) -> None:
+    wishes = {"seed": 7, "tools": [], "n": 2}
+    request = CompletionRequest([Message("user", "hi")], "m", wishes)
+    adapter = Adapter()
+
+    learnt = adapter.learn(request, adapter.plan(request), error)
+
+    assert learnt is bool(left_out)
+    assert wishes.keys() - adapter.plan(request).fields.keys() == left_out
+
+
+def test_model_that_does_not_stream_here_is_asked_for_the_whole() -> None:
+    request = CompletionRequest([Message("user", "hi")], "m")
+    adapter = Adapter()
+    error = refusal(
+        "Your organization must be verified to stream this model.",
+        param="stream",
+        code="unsupported_value",
+    )
+
+    assert adapter.learn(request, adapter.plan(request), error)
+    plan = adapter.plan(request)
+    assert not plan.is_streamed
+    assert "stream_options" not in plan.fields
+    assert len(plan.adaptations) == 1

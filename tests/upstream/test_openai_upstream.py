@@ -1,0 +1,407 @@
+"""Retries, limits, keys, redirects, models: what a single fault does not show."""
+
+import gc
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from rolebook.core.completion import Cancellation, Completion, Delta, Sent, Usage, Waiting
+from rolebook.core.errors import (
+    SettingError,
+    UpstreamCancelled,
+    UpstreamConnectionError,
+    UpstreamKeyError,
+    UpstreamQuotaError,
+    UpstreamRateError,
+    UpstreamRefusedError,
+    UpstreamReplyError,
+    UpstreamServerError,
+    UpstreamTimeoutError,
+)
+from rolebook.core.upstream import Key, Timeouts, UpstreamSettings
+from rolebook.upstream.openai_upstream import OpenAIUpstream
+from tests.fake_upstream import FakeUpstream
+from tests.upstream.asking import OK_TEXT, ask, ask_for, wait_until_idle
+from tests.upstream.conftest import OpenUpstream
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "529", "rst", "429?retry_after=0.1"])
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_passing_trouble_is_tried_again(
+    upstream: OpenAIUpstream, fake: FakeUpstream, fault: str, is_streamed: bool
+) -> None:
+    outcome = ask(upstream, ask_for(f"{fault},{fault},ok", is_streamed=is_streamed))
+
+    assert outcome.text == OK_TEXT
+    assert len(fake.requests) == 3
+    assert len([event for event in outcome.events if isinstance(event, Sent)]) == 1
+
+
+@pytest.mark.parametrize("fault", ["500", "rst", "429?retry_after=0.05"])
+def test_trouble_that_stays_ends_after_three_attempts(
+    upstream: OpenAIUpstream, fake: FakeUpstream, fault: str
+) -> None:
+    outcome = ask(upstream, ask_for(fault))
+
+    assert isinstance(
+        outcome.error, UpstreamServerError | UpstreamConnectionError | UpstreamRateError
+    )
+    assert len(fake.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "fault", ["400", "400-context", "404", "401", "403", "html-200", "error-200"]
+)
+def test_refusal_is_not_tried_again(
+    upstream: OpenAIUpstream, fake: FakeUpstream, fault: str
+) -> None:
+    assert ask(upstream, ask_for(fault, is_streamed=False)).error is not None
+    assert len(fake.requests) == 1
+
+
+def test_used_up_quota_is_not_tried_again(upstream: OpenAIUpstream, fake: FakeUpstream) -> None:
+    error = ask(upstream, ask_for("429-quota")).upstream_error
+
+    assert isinstance(error, UpstreamQuotaError)
+    assert error.status == 429
+    assert len(fake.requests) == 1
+
+
+def test_long_retry_after_is_passed_on_at_once(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    outcome = ask(upstream, ask_for("429?retry_after=119"))
+
+    assert isinstance(outcome.error, UpstreamRateError)
+    assert outcome.error.retry_after_s == 119
+    assert outcome.duration_s < 1
+    assert len(fake.requests) == 1
+
+
+def test_nothing_is_tried_again_once_something_was_passed_on(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    outcome = ask(upstream, ask_for("rst-mid?after=2,ok"))
+
+    assert isinstance(outcome.error, UpstreamConnectionError)
+    assert OK_TEXT.startswith(outcome.text)
+    assert len(fake.requests) == 1
+
+
+def test_attempts_stay_within_the_total_time(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    upstream = open_upstream(timeouts=Timeouts(1, 1, 1, 0.6), attempts=9)
+
+    outcome = ask(upstream, ask_for("500"))
+
+    assert isinstance(outcome.error, UpstreamServerError)
+    assert outcome.duration_s < 0.7
+
+
+def test_server_that_is_not_there_is_named(open_upstream: OpenUpstream) -> None:
+    upstream = open_upstream(base_url="http://127.0.0.1:9/v1", attempts=1)
+
+    error = ask(upstream, ask_for()).upstream_error
+
+    assert isinstance(error, UpstreamConnectionError)
+    assert "http://127.0.0.1:9/v1" in str(error)
+
+
+@pytest.mark.parametrize(
+    "model", ["hang", "hang-headers", "hang-mid", "429?retry_after=1.9", "ok?latency_ms=3000"]
+)
+def test_cancel_interrupts_every_wait(
+    upstream: OpenAIUpstream, fake: FakeUpstream, model: str
+) -> None:
+    cancellation = Cancellation()
+    threading.Timer(0.15, cancellation.cancel).start()
+
+    outcome = ask(upstream, ask_for(model, cancellation=cancellation))
+
+    assert isinstance(outcome.error, UpstreamCancelled)
+    assert outcome.duration_s < 0.5
+    assert wait_until_idle(0.5) == []
+
+
+def test_upstream_notices_at_once_that_a_reader_left(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    stream = upstream.stream(ask_for("hang-mid"))
+    with closing(stream):  # type: ignore[type-var]
+        next(event for event in stream if isinstance(event, Delta))
+
+    assert fake.requests[0].client_gone.wait(1)
+    assert wait_until_idle(0.5) == []
+
+
+def test_stream_that_is_dropped_unread_leaves_nothing_behind(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    stream = upstream.stream(ask_for("ok?tokens=1000&delay_ms=5"))
+    next(stream)
+    del stream
+    gc.collect()
+
+    assert fake.requests[0].client_gone.wait(1)
+    assert wait_until_idle(0.5) == []
+
+
+def test_waiting_comes_every_half_second_of_silence(upstream: OpenAIUpstream) -> None:
+    outcome = ask(upstream, ask_for("ok?latency_ms=1200"))
+
+    assert outcome.text == OK_TEXT
+    assert [type(event) for event in outcome.events[:3]] == [Waiting, Waiting, Sent]
+
+
+def test_reader_that_is_slower_than_the_idle_limit_loses_nothing(
+    open_upstream: OpenUpstream,
+) -> None:
+    upstream = open_upstream(timeouts=Timeouts(1, 0.3, 0.3, 5))
+    text = ""
+    for event in upstream.stream(ask_for("ok?tokens=2000")):
+        if isinstance(event, Delta):
+            if not text:
+                time.sleep(0.8)
+            text += event.text
+    assert isinstance(event, Completion)
+    assert event.choices[0].text == text
+    assert len(text) > 10_000
+
+
+def test_connection_is_used_again(upstream: OpenAIUpstream, fake: FakeUpstream) -> None:
+    for is_streamed in (True, False, True):
+        assert ask(upstream, ask_for(is_streamed=is_streamed)).is_complete
+        assert wait_until_idle() == []
+
+    assert fake.stats["peak_connections"] == 1
+
+
+def test_two_hundred_streams_run_at_once(open_upstream: OpenUpstream) -> None:
+    upstream = open_upstream(timeouts=Timeouts(5, 10, 10, 20))
+    complete = []
+
+    def run() -> None:
+        complete.append(ask(upstream, ask_for("ok?tokens=5&delay_ms=100")).is_complete)
+
+    threads = [threading.Thread(target=run) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert complete == [True] * 200
+    assert wait_until_idle() == []
+
+
+@pytest.mark.parametrize(
+    "fault", ["endless", "endless-line", "huge-chunk?kb=65536", "gzip-bomb?mb=256"]
+)
+def test_flood_is_cut_before_it_fills_the_memory(upstream: OpenAIUpstream, fault: str) -> None:
+    ask(upstream, ask_for("ok"))
+    before = _resident_mb()
+    for is_streamed in (True, False):
+        assert isinstance(
+            ask(upstream, ask_for(fault, is_streamed=is_streamed)).error, UpstreamReplyError
+        )
+
+    assert _resident_mb() - before < 64
+
+
+def _resident_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(peak.split()[1]) / 1024
+
+
+@pytest.mark.parametrize("model", ["no-usage", "usage-null", "usage-wrong"])
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_usage_that_did_not_come_is_unknown_and_not_zero(
+    upstream: OpenAIUpstream, model: str, is_streamed: bool
+) -> None:
+    assert ask(upstream, ask_for(model, is_streamed=is_streamed)).completion.usage == Usage()
+
+
+def test_completions_take_a_plain_prompt_and_its_parameters(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    parameters = {"n": 2, "echo": True, "stop": ["!"], "logprobs": 1, "best_of": 2}
+    outcome = ask(
+        upstream, ask_for(text="Once upon", endpoint="completions", parameters=parameters)
+    )
+
+    assert fake.requests[0].path == "/v1/completions"
+    assert fake.requests[0].body["prompt"] == "Once upon"
+    assert parameters.items() <= fake.requests[0].body.items()
+    assert outcome.text.startswith("Once upon")
+    assert len(outcome.completion.choices) == 2
+
+
+def test_organization_and_project_travel_as_headers(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    outcome = ask(
+        upstream, ask_for(parameters={"organization": "org-1", "project": "proj-1", "seed": 7})
+    )
+
+    headers = fake.requests[0].headers
+    assert (headers["openai-organization"], headers["openai-project"]) == ("org-1", "proj-1")
+    assert "organization" not in fake.requests[0].body
+    assert {
+        "organization": "org-1",
+        "project": "proj-1",
+        "seed": 7,
+    }.items() <= outcome.sent.parameters.items()
+
+
+@pytest.mark.parametrize("value", ["org\r\nX-Evil: 1", "Zoë"])
+def test_header_cannot_be_split_by_a_parameter(
+    upstream: OpenAIUpstream, fake: FakeUpstream, value: str
+) -> None:
+    error = ask(upstream, ask_for(parameters={"organization": value})).error
+
+    assert isinstance(error, UpstreamRefusedError)
+    assert fake.requests == []
+
+
+def test_nothing_of_the_environment_is_sent_along(
+    open_upstream: OpenUpstream, fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "from-the-environment")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer from-the-environment")
+
+    ask(open_upstream("sk-mine-0123456789"), ask_for())
+    ask(open_upstream(), ask_for())
+
+    assert [request.api_key for request in fake.requests] == ["sk-mine-0123456789", "no-key-needed"]
+    assert "from-the-environment" not in str([request.headers for request in fake.requests])
+
+
+def test_redirect_is_not_followed_so_that_no_key_travels(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    error = ask(upstream, ask_for("redirect")).upstream_error
+
+    assert isinstance(error, UpstreamRefusedError)
+    assert error.status in (301, 302, 303, 307, 308)
+    assert [request.to_other_origin for request in fake.requests] == [False]
+
+
+@pytest.mark.parametrize("key", ["", " ", "sk-a b", "sk-ab\n", "sk-ключ", "sk-\x00"])
+def test_key_that_no_server_accepts_is_told_before_the_call(
+    open_upstream: OpenUpstream, fake: FakeUpstream, key: str
+) -> None:
+    error = ask(open_upstream(key), ask_for()).upstream_error
+
+    assert isinstance(error, UpstreamKeyError)
+    assert "OPENAI_API_KEY" in str(error)
+    assert fake.requests == []
+
+
+def test_openai_is_not_called_without_a_key(open_upstream: OpenUpstream) -> None:
+    error = ask(open_upstream(base_url="https://api.openai.com/v1"), ask_for()).upstream_error
+
+    assert isinstance(error, UpstreamKeyError)
+    assert "OPENAI_API_KEY" in str(error)
+
+
+def test_server_that_wants_a_key_says_so_and_how_to_set_one(open_upstream: OpenUpstream) -> None:
+    with FakeUpstream(require_key="sk-right-0123456789") as fake:
+        keyless = ask(open_upstream(base_url=fake.base_url), ask_for()).upstream_error
+        wrong = ask(
+            open_upstream("sk-wrong-0123456789", base_url=fake.base_url), ask_for()
+        ).upstream_error
+        right = ask(open_upstream("sk-right-0123456789", base_url=fake.base_url), ask_for())
+
+    assert isinstance(keyless, UpstreamKeyError)
+    assert "none is set" in str(keyless)
+    assert isinstance(wrong, UpstreamKeyError)
+    assert "…6789" in str(wrong)
+    assert wrong.status == 401
+    assert right.is_complete
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "",
+        "api.openai.com/v1",
+        "ftp://host/v1",
+        "http://",
+        "http://user:secret@host/v1",
+        "http://host:99999/v1",
+        "http://host/v1?key=secret",
+        "file:///etc/passwd",
+        "http://ho st/v1",
+        "http://host/\n",
+    ],
+)
+def test_base_url_that_is_none_is_a_setting_error(base_url: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        OpenAIUpstream(UpstreamSettings(name="mine", base_url=base_url))
+
+    assert "mine" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_models_come_in_many_shapes(upstream: OpenAIUpstream, fake: FakeUpstream) -> None:
+    assert upstream.default_model == sorted(model.id for model in upstream.models())[0]
+    assert upstream.model("gpt-4o").created_at.startswith("2023-11-14T")
+
+    fake.path_rule("/v1/models", "html-200")
+    with pytest.raises(UpstreamReplyError):
+        upstream.models()
+    fake.path_rule("/v1/models", "401")
+    with pytest.raises(UpstreamKeyError):
+        upstream.models()
+
+
+@pytest.mark.parametrize(
+    "fault", ["string-body", "null-body", "204", "truncated-json", "deep-json"]
+)
+def test_list_of_models_that_is_none_is_a_reply_error(
+    upstream: OpenAIUpstream, fake: FakeUpstream, fault: str
+) -> None:
+    fake.path_rule("/v1/models", fault)
+
+    with pytest.raises(UpstreamReplyError, match="fake"):
+        upstream.models()
+
+
+@pytest.mark.parametrize("fault", ["error-200", "500", "rst"])
+def test_list_of_models_is_asked_for_again_after_passing_trouble(
+    upstream: OpenAIUpstream, fake: FakeUpstream, fault: str
+) -> None:
+    fake.path_rule("/v1/models", f"{fault},pass")
+
+    assert "gpt-4o" in [model.id for model in upstream.models()]
+
+
+def test_model_list_that_hangs_ends_at_its_limit(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    fake.path_rule("/v1/models", "hang")
+    upstream = open_upstream(timeouts=Timeouts(0.3, 0.3, 0.3, 0.3))
+    began = time.monotonic()
+
+    with pytest.raises(UpstreamTimeoutError):
+        upstream.models()
+    assert time.monotonic() - began < 1
+
+
+def test_upstream_can_be_used_again_after_it_was_closed(upstream: OpenAIUpstream) -> None:
+    assert ask(upstream, ask_for()).is_complete
+    upstream.close()
+    assert ask(upstream, ask_for()).is_complete
+
+
+def test_key_shows_no_more_than_its_end() -> None:
+    settings = UpstreamSettings(
+        name="x", base_url="http://h/v1", keys=(Key("sk-secret-0123456789"),)
+    )
+
+    assert "secret" not in repr(settings) + repr(OpenAIUpstream(settings))

@@ -1,0 +1,58 @@
+import time
+
+import pytest
+
+from rolebook.core.message import Message
+from rolebook.upstream.tokens import count_messages, count_tokens, is_exact
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "count"),
+    [
+        ("", "gpt-4o", 0),
+        ("Hello, world!", "gpt-4o", 4),
+        ("tiktoken is great!", "gpt-4", 6),
+        ("你好，世界！", "gpt-4o", 4),
+        ("<|endoftext|>", "gpt-4o", 7),
+        ("\ud800", "gpt-4o", 1),
+    ],
+)
+def test_tokens_are_those_of_the_model(text: str, model: str, count: int) -> None:
+    assert count_tokens(text, model) == count
+
+
+@pytest.mark.parametrize(
+    ("model", "is_known"),
+    [
+        ("gpt-4o", True),
+        ("gpt-4o-mini-2024-07-18", True),
+        ("openai/gpt-4.1", True),
+        ("gpt-5-mini", True),
+        ("o3-mini", True),
+        ("gpt-oss-20b", True),
+        ("ft:gpt-4o-mini:me", True),
+        ("gpt-3.5-turbo", True),
+        ("davinci", False),
+        ("llama3.1:8b", False),
+        ("deepseek-chat", False),
+        ("", False),
+    ],
+)
+def test_count_is_called_exact_only_for_known_vocabularies(model: str, is_known: bool) -> None:
+    assert is_exact(model) is is_known
+
+
+def test_messages_cost_their_roles_and_frames_and_a_plain_prompt_does_not() -> None:
+    messages = [Message("system", "Be kind."), Message("user", "Hi")]
+
+    assert count_messages(messages, "gpt-4o") == 3 + 2 * 3 + 2 + count_tokens("Be kind.") + 1
+    assert count_messages([Message("prompt", "Hi")], "gpt-4o") == 1
+
+
+@pytest.mark.parametrize("text", [" ", "a", "\n", "aA", "好", "!", "1", "👩‍👩‍👧", "ab "])
+def test_hostile_text_is_counted_fast_and_breaks_nothing(text: str) -> None:
+    count_tokens("warm")
+    began = time.monotonic()
+
+    assert count_tokens(text * (1_000_000 // len(text))) > 1000
+    assert time.monotonic() - began < 2
