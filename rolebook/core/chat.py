@@ -265,10 +265,11 @@ class ChatService:
         return self._run(turn, upstream)
 
     def _check_position(self, request: TurnRequest) -> None:
-        if not request.position:
-            return
-        turns = self._log.history(request.session_id)
-        if turns and request.position < turns[-1].position:
+        """Trying again has to happen at the end: what came later answered what would be replaced."""
+        if (
+            request.position
+            and request.position != self._log.last_turn(request.session_id).position
+        ):
             raise ConflictError(
                 "Only the last turn can be tried again. To go back further, fork the session there."
             )

@@ -158,10 +158,14 @@ class SessionLog(Protocol):
     def get_revision(self, revision_id: str) -> Revision:
         """Raises NotFoundError."""
 
-    def history(self, session_id: str, *, before: int | None = None) -> Sequence[Turn]:
-        """The current turns of a session in order, a fork's inherited ones first.
+    def last_turn(self, session_id: str) -> Turn:
+        """The current turn at the last position, whatever became of it. Raises NotFoundError if there is none."""
 
-        Only those at positions lower than ``before``, if it is given. Turns that got no text are left out.
+    def history(self, session_id: str, *, before: int | None = None) -> Sequence[Turn]:
+        """The turns of a session that count, in order, a fork's inherited ones first.
+
+        At each position that is the current attempt; where that got no text, the last one that did. Only those at
+        positions lower than ``before``, if it is given.
         """
 
     def start_turn(self, turn: Turn, revision: Revision) -> Turn:

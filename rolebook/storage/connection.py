@@ -1,0 +1,203 @@
+"""The one border to SQLite: how a connection is set up, used and shared, and what its errors mean."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlite_utils import Database
+
+from rolebook.core.errors import StorageError
+
+#: The write-ahead log shrinks to this size after a checkpoint, however far a burst has grown it.
+WAL_SIZE_BYTES = 4 * 1024 * 1024
+
+_IDLE_READERS = 8
+
+DAMAGED = (
+    "The log %(path)s is damaged (%(reason)s). Move it away together with its -wal and -shm files and restore a "
+    "backup, or save what can be read with: sqlite3 FILE .recover"
+)
+_LOCKED = "The log %(path)s is locked by another program. Close it there, or wait and try again."
+_FULL = "The disk that holds the log %(path)s is full. Free some space; it goes on by itself."
+_READ_ONLY = (
+    "The log %(path)s is read-only. Allow writing to the file and its folder, or name another file in "
+    "ROLEBOOK_DATABASE."
+)
+_CLOSED = (
+    "The log %(path)s cannot be opened. See that its folder exists and allows writing, or name another file in "
+    "ROLEBOOK_DATABASE."
+)
+_FOREIGN = (
+    "%(path)s is no SQLite database, so it cannot be the log. It was not touched. Name another file in "
+    "ROLEBOOK_DATABASE, or move this one away."
+)
+
+_ADVICE = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_CANTOPEN: _CLOSED,
+    sqlite3.SQLITE_NOTADB: _FOREIGN,
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+}
+_OUTAGES = {
+    *_ADVICE,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+}
+_OTHER = "The log %(path)s cannot be read or written: %(reason)s."
+
+
+class OutageError(StorageError):
+    """The file cannot be used for a reason that lies outside the statement: it may pass by itself."""
+
+
+def storage_error(error: sqlite3.Error, path: Path) -> StorageError:
+    """What an error of SQLite means to a person; an OutageError unless the statement is at fault."""
+    primary_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    kind = OutageError if primary_code in _OUTAGES else StorageError
+    return kind(_ADVICE.get(primary_code, _OTHER), path=str(path), reason=str(error))
+
+
+def connect(path: Path, *, patience_s: float = 5.0, mode: str = "rwc") -> Database:
+    """Open a connection in autocommit mode. It may be used by any thread, by one at a time.
+
+    Arguments:
+        path: the database file.
+        patience_s: how long a lock of somebody else is waited for.
+        mode: as in SQLite's file URIs: ro, rw or rwc.
+
+    Raises sqlite3.Error.
+    """
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=patience_s,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    try:
+        # Plugins of sqlite-utils are for its command line; looking for them costs more than opening the file.
+        return Database(connection, execute_plugins=False)
+    except sqlite3.Error:
+        connection.close()
+        raise
+
+
+def connect_writer(path: Path, *, patience_s: float) -> Database:
+    """A connection whose commits survive a power cut: WAL, and synchronous FULL. Creates the file."""
+    db = connect(path, patience_s=patience_s)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_SIZE_BYTES}")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def execute(db: Database, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+    """Run one statement with values that SQLite cannot hold as they are made to fit (see :func:`_fitted`)."""
+    try:
+        return db.execute(sql, parameters)
+    except (UnicodeEncodeError, OverflowError):
+        return db.execute(sql, [_fitted(value) for value in parameters])
+
+
+def _fitted(value: Any) -> Any:
+    """Text that is no valid Unicode becomes a BLOB of its bytes, a number beyond 64 bits a floating point number."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        with suppress(OverflowError):
+            return float(value)
+        return math.inf if value > 0 else -math.inf
+    return value
+
+
+@contextmanager
+def transaction(db: Database, begin: str = "BEGIN IMMEDIATE") -> Iterator[Database]:
+    """Commit at the end, roll back on any error.
+
+    ``BEGIN IMMEDIATE`` waits for other writers at the start, where the busy timeout counts; a deferred transaction
+    that turns to writing would fail at once instead.
+    """
+    db.execute(begin)
+    try:
+        yield db
+        db.execute("COMMIT")
+    except BaseException:
+        # Some errors, such as a full disk, have ended the transaction already; none may hide the first.
+        with suppress(sqlite3.Error):
+            db.rollback()
+        raise
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether somebody else holds the file, so that the same may work in a moment."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+class Readers:
+    """Connections to read with: taken by one thread at a time, and kept for the next."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: list[Database] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Database]:
+        """One consistent view of the file. Raises StorageError."""
+        try:
+            db = self._take()
+            try:
+                with transaction(db, "BEGIN"):
+                    yield db
+            except sqlite3.Error:
+                db.close()
+                raise
+            except BaseException:
+                self._put_back(db)
+                raise
+        except sqlite3.Error as error:
+            raise storage_error(error, self._path) from error
+        self._put_back(db)
+
+    def _take(self) -> Database:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        db = connect(self._path, mode="rw")
+        db.execute("PRAGMA query_only = ON")
+        return db
+
+    def _put_back(self, db: Database) -> None:
+        with self._lock:
+            if len(self._idle) < _IDLE_READERS:
+                self._idle.append(db)
+                return
+        db.close()
+
+    def close(self) -> None:
+        """Close those that nobody uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for db in idle:
+            db.close()

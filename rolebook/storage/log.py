@@ -1,0 +1,472 @@
+"""The session log as the rest of Rolebook sees it: :class:`SqliteLog`."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+from sqlite_utils import Database
+
+from rolebook.core.errors import NotFoundError, RolebookError, StorageError
+from rolebook.core.session import Revision, Session, Turn, TurnStatus
+from rolebook.storage import edit, export, lookup, query, search, status, trash
+from rolebook.storage.cache import SlowValue
+from rolebook.storage.connection import (
+    OutageError,
+    Readers,
+    execute,
+    is_busy,
+    storage_error,
+    transaction,
+)
+from rolebook.storage.owner import Owner, is_alive
+from rolebook.storage.query import Facets, PersonaStatistics, SessionFilter, SessionPage
+from rolebook.storage.schema import prepare, require_sound
+from rolebook.storage.search import SearchPage
+from rolebook.storage.status import DatabaseStatus
+from rolebook.storage.unwritten import (
+    EndedProcess,
+    FinishedTurn,
+    NewSession,
+    StartedTurn,
+    Unwritten,
+    Write,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: While writes wait for the file, one more attempt must not hold up an answer.
+_SHORT_PATIENCE_S = 0.05
+
+_logger = logging.getLogger(__name__)
+
+
+class SqliteLog:
+    """A log in one SQLite file, safe for many threads, and for several processes on one file.
+
+    Nothing is touched before the first use, which opens the file in the process that uses it; so it must not be used
+    before a fork. Every method may raise StorageError. ``create_session``, ``start_turn`` and ``finish_turn`` do
+    not fail because the file is locked, full or not writable at the moment: what they record is kept in memory,
+    seen by ``get_session``, ``get_turn``, ``history`` and ``session_turns``, counted by ``unwritten`` and written
+    later.
+
+    Arguments:
+        path: the file; folders on the way to it are made.
+        patience_s: how long a lock of another process is waited for.
+        retry_s: how often a file that could not be written is tried again.
+        unwritten_limit: how many turns are kept in memory at most; then no new turn is started.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        patience_s: float = 2.0,
+        retry_s: float = 1.0,
+        unwritten_limit: int = 1000,
+    ) -> None:
+        self.path = Path(path)
+        self._patience_s = patience_s
+        self._retry_s = retry_s
+        self._unwritten_limit = unwritten_limit
+        self._lock = threading.RLock()
+        self._readers = Readers(self.path)
+        self._writer: Database | None = None
+        self._owner: Owner | None = None
+        self._is_open = False
+        self._unwritten = Unwritten()
+        self._outage: OutageError | None = None
+        self._retry_at = 0.0
+        self._retry_thread: threading.Thread | None = None
+        self._is_closing = threading.Event()
+        self._facets = SlowValue(lambda: self._read(query.facets))
+
+    @property
+    def unwritten(self) -> int:
+        """How many turns are in memory only, because the file cannot be written at the moment."""
+        return self._unwritten.turns
+
+    def open(self, *, check: bool = False) -> None:
+        """Open the file now, make or migrate it, and mark the turns that a dead process left pending.
+
+        A missing or read-only folder, a file that is no log, a damaged one and one of a newer Rolebook raise
+        StorageError, and are not touched.
+
+        Arguments:
+            check: look through the whole file for damage first; takes seconds for gigabytes.
+        """
+        if check:
+            require_sound(self.path)
+        if self._is_open:
+            return
+        with self._lock:
+            if not self._is_open:
+                self._writer = prepare(self.path, patience_s=self._patience_s)
+                self._is_closing.clear()
+                self._is_open = True
+                self._interrupt_orphans()
+
+    def close(self) -> None:
+        """Write what is still unwritten, if that is possible now, and close the file. Using the log opens it again."""
+        self._is_closing.set()
+        with self._lock:
+            self._retry_at = 0.0
+            if not self._flush():
+                _logger.error(
+                    "%d turns could not be written to the log %s", self.unwritten, self.path
+                )
+            if self._owner:
+                self._owner.leave()
+                self._owner = None
+            self._close_writer()
+            self._readers.close()
+            self._is_open = False
+
+    def create_session(self, session: Session, revision: Revision) -> None:
+        """Record a new session together with the revision it starts with."""
+        self._write_or_keep(NewSession(session, revision))
+
+    def get_session(self, session_id: str) -> Session:
+        """Also finds one in the trash. Raises NotFoundError."""
+        return self._unwritten.find_session(session_id) or self._read(
+            lookup.get_session, session_id
+        )
+
+    def get_turn(self, turn_id: str) -> Turn:
+        """A whole turn. Raises NotFoundError."""
+        return self._unwritten.find_turn(turn_id) or self._read(lookup.get_turn, turn_id)
+
+    def get_revision(self, revision_id: str) -> Revision:
+        """A persona as it was. Raises NotFoundError."""
+        kept = (
+            write.revision
+            for write in self._unwritten.writes
+            if isinstance(write, NewSession | StartedTurn)
+        )
+        unwritten = next((revision for revision in kept if revision.id == revision_id), None)
+        return unwritten or self._read(lookup.get_revision, revision_id)
+
+    def session_turns(self, session_id: str, *, is_whole: bool = False) -> Sequence[Turn]:
+        """All attempts by position, and the turns that a fork inherits, which belong to other sessions.
+
+        Messages and replies only if they are to be whole. Raises NotFoundError.
+        """
+        # The unwritten come first: what is written in between is then seen twice, but never not at all.
+        unwritten = self._unwritten
+        session = unwritten.find_session(session_id)
+        if session:
+            turns = self._turns_up_to(session.forked_from) if session.forked_from else []
+        else:
+            turns = self._read(lookup.session_turns, session_id, is_whole=is_whole)
+        return unwritten.added_to(turns, session_id)
+
+    def history(self, session_id: str, *, before: int | None = None) -> Sequence[Turn]:
+        """The turns of a session that count, in order, without messages and replies.
+
+        At each position that is the current attempt; where that got no text, the last one that did. A fork's inherited
+        turns come first, and its own replace them at the same position. Only those at positions lower than ``before``,
+        if it is given. Raises NotFoundError.
+        """
+
+        def precedence(turn: Turn) -> tuple[bool, bool, int]:
+            return turn.session_id == session_id, turn.is_current, turn.attempt
+
+        counting: dict[int, Turn] = {}
+        for turn in self.session_turns(session_id):
+            if turn.text and (before is None or turn.position < before):
+                rival = counting.get(turn.position)
+                if rival is None or precedence(turn) > precedence(rival):
+                    counting[turn.position] = turn
+        return [counting[position] for position in sorted(counting)]
+
+    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        """Record a turn as pending, before the call.
+
+        A turn at position 0 goes to the end of its session; one at a position that is taken becomes the next
+        attempt there and the current one. Returns the turn as recorded. Raises NotFoundError.
+        """
+        self.open()
+        with self._lock:
+            write = StartedTurn(turn, revision, self._owner_id())
+            try:
+                return cast(Turn, self._write(write))
+            except OutageError as outage:
+                self._require_room(outage)
+                placed = self._placed(turn)
+                self._keep(replace(write, turn=placed), outage)
+                return placed
+
+    def finish_turn(self, turn: Turn) -> None:
+        """Record how it ended, before the end is announced. Raises NotFoundError."""
+        self._write_or_keep(FinishedTurn(turn))
+
+    def last_turn(self, session_id: str) -> Turn:
+        """The turn that "try again" means: the current one at the last position, whatever became of it.
+
+        Raises NotFoundError, also for a session without turns.
+        """
+        current = [turn for turn in self.session_turns(session_id) if turn.is_current]
+        if not current:
+            raise NotFoundError(
+                "The session %(id)s has no turn that could be tried again.", id=session_id
+            )
+        return max(current, key=lambda turn: (turn.position, turn.session_id == session_id))
+
+    def list_sessions(
+        self, filter: SessionFilter | None = None, *, limit: int = 50, before: str = ""
+    ) -> SessionPage:
+        """One page of sessions, the last used first.
+
+        Arguments:
+            filter: which ones; None: all outside the trash.
+            before: the cursor of the page before; anything else begins at the start.
+        """
+
+        def page(db: Database) -> SessionPage:
+            wanted = filter or SessionFilter()
+            found = search.found_sessions(db, wanted.search) if wanted.search.strip() else None
+            return query.list_sessions(db, wanted, found=found, limit=limit, before=before)
+
+        return self._read(page)
+
+    def search(
+        self, text: str, *, persona_id: str = "", limit: int = 20, before: str = ""
+    ) -> SearchPage:
+        """Turns that match what a person typed, the newest first, with the places where they do.
+
+        Arguments:
+            text: words, "phrases" and begin*; nothing of it raises, and an empty one finds nothing.
+            persona_id: only turns of sessions with this persona.
+            before: the cursor of the page before; anything else begins at the start.
+        """
+        return self._read(search.search, text, persona_id=persona_id, limit=limit, before=before)
+
+    def facets(self) -> Facets:
+        """What sessions can be filtered by. Where counting takes long, the counts may be some seconds old."""
+        return self._facets.get()
+
+    def statistics_of_persona(self, persona_id: str) -> PersonaStatistics:
+        """How much a persona was used."""
+        return self._read(query.statistics_of_persona, persona_id)
+
+    def database_status(self, *, check: bool = False) -> DatabaseStatus:
+        """The state of the file; with ``check`` it is looked through for damage, which takes seconds for gigabytes."""
+        return self._read(status.database_status, self.path, unwritten=self.unwritten, check=check)
+
+    def export_sessions(self, ids: Iterable[str] | None, format: str) -> Iterator[str]:
+        """Sessions as text, piece by piece.
+
+        Arguments:
+            ids: which ones, in this order; None: all outside the trash, in the order they were made.
+            format: one of :data:`rolebook.storage.export.EXPORT_FORMATS`.
+
+        Raises InputError for an unknown format and NotFoundError for an unknown session, before the first piece.
+        """
+        if ids is not None:
+            ids = [self.get_session(session_id).id for session_id in ids]
+        return export.export_sessions(self, self._all_ids() if ids is None else ids, format)
+
+    def rename(self, session_id: str, title: str) -> None:
+        """Give a session a title. Raises NotFoundError."""
+        self._edit(edit.rename, session_id, title)
+
+    def star(self, session_id: str, is_starred: bool = True) -> None:
+        """Mark a session, or take the mark away. Raises NotFoundError."""
+        self._edit(edit.star, session_id, is_starred)
+
+    def tag(self, session_id: str, tags: Iterable[str]) -> None:
+        """Replace all tags of a session. Raises NotFoundError."""
+        self._edit(edit.tag, session_id, tags)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Move sessions to the trash. Returns how many; unknown ones are passed over."""
+        return self._edit(trash.delete, ids)
+
+    def restore(self, ids: Iterable[str]) -> int:
+        """Take sessions out of the trash. Returns how many."""
+        return self._edit(trash.restore, ids)
+
+    def purge_deleted(self, before: str) -> int:
+        """Remove for good what was put into the trash before a time (ISO 8601). Returns how many sessions."""
+        return self._edit(trash.purge, before)
+
+    def choose_attempt(self, turn_id: str) -> Turn:
+        """Make a turn the one at its position that counts as history. Raises NotFoundError."""
+        return self._edit(edit.choose_attempt, turn_id)
+
+    def choose_alternative(self, turn_id: str, index: int) -> Turn:
+        """Make ``choices[index]`` the answer that counts. Raises NotFoundError, and InputError if there is none."""
+        return self._edit(edit.choose_alternative, turn_id, index)
+
+    def _read(
+        self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        self.open()
+        with self._readers.reading() as db:
+            return function(db, *args, **kwargs)
+
+    def _edit(
+        self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """A change by a person, who is told if it cannot be made now."""
+        self.open()
+        with self._lock:
+            self._require_flushed()
+            self._facets.forget()
+            return self._apply(lambda db: function(db, *args, **kwargs))
+
+    def _write_or_keep(self, write: Write) -> None:
+        self.open()
+        with self._lock:
+            try:
+                self._write(write)
+            except OutageError as outage:
+                self._keep(write, outage)
+
+    def _write(self, write: Write) -> object:
+        """Write now, after what waits. Raises OutageError if the file cannot be written."""
+        self._require_flushed()
+        return self._apply(write.apply)
+
+    def _apply(self, change: Callable[[Database], T]) -> T:
+        """Make one change in a transaction of its own."""
+        deadline = time.monotonic() + self._patience_now_s
+        while True:
+            try:
+                if self._writer is None:
+                    self._writer = self._reopened()
+                with transaction(self._writer) as db:
+                    return change(db)
+            except sqlite3.Error as error:
+                self._close_writer()
+                # Some locks, such as those of a file being made, are reported without waiting for them.
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise storage_error(error, self.path) from error
+                time.sleep(0.02)
+
+    @property
+    def _patience_now_s(self) -> float:
+        return _SHORT_PATIENCE_S if self._unwritten.writes else self._patience_s
+
+    def _reopened(self) -> Database:
+        """Whatever is in the way of a file that could be opened once, may pass."""
+        try:
+            return prepare(self.path, patience_s=self._patience_now_s)
+        except StorageError as error:
+            raise OutageError(error.message, **error.parameters) from error
+
+    def _close_writer(self) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
+
+    def _keep(self, write: Write, outage: OutageError) -> None:
+        """Keep for later what cannot be written now."""
+        self._outage = outage
+        if not self._unwritten.writes:
+            _logger.warning("turns are kept in memory: %s", outage)
+        self._unwritten = self._unwritten.and_then(write)
+        if self._retry_thread is None:
+            self._retry_at = time.monotonic() + self._retry_s / 2
+            self._retry_thread = threading.Thread(
+                target=self._retry, name="rolebook-log-retry", daemon=True
+            )
+            self._retry_thread.start()
+
+    def _retry(self) -> None:
+        is_done = False
+        while not is_done:
+            is_closing = self._is_closing.wait(self._retry_s)
+            with self._lock:
+                is_done = is_closing or self._flush()
+                if is_done:
+                    self._retry_thread = None
+
+    def _require_flushed(self) -> None:
+        if not self._flush() and self._outage:
+            raise OutageError(self._outage.message, **self._outage.parameters)
+
+    def _flush(self) -> bool:
+        """Write what waits, in order. Returns whether nothing is left."""
+        if self._unwritten.writes and time.monotonic() < self._retry_at:
+            return False
+        while self._unwritten.writes:
+            try:
+                self._apply(self._unwritten.writes[0].apply)
+            except OutageError as outage:
+                self._outage = outage
+                self._retry_at = time.monotonic() + self._retry_s / 2
+                return False
+            except RolebookError:
+                _logger.exception(
+                    "a change could not be written to the log %s and is given up", self.path
+                )
+            self._unwritten = self._unwritten.without_first()
+            if not self._unwritten.writes:
+                _logger.warning(
+                    "the log %s can be written again; nothing is left in memory", self.path
+                )
+        return True
+
+    def _require_room(self, outage: OutageError) -> None:
+        if self.unwritten >= self._unwritten_limit:
+            raise StorageError(
+                "%(count)d turns wait to be written to the log %(path)s, and no more are kept in memory. %(reason)s",
+                count=self.unwritten,
+                path=str(self.path),
+                reason=str(outage),
+            ) from outage
+
+    def _placed(self, turn: Turn) -> Turn:
+        """The turn at the place that it will have in the file."""
+        turns = self.session_turns(turn.session_id)
+        position = turn.position or 1 + max((other.position for other in turns), default=0)
+        attempts = [
+            other.attempt
+            for other in turns
+            if (other.session_id, other.position) == (turn.session_id, position)
+        ]
+        return replace(
+            turn,
+            position=position,
+            attempt=1 + max(attempts, default=0),
+            is_current=True,
+            status=TurnStatus.PENDING,
+        )
+
+    def _turns_up_to(self, turn_id: str) -> list[Turn]:
+        last = self.get_turn(turn_id)
+        return [*self.history(last.session_id, before=last.position), last]
+
+    def _owner_id(self) -> str:
+        if self._owner is None:
+            try:
+                self._owner = Owner(self.path)
+            except OSError as error:
+                _logger.warning("turns begun now cannot be told from abandoned ones: %s", error)
+                return ""
+        return self._owner.id
+
+    def _interrupt_orphans(self) -> None:
+        def owners_of_pending(db: Database) -> list[str]:
+            sql = (
+                "SELECT DISTINCT owner FROM turns WHERE status <> 'complete' AND status = 'pending'"
+            )
+            return [row["owner"] or "" for row in execute(db, sql)]
+
+        for owner_id in self._read(owners_of_pending):
+            if not is_alive(self.path, owner_id):
+                self._write_or_keep(EndedProcess(owner_id))
+
+    def _all_ids(self) -> Iterator[str]:
+        last = 0
+        while batch := self._read(lookup.session_ids, after=last, limit=500):
+            yield from (session_id for _, session_id in batch)
+            last = batch[-1][0]

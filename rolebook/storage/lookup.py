@@ -1,0 +1,131 @@
+"""Sessions, turns and revisions found by their ids or numbers, on a connection inside a transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from sqlite_utils import Database
+
+from rolebook.core.errors import NotFoundError
+from rolebook.core.message import Message, MessageRole
+from rolebook.core.session import Revision, Session, Turn
+from rolebook.storage.connection import execute
+from rolebook.storage.encoding import decode_text
+from rolebook.storage.record import revision_of, session_of, turn_of
+
+_TURNS = (
+    "SELECT turns.*, sessions.id AS session_id, revisions.id AS revision_id FROM turns "
+    "JOIN sessions ON sessions.number = turns.session JOIN revisions ON revisions.number = turns.revision"
+)
+
+
+def session_row(db: Database, session_id: str) -> sqlite3.Row:
+    """A row of ``sessions`` with ``revision_id`` and ``persona_name``. Raises NotFoundError."""
+    row: sqlite3.Row | None = execute(
+        db,
+        "SELECT sessions.*, revisions.id AS revision_id, revisions.persona_name FROM sessions "
+        "JOIN revisions ON revisions.number = sessions.revision WHERE sessions.id = ? AND NOT is_purged",
+        (session_id,),
+    ).fetchone()
+    if row is None:
+        raise NotFoundError("There is no session %(id)s in the log.", id=session_id)
+    return row
+
+
+def get_session(db: Database, session_id: str) -> Session:
+    """Raises NotFoundError."""
+    row = session_row(db, session_id)
+    return session_of(row, tags_of(db, [row["number"]])[row["number"]])
+
+
+def get_revision(db: Database, revision_id: str) -> Revision:
+    """Raises NotFoundError."""
+    row = execute(db, "SELECT * FROM revisions WHERE id = ?", (revision_id,)).fetchone()
+    if row is None:
+        raise NotFoundError("There is no revision %(id)s in the log.", id=revision_id)
+    return revision_of(row)
+
+
+def turn_row(db: Database, turn_id: str) -> sqlite3.Row:
+    """A row of ``turns`` with ``session_id`` and ``revision_id``. Raises NotFoundError."""
+    row: sqlite3.Row | None = execute(db, f"{_TURNS} WHERE turns.id = ?", (turn_id,)).fetchone()
+    if row is None:
+        raise NotFoundError("There is no turn %(id)s in the log.", id=turn_id)
+    return row
+
+
+def get_turn(db: Database, turn_id: str) -> Turn:
+    """A whole turn, with messages and reply. Raises NotFoundError."""
+    row = turn_row(db, turn_id)
+    return turn_of(row, _messages(db, row["messages"]), is_whole=True)
+
+
+def turns_by_number(db: Database, numbers: Iterable[int]) -> dict[int, Turn]:
+    """Turns without messages and reply."""
+    rows = execute(
+        db,
+        f"{_TURNS} WHERE turns.number IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(numbers)),),
+    )
+    return {row["number"]: turn_of(row) for row in rows}
+
+
+def session_turns(db: Database, session_id: str, *, is_whole: bool = False) -> list[Turn]:
+    """All attempts by position, and the inherited turns of a fork; with messages and reply if they are to be whole.
+
+    Raises NotFoundError.
+    """
+    session = session_row(db, session_id)
+    rows = execute(
+        db,
+        f"{_TURNS} WHERE turns.session = ? OR turns.number IN (SELECT value FROM json_each(?)) "
+        "ORDER BY position, turns.session <> ?, attempt",
+        (session["number"], session["inherited"] or "[]", session["number"]),
+    ).fetchall()
+    if not is_whole:
+        return [turn_of(row) for row in rows]
+    return [turn_of(row, _messages(db, row["messages"]), is_whole=True) for row in rows]
+
+
+def session_ids(db: Database, *, after: int, limit: int) -> list[tuple[int, str]]:
+    """Numbers and ids of sessions outside the trash, in the order they were made, ``after`` a number."""
+    rows = execute(
+        db,
+        "SELECT number, id FROM sessions WHERE number > ? AND deleted_at IS NULL ORDER BY number LIMIT ?",
+        (after, limit),
+    )
+    return [(row["number"], row["id"]) for row in rows]
+
+
+def tags_of(db: Database, numbers: Iterable[int]) -> Mapping[int, list[str]]:
+    """The tags of sessions, in order, by the sessions' numbers."""
+    rows = execute(
+        db,
+        "SELECT session, tag FROM session_tags WHERE session IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(numbers)),),
+    )
+    tags: dict[int, list[str]] = defaultdict(list)
+    for row in rows:
+        tags[row["session"]].append(decode_text(row["tag"]))
+    return tags
+
+
+def _messages(db: Database, stored: str) -> list[Message]:
+    """The messages of a turn from the list of their numbers."""
+    rows = execute(
+        db,
+        "SELECT messages.number, role, "
+        "coalesce(content, CASE role WHEN 'assistant' THEN text ELSE input END) AS content "
+        "FROM messages LEFT JOIN turns ON turns.number = messages.turn "
+        "WHERE messages.number IN (SELECT value FROM json_each(?))",
+        (stored,),
+    )
+    messages = {
+        row["number"]: Message(cast(MessageRole, row["role"]), decode_text(row["content"]))
+        for row in rows
+    }
+    return [messages[number] for number in json.loads(stored)]

@@ -1,0 +1,288 @@
+"""What the list of sessions shows: pages of summaries, what they can be filtered by, and a persona's statistics."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlite_utils import Database
+
+from rolebook.core.session import Session, TurnStatus
+from rolebook.storage.connection import execute
+from rolebook.storage.encoding import decode_text
+from rolebook.storage.lookup import tags_of
+from rolebook.storage.record import session_of
+
+_SNIPPET_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions to list; what is empty does not matter.
+
+    ``search`` is a query as in search by words and looks at the newest 5,000 turns that match. ``model`` (as requested)
+    and ``status`` hold if any turn of the session has them. ``since`` (inclusive) and ``until`` (exclusive) are
+    about the last use: times as in :func:`rolebook.core.session.now`, or plain dates, which count whole.
+    """
+
+    search: str = ""
+    persona_id: str = ""
+    model: str = ""
+    tag: str = ""
+    status: str = ""
+    since: str = ""
+    until: str = ""
+    is_starred: bool = False
+    is_deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """A session as a line of a list.
+
+    ``turns`` counts current turns, without those that a fork inherits; ``statuses``, ``total_tokens`` and ``cost`` (US
+    dollars) take in all attempts. ``None`` is unknown: no turn has a known count, or cost. ``snippet`` is the start of
+    the first input.
+    """
+
+    session: Session
+    persona_name: str
+    turns: int
+    models: tuple[str, ...]
+    total_tokens: int | None
+    cost: float | None
+    turns_without_cost: int
+    statuses: Mapping[str, int]
+    last_used_at: str
+    snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPage:
+    """Some sessions, the last used first. ``cursor`` asks for the next page and is empty on the last one."""
+
+    summaries: tuple[SessionSummary, ...]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """A value to filter by, what to show for it, and how many sessions have it."""
+
+    value: str
+    label: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """All values to filter by, the most frequent first. The trash does not count."""
+
+    personas: tuple[Facet, ...]
+    models: tuple[Facet, ...]
+    tags: tuple[Facet, ...]
+    statuses: tuple[Facet, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonaStatistics:
+    """How much a persona was used; the trash does not count. ``last_used_at`` is empty if it never was."""
+
+    sessions: int
+    turns: int
+    last_used_at: str
+
+
+def list_sessions(
+    db: Database, wanted: SessionFilter, *, found: Iterable[int] | None, limit: int, before: str
+) -> SessionPage:
+    """One page of sessions.
+
+    Arguments:
+        wanted: all that a session must be; its ``search`` is answered by ``found``.
+        found: numbers of the sessions that the search has found; None: not searched for.
+        before: the cursor of the page before.
+    """
+    conditions, parameters = _conditions(wanted)
+    if found is not None:
+        conditions.append("sessions.number IN (SELECT value FROM json_each(?))")
+        parameters.append(_json(found))
+    if before.isdecimal():
+        conditions.append("sessions.activity < ?")
+        parameters.append(int(before))
+    rows = execute(
+        db,
+        "SELECT sessions.*, revisions.id AS revision_id, revisions.persona_name FROM sessions "
+        f"JOIN revisions ON revisions.number = sessions.revision WHERE {' AND '.join(conditions)} "
+        "ORDER BY sessions.activity DESC LIMIT ?",
+        [*parameters, limit + 1],
+    ).fetchall()
+    shown = rows[:limit]
+    return SessionPage(
+        summaries=tuple(_summaries(db, shown)),
+        cursor=str(shown[-1]["activity"]) if len(rows) > limit else "",
+    )
+
+
+def facets(db: Database) -> Facets:
+    """What sessions can be filtered by."""
+    personas = execute(
+        db,
+        "SELECT counted.persona_id, sessions, persona_name FROM (SELECT persona_id, count(*) AS sessions, "
+        "max(revision) AS revision FROM sessions WHERE deleted_at IS NULL AND persona_id <> '' "
+        "GROUP BY persona_id) AS counted JOIN revisions ON revisions.number = counted.revision",
+    ).fetchall()
+    return Facets(
+        personas=_sorted(
+            Facet(decode_text(row[0]), decode_text(row[2]), row[1]) for row in personas
+        ),
+        models=_facets_of(db, "SELECT DISTINCT model_requested AS value, session FROM turns"),
+        tags=_facets_of(db, "SELECT tag AS value, session FROM session_tags"),
+        statuses=_status_facets(db),
+    )
+
+
+def statistics_of_persona(db: Database, persona_id: str) -> PersonaStatistics:
+    """Its sessions, turns and last use."""
+    row = execute(
+        db,
+        "SELECT count(*), max(used_at), coalesce(sum((SELECT count(*) FROM turns WHERE session = sessions.number)), 0) "
+        "FROM sessions WHERE persona_id = ? AND deleted_at IS NULL",
+        (persona_id,),
+    ).fetchone()
+    return PersonaStatistics(sessions=row[0], turns=row[2], last_used_at=row[1] or "")
+
+
+def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
+    """SQL conditions with their parameters, all to be met.
+
+    A plus sign keeps the planner from an index that would have all of a persona's sessions sorted for one page.
+    """
+    in_turns = "EXISTS (SELECT 1 FROM turns WHERE turns.session = sessions.number AND {})"
+    status_sql = (
+        "turns.status = ?" if wanted.status == "complete" else "status <> 'complete' AND status = ?"
+    )
+    choices = (
+        (wanted.persona_id, "+sessions.persona_id = ?"),
+        (wanted.model, in_turns.format("turns.model_requested = ?")),
+        (wanted.status, in_turns.format(status_sql)),
+        (
+            wanted.tag,
+            "EXISTS (SELECT 1 FROM session_tags WHERE session = sessions.number AND tag = ?)",
+        ),
+        (wanted.since, "sessions.used_at >= ?"),
+        (wanted.until and _end_of(wanted.until), "sessions.used_at < ?"),
+    )
+    conditions = ["NOT sessions.is_purged"]
+    conditions.append(
+        "sessions.deleted_at IS NOT NULL" if wanted.is_deleted else "+sessions.deleted_at IS NULL"
+    )
+    if wanted.is_starred:
+        conditions.append("sessions.is_starred")
+    conditions += [condition for value, condition in choices if value]
+    return conditions, [value for value, _ in choices if value]
+
+
+def _end_of(time: str) -> str:
+    """A plain date ends with its day: every time of that day sorts before ``T~``."""
+    return f"{time}T~" if len(time) == len("2026-11-20") else time
+
+
+def _summaries(db: Database, rows: Sequence[sqlite3.Row]) -> list[SessionSummary]:
+    numbers = [row["number"] for row in rows]
+    tags = tags_of(db, numbers)
+    groups = _turn_groups(db, numbers)
+    snippets = _snippets(db, numbers)
+    return [
+        _summary(row, tags[row["number"]], groups[row["number"]], snippets.get(row["number"], ""))
+        for row in rows
+    ]
+
+
+def _summary(
+    row: sqlite3.Row, tags: Sequence[str], groups: Sequence[sqlite3.Row], snippet: str
+) -> SessionSummary:
+    statuses: Counter[str] = Counter()
+    for group in groups:
+        statuses[group["status"]] += group["attempts"]
+    tokens = [group["tokens"] for group in groups if group["tokens"] is not None]
+    costs = [group["cost"] for group in groups if group["cost"] is not None]
+    return SessionSummary(
+        session=session_of(row, tags),
+        persona_name=decode_text(row["persona_name"]),
+        turns=sum(group["current"] for group in groups),
+        models=tuple(dict.fromkeys(decode_text(group["model_requested"]) for group in groups)),
+        total_tokens=sum(tokens) if tokens else None,
+        cost=sum(costs) if costs else None,
+        turns_without_cost=sum(group["without_cost"] for group in groups),
+        statuses=dict(statuses),
+        last_used_at=row["used_at"],
+        snippet=snippet,
+    )
+
+
+def _turn_groups(db: Database, numbers: Sequence[int]) -> dict[int, list[sqlite3.Row]]:
+    """Sums over the turns of each session, one row for each model and status in it."""
+    rows = execute(
+        db,
+        "SELECT session, model_requested, status, count(*) AS attempts, sum(is_current) AS current, "
+        "sum(total_tokens) AS tokens, sum(cost) AS cost, sum(cost IS NULL) AS without_cost "
+        "FROM turns WHERE session IN (SELECT value FROM json_each(?)) "
+        "GROUP BY session, model_requested, status ORDER BY session, min(number)",
+        (_json(numbers),),
+    )
+    groups: dict[int, list[sqlite3.Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["session"]].append(row)
+    return groups
+
+
+def _snippets(db: Database, numbers: Sequence[int]) -> dict[int, str]:
+    rows = execute(
+        db,
+        "SELECT session, input FROM turns WHERE number IN (SELECT min(number) FROM turns "
+        "WHERE session IN (SELECT value FROM json_each(?)) GROUP BY session)",
+        (_json(numbers),),
+    )
+    return {
+        row["session"]: " ".join(decode_text(row["input"])[:1000].split())[:_SNIPPET_CHARACTERS]
+        for row in rows
+    }
+
+
+def _facets_of(db: Database, values: str) -> tuple[Facet, ...]:
+    """Counts over a query for pairs of ``value`` and ``session``."""
+    rows = execute(
+        db,
+        f"SELECT value, count(*) FROM ({values}) JOIN sessions ON sessions.number = session "
+        "WHERE deleted_at IS NULL AND value <> '' GROUP BY value",
+    )
+    return _sorted(Facet(decode_text(row[0]), decode_text(row[0]), row[1]) for row in rows)
+
+
+def _status_facets(db: Database) -> tuple[Facet, ...]:
+    """Complete turns are not indexed by status, so that a session's other turns are counted and these inferred."""
+    others = _facets_of(
+        db, "SELECT DISTINCT status AS value, session FROM turns WHERE status <> 'complete'"
+    )
+    complete = execute(
+        db,
+        "SELECT count(*) FROM sessions WHERE deleted_at IS NULL "
+        "AND EXISTS (SELECT 1 FROM turns WHERE session = sessions.number AND turns.status = 'complete')",
+    ).fetchone()[0]
+    own = (
+        [Facet(TurnStatus.COMPLETE.value, TurnStatus.COMPLETE.value, complete)] if complete else []
+    )
+    return _sorted([*own, *others])
+
+
+def _sorted(facets: Iterable[Facet]) -> tuple[Facet, ...]:
+    return tuple(sorted(facets, key=lambda facet: (-facet.count, facet.label)))
+
+
+def _json(numbers: Iterable[int]) -> str:
+    return json.dumps(list(numbers))

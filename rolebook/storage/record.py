@@ -1,0 +1,230 @@
+"""Sessions, turns and revisions as rows, and rows as them again: nothing here touches a database."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rolebook.core.completion import Choice, Usage
+from rolebook.core.message import Message
+from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus
+from rolebook.storage.encoding import (
+    decode_json,
+    decode_text,
+    encode_bytes,
+    encode_json,
+    encode_some,
+)
+from rolebook.storage.reply import decode_reply, encode_reply
+
+
+def message_hash(role: str, content: str) -> bytes:
+    """What a message is found by: 128 bits of BLAKE2b over its role, a NUL and its content."""
+    return hashlib.blake2b(encode_bytes(f"{role}\0{content}"), digest_size=16).digest()
+
+
+def session_columns(session: Session) -> dict[str, Any]:
+    """The columns of ``sessions`` that a session decides by itself."""
+    return {
+        "id": session.id,
+        "persona_id": session.persona_id,
+        "is_starred": session.is_starred,
+        "deleted_at": session.deleted_at or None,
+        "created_at": session.created_at,
+        "used_at": session.created_at,
+        "upstream": session.upstream,
+        "model": session.model,
+        "forked_from": session.forked_from,
+        "title": session.title,
+        "variables": encode_some(session.variables),
+        "parameters": encode_some(session.parameters),
+    }
+
+
+def session_of(row: sqlite3.Row, tags: Iterable[str]) -> Session:
+    """A session from a row of ``sessions`` with ``revision_id``."""
+    return Session(
+        id=row["id"],
+        persona_id=decode_text(row["persona_id"]),
+        revision=row["revision_id"],
+        title=decode_text(row["title"]),
+        variables=decode_json(row["variables"], {}),
+        upstream=decode_text(row["upstream"]),
+        model=decode_text(row["model"]),
+        parameters=decode_json(row["parameters"], {}),
+        forked_from=row["forked_from"],
+        is_starred=bool(row["is_starred"]),
+        tags=tuple(tags),
+        created_at=row["created_at"],
+        deleted_at=row["deleted_at"] or "",
+    )
+
+
+def revision_of(row: sqlite3.Row) -> Revision:
+    """A revision from a row of ``revisions``."""
+    return Revision(
+        id=row["id"],
+        persona_id=decode_text(row["persona_id"]),
+        resolved=decode_json(row["resolved"], {}),
+        templates=decode_json(row["templates"], {}),
+    )
+
+
+def asked_columns(turn: Turn) -> dict[str, Any]:
+    """The columns of ``turns`` that are known before the call; the others wait at their defaults."""
+    return {
+        "id": turn.id,
+        "created_at": turn.created_at,
+        "upstream": turn.upstream,
+        "model_requested": turn.model_requested,
+        "endpoint": turn.endpoint,
+        "is_streamed": turn.is_streamed,
+        "dropped_turns": turn.dropped_turns,
+        "input": turn.input,
+        "parameters_requested": encode_some(turn.parameters_requested),
+    }
+
+
+def answered_columns(turn: Turn) -> dict[str, Any]:
+    """The columns of ``turns`` that the call decides."""
+    return {
+        # The upstream names its default model only when it is called.
+        "model_requested": turn.model_requested,
+        "status": turn.status.value,
+        "model": turn.model,
+        "prompt_tokens": turn.usage.prompt_tokens,
+        "completion_tokens": turn.usage.completion_tokens,
+        "total_tokens": turn.usage.total_tokens,
+        "cached_tokens": turn.usage.cached_tokens,
+        "reasoning_tokens": turn.usage.reasoning_tokens,
+        "cost": _finite(turn.cost),
+        "time_to_first_token_ms": _finite(turn.time_to_first_token_ms),
+        "duration_ms": _finite(turn.duration_ms),
+        "parameters_sent": encode_some(turn.parameters_sent),
+        "adaptations": encode_some(turn.adaptations),
+        "error": _encode_error(turn.error),
+        "reply": encode_reply(turn.reply, turn.choices),
+        **choice_columns(turn.choices, turn.chosen),
+    }
+
+
+def choice_columns(choices: Sequence[Choice], chosen: int) -> dict[str, Any]:
+    """The chosen answer as plain columns, and ``choices`` for what they cannot say."""
+    if not choices:
+        return {"chosen": 0, "text": None, "finish_reason": None, "choices": None}
+    chosen = chosen if 0 <= chosen < len(choices) else 0
+    counting = choices[chosen]
+    is_plain = len(choices) == 1 and not (
+        counting.reasoning or counting.refusal or counting.tool_calls
+    )
+    encoded = [_choice_data(choice, is_counting=i == chosen) for i, choice in enumerate(choices)]
+    return {
+        "chosen": chosen,
+        "text": counting.text,
+        "finish_reason": counting.finish_reason,
+        "choices": None if is_plain else encode_json(encoded),
+    }
+
+
+def choices_of(row: sqlite3.Row) -> tuple[Choice, ...]:
+    """All answers of a turn, from a row of ``turns``."""
+    if row["text"] is None:
+        return ()
+    finish_reason = row["finish_reason"]
+    counting = Choice(
+        decode_text(row["text"]), None if finish_reason is None else decode_text(finish_reason)
+    )
+    stored = decode_json(row["choices"], None)
+    if stored is None:
+        return (counting,)
+    return tuple(
+        _choice_of(data, counting if i == row["chosen"] else None) for i, data in enumerate(stored)
+    )
+
+
+def turn_of(row: sqlite3.Row, messages: Sequence[Message] = (), *, is_whole: bool = False) -> Turn:
+    """A turn from a row of ``turns`` with ``session_id`` and ``revision_id``; whole with messages and reply."""
+    choices = choices_of(row)
+    return Turn(
+        id=row["id"],
+        session_id=row["session_id"],
+        revision=row["revision_id"],
+        input=decode_text(row["input"]),
+        position=row["position"],
+        attempt=row["attempt"],
+        is_current=bool(row["is_current"]),
+        status=TurnStatus(row["status"]),
+        upstream=decode_text(row["upstream"]),
+        endpoint=row["endpoint"],
+        is_streamed=bool(row["is_streamed"]),
+        model_requested=decode_text(row["model_requested"]),
+        model=decode_text(row["model"]),
+        messages=tuple(messages),
+        parameters_requested=decode_json(row["parameters_requested"], {}),
+        parameters_sent=decode_json(row["parameters_sent"], {}),
+        adaptations=tuple(decode_json(row["adaptations"], ())),
+        dropped_turns=row["dropped_turns"],
+        choices=choices,
+        chosen=row["chosen"],
+        usage=_usage_of(row),
+        cost=row["cost"],
+        time_to_first_token_ms=row["time_to_first_token_ms"],
+        duration_ms=row["duration_ms"],
+        error=_error_of(row["error"]),
+        reply=decode_reply(row["reply"], choices) if is_whole else {},
+        created_at=row["created_at"],
+    )
+
+
+def encode_error(error: TurnError) -> str:
+    """A turn's error as JSON."""
+    return encode_json(
+        {"code": error.code, "message": error.message, "parameters": error.parameters}
+    )
+
+
+def _encode_error(error: TurnError | None) -> str | None:
+    return None if error is None else encode_error(error)
+
+
+def _error_of(stored: str | None) -> TurnError | None:
+    return None if stored is None else TurnError(**decode_json(stored, {}))
+
+
+def _usage_of(row: sqlite3.Row) -> Usage:
+    return Usage(
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+        total_tokens=row["total_tokens"],
+        cached_tokens=row["cached_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """Unknown instead of infinity, so that sums stay useful."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _choice_data(choice: Choice, *, is_counting: bool) -> dict[str, Any]:
+    """What of a choice no other column holds."""
+    own = {} if is_counting else {"text": choice.text, "finish_reason": choice.finish_reason}
+    extra = {
+        "reasoning": choice.reasoning,
+        "refusal": choice.refusal,
+        "tool_calls": choice.tool_calls,
+    }
+    return {key: value for key, value in (own | extra).items() if value}
+
+
+def _choice_of(data: Mapping[str, Any], counting: Choice | None) -> Choice:
+    return Choice(
+        text=counting.text if counting else data.get("text", ""),
+        finish_reason=counting.finish_reason if counting else data.get("finish_reason"),
+        reasoning=data.get("reasoning", ""),
+        refusal=data.get("refusal", ""),
+        tool_calls=tuple(data.get("tool_calls", ())),
+    )

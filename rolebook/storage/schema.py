@@ -1,0 +1,295 @@
+"""The tables, indexes and views of the log, and how a file gets them. ``docs/the-log.md`` explains each.
+
+Columns that are short and often looked at stand before those that hold texts, because SQLite reads a row from its
+start.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from rolebook.core.errors import StorageError
+from rolebook.storage.connection import (
+    DAMAGED,
+    connect,
+    connect_writer,
+    is_busy,
+    storage_error,
+    transaction,
+)
+
+migrations = Migrations("rolebook")
+
+_TABLES = (
+    """
+CREATE TABLE revisions (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    persona_id TEXT NOT NULL,
+    persona_name TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    resolved TEXT NOT NULL,
+    templates TEXT NOT NULL
+)""",
+    """
+CREATE TABLE sessions (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    activity INTEGER NOT NULL,
+    persona_id TEXT NOT NULL,
+    revision INTEGER NOT NULL REFERENCES revisions(number),
+    is_starred INTEGER NOT NULL,
+    is_purged INTEGER NOT NULL DEFAULT 0,
+    deleted_at TEXT,
+    created_at TEXT NOT NULL,
+    used_at TEXT NOT NULL,
+    upstream TEXT NOT NULL,
+    model TEXT NOT NULL,
+    forked_from TEXT NOT NULL,
+    title TEXT NOT NULL,
+    inherited TEXT,
+    variables TEXT,
+    parameters TEXT
+)""",
+    "CREATE INDEX sessions_by_activity ON sessions(activity)",
+    "CREATE INDEX sessions_by_persona ON sessions(persona_id)",
+    "CREATE INDEX sessions_deleted ON sessions(deleted_at) WHERE deleted_at IS NOT NULL",
+    """
+CREATE TABLE session_tags (
+    session INTEGER NOT NULL REFERENCES sessions(number) ON DELETE CASCADE,
+    tag TEXT NOT NULL,
+    PRIMARY KEY (session, tag)
+) WITHOUT ROWID""",
+    "CREATE INDEX session_tags_by_tag ON session_tags(tag)",
+    """
+CREATE TABLE turns (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    session INTEGER NOT NULL REFERENCES sessions(number),
+    position INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    is_current INTEGER NOT NULL,
+    status TEXT NOT NULL DEFAULT 'pending',
+    owner TEXT,
+    revision INTEGER NOT NULL REFERENCES revisions(number),
+    created_at TEXT NOT NULL,
+    upstream TEXT NOT NULL,
+    model_requested TEXT NOT NULL,
+    model TEXT NOT NULL DEFAULT '',
+    endpoint TEXT NOT NULL,
+    is_streamed INTEGER NOT NULL,
+    dropped_turns INTEGER NOT NULL,
+    chosen INTEGER NOT NULL DEFAULT 0,
+    finish_reason TEXT,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    total_tokens INTEGER,
+    cached_tokens INTEGER,
+    reasoning_tokens INTEGER,
+    cost REAL,
+    time_to_first_token_ms REAL,
+    duration_ms REAL,
+    input TEXT NOT NULL,
+    text TEXT,
+    messages TEXT NOT NULL,
+    parameters_requested TEXT,
+    parameters_sent TEXT,
+    adaptations TEXT,
+    error TEXT,
+    choices TEXT,
+    reply BLOB,
+    UNIQUE (session, position, attempt)
+)""",
+    "CREATE INDEX turns_by_model ON turns(model_requested, session)",
+    "CREATE INDEX turns_not_complete ON turns(status, session) WHERE status <> 'complete'",
+    # ``turn`` is no foreign key, because that would need an index of its own to keep deleting quick.
+    """
+CREATE TABLE messages (
+    number INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    role TEXT NOT NULL,
+    turn INTEGER,
+    content TEXT
+)""",
+    # Without its own copy of the texts, and without word counts, which only ranking by relevance would need.
+    """
+CREATE VIRTUAL TABLE turn_search USING fts5(
+    input, text, title, content='', columnsize=0, tokenize='unicode61 remove_diacritics 2'
+)""",
+)
+
+_VIEWS = (
+    """
+CREATE VIEW readable_turns AS
+SELECT
+    turns.number, turns.id AS turn_id, sessions.id AS session_id, sessions.title AS session_title,
+    turns.position, turns.attempt, turns.is_current, turns.status,
+    sessions.persona_id, revisions.persona_name, revisions.id AS revision,
+    turns.upstream, turns.model_requested, turns.model, turns.input, turns.text, turns.finish_reason,
+    turns.prompt_tokens, turns.completion_tokens, turns.total_tokens, turns.cost,
+    turns.time_to_first_token_ms, turns.duration_ms, turns.parameters_requested, turns.parameters_sent,
+    turns.dropped_turns, turns.error ->> 'code' AS error_code, turns.created_at
+FROM turns
+JOIN sessions ON sessions.number = turns.session
+JOIN revisions ON revisions.number = turns.revision
+WHERE sessions.deleted_at IS NULL""",
+    """
+CREATE VIEW readable_sessions AS
+SELECT
+    sessions.number, sessions.id AS session_id, sessions.title, sessions.persona_id, revisions.persona_name,
+    (SELECT group_concat(tag, ', ') FROM session_tags WHERE session = sessions.number) AS tags,
+    sessions.is_starred,
+    coalesce(sum(turns.is_current), 0) AS turns, count(turns.number) AS attempts,
+    sum(turns.total_tokens) AS total_tokens, sum(turns.cost) AS cost,
+    sum(turns.number IS NOT NULL AND turns.cost IS NULL) AS turns_without_cost,
+    sessions.created_at, sessions.used_at
+FROM sessions
+JOIN revisions ON revisions.number = sessions.revision
+LEFT JOIN turns ON turns.session = sessions.number
+WHERE sessions.deleted_at IS NULL
+GROUP BY sessions.number""",
+    """
+CREATE VIEW readable_personas AS
+SELECT
+    sessions.persona_id, revisions.persona_name, revisions.id AS revision, turns.model_requested,
+    count(DISTINCT sessions.number) AS sessions, count(*) AS turns, sum(turns.status = 'complete') AS complete,
+    avg(turns.completion_tokens) AS mean_completion_tokens, avg(turns.duration_ms) AS mean_duration_ms,
+    sum(turns.cost) AS cost, max(turns.created_at) AS last_used_at
+FROM turns
+JOIN sessions ON sessions.number = turns.session
+JOIN revisions ON revisions.number = turns.revision
+WHERE sessions.deleted_at IS NULL
+GROUP BY sessions.persona_id, revisions.number, turns.model_requested""",
+    """
+CREATE VIEW readable_messages AS
+SELECT
+    turns.id AS turn_id, listed.key + 1 AS place, messages.role,
+    coalesce(messages.content, CASE messages.role WHEN 'assistant' THEN source.text ELSE source.input END) AS content
+FROM turns
+JOIN json_each(turns.messages) AS listed
+JOIN messages ON messages.number = listed.value
+LEFT JOIN turns AS source ON source.number = messages.turn""",
+)
+
+
+@migrations(name="0001_sessions_and_turns")
+def _create_sessions_and_turns(db: Database) -> None:
+    for statement in (*_TABLES, *_VIEWS):
+        db.execute(statement)
+
+
+def known_migrations() -> tuple[str, ...]:
+    """The names of all migrations, oldest first; their number is the schema's version."""
+    with closing(Database(memory=True, execute_plugins=False)) as empty:
+        return tuple(migration.name for migration in migrations.pending(empty))
+
+
+def prepare(path: Path, *, patience_s: float) -> Database:
+    """The connection to write with, to a file that has the newest schema; made or brought up to date if need be.
+
+    A file that is no log of Rolebook, or of a newer one, is only ever looked at.
+
+    Arguments:
+        path: the log; folders on the way are made.
+        patience_s: how long a lock of somebody else is waited for.
+
+    Raises StorageError.
+    """
+    try:
+        _require_folder(path)
+        return _opened(path, patience_s)
+    except sqlite3.Error as error:
+        raise storage_error(error, path) from error
+    except OSError as error:
+        raise StorageError(
+            "The folder of the log %(path)s cannot be used: %(reason)s. Name another file in ROLEBOOK_DATABASE.",
+            path=str(path),
+            reason=error.strerror or str(error),
+        ) from error
+
+
+def require_sound(path: Path) -> None:
+    """Raises StorageError if SQLite's quick check finds the file damaged. Only looks."""
+    if not path.exists():
+        return
+    try:
+        with closing(connect(path, mode="ro")) as db:
+            problems = quick_check(db)
+    except sqlite3.Error as error:
+        raise storage_error(error, path) from error
+    if problems:
+        raise StorageError(DAMAGED, path=str(path), reason=problems[0].replace("\n", " "))
+
+
+def quick_check(db: Database) -> tuple[str, ...]:
+    """What SQLite's quick check finds wrong in the file; nothing in a sound one. Takes seconds for gigabytes."""
+    findings = [str(row[0]) for row in db.execute("PRAGMA quick_check(5)").fetchall()]
+    return tuple(finding for finding in findings if finding != "ok")
+
+
+def _require_folder(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unwritable = next(
+        (p for p in (path.parent, path) if p.exists() and not os.access(p, os.W_OK)), None
+    )
+    if unwritable:
+        raise StorageError(
+            "The log %(path)s cannot be kept: %(place)s is read-only. Allow writing there, or name another file in "
+            "ROLEBOOK_DATABASE.",
+            path=str(path),
+            place=str(unwritable),
+        )
+
+
+def _require_known_schema(path: Path) -> None:
+    with closing(connect(path, mode="ro")) as db:
+        tables = {
+            row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        applied = {migration.name for migration in migrations.applied(db)}
+    # Another process may be making the file right now, and begins with the list of its migrations.
+    if tables - {migrations.migrations_table} and not applied:
+        raise StorageError(
+            "%(path)s is a database of another program, not a log of Rolebook. It was not touched. Name another "
+            "file in ROLEBOOK_DATABASE.",
+            path=str(path),
+        )
+    if newer := applied - set(known_migrations()):
+        raise StorageError(
+            "The log %(path)s was written by a newer Rolebook (%(migration)s). It was not touched. Use that version, "
+            "or name another file in ROLEBOOK_DATABASE.",
+            path=str(path),
+            migration=max(newer),
+        )
+
+
+def _opened(path: Path, patience_s: float) -> Database:
+    """Retries, because neither switching a new file to WAL nor recovering one waits for another process at it."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            if path.exists() and path.stat().st_size:
+                _require_known_schema(path)
+            return _migrated(path, patience_s)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _migrated(path: Path, patience_s: float) -> Database:
+    db = connect_writer(path, patience_s=patience_s)
+    try:
+        if migrations.pending(db):
+            with transaction(db):
+                migrations.apply(db)
+    except BaseException:
+        db.close()
+        raise
+    return db

@@ -1,0 +1,53 @@
+"""The state of the log's file, for ``/healthz``, pages and commands."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from rolebook.storage.connection import execute
+from rolebook.storage.schema import migrations, quick_check
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatus:
+    """The file and what is in it. ``schema_version`` counts migrations; ``problems`` are what a check has found."""
+
+    path: str
+    size_bytes: int
+    wal_bytes: int
+    schema_version: int
+    sqlite_version: str
+    sessions: int
+    deleted_sessions: int
+    turns: int
+    unwritten: int
+    problems: tuple[str, ...]
+
+
+def database_status(db: Database, path: Path, *, unwritten: int, check: bool) -> DatabaseStatus:
+    """Look at the file; with ``check`` also run SQLite's quick check, which takes seconds for gigabytes."""
+    sessions, deleted, turns = execute(
+        db,
+        "SELECT (SELECT count(*) FROM sessions WHERE deleted_at IS NULL), "
+        "(SELECT count(*) FROM sessions WHERE deleted_at IS NOT NULL AND NOT is_purged), (SELECT count(*) FROM turns)",
+    ).fetchone()
+    return DatabaseStatus(
+        path=str(path),
+        size_bytes=_size(path),
+        wal_bytes=_size(path.with_name(f"{path.name}-wal")),
+        schema_version=len(migrations.applied(db)),
+        sqlite_version=sqlite3.sqlite_version,
+        sessions=sessions,
+        deleted_sessions=deleted,
+        turns=turns,
+        unwritten=unwritten,
+        problems=quick_check(db) if check else (),
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -1,0 +1,117 @@
+"""What the file could not take yet: kept in order, shown to readers meanwhile, written as soon as it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from sqlite_utils import Database
+
+from rolebook.core.session import Revision, Session, Turn
+from rolebook.storage.write import complete_turn, insert_session, insert_turn, interrupt_turns
+
+
+class Write(Protocol):
+    """One transaction, as a value that can be kept and tried again."""
+
+    def apply(self, db: Database) -> object:
+        """Do it, inside a transaction. Raises sqlite3.Error and RolebookError."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    session: Session
+    revision: Revision
+
+    def apply(self, db: Database) -> None:
+        insert_session(db, self.session, self.revision)
+
+
+@dataclass(frozen=True, slots=True)
+class StartedTurn:
+    turn: Turn
+    revision: Revision
+    owner: str
+
+    def apply(self, db: Database) -> Turn:
+        return insert_turn(db, self.turn, self.revision, owner=self.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTurn:
+    turn: Turn
+
+    def apply(self, db: Database) -> None:
+        complete_turn(db, self.turn)
+
+
+@dataclass(frozen=True, slots=True)
+class EndedProcess:
+    """The turns that a process which is gone has left pending are to be marked."""
+
+    owner: str
+
+    def apply(self, db: Database) -> None:
+        interrupt_turns(db, self.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """Writes in the order they were made. A value: who reads while others write has a picture of one moment."""
+
+    writes: tuple[Write, ...] = ()
+
+    @property
+    def turns(self) -> int:
+        """How many turns are not, or not fully, in the file."""
+        return len(
+            {
+                write.turn.id
+                for write in self.writes
+                if isinstance(write, StartedTurn | FinishedTurn)
+            }
+        )
+
+    def and_then(self, write: Write) -> Unwritten:
+        """These and one more."""
+        return Unwritten((*self.writes, write))
+
+    def without_first(self) -> Unwritten:
+        """These without the oldest."""
+        return Unwritten(self.writes[1:])
+
+    def find_session(self, session_id: str) -> Session | None:
+        """A session that is not in the file yet."""
+        sessions = (write.session for write in self.writes if isinstance(write, NewSession))
+        return next((session for session in sessions if session.id == session_id), None)
+
+    def find_turn(self, turn_id: str) -> Turn | None:
+        """A turn as it will be in the file."""
+        turns = (
+            write.turn for write in self.writes if isinstance(write, StartedTurn | FinishedTurn)
+        )
+        return next((turn for turn in reversed(list(turns)) if turn.id == turn_id), None)
+
+    def added_to(self, turns: Iterable[Turn], session_id: str) -> list[Turn]:
+        """The turns of a session as they are in the file, with what is not in it yet."""
+        merged = {turn.id: turn for turn in turns}
+        for write in self.writes:
+            if isinstance(write, StartedTurn) and write.turn.session_id == session_id:
+                _start(merged, write.turn)
+            elif isinstance(write, FinishedTurn) and write.turn.id in merged:
+                merged[write.turn.id] = replace(
+                    write.turn, is_current=merged[write.turn.id].is_current
+                )
+        return sorted(
+            merged.values(),
+            key=lambda turn: (turn.position, turn.session_id != session_id, turn.attempt),
+        )
+
+
+def _start(turns: dict[str, Turn], started: Turn) -> None:
+    """Add a turn, which becomes the current one at its position."""
+    for turn in turns.values():
+        if (turn.session_id, turn.position) == (started.session_id, started.position):
+            turns[turn.id] = replace(turn, is_current=False)
+    turns[started.id] = started

@@ -1,0 +1,263 @@
+"""What the chat records: each function is the content of one transaction on a writing connection.
+
+They may run a second time for the same session or turn, because a write whose end was not seen is tried again.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlite_utils import Database
+
+from rolebook.core.errors import NotFoundError
+from rolebook.core.message import MESSAGE_ROLES, Message
+from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
+from rolebook.storage import index, lookup
+from rolebook.storage.connection import execute
+from rolebook.storage.encoding import decode_text, encode_json
+from rolebook.storage.record import (
+    answered_columns,
+    asked_columns,
+    encode_error,
+    message_hash,
+    session_columns,
+)
+
+#: Shorter contents are kept in place; a pointer to the turn that has the same text would not be shorter.
+_SHORTEST_POINTER = 16
+
+_ENDED = TurnError("interrupted", "Rolebook ended while this answer was under way.")
+
+
+def insert_session(db: Database, session: Session, revision: Revision) -> None:
+    """Record a session, with its tags and the turns that it inherits as a fork."""
+    row = session_columns(session) | {
+        "activity": _next_activity(db),
+        "revision": _insert_revision(db, revision),
+        "inherited": _inherited(db, session.forked_from),
+    }
+    cursor = _insert(db, "OR IGNORE INTO sessions", row)
+    if cursor.rowcount:
+        replace_tags(db, int(cursor.lastrowid or 0), session.tags)
+
+
+def replace_tags(db: Database, session_number: int, tags: Iterable[str]) -> None:
+    """Give a session these tags and no others."""
+    execute(db, "DELETE FROM session_tags WHERE session = ?", (session_number,))
+    for tag in tags:
+        _insert(db, "OR IGNORE INTO session_tags", {"session": session_number, "tag": tag})
+
+
+def insert_turn(db: Database, turn: Turn, revision: Revision, *, owner: str) -> Turn:
+    """Record a turn as pending at its place, which it becomes the current attempt of.
+
+    Arguments:
+        owner: names the process that will finish it; empty: unknown.
+
+    Returns the turn as recorded. Raises NotFoundError for an unknown session.
+    """
+    session = _surroundings(db, turn)
+    if session["is_recorded"]:
+        return lookup.get_turn(db, turn.id)
+    turn = _placed(db, turn, session)
+    if turn.attempt > 1:
+        execute(
+            db,
+            "UPDATE turns SET is_current = 0 WHERE session = ? AND position = ?",
+            (session["number"], turn.position),
+        )
+    row = asked_columns(turn) | {
+        "number": session["next_number"],
+        "session": session["number"],
+        "position": turn.position,
+        "attempt": turn.attempt,
+        "is_current": True,
+        "owner": owner or None,
+        "revision": _insert_revision(db, revision),
+        "messages": _insert_messages(db, turn, session),
+    }
+    _insert(db, "INTO turns", row)
+    execute(
+        db,
+        "UPDATE sessions SET activity = ?, used_at = ? WHERE number = ?",
+        (session["next_activity"], turn.created_at, session["number"]),
+    )
+    return turn
+
+
+def complete_turn(db: Database, turn: Turn) -> None:
+    """Record how a turn ended, and let search find it. Raises NotFoundError."""
+    before = execute(
+        db, "SELECT number, status, text FROM turns WHERE id = ?", (turn.id,)
+    ).fetchone()
+    if before is None:
+        raise NotFoundError("There is no turn %(id)s in the log.", id=turn.id)
+    if before["status"] != TurnStatus.PENDING:
+        index.remove_turn(db, before["number"])
+        keep_messages(db, before["number"])
+    update_turn(db, before["number"], answered_columns(turn) | {"owner": None})
+    if turn.status is not TurnStatus.PENDING:
+        index.add_turn(db, before["number"])
+
+
+def interrupt_turns(db: Database, owner: str) -> None:
+    """Mark what a process that is gone has left pending."""
+    rows = execute(
+        db,
+        "SELECT number FROM turns WHERE status <> 'complete' AND status = 'pending' AND owner IS ?",
+        (owner or None,),
+    ).fetchall()
+    for row in rows:
+        columns = {
+            "status": TurnStatus.INTERRUPTED.value,
+            "owner": None,
+            "error": encode_error(_ENDED),
+        }
+        update_turn(db, row["number"], columns)
+        index.add_turn(db, row["number"])
+
+
+def update_turn(db: Database, number: int, columns: Mapping[str, Any]) -> None:
+    """Change columns of one turn."""
+    assignments = ", ".join(f"{name} = ?" for name in columns)
+    execute(db, f"UPDATE turns SET {assignments} WHERE number = ?", [*columns.values(), number])
+
+
+def keep_messages(db: Database, number: int) -> None:
+    """Give the messages that point to a turn their own copy of its text, because the turn is about to change."""
+    row = execute(db, "SELECT input, text FROM turns WHERE number = ?", (number,)).fetchone()
+    for role in MESSAGE_ROLES:
+        text = decode_text((row["text"] or "") if role == "assistant" else row["input"])
+        execute(
+            db,
+            "UPDATE messages SET turn = NULL, content = ? WHERE hash = ? AND turn = ?",
+            (text, message_hash(role, text), number),
+        )
+
+
+def _insert(db: Database, into: str, row: Mapping[str, Any]) -> Any:
+    marks = ", ".join("?" * len(row))
+    return execute(db, f"INSERT {into} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
+def _next_activity(db: Database) -> int:
+    """A clock that only goes forward, whatever the computer's clock does."""
+    return int(execute(db, "SELECT coalesce(max(activity), 0) + 1 FROM sessions").fetchone()[0])
+
+
+def _insert_revision(db: Database, revision: Revision) -> int:
+    known = execute(db, "SELECT number FROM revisions WHERE id = ?", (revision.id,)).fetchone()
+    if known:
+        return int(known["number"])
+    row = {
+        "id": revision.id,
+        "persona_id": revision.persona_id,
+        "persona_name": str(revision.resolved.get("name", "")),
+        "created_at": now(),
+        "resolved": encode_json(revision.resolved),
+        "templates": encode_json(revision.templates),
+    }
+    return int(_insert(db, "INTO revisions", row).lastrowid)
+
+
+def _inherited(db: Database, turn_id: str) -> str | None:
+    """The numbers of the turns up to this one, as they count now: later changes there do not reach the fork."""
+    if not turn_id:
+        return None
+    fork_point = lookup.turn_row(db, turn_id)
+    source = execute(
+        db, "SELECT number, inherited FROM sessions WHERE number = ?", (fork_point["session"],)
+    ).fetchone()
+    rows = execute(
+        db,
+        "SELECT position, number FROM turns WHERE position < ?1 AND number IN (SELECT value FROM json_each(?2)) "
+        "UNION ALL SELECT position, number FROM turns WHERE position < ?1 AND session = ?3 AND is_current",
+        (fork_point["position"], source["inherited"] or "[]", source["number"]),
+    ).fetchall()
+    # A turn of the source's own replaces an inherited one at the same position, as it comes later.
+    counting = {row["position"]: row["number"] for row in rows} | {
+        fork_point["position"]: fork_point["number"]
+    }
+    return encode_json([counting[position] for position in sorted(counting)])
+
+
+def _surroundings(db: Database, turn: Turn) -> sqlite3.Row:
+    """All that a new turn must know, in one look: its session and what comes next in it and in the log."""
+    row: sqlite3.Row | None = execute(
+        db,
+        "SELECT number, inherited, "
+        "(SELECT coalesce(max(number), 0) + 1 FROM turns) AS next_number, "
+        "(SELECT coalesce(max(activity), 0) + 1 FROM sessions) AS next_activity, "
+        "(SELECT max(position) FROM turns WHERE session = sessions.number) AS last_position, "
+        "(SELECT max(attempt) FROM turns WHERE session = sessions.number AND position = ?) AS last_attempt, "
+        "EXISTS (SELECT 1 FROM turns WHERE id = ?) AS is_recorded "
+        "FROM sessions WHERE id = ? AND NOT is_purged",
+        (turn.position, turn.id, turn.session_id),
+    ).fetchone()
+    if row is None:
+        raise NotFoundError("There is no session %(id)s in the log.", id=turn.session_id)
+    return row
+
+
+def _placed(db: Database, turn: Turn, session: sqlite3.Row) -> Turn:
+    last_position = max(session["last_position"] or 0, _last_position(db, session["inherited"]))
+    return replace(
+        turn,
+        position=turn.position or last_position + 1,
+        attempt=(session["last_attempt"] or 0) + 1,
+        is_current=True,
+        status=TurnStatus.PENDING,
+    )
+
+
+def _last_position(db: Database, inherited: str | None) -> int:
+    if not inherited:
+        return 0
+    return int(
+        execute(
+            db, "SELECT position FROM turns WHERE number = ?", (json.loads(inherited)[-1],)
+        ).fetchone()[0]
+    )
+
+
+def _insert_messages(db: Database, turn: Turn, session: sqlite3.Row) -> str:
+    """The numbers of the turn's messages, in order; those that are new are recorded."""
+    hashes = [message_hash(message.role, message.content) for message in turn.messages]
+    numbers = _known_messages(db, hashes)
+    for message, digest in zip(turn.messages, hashes, strict=True):
+        if digest not in numbers:
+            source = _source(db, message, turn, session)
+            row = {
+                "hash": digest,
+                "role": message.role,
+                "turn": source,
+                "content": message.content if source is None else None,
+            }
+            numbers[digest] = int(_insert(db, "INTO messages", row).lastrowid)
+    return f"[{','.join(str(numbers[digest]) for digest in hashes)}]"
+
+
+def _known_messages(db: Database, hashes: Sequence[bytes]) -> dict[bytes, int]:
+    marks = ", ".join("?" * len(hashes))
+    rows = execute(
+        db, f"SELECT hash, number FROM messages WHERE hash IN ({marks})", hashes
+    ).fetchall()
+    return {row["hash"]: row["number"] for row in rows}
+
+
+def _source(db: Database, message: Message, turn: Turn, session: sqlite3.Row) -> int | None:
+    """The turn whose input or answer is this very text, so that it need not be kept twice."""
+    if len(message.content) < _SHORTEST_POINTER:
+        return None
+    if message.role == "assistant":
+        row = execute(
+            db,
+            "SELECT number FROM turns WHERE session = ? AND text = ? ORDER BY position DESC LIMIT 1",
+            (session["number"], message.content),
+        ).fetchone()
+        return int(row["number"]) if row else None
+    return int(session["next_number"]) if message.content == turn.input else None

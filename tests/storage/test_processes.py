@@ -1,0 +1,131 @@
+"""Several processes on one file, and processes that end without a word."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rolebook.core.session import TurnStatus
+from rolebook.storage.log import SqliteLog
+from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
+
+
+def start(task: str, path: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.storage.child", task, str(path), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("pause_s", [0.01, 0.05, 0.13, 0.2])
+def test_killed_process_loses_nothing_that_it_had_acknowledged(
+    tmp_path: Path, pause_s: float
+) -> None:
+    path = tmp_path / "rolebook.db"
+    child = start("write_until_killed", path)
+    assert child.stdout
+    first_line = child.stdout.readline()
+    time.sleep(pause_s)
+    child.kill()
+    said = [line.split() for line in [first_line, *child.stdout] if line.endswith("\n")]
+    child.communicate()
+    log = SqliteLog(path)
+    statuses = {turn_id: log.get_turn(turn_id).status for _, turn_id in said}
+    assert {
+        status for word, turn_id in said if word == "complete" for status in [statuses[turn_id]]
+    } == {"complete"}
+    assert {statuses[turn_id] for word, turn_id in said if word == "pending"} <= {
+        TurnStatus.INTERRUPTED
+    }
+    assert TurnStatus.PENDING not in {facet.value for facet in log.facets().statuses}
+    assert log.database_status(check=True).problems == ()
+    log.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["rolebook.db"]
+
+
+def test_turn_of_a_living_process_stays_pending(log: SqliteLog) -> None:
+    session = log_session(log)
+    child = start("hold_pending", log.path, session.id)
+    assert child.stdout
+    turn_id = child.stdout.readline().strip()
+    newcomer = SqliteLog(log.path)
+    assert newcomer.get_turn(turn_id).status is TurnStatus.PENDING
+    newcomer.close()
+    child.kill()
+    child.communicate()
+    later = SqliteLog(log.path)
+    turn = later.get_turn(turn_id)
+    assert (turn.status, turn.error and turn.error.code) == (TurnStatus.INTERRUPTED, "interrupted")
+    assert later.search("sky").hits[0].turn.id == turn_id
+    later.close()
+
+
+def test_second_log_in_one_process_leaves_the_turns_of_the_first_alone(log: SqliteLog) -> None:
+    session = log_session(log)
+    turn = log.start_turn(new_turn(session), REVISION)
+    second = SqliteLog(log.path)
+    assert second.get_turn(turn.id).status is TurnStatus.PENDING
+    second.close()
+    log.finish_turn(answered(turn))
+    assert log.get_turn(turn.id) == answered(turn)
+
+
+def test_closed_log_leaves_no_turn_pending_for_ever(log: SqliteLog) -> None:
+    turn = log.start_turn(new_turn(log_session(log)), REVISION)
+    log.close()
+    assert log.get_turn(turn.id).status is TurnStatus.INTERRUPTED
+
+
+def test_answer_that_comes_after_all_replaces_interrupted(log: SqliteLog) -> None:
+    turn = log.start_turn(new_turn(log_session(log)), REVISION)
+    log.close()
+    assert log.get_turn(turn.id).status is TurnStatus.INTERRUPTED
+    log.finish_turn(answered(turn))
+    assert log.get_turn(turn.id) == answered(turn)
+    assert len(log.search("blue").hits) == 1
+
+
+def test_two_processes_write_to_one_session(log: SqliteLog) -> None:
+    session = log_session(log)
+    children = [start("write_turns", log.path, session.id, "60") for _ in range(2)]
+    for _ in range(60):
+        log_turn(log, session, "question of the parent")
+    assert [(child.communicate()[0], child.returncode) for child in children] == [("", 0), ("", 0)]
+    turns = log.history(session.id)
+    assert [turn.position for turn in turns] == list(range(1, 181))
+    assert log.unwritten == 0
+    assert log.database_status(check=True).problems == ()
+
+
+def test_backup_taken_while_others_write_is_sound_and_whole(log: SqliteLog, tmp_path: Path) -> None:
+    session = log_session(log)
+    acknowledged = [log_turn(log, session).id for _ in range(20)]
+    child = start("write_turns", log.path, session.id, "100")
+    with sqlite3.connect(log.path) as connection:
+        connection.execute("VACUUM INTO ?", (str(tmp_path / "backup.db"),))
+    connection.close()
+    assert child.communicate()[0] == ""
+    backup = SqliteLog(tmp_path / "backup.db")
+    assert [turn.id for turn in backup.history(session.id)][:20] == acknowledged
+    assert backup.database_status(check=True).problems == ()
+    assert len(backup.search("sky", limit=500).hits) >= 20
+    backup.close()
+
+
+def test_two_processes_may_make_the_file_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "rolebook.db"
+    children = [start("write_until_killed", path) for _ in range(2)]
+    firsts = [child.stdout.readline().split() for child in children if child.stdout]
+    for child in children:
+        child.kill()
+        child.communicate()
+    log = SqliteLog(path)
+    assert [log.get_turn(turn_id).status for _, turn_id in firsts] == [TurnStatus.COMPLETE] * 2
+    log.close()

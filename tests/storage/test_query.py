@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rolebook.core.session import Revision, Session, TurnStatus
+from rolebook.storage.log import SqliteLog
+from rolebook.storage.query import Facet, PersonaStatistics, SessionFilter
+from tests.storage.examples import REVISION, answered, log_session, log_turn, new_session, new_turn
+
+FRIEND = Revision("revision-f", "friend", {"name": "知心朋友"}, {})
+
+
+@pytest.fixture
+def sessions(log: SqliteLog) -> dict[str, Session]:
+    """Four sessions by the words that tell them apart; the last is in the trash."""
+    maths = log_session(
+        log, title="Fractions", tags=("good",), created_at="2026-11-01T08:00:00.000Z"
+    )
+    log_turn(log, maths, "What is a half?", created_at="2026-11-01T08:00:01.000Z")
+    failed = log_session(log)
+    turn = log.start_turn(
+        new_turn(failed, "Hello?", created_at="2026-11-10T08:00:00.000Z"), REVISION
+    )
+    log.finish_turn(replace(turn, status=TurnStatus.FAILED))
+    friend = new_session(
+        persona_id="friend",
+        revision=FRIEND.id,
+        is_starred=True,
+        created_at="2026-11-20T08:00:00.000Z",
+    )
+    log.create_session(friend, FRIEND)
+    turn = new_turn(
+        friend, "今天有点丧", model_requested="qwen", created_at="2026-11-20T23:30:00.000Z"
+    )
+    log.finish_turn(answered(log.start_turn(turn, FRIEND), "来，说说看。"))
+    deleted = log_session(log)
+    log_turn(log, deleted, "Forget this")
+    log.delete([deleted.id])
+    return {"maths": maths, "failed": failed, "friend": friend, "deleted": deleted}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({}, ["friend", "failed", "maths"]),
+        ({"persona_id": "friend"}, ["friend"]),
+        ({"persona_id": "nobody"}, []),
+        ({"model": "qwen"}, ["friend"]),
+        ({"status": "complete"}, ["friend", "maths"]),
+        ({"status": "failed"}, ["failed"]),
+        ({"status": "no such status"}, []),
+        ({"tag": "good"}, ["maths"]),
+        ({"is_starred": True}, ["friend"]),
+        ({"is_deleted": True}, ["deleted"]),
+        ({"since": "2026-11-10"}, ["friend", "failed"]),
+        ({"until": "2026-11-10"}, ["failed", "maths"]),
+        ({"since": "2026-11-20", "until": "2026-11-20"}, ["friend"]),
+        ({"since": "2026-11-10T09:00:00Z"}, ["friend"]),
+        ({"search": "half"}, ["maths"]),
+        ({"search": "fractions"}, ["maths"]),
+        ({"search": "今天"}, ["friend"]),
+        ({"search": "forget"}, []),
+        ({"search": "forget", "is_deleted": True}, ["deleted"]),
+        ({"search": "half", "persona_id": "friend"}, []),
+        ({"search": "???"}, []),
+        ({"search": "  "}, ["friend", "failed", "maths"]),
+        (
+            {"persona_id": "teacher", "model": "gpt-4o-mini", "status": "complete", "tag": "good"},
+            ["maths"],
+        ),
+        ({"persona_id": "\ud800", "tag": "' OR 1=1 --"}, []),
+    ],
+)
+def test_filter_lists_the_sessions_that_fit(
+    log: SqliteLog, sessions: dict[str, Session], wanted: dict[str, Any], expected: list[str]
+) -> None:
+    names = {session.id: name for name, session in sessions.items()}
+    page = log.list_sessions(SessionFilter(**wanted))
+    assert [names[summary.session.id] for summary in page.summaries] == expected
+    assert page.cursor == ""
+
+
+def test_summary_adds_up_all_attempts(log: SqliteLog) -> None:
+    session = log_session(log, title="Sums", tags=("b", "a"))
+    log_turn(log, session, "First\n\nquestion  here")
+    log_turn(log, session, position=1, model_requested="another")
+    log.finish_turn(answered(log.start_turn(new_turn(session), REVISION), cost=None))
+    (summary,) = log.list_sessions().summaries
+    assert summary.session == log.get_session(session.id)
+    assert (summary.persona_name, summary.turns, summary.snippet) == (
+        "Teacher 老师",
+        2,
+        "First question here",
+    )
+    assert (summary.total_tokens, summary.cost, summary.turns_without_cost) == (54, 0.5, 1)
+    assert (summary.models, summary.statuses) == (("gpt-4o-mini", "another"), {"complete": 3})
+
+
+def test_summary_of_a_new_session_knows_no_sums(log: SqliteLog) -> None:
+    session = log_session(log)
+    (summary,) = log.list_sessions().summaries
+    assert (summary.turns, summary.models, summary.total_tokens, summary.cost) == (
+        0,
+        (),
+        None,
+        None,
+    )
+    assert summary.last_used_at == session.created_at
+
+
+def test_session_used_again_comes_first(log: SqliteLog) -> None:
+    first, second = log_session(log), log_session(log)
+    log_turn(log, first)
+    assert [summary.session.id for summary in log.list_sessions().summaries] == [
+        first.id,
+        second.id,
+    ]
+
+
+def test_pages_follow_each_other_without_gaps(log: SqliteLog) -> None:
+    expected = [log_session(log).id for _ in range(7)][::-1]
+    listed, cursor = [], "not a cursor"
+    while cursor:
+        page = log.list_sessions(limit=3, before=cursor)
+        listed += [summary.session.id for summary in page.summaries]
+        cursor = page.cursor
+    assert listed == expected
+
+
+def test_facets_count_sessions_outside_the_trash(
+    log: SqliteLog, sessions: dict[str, Session]
+) -> None:
+    facets = log.facets()
+    assert facets.personas == (Facet("teacher", "Teacher 老师", 2), Facet("friend", "知心朋友", 1))
+    assert facets.models == (Facet("gpt-4o-mini", "gpt-4o-mini", 2), Facet("qwen", "qwen", 1))
+    assert facets.tags == (Facet("good", "good", 1),)
+    assert facets.statuses == (Facet("complete", "complete", 2), Facet("failed", "failed", 1))
+
+
+def test_statistics_of_a_persona(log: SqliteLog, sessions: dict[str, Session]) -> None:
+    assert log.statistics_of_persona("teacher") == PersonaStatistics(
+        2, 2, "2026-11-10T08:00:00.000Z"
+    )
+    assert log.statistics_of_persona("nobody") == PersonaStatistics(0, 0, "")
+
+
+def test_status_counts_what_is_there(log: SqliteLog, sessions: dict[str, Session]) -> None:
+    status = log.database_status(check=True)
+    assert (status.path, status.sessions, status.deleted_sessions, status.turns) == (
+        str(log.path),
+        3,
+        1,
+        4,
+    )
+    assert (status.unwritten, status.problems) == (0, ())
+    assert status.size_bytes + status.wal_bytes > 0

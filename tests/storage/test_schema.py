@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from rolebook.core.errors import StorageError
+from rolebook.storage.log import SqliteLog
+from rolebook.storage.schema import known_migrations
+from tests.storage.examples import log_session, log_turn
+
+
+def filled(path: Path, *, turns: int = 30) -> Path:
+    log = SqliteLog(path)
+    session = log_session(log)
+    for number in range(turns):
+        log_turn(log, session, f"question {number} " * 20)
+    log.close()
+    return path
+
+
+def no_database(path: Path) -> None:
+    path.write_text("These are my notes, and I want to keep them. " * 50)
+
+
+def other_database(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    connection.close()
+
+
+def newer_schema(path: Path) -> None:
+    with sqlite3.connect(filled(path)) as connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('rolebook', '9999_future', '')"
+        )
+    connection.close()
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(filled(path).read_bytes())
+    content[4096 * 3 : -4096] = os.urandom(len(content) - 4096 * 4)
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(filled(path).read_bytes()[:-9000])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (no_database, "is no SQLite database"),
+        (other_database, "is a database of another program"),
+        (newer_schema, r"was written by a newer Rolebook \(9999_future\)"),
+        (damaged, "is damaged"),
+        (cut_short, "is damaged"),
+    ],
+)
+def test_file_that_cannot_be_the_log_is_refused_and_not_touched(
+    tmp_path: Path, make, reason: str
+) -> None:
+    path = tmp_path / "rolebook.db"
+    make(path)
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=reason) as caught:
+        SqliteLog(path).open(check=True)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_empty_file_becomes_a_log(tmp_path: Path) -> None:
+    path = tmp_path / "rolebook.db"
+    path.touch()
+    SqliteLog(path).open(check=True)
+    assert SqliteLog(path).database_status().schema_version == len(known_migrations())
+
+
+def test_folder_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with pytest.raises(
+        StorageError, match=r"The folder of the log .*data/rolebook\.db cannot be used"
+    ):
+        SqliteLog(tmp_path / "data" / "rolebook.db").open()
+
+
+def test_folder_where_nothing_can_be_made_is_told_in_one_line() -> None:
+    with pytest.raises(StorageError, match=r"The log /proc/rolebook\.db cannot be "):
+        SqliteLog("/proc/rolebook.db").open()
+
+
+@pytest.mark.parametrize("has_log", [True, False])
+def test_read_only_folder_is_told_in_one_line(has_log: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "rolebook.db"
+        if has_log:
+            filled(path, turns=1)
+        Path(folder).chmod(0o555)
+        command = [sys.executable, "-m", "tests.storage.child", "open_as_nobody", str(path)]
+        child = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        Path(folder).chmod(0o755)
+    assert child.stdout == (
+        f"The log {path} cannot be kept: {folder} is read-only. Allow writing there, or name another file in "
+        "ROLEBOOK_DATABASE.\n"
+    ), child.stderr
+
+
+def test_commits_are_durable_and_migrations_recorded(log: SqliteLog) -> None:
+    log_session(log)
+    with sqlite3.connect(log.path) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        applied = connection.execute(
+            "SELECT name FROM _sqlite_migrations WHERE migration_set = 'rolebook'"
+        ).fetchall()
+    connection.close()
+    assert tuple(name for (name,) in applied) == known_migrations()
+
+
+def test_all_tables_are_plural_and_explained() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "the-log.md").read_text("utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        log = SqliteLog(Path(folder) / "rolebook.db")
+        log.open()
+        with sqlite3.connect(log.path) as connection:
+            sql = "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite%'"
+            names = [
+                name
+                for name, _ in connection.execute(sql)
+                if not name.startswith(("turn_search_", "_"))
+            ]
+            columns = {
+                name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+                for name in names
+            }
+        connection.close()
+        log.close()
+    assert [name for name in names if not name.endswith("s") and name != "turn_search"] == []
+    missing = [
+        f"{name}.{column}"
+        for name in names
+        for column in columns[name]
+        if f"`{column}`" not in page
+    ]
+    assert [name for name in names if f"`{name}`" not in page] + missing == []

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from rolebook.core.errors import NotFoundError
+from rolebook.core.message import Message
+from rolebook.storage.log import SqliteLog
+from rolebook.storage.query import SessionFilter
+from tests.storage.examples import log_session, log_turn
+
+LATER = "3000-01-01"
+
+
+def texts_in_file(log: SqliteLog) -> str:
+    with sqlite3.connect(log.path) as connection:
+        rows = [
+            row
+            for table in ("turns", "messages", "sessions", "session_tags")
+            for row in connection.execute(f"SELECT * FROM {table}").fetchall()
+        ]
+    connection.close()
+    return repr(rows)
+
+
+def test_deleting_can_be_undone(log: SqliteLog) -> None:
+    session = log_session(log)
+    log_turn(log, session, "Remember me")
+    assert log.delete([session.id, session.id, "unknown"]) == 1
+    assert log.list_sessions().summaries == ()
+    assert log.search("remember").hits == ()
+    assert log.get_session(session.id).deleted_at
+    assert log.restore([session.id, "unknown"]) == 1
+    assert log.get_session(session.id) == session
+    assert len(log.search("remember").hits) == 1
+
+
+def test_purging_removes_every_text_that_nobody_else_uses(log: SqliteLog) -> None:
+    shared = (
+        Message("system", "A system text that both sessions share."),
+        Message("user", "Secret question of one."),
+    )
+    gone = log_session(
+        log, title="Secret title", tags=("secret",), variables={"v": "Secret variable"}
+    )
+    log_turn(log, gone, "Secret question of one.", "Secret answer", messages=shared)
+    kept = log_session(log)
+    turn = log_turn(log, kept, "Open question", messages=shared)
+    log.delete([gone.id])
+    assert log.purge_deleted("2000-01-01") == 0
+    assert log.purge_deleted(LATER) == 1
+    assert log.search("secret").hits == ()
+    assert texts_in_file(log).lower().count("secret") == 1
+    assert log.get_turn(turn.id).messages == shared
+    with pytest.raises(NotFoundError):
+        log.get_session(gone.id)
+    assert log.list_sessions(SessionFilter(is_deleted=True)).summaries == ()
+    assert log.database_status(check=True).problems == ()
+
+
+def test_fork_keeps_the_turns_it_inherits_when_its_source_is_purged(log: SqliteLog) -> None:
+    source = log_session(log, title="Source title")
+    inherited = log_turn(log, source, "Inherited question", "Inherited answer")
+    log_turn(log, source, "Question that goes", "Answer that goes")
+    fork = log_session(log, forked_from=inherited.id)
+    own = log_turn(log, fork, "Own question")
+    log.delete([source.id])
+    assert log.purge_deleted(LATER) == 1
+    assert [turn.input for turn in log.history(fork.id)] == ["Inherited question", "Own question"]
+    assert log.get_turn(inherited.id) == inherited
+    assert "that goes" not in texts_in_file(log)
+    assert "Source title" not in texts_in_file(log)
+    assert log.restore([source.id]) == 0
+    assert log.purge_deleted(LATER) == 0
+    log.delete([fork.id])
+    assert log.purge_deleted(LATER) == 1
+    assert "question" not in texts_in_file(log)
+    with pytest.raises(NotFoundError):
+        log.get_turn(own.id)
+    assert log.database_status(check=True).turns == 0
+
+
+def test_new_turns_after_a_purge_are_found(log: SqliteLog) -> None:
+    session = log_session(log)
+    log_turn(log, session, "first words")
+    log.delete([session.id])
+    log.purge_deleted(LATER)
+    log_turn(log, log_session(log), "second words")
+    assert [hit.turn.input for hit in log.search("words").hits] == ["second words"]
