@@ -222,12 +222,22 @@ def test_trying_again_keeps_both_answers_and_only_the_current_one_is_history(
     assert [first.id, again.id, second.id] == [t.id for t in ada.log.session_turns(session.id)]
 
 
+def test_failed_second_attempt_leaves_the_first_answer_in_the_history(ada: Rolebook) -> None:
+    session = begin(ada)
+    run(ada, session, "one")
+    assert TurnStatus.FAILED == run(ada, session, "one", position=1, model="500").status
+    assert ["You are Ada.", "one", "Echo: one", "two"] == [
+        message.content for message in run(ada, session, "two").messages
+    ]
+
+
 def test_only_the_last_turn_can_be_tried_again(ada: Rolebook) -> None:
     session = begin(ada)
     run(ada, session, "one")
     run(ada, session, "two")
-    with pytest.raises(ConflictError, match="fork"):
-        run(ada, session, "one", position=1)
+    for position in (1, 3, 99):
+        with pytest.raises(ConflictError, match="fork"):
+            run(ada, session, "one", position=position)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What Rolebook says to people, in English and in Simplified Chinese."""

@@ -1,0 +1,192 @@
+"""The only place where concrete parts meet: settings, library, log, upstreams and the chat between them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
+from rolebook.core.chat import ChatService
+from rolebook.core.completion import Usage
+from rolebook.core.errors import NotFoundError, Problem, SettingError, UpstreamKeyError
+from rolebook.core.message import Message
+from rolebook.core.prompt import PromptRenderer
+from rolebook.core.sandbox import Sandbox
+from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of, shown
+from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
+from rolebook.storage.log import SqliteLog
+from rolebook.upstream.openai_upstream import OpenAIUpstream
+from rolebook.upstream.prices import PriceTable
+from rolebook.upstream.rehearsal import rehearsal_upstream
+from rolebook.upstream.tokens import count_messages
+
+
+class UpstreamPool:
+    """The configured upstreams by name, each made when it is first asked for. Safe for threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._made: dict[str, OpenAIUpstream] = {}
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All of them, the default first."""
+        default = self._settings.upstream
+        others = [name for name in (*self._settings.upstreams, REHEARSAL) if name != default]
+        return [default, *others]
+
+    def get(self, name: str) -> OpenAIUpstream:
+        """By name; an empty name is the default. Raises NotFoundError, UpstreamKeyError."""
+        name = name or self._settings.upstream
+        if name in self._settings.missing_keys:
+            raise UpstreamKeyError(
+                "The upstream '%(upstream)s' needs a key, and %(key)s holds none."
+                " Set it in the environment or in .env, then start again.",
+                upstream=name,
+                key=self._settings.missing_keys[name],
+            )
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = self._make(name)
+            return self._made[name]
+
+    def _make(self, name: str) -> OpenAIUpstream:
+        if name == REHEARSAL:
+            return rehearsal_upstream()
+        settings = self._settings.upstreams.get(name)
+        if settings is None:
+            raise NotFoundError(
+                "There is no upstream '%(name)s'. Configured: %(known)s.",
+                name=name,
+                known=", ".join(self.names),
+            )
+        if name == self._settings.upstream and self._settings.model:
+            settings = replace(settings, model=self._settings.model)
+        return OpenAIUpstream(settings)
+
+    def close(self) -> None:
+        """Drop all connections."""
+        with self._lock:
+            made, self._made = list(self._made.values()), {}
+        for upstream in made:
+            upstream.close()
+
+
+class _Prices:
+    """Costs by the user's price table and the known prices, for the upstreams of these settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._table = PriceTable(settings.prices)
+
+    def cost(self, usage: Usage, *, upstream: str, requested: str, answered: str) -> float | None:
+        configured = self._settings.upstreams.get(upstream)
+        base_url = configured.base_url if configured else ""
+        return self._table.cost(usage, model=answered, base_url=base_url, requested=requested)
+
+
+class Rolebook:
+    """Everything that pages and commands work with. Nothing is opened or started until it is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.library = FileLibrary(settings.personas, settings.templates)
+        self.log = SqliteLog(settings.database)
+        self.upstreams = UpstreamPool(settings)
+        self.sandbox = Sandbox()
+        self.renderer = PromptRenderer(self.sandbox)
+        self.chat = ChatService(
+            library=self.library,
+            log=self.log,
+            renderer=self.renderer,
+            upstreams=self.upstreams,
+            count_tokens=count_messages,
+            prices=_Prices(settings),
+        )
+
+    def count_tokens(self, messages: Sequence[Message], model: str) -> int:
+        """The tokens of a message list, as an estimate."""
+        return count_messages(messages, model)
+
+    def find_problems(self, entries: Sequence[PersonaEntry] | None = None) -> Iterator[Problem]:
+        """All that is wrong or doubtful in the library, found by reading and by a trial rendering of each persona.
+
+        Arguments:
+            entries: look only at these.
+        """
+        found: list[Problem] = [] if entries is not None else list(self.library.problems())
+        for entry in self.library.entries() if entries is None else entries:
+            found += entry.problems
+            if entry.resolved is not None and not entry.is_stale:
+                found += self.renderer.find_problems(entry.resolved)
+        yield from sorted(set_of(found), key=lambda p: (p.file, p.line, p.column))
+
+    def close(self) -> None:
+        """Stop what runs, write what is unwritten, drop connections. It may be used again."""
+        self.chat.cancel_all()
+        self.log.close()
+        self.upstreams.close()
+        self.sandbox.close()
+
+
+def open_rolebook(
+    *, environment: Mapping[str, str], flags: Mapping[str, str] | None = None
+) -> Rolebook:
+    """Rolebook with the settings of flags, environment, ``.env`` and ``rolebook.yaml``.
+
+    Raises SettingError, FileError.
+    """
+    return Rolebook(read_settings(environment=environment, flags=flags))
+
+
+def read_settings(
+    *, environment: Mapping[str, str], flags: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings of flags, environment, ``.env`` and ``rolebook.yaml``. Raises SettingError, FileError."""
+    from_file = {name: value for name, value in _dotenv().items() if value is not None}
+    merged = {**from_file, **environment}
+    chosen = dict(flags or {})
+    setting = next(setting for setting in SETTINGS if setting.name == "config")
+    named = chosen.get("config") or merged.get(setting.variable)
+    path = Path(named or setting.default)
+    if not path.exists():
+        if named:
+            raise SettingError("There is no settings file %(path)s.", path=named)
+        return load_settings(flags=chosen, environment=merged, file={}, locate=lambda _: str(path))
+    return _settings_with_file(path, chosen, merged)
+
+
+def _dotenv() -> Mapping[str, str | None]:
+    try:
+        return dotenv_values(".env", interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise SettingError("The file .env cannot be read: %(reason)s.", reason=reason) from None
+
+
+def _settings_with_file(
+    path: Path, flags: Mapping[str, str], environment: Mapping[str, str]
+) -> Settings:
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise SettingError(
+            "%(path)s cannot be read: %(reason)s.", path=shown(path), reason=error.strerror
+        ) from None
+    document = parse_yaml(source, file=shown(path), typed=EVERY_KEY)
+
+    def locate(place: Sequence[str | int]) -> str:
+        for end in range(len(place), 0, -1):
+            mark = document.marks.get(tuple(place[:end]))
+            if mark is not None:
+                return f"{mark.file}:{mark.line}:{mark.column}"
+        return shown(path)
+
+    data: Any = document.data
+    return load_settings(flags=flags, environment=environment, file=data, locate=locate)

@@ -1,0 +1,276 @@
+"""What tests share: folders, a Rolebook on them, its pages, a real server and a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from rolebook.config import FOREIGN_VARIABLES
+from rolebook.wiring import Rolebook, open_rolebook
+from tests.fake_upstream import FakeUpstream
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = "/usr/bin/chromium"
+
+TEACHER = """\
+name: Teacher
+description: Explains one idea at a time.
+tags: [education]
+language: en
+avatar: "T"
+system: |-
+  You are a patient teacher of {{ subject }} for a {{ level }}.
+variables:
+  subject: {default: mathematics, description: What you want to learn}
+  level: {type: choice, choices: [beginner, expert], default: beginner}
+sampling: {temperature: 0.7, max_tokens: 600}
+examples:
+  - {user: What is a fraction?, assistant: A piece of a whole.}
+greeting: Hello! What about {{ subject }} shall we look at?
+starters: [Why is the sky blue?, Explain prime numbers]
+"""
+FRIEND = """\
+name: 知心朋友
+description: 陪你说说话，不说教。
+tags: [life]
+language: zh
+avatar: "友"
+system: 你是一位稳当的老朋友。
+greeting: 来啦。今天想聊点什么？
+starters: [今天有点丧]
+"""
+PLAIN = """\
+name: Plain assistant
+description: Answers, and says no more than it was asked.
+tags: [work, life]
+language: en
+system: Answer briefly.
+"""
+
+#: Makes a Rolebook over the test's own folders.
+#: Arguments: the environment; settings by name, as flags.
+MakeRolebook = Callable[..., Rolebook]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the keys, proxies or settings of whoever runs it."""
+    foreign = {name for names, _ in FOREIGN_VARIABLES for name in names.split(", ")}
+    for name in os.environ:
+        if name.upper() in foreign or name.startswith("ROLEBOOK_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def library_dir(tmp_path: Path) -> Path:
+    """A folder with `personas` (three small ones) and `templates` (those that are shipped)."""
+    personas = tmp_path / "personas"
+    personas.mkdir()
+    for name, text in {"teacher": TEACHER, "friend": FRIEND, "plain": PLAIN}.items():
+        (personas / f"{name}.yaml").write_text(text, "utf-8")
+    shutil.copytree(ROOT / "templates", tmp_path / "templates")
+    return tmp_path
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    """A well-behaved OpenAI-compatible server; models by name misbehave as asked."""
+    with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+def make_rolebook(library_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRolebook]:
+    """Makes Rolebooks over `library_dir`; with no environment it rehearses."""
+    monkeypatch.chdir(library_dir)
+    with ExitStack() as stack:
+
+        def make(environment: Mapping[str, str] | None = None, **flags: str) -> Rolebook:
+            book = open_rolebook(environment=environment or {}, flags=flags)
+            stack.callback(book.close)
+            return book
+
+        yield make
+
+
+@pytest.fixture
+def rolebook(make_rolebook: MakeRolebook, upstream: FakeUpstream) -> Rolebook:
+    """A Rolebook whose upstream is `upstream`, with the model `ok`."""
+    return make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+
+
+@pytest.fixture
+def app(rolebook: Rolebook) -> Flask:
+    from rolebook.web.app import create_app
+
+    return create_app(rolebook)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    #: Connections are kept, as the real server keeps them: chromium stumbles over one that closes while it is taken up.
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Requests of a test are no news."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveServer:
+    """Real pages on a real port."""
+
+    url: str
+    rolebook: Rolebook
+    app: Flask
+
+
+#: Serves a Rolebook until the test ends.
+Serve = Callable[[Rolebook], LiveServer]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serves a Rolebook on a free port of loopback."""
+    from rolebook.web.app import create_app
+
+    with ExitStack() as stack:
+
+        def start(book: Rolebook) -> LiveServer:
+            app = create_app(book)
+            server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
+            thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+            thread.start()
+            stack.callback(_stop, server, thread)
+            return LiveServer(f"http://127.0.0.1:{server.server_port}", book, app)
+
+        yield start
+
+
+def _stop(server: BaseWSGIServer, thread: threading.Thread) -> None:
+    server.shutdown()
+    thread.join(5)
+    server.server_close()
+
+
+@pytest.fixture
+def live_server(serve: Serve, rolebook: Rolebook) -> LiveServer:
+    """The pages of `rolebook` on a real port."""
+    return serve(rolebook)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One chromium for all tests."""
+    if not Path(CHROMIUM).exists():
+        pytest.fail(
+            f"The tests of the pages need a browser: {CHROMIUM} (apt-get install chromium)."
+        )
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                *(
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-quic",
+                    "--no-first-run",
+                ),
+                *("--disable-background-networking", "--disable-component-update"),
+                "--disable-sync",
+            ],
+        )
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Failures:
+    """What went wrong in the pages of a test: errors on the console, scripts that failed, requests to elsewhere."""
+
+    found: list[str] = field(default_factory=list)
+
+    def watch(self, page: Any) -> None:
+        page.on("console", self._note_console)
+        page.on("pageerror", lambda error: self.found.append(f"script: {error}"))
+        page.on("request", self._note_request)
+
+    def _note_console(self, message: Any) -> None:
+        if message.type == "error":
+            self.found.append(f"console: {message.text}")
+
+    def _note_request(self, request: Any) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in {"data", "blob"} and parts.hostname != "127.0.0.1":
+            self.found.append(f"request to {request.url}")
+
+    def expect(self, part: str) -> None:
+        """Something that the test provoked: at least one failure with this in it; they are forgotten."""
+        kept = [failure for failure in self.found if part not in failure]
+        assert len(kept) < len(self.found), self.found
+        self.found = kept
+
+
+@pytest.fixture
+def failures() -> Iterator[Failures]:
+    """Must be empty when the test ends."""
+    noted = Failures()
+    yield noted
+    assert noted.found == []
+
+
+#: Opens a page with its own cookies.
+#: Keywords: language ("en"), theme ("light"), width (1280), height (800), script (True).
+NewPage = Callable[..., Any]
+
+
+@pytest.fixture
+def new_page(browser: Any, failures: Failures) -> Iterator[NewPage]:
+    """Opens pages in browsers of several languages, themes and sizes."""
+    with ExitStack() as stack:
+
+        def open_page(
+            *,
+            language: str = "en",
+            theme: str = "light",
+            width: int = 1280,
+            height: int = 800,
+            script: bool = True,
+        ) -> Any:
+            context = browser.new_context(
+                locale={"en": "en-US", "zh": "zh-CN"}[language],
+                color_scheme=theme,
+                viewport={"width": width, "height": height},
+                java_script_enabled=script,
+            )
+            context.set_default_timeout(5000)
+            stack.callback(context.close)
+            page = context.new_page()
+            failures.watch(page)
+            return page
+
+        yield open_page
+
+
+@pytest.fixture
+def page(new_page: NewPage) -> Any:
+    """An English page on a desktop."""
+    return new_page()
