@@ -124,9 +124,6 @@ def client(app: Flask) -> FlaskClient:
 
 
 class _QuietHandler(WSGIRequestHandler):
-    #: Connections are kept, as the real server keeps them: chromium stumbles over one that closes while it is taken up.
-    protocol_version = "HTTP/1.1"
-
     def log(self, type: str, message: str, *args: Any) -> None:
         """Requests of a test are no news."""
 
@@ -145,8 +142,8 @@ Serve = Callable[[Rolebook], LiveServer]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Serves a Rolebook on a free port of loopback."""
+def serve(make_rolebook: MakeRolebook) -> Iterator[Serve]:
+    """Serves a Rolebook on a free port of loopback; stops before the Rolebook is closed."""
     from rolebook.web.app import create_app
 
     with ExitStack() as stack:
@@ -243,8 +240,8 @@ NewPage = Callable[..., Any]
 
 
 @pytest.fixture
-def new_page(browser: Any, failures: Failures) -> Iterator[NewPage]:
-    """Opens pages in browsers of several languages, themes and sizes."""
+def new_page(browser: Any, failures: Failures, serve: Serve) -> Iterator[NewPage]:
+    """Opens pages in browsers of several languages, themes and sizes; they close before their server stops."""
     with ExitStack() as stack:
 
         def open_page(

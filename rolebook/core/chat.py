@@ -24,6 +24,7 @@ from rolebook.core.errors import (
     ConflictError,
     InputError,
     NotFoundError,
+    Phrase,
     UpstreamCancelled,
     UpstreamError,
 )
@@ -73,8 +74,16 @@ class TokenCounter(Protocol):
 class Prices(Protocol):
     """Knows what calls cost."""
 
-    def cost(self, usage: Usage, *, upstream: str, requested: str, answered: str) -> float | None:
-        """US dollars; ``None`` where the price or the usage is unknown."""
+    def cost(
+        self,
+        usage: Usage,
+        *,
+        upstream: str,
+        requested: str,
+        answered: str,
+        reported: float | None,
+    ) -> float | None:
+        """US dollars; ``None`` where the price or the usage is unknown. ``reported`` is the upstream's own figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +347,9 @@ class _Call:
         except UpstreamError as error:
             self._error = error
         except Exception:
-            self._error = UpstreamError("Rolebook itself failed here. Its log says more.")
+            self._error = UpstreamError(
+                "Rolebook itself failed here. What it printed in its terminal says more."
+            )
             raise
 
     def _request(self, upstream: Upstream) -> CompletionRequest:
@@ -388,6 +399,7 @@ class _Call:
             upstream=turn.upstream,
             requested=turn.model_requested,
             answered=completion.model,
+            reported=completion.cost,
         )
         return replace(
             turn,
@@ -397,6 +409,7 @@ class _Call:
             usage=completion.usage,
             cost=cost,
             reply=completion.reply,
+            adaptations=(*turn.adaptations, *_shortfall(turn, completion)),
         )
 
     def _broken_status(self) -> TurnStatus:
@@ -411,6 +424,16 @@ class _Call:
             name: value for name, value in self._error.parameters.items() if value is not None
         }
         return TurnError(self._error.code, self._error.message, parameters)
+
+
+def _shortfall(turn: Turn, completion: Completion) -> Iterator[Phrase]:
+    """Servers exist that ignore ``n`` without a word; whoever asked for several answers should read why there is one."""
+    wanted, given = turn.parameters_sent.get("n"), len(completion.choices)
+    if isinstance(wanted, int) and given < wanted:
+        yield Phrase(
+            "Asked for %(wanted)d answers, the server gave %(given)d.",
+            {"wanted": wanted, "given": given},
+        )
 
 
 def described(system: str, templates: Mapping[str, str]) -> ResolvedPersona:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rolebook.core.errors import UpstreamCancelled
+from rolebook.core.errors import Phrase, UpstreamCancelled
 from rolebook.core.message import Message
 
 Endpoint = Literal["chat", "completions"]
@@ -75,13 +75,13 @@ class Usage:
 class Sent:
     """The upstream has accepted the call: what really went out.
 
-    ``parameters`` are the request fields sent besides model, messages and stream; ``adaptations`` say in English what
-    was renamed or left out, and why.
+    ``parameters`` are the request fields sent besides model, messages and stream; ``adaptations`` say, a sentence each,
+    what was renamed or left out, and why.
     """
 
     model: str
     parameters: Mapping[str, Any]
-    adaptations: tuple[str, ...] = ()
+    adaptations: tuple[Phrase, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,15 @@ class Completion:
     """The whole answer: always the last thing that an upstream yields.
 
     ``model`` is the model that says it answered; ``reply`` the exact reply as one JSON object of the non-streamed
-    shape (the pieces of a stream folded into one; unknown fields kept).
+    shape (the pieces of a stream folded into one; unknown fields kept). ``cost`` is what the upstream itself says that
+    it cost, in US dollars; ``None`` where it says nothing.
     """
 
     choices: tuple[Choice, ...]
     model: str
     usage: Usage = field(default_factory=Usage)
     reply: Mapping[str, Any] = field(default_factory=dict)
+    cost: float | None = None
 
 
 StreamEvent = Sent | Delta | Waiting | Completion

@@ -179,7 +179,9 @@ class UpstreamError(RolebookError):
         retry_after_s: float | None = None,
         **parameters: Any,
     ) -> None:
-        super().__init__(message, status=status, detail=detail, **parameters)
+        super().__init__(
+            message, status=status, detail=detail, retry_after_s=retry_after_s, **parameters
+        )
         self.status = status
         self.detail = detail
         self.retry_after_s = retry_after_s

@@ -119,24 +119,25 @@ def number(low: float, high: float) -> Any:
     """The type of a decimal number from ``low`` to ``high``."""
     expected = Phrase("a number from %(low)g to %(high)g", {"low": low, "high": high})
     validator = BeforeValidator(between(parse_number, low, high, expected))
-    return Annotated[float, validator, Field(ge=low, le=high)]
+    # The limits come first for the sake of the JSON Schema; the validator has checked them by then.
+    return Annotated[float, Field(ge=low, le=high), validator]
 
 
 def integer(low: int, high: int) -> Any:
     """The type of a whole number from ``low`` to ``high``."""
     expected = Phrase("a whole number from %(low)d to %(high)d", {"low": low, "high": high})
     validator = BeforeValidator(between(parse_integer, low, high, expected))
-    return Annotated[int, validator, Field(ge=low, le=high)]
+    return Annotated[int, Field(ge=low, le=high), validator]
 
 
 Text = Annotated[str, BeforeValidator(parse_text)]
 Line = Annotated[str, BeforeValidator(parse_line)]
 Boolean = Annotated[bool, BeforeValidator(parse_boolean)]
-Lines = Annotated[
-    tuple[Line, ...],
-    BeforeValidator(_texts),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
-        mode="validation",
-    ),
-]
+_TEXTS_SCHEMA = WithJsonSchema(
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    mode="validation",
+)
+#: One text or several, none of them blank.
+Lines = Annotated[tuple[Line, ...], BeforeValidator(_texts), _TEXTS_SCHEMA]
+#: One text or several; white space counts.
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_texts), _TEXTS_SCHEMA]

@@ -22,6 +22,7 @@ from rolebook.core.fields import (
     Line,
     Lines,
     Text,
+    Texts,
     flaw,
     integer,
     misfit,
@@ -192,7 +193,7 @@ class Sampling(_Part):
     """Above 0: prefer what has not been mentioned yet."""
     frequency_penalty: number(-2, 2) | None = None  # type: ignore[valid-type]
     """Above 0: avoid repeating the same words."""
-    stop: Lines | None = None
+    stop: Texts | None = None
     """Up to four texts at which the answer ends."""
     seed: integer(-(2**53), 2**53) | None = None  # type: ignore[valid-type]
     """Ask for the same answer to the same request, as far as the upstream can."""
@@ -215,8 +216,8 @@ class Sampling(_Part):
 
     @model_validator(mode="after")
     def _check(self) -> Sampling:
-        if self.stop is not None and len(self.stop) > 4:
-            raise misfit(Phrase("at most four texts"), len(self.stop))
+        if self.stop is not None and (len(self.stop) > 4 or "" in self.stop):
+            raise flaw("'stop' takes at most four texts, none of them empty.")
         return self
 
     def as_parameters(self) -> dict[str, Any]:

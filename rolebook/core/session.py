@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from rolebook.core.completion import Choice, Endpoint, Usage
+from rolebook.core.errors import Phrase
 from rolebook.core.message import Message
 
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -101,7 +102,7 @@ class Turn:
     Turns of a session are counted by ``position`` from 1; trying again or editing an input makes another
     ``attempt`` at the same position, and the one that ``is_current`` counts as history. Times are in
     milliseconds, ``cost`` is in US dollars, ``None`` is unknown. Parameters are the request fields
-    besides model, messages and stream.
+    besides model, messages and stream; ``adaptations`` say, a sentence each, what did not go as asked for.
     """
 
     id: str
@@ -120,7 +121,7 @@ class Turn:
     messages: tuple[Message, ...] = ()
     parameters_requested: Mapping[str, Any] = field(default_factory=dict)
     parameters_sent: Mapping[str, Any] = field(default_factory=dict)
-    adaptations: tuple[str, ...] = ()
+    adaptations: tuple[Phrase, ...] = ()
     dropped_turns: int = 0
     choices: tuple[Choice, ...] = ()
     chosen: int = 0

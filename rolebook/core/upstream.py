@@ -32,7 +32,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Limits in seconds: to connect, to the first byte, between two bytes, and for the whole call."""
+    """Limits in seconds: to connect, to the first piece of the answer, between two pieces, and for the whole call."""
 
     connect_s: float = 5.0
     first_byte_s: float = 60.0

@@ -9,9 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rolebook.core.errors import FileError, Phrase, Problem, PromptError, RolebookError
+from rolebook.core.errors import (
+    FileError,
+    Phrase,
+    Problem,
+    PromptError,
+    RolebookError,
+    UpstreamError,
+)
+
+if TYPE_CHECKING:
+    from rolebook.core.session import TurnError
 
 _FOLDER = Path(__file__).parent
 
@@ -52,12 +62,26 @@ class Translator:
         return self.say(problem.message, problem.parameters)
 
     def error(self, error: RolebookError) -> str:
-        """An error as it is told to a person: the place where there is one, what happened, what to do."""
+        """An error as it is told to a person: the place where there is one, what happened, what to do.
+
+        The upstream's own words, where it gave a reason, follow in brackets as they are.
+        """
         if isinstance(error, FileError):
             return "\n".join(f"{p.place}: {self.problem(p)}" for p in error.problems)
         text = self.say(error.message, error.parameters)
         place = error.place if isinstance(error, PromptError) else ""
+        if isinstance(error, UpstreamError):
+            return _with_detail(text, error.detail)
         return f"{place}: {text}" if place else text
+
+    def turn_error(self, error: TurnError) -> str:
+        """Why a turn did not complete, told as the error was that ended it."""
+        text = self.say(error.message, error.parameters)
+        return _with_detail(text, error.parameters.get("detail"))
+
+
+def _with_detail(text: str, detail: str | None) -> str:
+    return f"{text} ({detail})" if detail else text
 
 
 @lru_cache

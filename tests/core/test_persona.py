@@ -11,6 +11,7 @@ from rolebook.core.persona import (
     RESERVED_NAMES,
     FaultyPersonaError,
     ResolvedPersona,
+    Sampling,
     describe_persona,
     find_unknown_keys,
     is_persona_id,
@@ -72,7 +73,7 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
     (
         {"sampling": {"stop": list("abcde")}},
         ("sampling",),
-        "sampling must be at most four texts, got '5'.",
+        "'stop' takes at most four texts, none of them empty.",
     ),
     ({"examples": {"user": "u"}}, ("examples",), "examples must be a list, got a mapping."),
     (
@@ -238,6 +239,16 @@ def test_unknown_key_is_a_warning_that_names_the_nearest_key() -> None:
     assert "top_p" in found["sampling", "top-p"].message % found["sampling", "top-p"].parameters
     assert "'x'" in found["zzz",].message % found["zzz",].parameters
     assert {"warning"} == {fault.severity for fault in found.values()}
+
+
+def test_a_line_break_may_be_a_stop_text() -> None:
+    persona = parse_persona("p", {**MINIMAL, "sampling": {"stop": ["\n\n", "END"]}})
+    assert {"stop": ["\n\n", "END"]} == persona.parameters
+
+
+def test_schema_tells_editors_the_limits() -> None:
+    schema = Sampling.model_json_schema()["properties"]["temperature"]
+    assert (0, 2) == (schema["anyOf"][0]["minimum"], schema["anyOf"][0]["maximum"])
 
 
 def test_text_cut_by_a_comma_is_said_to_be_that() -> None:

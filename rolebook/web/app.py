@@ -1,0 +1,48 @@
+"""The web application: its parts, put together."""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask
+
+from rolebook import __version__
+from rolebook.web import (
+    errors,
+    exports,
+    languages,
+    personas,
+    presentation,
+    security,
+    sessions,
+    status,
+    themes,
+    turns,
+)
+from rolebook.web.current import gettext, ngettext
+from rolebook.web.submission import StrictJSONProvider
+from rolebook.wiring import Rolebook, open_rolebook
+
+
+def create_app(rolebook: Rolebook | None = None) -> Flask:
+    """A WSGI application over a Rolebook.
+
+    Arguments:
+        rolebook: what the pages work with; by default what the environment, ``.env`` and ``rolebook.yaml`` say.
+
+    Raises SettingError, FileError.
+    """
+    rolebook = rolebook or open_rolebook(environment=os.environ)
+    app = Flask(__name__, template_folder="pages", static_folder="static")
+    app.json = StrictJSONProvider(app)
+    app.extensions["rolebook"] = rolebook
+    app.jinja_env.add_extension("jinja2.ext.i18n")
+    app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals["version"] = __version__
+    security.protect(app, host=rolebook.settings.host)
+    errors.handle_errors(app)
+    presentation.add_filters(app)
+    for noun in (personas, sessions, turns, exports, status, languages, themes):
+        app.register_blueprint(noun.blueprint)
+    return app

@@ -1,0 +1,60 @@
+"""What belongs to the request at hand: the Rolebook it works with, its reader's language and theme."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flask import current_app, g, request
+
+from rolebook.config import LANGUAGES
+from rolebook.language.translator import Translator, translator
+from rolebook.wiring import Rolebook
+
+THEMES = ("auto", "light", "dark")
+
+
+def rolebook() -> Rolebook:
+    """The Rolebook behind this application."""
+    return cast(Rolebook, current_app.extensions["rolebook"])
+
+
+def language() -> str:
+    """``en`` or ``zh``: as chosen on a page, else as set, else as the browser asks."""
+    if "language" not in g:
+        g.language = _chosen_language()
+    return str(g.language)
+
+
+def _chosen_language() -> str:
+    chosen = request.cookies.get("language", "")
+    if chosen in LANGUAGES:
+        return chosen
+    return rolebook().settings.language or _accepted_language()
+
+
+def _accepted_language() -> str:
+    """The first language that the browser asks for and we speak, whatever its region."""
+    asked = (code.lower().partition("-")[0] for code in request.accept_languages.values())
+    return next((code for code in asked if code in LANGUAGES), "en")
+
+
+def theme() -> str:
+    """``light``, ``dark``, or ``auto``: as the system has it."""
+    chosen = request.cookies.get("theme", "")
+    return chosen if chosen in THEMES else "auto"
+
+
+def current_translator() -> Translator:
+    """Speaks the reader's language."""
+    return translator(language())
+
+
+def gettext(message: str, **parameters: Any) -> str:
+    """A text in the reader's language, its ``%(name)s`` filled in if parameters are given."""
+    text = current_translator().gettext(message)
+    return text % parameters if parameters else text
+
+
+def ngettext(singular: str, plural: str, number: int) -> str:
+    """The form that fits a number, in the reader's language."""
+    return current_translator().ngettext(singular, plural, number)

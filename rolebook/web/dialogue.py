@@ -1,0 +1,293 @@
+"""A session as its page shows it: positions, the answers side by side at each, and what is to be said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from flask import render_template
+
+from rolebook.core.completion import Choice
+from rolebook.core.errors import FileError, InputError, RolebookError, UpstreamError
+from rolebook.core.persona import (
+    FaultyPersonaError,
+    Persona,
+    ResolvedPersona,
+    parse_persona,
+    persona_of_revision,
+)
+from rolebook.core.session import Session, Turn, TurnError, TurnStatus
+from rolebook.web.current import gettext as _
+from rolebook.web.current import rolebook
+from rolebook.web.errors import status_of
+
+_LONGEST_TITLE = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One of the answers at a position: choice ``index`` of a turn. ``number`` counts them from 1."""
+
+    turn: Turn
+    index: int
+    number: int
+    is_counting: bool
+    is_inherited: bool
+
+    @property
+    def choice(self) -> Choice:
+        """What was said; empty if nothing came."""
+        return self.turn.choices[self.index] if self.turn.choices else Choice()
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the first of its turn, and so tells what is true of the whole turn."""
+        return self.index == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """All answers to what was said at one place of a session.
+
+    ``is_last``: it can be tried again. ``is_newer``: from here on the persona was another revision than before.
+    """
+
+    number: int
+    turns: tuple[Turn, ...]
+    answers: tuple[Answer, ...]
+    is_last: bool
+    is_newer: bool
+
+    @property
+    def counting(self) -> Turn:
+        """The turn that counts as history."""
+        return next((answer.turn for answer in self.answers if answer.is_counting), self.turns[-1])
+
+    @property
+    def has_one_input(self) -> bool:
+        """Whether every attempt answers the same words."""
+        return len({turn.input for turn in self.turns}) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a session took in all; ``None`` is unknown."""
+
+    tokens: int | None
+    cost: float | None
+    is_cost_partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """A session with all that was said in it.
+
+    ``problem`` says why the persona's file cannot be used now; then the persona is the one that the session began with.
+    """
+
+    session: Session
+    resolved: ResolvedPersona
+    positions: tuple[Position, ...]
+    greeting: str
+    problem: RolebookError | None
+
+    @property
+    def persona(self) -> Persona:
+        return self.resolved.persona
+
+    @property
+    def speaker(self) -> str:
+        """What the persona is called in the dialogue; a role without a file has no name of its own."""
+        return self.persona.name if self.session.persona_id else _("Your role")
+
+    @property
+    def title(self) -> str:
+        """Its title, or else how it began; empty while it has not."""
+        first = self.positions[0].counting.input if self.positions else ""
+        return self.session.title or shorten(first)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the persona is another one now than when the last turn, or the session, began."""
+        last = self.positions[-1].counting.revision if self.positions else self.session.revision
+        return self.problem is None and self.resolved.revision.id != last
+
+    @property
+    def totals(self) -> Totals:
+        """The sums over this session's own turns, all attempts included."""
+        own = [turn for position in self.positions for turn in position.turns]
+        own = [turn for turn in own if turn.session_id == self.session.id]
+        tokens = [turn.usage.total_tokens for turn in own if turn.usage.total_tokens is not None]
+        costs = [turn.cost for turn in own if turn.cost is not None]
+        return Totals(
+            tokens=sum(tokens) if tokens else None,
+            cost=sum(costs) if costs else None,
+            is_cost_partial=0 < len(costs) < len(own),
+        )
+
+    def at(self, number: int) -> Position:
+        """The position with a number, which must exist."""
+        return next(position for position in self.positions if position.number == number)
+
+
+def open_dialogue(session_id: str) -> Dialogue:
+    """The session as it stands in the log. Raises NotFoundError, StorageError."""
+    book = rolebook()
+    session = book.log.get_session(session_id)
+    resolved, problem = _persona_of(session)
+    try:
+        greeting = book.chat.greeting_of(session, resolved)
+    except InputError as error:
+        greeting, problem = "", problem or error
+    return Dialogue(
+        session=session,
+        resolved=resolved,
+        positions=tuple(_positions(session, book.log.session_turns(session_id))),
+        greeting=greeting,
+        problem=problem,
+    )
+
+
+def render_session(
+    session_id: str,
+    *,
+    error: RolebookError | None = None,
+    fields: Mapping[str, str] | None = None,
+) -> tuple[str, int]:
+    """The page of a session, with its status.
+
+    Arguments:
+        error: why what was submitted could not be used.
+        fields: what was submitted, so that nothing has to be typed twice.
+    """
+    dialogue = open_dialogue(session_id)
+    html = render_template("session.html", dialogue=dialogue, error=error, fields=fields or {})
+    return html, status_of(error) if error else 200
+
+
+def render_pieces(session_id: str, number: int) -> Mapping[str, str]:
+    """The pieces of a session's page that a turn changes: ``html`` shows its position, ``sums`` the whole."""
+    dialogue = open_dialogue(session_id)
+    position = dialogue.at(number)
+    return {
+        "html": render_template("session_position.html", dialogue=dialogue, position=position),
+        "sums": render_template("session_sums.html", dialogue=dialogue),
+    }
+
+
+def shorten(text: str) -> str:
+    """The start of a text on one line, cut between two words where there are any."""
+    line = " ".join(text[:1000].split())
+    if len(line) <= _LONGEST_TITLE:
+        return line
+    cut = line[:_LONGEST_TITLE]
+    return (cut.rpartition(" ")[0] or cut) + "…"
+
+
+def _persona_of(session: Session) -> tuple[ResolvedPersona, RolebookError | None]:
+    book = rolebook()
+    try:
+        return book.chat.persona_of(session), None
+    except FileError as error:
+        return _persona_as_it_was(session), error
+    except FaultyPersonaError:
+        return _persona_as_it_was(session), InputError(
+            "The file of this persona is gone, and how it was is recorded in a form that this version"
+            " of Rolebook cannot use. The session can be read, but not go on."
+        )
+
+
+def _persona_as_it_was(session: Session) -> ResolvedPersona:
+    """The persona of the session's revision; where even that cannot be read, no more of it than its name."""
+    revision = rolebook().log.get_revision(session.revision)
+    try:
+        return persona_of_revision(revision)
+    except FaultyPersonaError:
+        name = str(revision.resolved.get("name") or session.persona_id or "–")
+        return ResolvedPersona(parse_persona(session.persona_id, {"name": name, "system": ""}), {})
+
+
+def _positions(session: Session, turns: Sequence[Turn]) -> Iterator[Position]:
+    ordered = sorted(turns, key=lambda turn: (turn.position, turn.created_at))
+    last = ordered[-1].position if ordered else 0
+    before = ""
+    for number, group in groupby(ordered, key=lambda turn: turn.position):
+        attempts = tuple(group)
+        answers = tuple(_answers(session, attempts))
+        position = Position(
+            number=number,
+            turns=attempts,
+            answers=answers,
+            is_last=number == last,
+            is_newer=bool(before) and attempts[0].revision != before,
+        )
+        before = position.counting.revision
+        yield position
+
+
+def _answers(session: Session, attempts: Sequence[Turn]) -> Iterator[Answer]:
+    is_own = any(turn.session_id == session.id for turn in attempts)
+    number = 0
+    for turn in attempts:
+        is_inherited = turn.session_id != session.id
+        counts = not is_own if is_inherited else turn.is_current
+        for index in range(max(1, len(turn.choices))):
+            number += 1
+            yield Answer(turn, index, number, counts and index == turn.chosen, is_inherited)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A request field that was sent otherwise than requested; ``None`` is: not at all."""
+
+    name: str
+    requested: Any
+    sent: Any
+
+
+def differences(turn: Turn) -> Sequence[Difference]:
+    """Where what was sent differs from what was requested; nothing where it is not known what was sent."""
+    requested, sent = turn.parameters_requested, turn.parameters_sent
+    if not sent:
+        return ()
+    names = dict.fromkeys([*requested, *sent])
+    return [
+        Difference(name, requested.get(name), sent.get(name))
+        for name in names
+        # That a stream should report its usage is our own question.
+        if name != "stream_options" and requested.get(name) != sent.get(name)
+    ]
+
+
+def error_of(error: TurnError) -> UpstreamError:
+    """The error that a turn ended with, as it was when it was raised."""
+    kinds = {kind.code: kind for kind in _descendants(UpstreamError)}
+    parameters: dict[str, Any] = dict(error.parameters)
+    return kinds.get(error.code, UpstreamError)(error.message, **parameters)
+
+
+def _descendants(kind: type[UpstreamError]) -> Iterator[type[UpstreamError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _descendants(child)
+
+
+def has_failed(turn: Turn) -> bool:
+    """Whether its end is an error, rather than an answer or a wish to stop."""
+    return turn.status in {TurnStatus.FAILED, TurnStatus.INTERRUPTED}
+
+
+def request_body(turn: Turn) -> Mapping[str, Any]:
+    """The request as JSON: what was sent, or, where nothing was accepted, what was to be sent."""
+    fields = turn.parameters_sent or turn.parameters_requested
+    body: dict[str, Any] = {"model": turn.model_requested}
+    if turn.endpoint == "completions":
+        body["prompt"] = "".join(message.content for message in turn.messages)
+    else:
+        body["messages"] = [message.as_dict() for message in turn.messages]
+    if turn.is_streamed:
+        body["stream"] = True
+    headers = {"organization", "project"}
+    return body | {name: value for name, value in fields.items() if name not in headers}

@@ -1,0 +1,158 @@
+"""Errors as people and programs meet them: one table of HTTP statuses, one page, one JSON shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from rolebook.core.errors import (
+    ConflictError,
+    FileError,
+    InputError,
+    NotFoundError,
+    PromptError,
+    RolebookError,
+    StorageError,
+    UpstreamCancelled,
+    UpstreamError,
+    UpstreamRateError,
+    UpstreamRefusedError,
+    UpstreamTimeoutError,
+    VariableError,
+)
+from rolebook.web.current import current_translator
+
+
+class RequestError(RolebookError):
+    """The HTTP request itself cannot be served."""
+
+    code: ClassVar[str] = "invalid_request"
+
+    def __init__(self, message: str, *, status: int, **parameters: Any) -> None:
+        super().__init__(message, **parameters)
+        self.status = status
+
+
+#: A kind that is not listed has the status of its nearest listed ancestor. That a persona or a prompt template on this
+#: side is at fault is no reason to send the same request again, so it is no 5xx.
+STATUSES: Mapping[type[RolebookError], int] = {
+    RolebookError: 500,
+    InputError: 400,
+    FileError: 422,
+    PromptError: 422,
+    NotFoundError: 404,
+    ConflictError: 409,
+    StorageError: 503,
+    UpstreamError: 502,
+    UpstreamRefusedError: 400,
+    UpstreamRateError: 429,
+    UpstreamTimeoutError: 504,
+    UpstreamCancelled: 499,
+}
+
+_HTTP_MESSAGES: Mapping[int, str] = {
+    400: "The request cannot be understood. Go back and try again.",
+    403: "This is not allowed.",
+    404: "There is no such page. The address may be mistyped, or what it showed is gone.",
+    405: "This address does not take that kind of request. Go back and use the page's buttons.",
+    413: "This is more than Rolebook takes at once (1 MB). Shorten it and try again.",
+    415: "Rolebook cannot read this kind of content here. Send a form or JSON.",
+}
+_UNEXPECTED = "Something failed inside Rolebook. What it was stands in the output of its process; please try again."
+
+
+def status_of(error: RolebookError) -> int:
+    """The HTTP status of an error."""
+    if isinstance(error, RequestError):
+        return error.status
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def describe(error: RolebookError) -> str:
+    """An error in the reader's language, with the upstream's own words where there are any."""
+    text = current_translator().error(error)
+    if isinstance(error, UpstreamError) and error.detail and error.detail not in text:
+        return f"{text} ({error.detail})"
+    return text
+
+
+def error_body(error: RolebookError) -> dict[str, Any]:
+    """The one JSON shape of errors, which is OpenAI's."""
+    return {
+        "error": {
+            "message": describe(error),
+            "type": _type_of(error),
+            "param": _param_of(error),
+            "code": error.code,
+        }
+    }
+
+
+def _param_of(error: RolebookError) -> str | None:
+    """The variable or parameter that is at fault, where it is one."""
+    if isinstance(error, VariableError):
+        return error.name
+    key = error.parameters.get("key") if type(error) is InputError else None
+    return None if key is None else str(key)
+
+
+def _type_of(error: RolebookError) -> str:
+    status = status_of(error)
+    if status == 429:
+        return "rate_limit_error"
+    return "server_error" if status >= 500 else "invalid_request_error"
+
+
+def wants_json() -> bool:
+    """Whether the answer goes to a program rather than to a reader."""
+    if request.path.startswith("/v1/") or request.path == "/healthz" or request.is_json:
+        return True
+    return bool(request.accept_mimetypes) and not request.accept_mimetypes.accept_html
+
+
+def respond(error: RolebookError) -> Response:
+    """An error as JSON or as a page, whichever was asked for."""
+    status = status_of(error)
+    if wants_json():
+        response = jsonify(error_body(error))
+    else:
+        page = render_template("error.html", error=error, status=status, text=describe(error))
+        response = make_response(page)
+    response.status_code = status
+    response.headers.update(headers_of(error))
+    return response
+
+
+def headers_of(error: RolebookError) -> dict[str, str]:
+    """What an error says in headers: how many seconds to wait."""
+    if isinstance(error, UpstreamRateError) and error.retry_after_s:
+        return {"Retry-After": str(max(1, round(error.retry_after_s)))}
+    return {}
+
+
+def handle_errors(app: Flask) -> None:
+    """Answer every error of an application in one way."""
+    app.register_error_handler(RolebookError, respond)
+    app.register_error_handler(HTTPException, _respond_to_http)
+    app.register_error_handler(Exception, _respond_to_unexpected)
+
+
+def _respond_to_http(error: HTTPException) -> BaseResponse:
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()
+    message = _HTTP_MESSAGES.get(status, _HTTP_MESSAGES[400] if status < 500 else _UNEXPECTED)
+    response = respond(RequestError(message, status=status))
+    for name, value in error.get_headers(request.environ):
+        if name in {"Allow", "Retry-After"}:
+            response.headers[name] = value
+    return response
+
+
+def _respond_to_unexpected(error: Exception) -> BaseResponse:
+    current_app.logger.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return respond(RolebookError(_UNEXPECTED))

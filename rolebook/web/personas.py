@@ -1,0 +1,117 @@
+"""The gallery of personas, the page of one, and the preview of what it would send."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from rolebook.core.errors import FileError, NotFoundError, RolebookError, StorageError
+from rolebook.core.persona import ResolvedPersona, is_persona_id
+from rolebook.library.file_library import PersonaEntry
+from rolebook.storage.query import PersonaStatistics
+from rolebook.web import form, gallery
+from rolebook.web.current import language, rolebook
+from rolebook.web.errors import describe, status_of
+from rolebook.web.preview import preview
+from rolebook.web.submission import submitted
+
+blueprint = Blueprint("personas", __name__)
+
+
+@blueprint.get("/", endpoint="list")
+def list_personas() -> str:
+    """The gallery."""
+    return _gallery_page(request.args)
+
+
+def show_gallery(fields: Mapping[str, str], error: RolebookError) -> tuple[str, int]:
+    """The gallery again, when a role of one's own could not be started from it."""
+    return _gallery_page(fields, error), status_of(error)
+
+
+def _gallery_page(fields: Mapping[str, str], error: RolebookError | None = None) -> str:
+    found = gallery.find(rolebook().library, gallery.query_of(fields), language=language())
+    return render_template("gallery.html", gallery=found, error=error)
+
+
+@blueprint.get("/personas/<persona_id>")
+def show(persona_id: str) -> str:
+    """The page of a persona; its fields can be filled in by the address, ``?input=…&v-subject=…``."""
+    return _persona_page(_entry(persona_id), request.args)
+
+
+@blueprint.post("/personas/<persona_id>/preview", endpoint="preview")
+def show_preview(persona_id: str) -> str:
+    """What would be sent: as a piece of a page for JSON, otherwise as the whole page of the persona."""
+    entry = _entry(persona_id)
+    if not request.is_json:
+        return _persona_page(entry, submitted(), is_checked=True)
+    if entry.resolved is None:
+        raise FileError(entry.errors)
+    return render_template("fragment.html", preview=preview(entry.resolved, submitted()))
+
+
+@blueprint.get("/personas/<persona_id>/preview")
+def return_to_form(persona_id: str) -> Response:
+    """Where a reload or a change of language after a preview ends up."""
+    return redirect(url_for("personas.show", persona_id=_entry(persona_id).id), 303)
+
+
+def show_form(persona_id: str, fields: Mapping[str, str], error: RolebookError) -> tuple[str, int]:
+    """The page of a persona again, when a session could not be started from it."""
+    return _persona_page(_entry(persona_id), fields, error=error), status_of(error)
+
+
+def _entry(persona_id: str) -> PersonaEntry:
+    if not is_persona_id(persona_id):
+        raise NotFoundError("There is no such persona.")
+    return rolebook().library.get_entry(persona_id)
+
+
+def _persona_page(
+    entry: PersonaEntry,
+    fields: Mapping[str, str],
+    *,
+    error: RolebookError | None = None,
+    is_checked: bool = False,
+) -> str:
+    """The page of a persona.
+
+    Arguments:
+        error: why what was submitted could not be used, shown at its field.
+        is_checked: whether an error of the preview is shown at its field too.
+    """
+    if entry.resolved is None:
+        return render_template("broken.html", entry=entry)
+    persona = entry.resolved.persona
+    shown = preview(entry.resolved, fields)
+    error = error or (shown.error if is_checked else None)
+    return render_template(
+        "persona.html",
+        entry=entry,
+        persona=persona,
+        fields=fields,
+        variables=form.variable_fields(persona, fields),
+        sampling=form.sampling_fields(persona, fields),
+        errors=_field_errors(error, entry.resolved),
+        preview=shown,
+        revision=entry.resolved.revision.id,
+        statistics=_statistics(entry.id),
+        upstreams=rolebook().upstreams.names,
+    )
+
+
+def _field_errors(error: RolebookError | None, resolved: ResolvedPersona) -> dict[str, str]:
+    if error is None:
+        return {}
+    return {form.faulty_field(error, resolved.persona): describe(error)}
+
+
+def _statistics(persona_id: str) -> PersonaStatistics | None:
+    """How often it was used; unknown where the log cannot be read, which is no reason to hide the form."""
+    with contextlib.suppress(StorageError):
+        return rolebook().log.statistics_of_persona(persona_id)
+    return None

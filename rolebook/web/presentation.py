@@ -1,0 +1,128 @@
+"""How values are shown on pages: times, counts, sizes and money in the reader's language; unknown is a dash."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from babel.dates import format_datetime, format_timedelta
+from babel.numbers import format_decimal
+from flask import Flask, request
+from markupsafe import Markup
+
+from rolebook.core.errors import Problem, RolebookError
+from rolebook.web.current import current_translator, language, rolebook, theme
+from rolebook.web.errors import describe
+
+UNKNOWN = "–"
+HUES = 24
+
+
+def hue(persona_id: str) -> str:
+    """The CSS class of a persona's hue: the same for the same id, always."""
+    return f"hue-{zlib.crc32(persona_id.encode()) % HUES}"
+
+
+def ago(time: str) -> str:
+    """How long ago an ISO 8601 time was, with the exact time on hover."""
+    if not time:
+        return UNKNOWN
+    then = datetime.fromisoformat(time)
+    text = format_timedelta(then - datetime.now(UTC), add_direction=True, locale=language())
+    exact = format_datetime(then.astimezone(), "yyyy-MM-dd HH:mm:ss", locale=language())
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(time, exact, text)
+
+
+def count(number: float | None) -> str:
+    """A number with the separators of the reader's language."""
+    return UNKNOWN if number is None else format_decimal(number, locale=language())
+
+
+def size(number: int | None) -> str:
+    """A number of bytes."""
+    if number is None:
+        return UNKNOWN
+    for unit, step in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)):
+        if number >= step:
+            return f"{format_decimal(round(number / step, 1), locale=language())} {unit}"
+    return f"{number} B"
+
+
+def seconds(milliseconds: float | None) -> str:
+    """A duration, given in milliseconds, in seconds."""
+    if milliseconds is None:
+        return UNKNOWN
+    value = milliseconds / 1000
+    return f"{format_decimal(round(value, 1 if value < 10 else 0), locale=language())} s"
+
+
+def money(dollars: float | None) -> str:
+    """US dollars, with as many digits as it takes to see that they are not nothing."""
+    if dollars is None:
+        return UNKNOWN
+    if dollars == 0:
+        return "$0"
+    digits = 2 if dollars >= 1 else 1 - math.floor(math.log10(dollars))
+    return f"${dollars:.{digits}f}"
+
+
+def problem(value: Problem) -> str:
+    """What is wrong in a file, in the reader's language."""
+    return current_translator().problem(value)
+
+
+def translated(text: str) -> str:
+    """A text that is not written in the page itself, in the reader's language.
+
+    ``_()`` is for texts of the page only: it takes them for safe HTML.
+    """
+    return current_translator().gettext(text)
+
+
+def language_name(code: str) -> str:
+    """The name of a language in that language."""
+    return {"en": "English", "zh": "中文"}.get(code, code)
+
+
+def lang(code: str) -> str:
+    """The value of an HTML ``lang`` attribute for a persona's or the reader's language."""
+    return "zh-Hans" if code == "zh" else code
+
+
+def _error(value: RolebookError) -> str:
+    return describe(value)
+
+
+def add_filters(app: Flask) -> None:
+    """Make these known to the pages."""
+    filters: dict[str, Callable[..., str]] = {
+        "ago": ago,
+        "count": count,
+        "describe": _error,
+        "hue": hue,
+        "lang": lang,
+        "language_name": language_name,
+        "money": money,
+        "problem": problem,
+        "seconds": seconds,
+        "size": size,
+        "translated": translated,
+    }
+    app.jinja_env.filters.update(filters)
+    app.context_processor(_page_context)
+
+
+def _page_context() -> dict[str, Any]:
+    """What every page may use besides what its view gives it."""
+    book = rolebook()
+    return {
+        "language": language(),
+        "say": current_translator().say,
+        "theme": theme(),
+        "settings": book.settings,
+        "unwritten": book.log.unwritten,
+        "here": request.full_path.rstrip("?") if request.method == "GET" else request.path,
+    }

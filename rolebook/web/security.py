@@ -1,0 +1,129 @@
+"""What every request must pass, and what every response says to the browser."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+
+from rolebook.web.errors import RequestError
+from rolebook.web.submission import MAX_FIELDS
+
+MAX_BODY_BYTES = 1_000_000
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_WILDCARDS = {"", "0.0.0.0", "::"}
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_AUTHORITY = re.compile(
+    r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?P<port>:[0-9]{1,5})?", re.IGNORECASE
+)
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none';"
+        " form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def protect(app: Flask, *, host: str) -> None:
+    """Guard every route of an application, static files and errors included.
+
+    Arguments:
+        host: the address it is served on; its name is let in besides the names of loopback.
+    """
+    names = LOOPBACK_NAMES | ({_bracketed(host.lower())} - _WILDCARDS)
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
+        MAX_FORM_MEMORY_SIZE=MAX_BODY_BYTES,
+        MAX_FORM_PARTS=MAX_FIELDS,
+        SESSION_COOKIE_SAMESITE="Lax",
+    )
+
+    def check_request() -> None:
+        _check_host(names)
+        if request.method not in _SAFE_METHODS:
+            _check_origin(names)
+            _check_size()
+
+    app.before_request(check_request)
+    app.after_request(_add_headers)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _check_host(names: frozenset[str]) -> None:
+    """A name that an attacker's DNS points here is refused. The port is not looked at: it proves nothing, and it is
+    another one wherever a tunnel or a container forwards to this one.
+    """
+    authority = _AUTHORITY.fullmatch(request.environ.get("HTTP_HOST", ""))
+    if authority is None or authority["name"].lower() not in names:
+        raise RequestError(
+            "Rolebook does not answer under this name. Open it under %(name)s.",
+            status=400,
+            name="http://127.0.0.1:" + request.environ.get("SERVER_PORT", ""),
+        )
+
+
+def _check_origin(names: frozenset[str]) -> None:
+    """Only Rolebook's own pages, and programs that are no browser, may change anything."""
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    is_own = (
+        site in {"same-origin", "none"}
+        if site is not None
+        else origin is None or _is_own_origin(origin, names)
+    )
+    if not is_own:
+        raise RequestError(
+            "This request came from another site, so nothing was done."
+            " If it was you, open the page itself and try again.",
+            status=403,
+        )
+
+
+def _is_own_origin(origin: str, names: frozenset[str]) -> bool:
+    scheme, _, rest = origin.partition("://")
+    authority = _AUTHORITY.fullmatch(rest)
+    own = _AUTHORITY.fullmatch(request.environ["HTTP_HOST"])
+    if authority is None or own is None:
+        return False
+    return (
+        scheme == request.scheme
+        and authority["name"].lower() in names
+        and authority["port"] == own["port"]
+    )
+
+
+def _check_size() -> None:
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise RequestError(
+            "This is more than Rolebook takes at once (1 MB). Shorten it and try again.", status=413
+        )
+    if request.mimetype == "application/x-www-form-urlencoded" and len(request.form) > MAX_FIELDS:
+        raise RequestError(
+            "This form has more than %(limit)s fields.", status=413, limit=MAX_FIELDS
+        )
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.endpoint != "static":
+        response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def local_path(target: str) -> str:
+    """A path on this site to go on to, or ``/`` where the given one could lead elsewhere."""
+    parts = urlsplit(target)
+    is_plain = bool(re.fullmatch(r"/(?![/\\])[\x21-\x7e]*", target)) and "\\" not in target
+    return target if is_plain and not parts.scheme and not parts.netloc else "/"

@@ -1,0 +1,73 @@
+// The gallery answers while one types: the server finds, this shows.
+import { announce, post } from "./page.js";
+
+const form = document.getElementById("ask");
+const field = document.getElementById("q");
+const hint = document.getElementById("ask-hint");
+const idle = hint.textContent;
+let pending = new AbortController();
+let timer = 0;
+
+const firstLink = () => document.querySelector("#results .persona a");
+
+async function find() {
+  pending.abort();
+  pending = new AbortController();
+  const address = new URL(form.action);
+  for (const [name, value] of new FormData(form)) if (value) address.searchParams.set(name, value);
+  try {
+    const response = await fetch(address, { signal: pending.signal, headers: { Accept: "text/html" } });
+    if (!response.ok) return;
+    const found = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("results");
+    document.getElementById("results").replaceWith(found);
+    history.replaceState(null, "", address);
+    tell();
+  } catch (error) {
+    if (error.name !== "AbortError") throw error;
+  }
+}
+
+/** Say what Enter would do now. */
+function tell() {
+  const first = firstLink();
+  if (!field.value.trim()) hint.textContent = idle;
+  else hint.textContent = first ? hint.dataset.open.replace("{name}", first.textContent) : hint.dataset.start;
+  announce(document.getElementById("found").textContent);
+}
+
+async function start() {
+  try {
+    const { url } = await post("/sessions", { system: field.value });
+    location.assign(url);
+  } catch (error) {
+    hint.textContent = error.message;
+    announce(error.message);
+    field.focus();
+  }
+}
+
+field.addEventListener("input", () => {
+  clearTimeout(timer);
+  timer = setTimeout(find, 120);
+});
+field.addEventListener("keydown", async (event) => {
+  if (event.isComposing) return;
+  if (event.key === "Escape" && field.value) {
+    field.value = "";
+    find();
+  }
+  if (event.key === "Enter") {
+    event.preventDefault();
+    if (!field.value.trim()) return;
+    clearTimeout(timer);
+    await find();
+    const first = firstLink();
+    if (first) location.assign(first.href);
+    else start();
+  }
+});
+form.addEventListener("submit", (event) => {
+  if (event.submitter?.formMethod !== "post") return;
+  event.preventDefault();
+  start();
+});

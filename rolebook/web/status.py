@@ -1,0 +1,145 @@
+"""How Rolebook is doing: upstreams, library, database, settings; and how to connect a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, jsonify, render_template, request
+from werkzeug.wrappers import Response
+
+from rolebook import __version__
+from rolebook.config import REHEARSAL, SETTINGS
+from rolebook.core.completion import Model
+from rolebook.core.errors import NotFoundError, RolebookError, StorageError, UpstreamError
+from rolebook.core.upstream import UpstreamSettings
+from rolebook.storage.status import DatabaseStatus
+from rolebook.upstream.discovery import LocalServer, find_local_servers
+from rolebook.web.current import rolebook
+from rolebook.web.errors import status_of, wants_json
+from rolebook.web.submission import submitted
+
+blueprint = Blueprint("status", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamState:
+    """One upstream as the page shows it. ``missing_key`` is the name of a key that is needed and not there."""
+
+    name: str
+    is_default: bool
+    settings: UpstreamSettings | None
+    model: str
+    missing_key: str
+
+    @property
+    def is_rehearsal(self) -> bool:
+        return self.name == REHEARSAL
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an upstream said when it was asked for its models, or for the details of one."""
+
+    upstream: str
+    models: tuple[Model, ...] = ()
+    model: Model | None = None
+    error: RolebookError | None = None
+
+
+@blueprint.get("/status")
+def show() -> str:
+    """The page."""
+    return _page()
+
+
+@blueprint.post("/status/models")
+def ask_for_models() -> Response | str | tuple[str, int]:
+    """Ask an upstream for its models, or for the details of one, and show what it says."""
+    fields = submitted()
+    upstream, model = fields.get("upstream", ""), fields.get("model", "").strip()
+    try:
+        answer = _ask(upstream, model)
+    except (UpstreamError, NotFoundError) as error:
+        if wants_json():
+            raise
+        return _page(answer=Answer(upstream, error=error)), status_of(error)
+    if wants_json():
+        return jsonify(
+            models=[{"id": found.id, "owned_by": found.owned_by} for found in answer.models]
+        )
+    return _page(answer=answer)
+
+
+def _ask(name: str, model: str) -> Answer:
+    upstream = rolebook().upstreams.get(name)
+    if model:
+        return Answer(upstream.name, model=upstream.model(model))
+    return Answer(upstream.name, models=tuple(upstream.models()))
+
+
+@blueprint.post("/status/servers")
+def look_for_servers() -> str:
+    """Look for model servers on this machine and show how to use them."""
+    own = {int(request.environ["SERVER_PORT"]), rolebook().settings.port}
+    return _page(servers=find_local_servers(own_ports=own))
+
+
+@blueprint.get("/healthz")
+def report_health() -> tuple[Response, int]:
+    """For whoever watches over the process: 200 while the log can be used, else 503."""
+    try:
+        rolebook().log.open()
+    except StorageError as error:
+        return jsonify(status="failing", version=__version__, reason=error.code), 503
+    unwritten = rolebook().log.unwritten
+    status = "behind" if unwritten else "ok"
+    return jsonify(status=status, version=__version__, unwritten_turns=unwritten), 200
+
+
+def _page(*, answer: Answer | None = None, servers: tuple[LocalServer, ...] | None = None) -> str:
+    book = rolebook()
+    database, database_error = _database()
+    return render_template(
+        "status.html",
+        upstreams=[_state(name) for name in book.upstreams.names],
+        is_unconnected=book.settings.is_rehearsal or bool(book.settings.missing_keys),
+        answer=answer,
+        servers=servers,
+        problems=list(book.find_problems()),
+        personas=len(book.library.personas()),
+        database=database,
+        database_error=database_error,
+        table=_settings_table(),
+    )
+
+
+def _state(name: str) -> UpstreamState:
+    settings = rolebook().settings
+    configured = settings.upstreams.get(name)
+    model = configured.model if configured else ""
+    is_default = name == settings.upstream
+    return UpstreamState(
+        name=name,
+        is_default=is_default,
+        settings=configured,
+        model=settings.model or model if is_default else model,
+        missing_key=settings.missing_keys.get(name, ""),
+    )
+
+
+def _database() -> tuple[DatabaseStatus | None, StorageError | None]:
+    try:
+        return rolebook().log.database_status(), None
+    except StorageError as error:
+        return None, error
+
+
+def _settings_table() -> list[tuple[str, Any, str]]:
+    """Variable, value and explanation of every setting that has one value for all."""
+    settings = rolebook().settings
+    return [
+        (setting.variable, getattr(settings, setting.name), setting.help)
+        for setting in SETTINGS
+        if hasattr(settings, setting.name)
+    ]

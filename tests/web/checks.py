@@ -1,0 +1,46 @@
+"""What tests of the pages assert again and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from werkzeug.test import TestResponse
+
+KINDS = {"invalid_request_error", "rate_limit_error", "server_error"}
+
+
+def assert_error(
+    response: TestResponse, status: int, code: str, *, param: str | None = None
+) -> str:
+    """A response is an error of the one JSON shape, which is OpenAI's. Returns its message."""
+    assert response.status_code == status, response.text
+    assert response.mimetype == "application/json"
+    body = response.get_json()
+    assert list(body) == ["error"]
+    error = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["code"] == code
+    assert error["param"] == param
+    assert error["type"] in KINDS
+    assert isinstance(error["message"], str)
+    assert error["message"].strip()
+    assert "Traceback" not in error["message"]
+    return error["message"]
+
+
+def assert_accessible(page: Any) -> None:
+    """axe finds nothing on the page as it stands."""
+    results = Axe().run(page)
+    assert results.response["violations"] == [], results.generate_report()
+
+
+def eventually(read: Callable[[], str], part: str, *, within_s: float = 5.0) -> str:
+    """What is read again and again until `part` is in it: a busy machine looks for changed files less often."""
+    deadline = time.monotonic() + within_s
+    while part not in (text := read()):
+        assert time.monotonic() < deadline, f"{part!r} did not come: {text}"
+        time.sleep(0.05)
+    return text

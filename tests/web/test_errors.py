@@ -1,0 +1,131 @@
+"""One table, one JSON shape, one page."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from rolebook.core import errors
+from rolebook.core.errors import (
+    ConflictError,
+    FileError,
+    InputError,
+    NotFoundError,
+    Problem,
+    PromptError,
+    RolebookError,
+    StorageError,
+    UpstreamConnectionError,
+    UpstreamKeyError,
+    UpstreamRateError,
+    UpstreamRefusedError,
+    UpstreamTimeoutError,
+    VariableError,
+)
+from rolebook.web.errors import STATUSES, status_of
+from tests.web.checks import assert_error
+
+CASES = [
+    (InputError("Bad %(what)s.", what="thing"), 400, "invalid_input", None),
+    (InputError("%(key)s is wrong.", key="seed"), 400, "invalid_input", "seed"),
+    (VariableError("'%(name)s' is needed.", name="subject"), 400, "invalid_variable", "subject"),
+    (FileError([Problem("a.yaml", 3, 1, "Broken.")]), 422, "invalid_file", None),
+    (PromptError("No such variable.", file="a.jinja", line=2), 422, "invalid_prompt", None),
+    (NotFoundError("Nothing here."), 404, "not_found", None),
+    (ConflictError("Taken."), 409, "conflict", None),
+    (StorageError("Disk full."), 503, "storage", None),
+    (UpstreamKeyError("The key was refused."), 502, "upstream_key", None),
+    (UpstreamRefusedError("No such model."), 400, "upstream_refused", None),
+    (UpstreamRateError("Too many.", retry_after_s=12.4), 429, "upstream_rate", None),
+    (UpstreamTimeoutError("Too slow."), 504, "upstream_timeout", None),
+    (UpstreamConnectionError("Gone.", detail="refused"), 502, "upstream_connection", None),
+]
+
+
+@pytest.fixture
+def raising(app: Flask) -> FlaskClient:
+    """A client of an application in which `/raise/N` raises the error N of the table."""
+
+    @app.get("/raise/<int:number>")
+    def raise_it(number: int) -> str:
+        raise CASES[number][0]
+
+    @app.get("/crash")
+    def crash() -> str:
+        raise RuntimeError("sk-secret in /home/me/rolebook <b>")
+
+    return app.test_client()
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_errors_have_one_json_shape(raising: FlaskClient, number: int) -> None:
+    error, status, code, param = CASES[number]
+    response = raising.get(f"/raise/{number}", headers={"Accept": "application/json"})
+    message = assert_error(response, status, code, param=param)
+    assert (error.message % error.parameters) in message
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_errors_have_one_page(raising: FlaskClient, number: int) -> None:
+    status = CASES[number][1]
+    response = raising.get(f"/raise/{number}", headers={"Accept": "text/html"})
+    assert response.status_code == status
+    assert response.mimetype == "text/html"
+    assert "<h1>" in response.text
+    assert 'href="/"' in response.text
+
+
+def test_every_kind_of_error_has_a_status() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    for kind in kinds:
+        if issubclass(kind, RolebookError):
+            assert any(base in STATUSES for base in kind.__mro__)
+    assert status_of(RolebookError("?")) == 500
+
+
+def test_a_rate_error_says_when_to_come_back(raising: FlaskClient) -> None:
+    number = next(n for n, case in enumerate(CASES) if case[1] == 429)
+    assert raising.get(f"/raise/{number}").headers["Retry-After"] == "12"
+
+
+def test_the_words_of_the_upstream_are_shown(raising: FlaskClient) -> None:
+    number = len(CASES) - 1
+    assert raising.get(f"/raise/{number}").text.count("(refused)") == 1
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_a_crash_is_logged_and_shows_nothing_of_the_inside(
+    raising: FlaskClient, caplog: pytest.LogCaptureFixture, accept: str
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        response = raising.get("/crash", headers={"Accept": accept})
+    assert response.status_code == 500
+    for secret in ("sk-secret", "/home/me", "Traceback", "RuntimeError", "<b>"):
+        assert secret not in response.text
+    assert "RuntimeError" in caplog.text
+    assert "GET /crash" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/<script>alert(1)</script>", "/personas/<b>x", "/%3Csvg%20onload=x%3E"]
+)
+def test_what_is_not_found_does_not_come_back_as_html(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 404
+    for piece in ("<script>alert", "<b>x", "<svg onload"):
+        assert piece not in response.text
+
+
+def test_programs_get_json_and_readers_get_pages(client: FlaskClient) -> None:
+    assert client.get("/nothing").mimetype == "text/html"
+    assert client.get("/nothing", headers={"Accept": "text/html,*/*;q=0.8"}).mimetype == "text/html"
+    for accept in ("application/json", "text/event-stream"):
+        assert_error(client.get("/nothing", headers={"Accept": accept}), 404, "invalid_request")
+    assert_error(client.get("/v1/nothing"), 404, "invalid_request")
+
+
+def test_a_wrong_method_says_which_are_right(client: FlaskClient) -> None:
+    assert "GET" in client.post("/status").headers["Allow"]

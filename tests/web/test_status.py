@@ -1,0 +1,133 @@
+"""The status page, what it asks upstreams, and the health check."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from pathlib import Path
+
+from flask.testing import FlaskClient
+
+from rolebook.web.app import create_app
+from tests.conftest import MakeRolebook
+from tests.fake_upstream import FakeUpstream
+from tests.web.checks import assert_error, eventually
+
+KEY = "sk-canary-1234567890-wxyz"
+
+
+def words(page: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def test_keys_show_their_last_four_characters_only(
+    make_rolebook: MakeRolebook, upstream: FakeUpstream
+) -> None:
+    book = make_rolebook({"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": upstream.base_url})
+    client = create_app(book).test_client()
+    for response in (
+        client.get("/status"),
+        client.post("/status/models", data={"upstream": "openai"}),
+    ):
+        assert KEY not in response.text
+        assert KEY[:10] not in response.text
+        assert "…wxyz" in response.text
+        assert upstream.base_url in response.text
+
+
+def test_a_missing_key_says_what_to_do(make_rolebook: MakeRolebook) -> None:
+    book = make_rolebook(
+        {
+            "ROLEBOOK_UPSTREAM": "openai",
+            "OPENAI_API_KEY_FILE": "",
+            "OPENAI_BASE_URL": "https://api.openai.com/v1",
+        }
+    )
+    client = create_app(book).test_client()
+    page = client.get("/status").text
+    assert "OPENAI_API_KEY holds no key" in page
+    response = client.post(
+        "/status/models", data={"upstream": "openai"}, headers={"Accept": "application/json"}
+    )
+    assert "OPENAI_API_KEY" in assert_error(response, 502, "upstream_key")
+
+
+def test_an_upstream_is_asked_for_its_models_on_request_only(
+    client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    client.get("/status")
+    assert upstream.requests == []
+    page = client.post("/status/models", data={"upstream": "openai"}).text
+    assert "It offers" in page
+    assert "<code>ok</code>" in page
+    assert len(upstream.requests) == 1
+
+
+def test_scripts_get_the_models_as_json(client: FlaskClient) -> None:
+    response = client.post("/status/models", data={}, headers={"Accept": "application/json"})
+    assert "ok" in [model["id"] for model in response.get_json()["models"]]
+
+
+def test_one_models_details_are_shown(client: FlaskClient) -> None:
+    page = client.post("/status/models", data={"upstream": "openai", "model": "ok"}).text
+    assert '"object": "model"' in unescape(page)
+
+
+def test_an_unknown_upstream_and_a_model_that_is_not_there_are_told(client: FlaskClient) -> None:
+    response = client.post("/status/models", data={"upstream": "elsewhere"})
+    assert response.status_code == 404
+    assert "There is no upstream 'elsewhere'" in unescape(response.text)
+    refused = client.post("/status/models", data={"upstream": "openai", "model": "no-such"})
+    assert refused.status_code == 400
+    assert 'role="alert"' in refused.text
+
+
+def test_local_servers_are_looked_for_on_request(client: FlaskClient) -> None:
+    page = client.post("/status/servers").text
+    assert 'id="servers"' in page
+    assert 'id="servers"' not in client.get("/status").text
+
+
+def test_library_problems_are_listed_with_their_place(
+    library_dir: Path, client: FlaskClient
+) -> None:
+    assert "No problems were found" in client.get("/status").text
+    (library_dir / "personas/new.yaml").write_text("name: New\nsytem: x\nsystem: '{{ nobody }}'\n")
+    page = words(eventually(lambda: client.get("/status").text, "personas/new.yaml:2:1"))
+    assert "Did you mean 'system'?" in page
+    assert "nobody" in page
+
+
+def test_the_database_and_the_settings_are_shown(client: FlaskClient) -> None:
+    page = words(client.get("/status").text)
+    assert "rolebook.db" in page
+    assert re.search(r"Sessions 0 Turns 0 Not written yet 0", page)
+    assert "ROLEBOOK_PERSONAS personas Folder of the persona files." in page
+
+
+def test_a_broken_database_is_told_and_the_page_stands(
+    library_dir: Path, make_rolebook: MakeRolebook
+) -> None:
+    (library_dir / "broken.db").write_bytes(
+        b"not a database, but long enough to be looked at" * 100
+    )
+    client = create_app(make_rolebook(database="broken.db")).test_client()
+    page = client.get("/status")
+    assert page.status_code == 200
+    assert "broken.db" in page.text
+    assert client.get("/healthz").status_code == 503
+    assert client.get("/personas/teacher").status_code == 200
+
+
+def test_notices_are_shown(make_rolebook: MakeRolebook) -> None:
+    client = create_app(make_rolebook({"OPENAI_API_KEY": ""})).test_client()
+    assert "OPENAI_API_KEY is set but empty" in client.get("/status").text
+
+
+def test_health_is_json(client: FlaskClient) -> None:
+    response = client.get("/healthz", headers={"Accept": "text/html"})
+    assert response.get_json() == {
+        "status": "ok",
+        "unwritten_turns": 0,
+        "version": response.get_json()["version"],
+    }
