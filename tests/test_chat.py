@@ -302,6 +302,20 @@ def test_stopping_from_another_thread_ends_a_silent_turn(
     assert not ada.chat.cancel(started.turn.id)
 
 
+def test_turn_cut_off_by_the_end_of_rolebook_is_interrupted_and_says_so(ada: Rolebook) -> None:
+    session = begin(ada, model="ok?tokens=200&delay_ms=20")
+    events = ada.chat.stream_turn(TurnRequest(session.id, "hello"))
+    for event in events:
+        if isinstance(event, Delta):
+            break
+    ada.chat.cancel_all()
+    *_, ended = events
+    assert isinstance(ended, TurnEnded)
+    assert ended.turn.error is not None
+    assert (TurnStatus.INTERRUPTED, True) == (ended.turn.status, bool(ended.turn.text))
+    assert "Rolebook was stopped" in ended.turn.error.text
+
+
 def test_what_cannot_be_rendered_is_refused_before_anything_is_sent_or_written(
     connected: Rolebook, upstream: FakeUpstream
 ) -> None:

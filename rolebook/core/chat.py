@@ -155,7 +155,7 @@ class ChatService:
         self._count_tokens = count_tokens
         self._prices = prices
         self._lock = threading.Lock()
-        self._live: dict[str, Cancellation] = {}
+        self._live: dict[str, _Call] = {}
 
     def start_session(self, session: Session, *, system: str = "") -> Session:
         """Begin a session: check what was chosen and record it.
@@ -226,7 +226,8 @@ class ChatService:
             messages = history_messages([(turn.input, turn.text) for turn in turns])
             prompt = self._renderer.render(resolved, values, messages, input_text)
             excess = 0
-            if policy.tokens is not None:
+            # Counting loads a vocabulary, so it is left out where there is nothing to drop.
+            if policy.tokens is not None and kept:
                 excess = self._count_tokens(prompt.messages, model) - policy.tokens
             if excess <= 0 or not kept:
                 return replace(prompt, dropped_turns=len(history) - kept)
@@ -287,7 +288,7 @@ class ChatService:
         """Call, pass on, and record the end, whichever way it comes."""
         call = _Call(turn, self._prices)
         with self._lock:
-            self._live[turn.id] = call.cancellation
+            self._live[turn.id] = call
         try:
             yield TurnStarted(turn)
             yield from call.stream(upstream)
@@ -302,18 +303,19 @@ class ChatService:
     def cancel(self, turn_id: str) -> bool:
         """Stop a turn that runs in this process, from any thread. False if it does not run (any more)."""
         with self._lock:
-            cancellation = self._live.get(turn_id)
-        if cancellation is None:
+            call = self._live.get(turn_id)
+        if call is None:
             return False
-        cancellation.cancel()
+        call.cancellation.cancel()
         return True
 
     def cancel_all(self) -> None:
-        """Stop every running turn, before the process ends."""
+        """Stop every running turn, because the process ends; they are recorded as interrupted."""
         with self._lock:
             running = list(self._live.values())
-        for cancellation in running:
-            cancellation.cancel()
+        for call in running:
+            call.is_cut_off = True
+            call.cancellation.cancel()
 
 
 class _Call:
@@ -328,6 +330,8 @@ class _Call:
         self._began = time.monotonic()
         self._first: float | None = None
         self.cancellation = Cancellation()
+        self.is_cut_off = False
+        """Whether Rolebook itself ends, so that the cancel is nobody's wish."""
 
     def stream(self, upstream: Upstream) -> Iterator[Delta | Waiting]:
         try:
@@ -377,6 +381,10 @@ class _Call:
 
     def ended(self) -> Turn:
         """The turn with its end: whole, refused, broken, or left by whoever read it."""
+        if self.is_cut_off and (self._error is None or isinstance(self._error, UpstreamCancelled)):
+            self._error = UpstreamError(
+                "Rolebook was stopped before the answer was finished. Try again."
+            )
         turn = replace(
             self._turn,
             duration_ms=round((time.monotonic() - self._began) * 1000, 1),
@@ -427,7 +435,7 @@ class _Call:
 
 
 def _shortfall(turn: Turn, completion: Completion) -> Iterator[Phrase]:
-    """Servers exist that ignore ``n`` without a word; whoever asked for several answers should read why there is one."""
+    """That fewer answers came than were asked for: servers exist that ignore ``n`` without a word."""
     wanted, given = turn.parameters_sent.get("n"), len(completion.choices)
     if isinstance(wanted, int) and given < wanted:
         yield Phrase(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from rolebook.web.errors import RequestError
 from rolebook.web.submission import MAX_FIELDS
@@ -13,6 +15,10 @@ from rolebook.web.submission import MAX_FIELDS
 MAX_BODY_BYTES = 1_000_000
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _WILDCARDS = {"", "0.0.0.0", "::"}
+#: Any address by its number: who serves a whole network is reached by it, and no DNS stands behind it.
+_NUMBERS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9a-f:.]+\]", re.IGNORECASE)
+#: Says whether a name in lower case is one of ours.
+OwnNames = Callable[[str], bool]
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _AUTHORITY = re.compile(
     r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?P<port>:[0-9]{1,5})?", re.IGNORECASE
@@ -36,9 +42,10 @@ def protect(app: Flask, *, host: str) -> None:
     """Guard every route of an application, static files and errors included.
 
     Arguments:
-        host: the address it is served on; its name is let in besides the names of loopback.
+        host: the address it is served on; its name is let in besides the names of loopback. Where that is every
+            address of this computer, so is any address given by its number.
     """
-    names = LOOPBACK_NAMES | ({_bracketed(host.lower())} - _WILDCARDS)
+    is_own = _own_names(host.lower())
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
         MAX_FORM_MEMORY_SIZE=MAX_BODY_BYTES,
@@ -47,9 +54,9 @@ def protect(app: Flask, *, host: str) -> None:
     )
 
     def check_request() -> None:
-        _check_host(names)
+        _check_host(is_own)
         if request.method not in _SAFE_METHODS:
-            _check_origin(names)
+            _check_origin(is_own)
             _check_size()
 
     app.before_request(check_request)
@@ -60,12 +67,18 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def _check_host(names: frozenset[str]) -> None:
+def _own_names(host: str) -> OwnNames:
+    names = LOOPBACK_NAMES | ({_bracketed(host)} - _WILDCARDS)
+    is_network = host in _WILDCARDS
+    return lambda name: name in names or (is_network and bool(_NUMBERS.fullmatch(name)))
+
+
+def _check_host(is_own: OwnNames) -> None:
     """A name that an attacker's DNS points here is refused. The port is not looked at: it proves nothing, and it is
     another one wherever a tunnel or a container forwards to this one.
     """
     authority = _AUTHORITY.fullmatch(request.environ.get("HTTP_HOST", ""))
-    if authority is None or authority["name"].lower() not in names:
+    if authority is None or not is_own(authority["name"].lower()):
         raise RequestError(
             "Rolebook does not answer under this name. Open it under %(name)s.",
             status=400,
@@ -73,14 +86,14 @@ def _check_host(names: frozenset[str]) -> None:
         )
 
 
-def _check_origin(names: frozenset[str]) -> None:
+def _check_origin(is_own_name: OwnNames) -> None:
     """Only Rolebook's own pages, and programs that are no browser, may change anything."""
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin")
     is_own = (
         site in {"same-origin", "none"}
         if site is not None
-        else origin is None or _is_own_origin(origin, names)
+        else origin is None or _is_own_origin(origin, is_own_name)
     )
     if not is_own:
         raise RequestError(
@@ -90,7 +103,7 @@ def _check_origin(names: frozenset[str]) -> None:
         )
 
 
-def _is_own_origin(origin: str, names: frozenset[str]) -> bool:
+def _is_own_origin(origin: str, is_own_name: OwnNames) -> bool:
     scheme, _, rest = origin.partition("://")
     authority = _AUTHORITY.fullmatch(rest)
     own = _AUTHORITY.fullmatch(request.environ["HTTP_HOST"])
@@ -98,13 +111,13 @@ def _is_own_origin(origin: str, names: frozenset[str]) -> bool:
         return False
     return (
         scheme == request.scheme
-        and authority["name"].lower() in names
+        and is_own_name(authority["name"].lower())
         and authority["port"] == own["port"]
     )
 
 
 def _check_size() -> None:
-    if (request.content_length or 0) > MAX_BODY_BYTES:
+    if _body_size() >= MAX_BODY_BYTES:
         raise RequestError(
             "This is more than Rolebook takes at once (1 MB). Shorten it and try again.", status=413
         )
@@ -112,6 +125,19 @@ def _check_size() -> None:
         raise RequestError(
             "This form has more than %(limit)s fields.", status=413, limit=MAX_FIELDS
         )
+
+
+def _body_size() -> int:
+    if request.content_length is not None:
+        return request.content_length
+    # A body that comes in chunks would be cut at the limit, and what was cut taken for the whole.
+    try:
+        return len(request.get_data())
+    except HTTPException:
+        raise
+    except Exception as error:
+        # Each server has errors of its own for chunks that are none.
+        raise BadRequest from error
 
 
 def _add_headers(response: Response) -> Response:

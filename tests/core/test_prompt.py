@@ -12,17 +12,19 @@ from rolebook.core.errors import PromptError
 from rolebook.core.persona import Place, ResolvedPersona, parse_persona
 from tests.core.conftest import CHAT, Rendering, spans
 
+_TESTS = Path(__file__).parent.parent
 _CASES = [
     case
-    for path in sorted((Path(__file__).parent.parent / "render_cases").glob("*.yaml"))
+    for path in sorted((_TESTS / "render_cases").glob("*.yaml"))
     for case in yaml.safe_load(path.read_text("utf-8"))
 ]
 
 
 @pytest.mark.parametrize("case", _CASES, ids=[case["name"] for case in _CASES])
 def test_case(rendering: Rendering, case: dict[str, Any]) -> None:
+    shipped = _TESTS.parent / "templates" / f"{case.get('shipped')}.jinja"
     pairs = rendering.pairs(
-        case["template"],
+        case.get("template") or shipped.read_text("utf-8"),
         persona=case.get("persona"),
         history=[tuple(turn) for turn in case.get("history", [])],
         input_text=case.get("input", "x"),

@@ -262,3 +262,23 @@ def test_an_odd_persona_id_is_not_found(client: FlaskClient, persona_id: str) ->
         response = client.open(path, method=method, headers={"Accept": "application/json"})
         assert response.status_code in {308, 404, 405}
         assert "root:" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("served_on", "host", "status"),
+    [
+        ("127.0.0.1", "192.168.7.9:8000", 400),
+        ("0.0.0.0", "192.168.7.9:8000", 200),
+        ("0.0.0.0", "127.0.0.1:8000", 200),
+        ("::", "[fe80::1]:8000", 200),
+        ("0.0.0.0", "evil.example", 400),
+        ("0.0.0.0", "127.0.0.1.nip.io", 400),
+        ("books.lan", "books.lan:8000", 200),
+        ("books.lan", "192.168.7.9:8000", 400),
+    ],
+)
+def test_a_network_reaches_it_by_number_and_never_by_a_foreign_name(
+    make_rolebook: MakeRolebook, served_on: str, host: str, status: int
+) -> None:
+    client = create_app(make_rolebook(host=served_on)).test_client()
+    assert client.get("/healthz", headers={"Host": host}).status_code == status

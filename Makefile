@@ -1,0 +1,75 @@
+# `make` alone lists what there is. Everything happens in .venv; nothing is installed anywhere else.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
+IS_NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: help run test check docs smoke bench browser
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/run.stamp ## Start Rolebook on http://127.0.0.1:8000/
+	@exec $(BIN)/python -m rolebook serve
+
+test: .venv/dev.stamp browser ## Run every test, those in a browser included
+	$(BIN)/pytest -n auto
+
+check: .venv/dev.stamp ## Lint, types, layers, generated pages, translations
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate --check
+
+docs: .venv/dev.stamp ## Write what the pages in docs/ take from the code
+	$(BIN)/python -m docs.generate
+
+smoke: ## Start in a fresh environment with nothing but requirements.txt
+	@python=$$($(FIND_PYTHON)) && folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	"$$python" -m venv "$$folder" && \
+	"$$folder/bin/pip" install -qq --disable-pip-version-check -r requirements.txt && \
+	"$$folder/bin/python" -m rolebook --help > "$$folder/help" && \
+	"$$folder/bin/python" -c 'from rolebook.web.app import create_app; create_app()' && \
+	"$$folder/bin/python" -m rolebook --database "$$folder/log.db" ask assistant Hello > "$$folder/answer" && \
+	echo "The smoke run is good."
+
+bench: .venv/dev.stamp ## Measure: rendering, command line, log, pages (some minutes)
+	$(BIN)/python -m benchmarks.rendering
+	$(BIN)/python -m benchmarks.command_line
+	$(BIN)/python -m benchmarks.log_write
+	$(BIN)/python -m benchmarks.log_read
+	$(BIN)/python -m benchmarks.pages
+
+# Prints the first Python that is new enough and can make environments; says what to do if there is none.
+define FIND_PYTHON
+for name in $(PYTHONS); do \
+	if "$$name" -c '$(IS_NEW_ENOUGH)' 2> /dev/null; then echo "$$name"; exit 0; fi; \
+done; \
+echo "Rolebook needs Python 3.11 or newer, with venv (Debian, Ubuntu: apt install python3 python3-venv)." >&2; \
+exit 1
+endef
+
+.venv/bin/python:
+	@python=$$($(FIND_PYTHON)) && "$$python" -m venv .venv
+
+# A stamp is as new as the last installation, so a second start installs nothing.
+.venv/run.stamp: requirements.txt | .venv/bin/python
+	@echo "Installing what Rolebook needs into .venv (once) …"
+	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/dev.stamp: requirements-dev.txt requirements.txt | .venv/bin/python
+	@echo "Installing what the tests need into .venv (once) …"
+	@$(BIN)/pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@touch .venv/run.stamp $@
+
+browser:
+	@if [ -x /usr/bin/chromium ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "Installing chromium for the tests in a browser …"; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; \
+	else \
+		echo "The tests in a browser need chromium. Debian, Ubuntu: sudo apt-get install chromium" >&2; \
+	fi

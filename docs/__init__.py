@@ -1,0 +1,1 @@
+"""The documentation, and `generate`, which writes into it what the code knows."""

@@ -1,0 +1,140 @@
+"""``rolebook check``: every mistake in the library, where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rolebook.cli.command import command
+from rolebook.cli.invocation import Invocation, pass_invocation
+from rolebook.cli.terminal import Terminal
+from rolebook.core.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from rolebook.library.file_library import FileLibrary
+    from rolebook.wiring import Rolebook
+
+_HELP = """Check the persona files and prompt templates: format, references, and a trial rendering of each persona.
+
+Every problem is one line, file:line:column: message. The exit status is 1 when there are errors; warnings do not count.
+With FILEs only those are checked, wherever they are: a persona (.yaml) with the other personas of its folder as its
+bases, a prompt template (.jinja) with every persona of the library that uses it."""
+
+_EXAMPLES = """
+rolebook check
+rolebook check personas/teacher.yaml
+rolebook check --json | jq '.[] | select(.severity == "error")'
+"""
+
+
+@command(help=_HELP, examples=_EXAMPLES)
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@pass_invocation
+def check(invocation: Invocation, files: tuple[Path, ...], as_json: bool) -> None:
+    rolebook = invocation.rolebook
+    rolebook.sandbox.warm()
+    if files:
+        problems = _unique(problem for file in files for problem in _check_file(rolebook, file))
+        checked = len(files)
+    else:
+        problems = list(rolebook.find_problems())
+        checked = len(rolebook.library.entries()) + len(rolebook.library.templates())
+    terminal = invocation.terminal
+    if as_json:
+        terminal.write_json([_as_data(problem) for problem in problems])
+    else:
+        _show(terminal, problems)
+    errors = sum(problem.severity == "error" for problem in problems)
+    terminal.tell(
+        "Files checked: %(files)d, errors: %(errors)d, warnings: %(warnings)d.",
+        files=checked,
+        errors=errors,
+        warnings=len(problems) - errors,
+    )
+    if errors:
+        click.get_current_context().exit(1)
+
+
+def _show(terminal: Terminal, problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        mark = terminal.gettext("warning") + ": " if problem.severity == "warning" else ""
+        terminal.write_line(f"{problem.place}: {mark}{terminal.translator.problem(problem)}")
+
+
+def _as_data(problem: Problem) -> dict[str, object]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "severity": problem.severity,
+        "message": problem.text,
+    }
+
+
+def _unique(problems: Iterable[Problem]) -> list[Problem]:
+    """Each once: a broken base is reported by every file that extends it."""
+    return list({str(problem): problem for problem in problems}.values())
+
+
+def _check_file(rolebook: Rolebook, file: Path) -> Iterable[Problem]:
+    if not file.is_file():
+        raise InputError("There is no file %(path)s.", path=file)
+    if file.suffix in (".yaml", ".yml"):
+        return _check_persona(rolebook, file)
+    if file.suffix == ".jinja":
+        return _check_template(rolebook, file)
+    raise InputError(
+        "%(path)s is neither a persona (.yaml) nor a prompt template (.jinja).", path=file
+    )
+
+
+def _check_persona(rolebook: Rolebook, file: Path) -> Iterator[Problem]:
+    from rolebook.library.file_library import shown
+
+    library = _library_with(rolebook, personas=file.parent)
+    name = shown(file)
+    for entry in library.entries():
+        if entry.file == name:
+            yield from rolebook.find_problems([entry])
+            return
+    yield from (problem for problem in library.problems() if problem.file == name)
+
+
+def _check_template(rolebook: Rolebook, file: Path) -> Iterator[Problem]:
+    from rolebook.library.file_library import shown
+
+    library = _library_with(rolebook, templates=file.parent)
+    yield from (problem for problem in library.problems() if problem.file == shown(file))
+    users = [
+        entry
+        for entry in library.entries()
+        if entry.resolved is not None and file.stem in entry.resolved.templates
+    ]
+    if users:
+        yield from rolebook.find_problems(users)
+    elif file.stem in library.templates():
+        yield from _try_template(rolebook, library, file.stem)
+
+
+def _try_template(rolebook: Rolebook, library: FileLibrary, name: str) -> Iterable[Problem]:
+    """A trial with a plain persona, for a template that nobody uses yet."""
+    from rolebook.core.persona import ResolvedPersona, parse_persona
+    from rolebook.library.file_library import reachable
+
+    persona = parse_persona("", {"name": name, "system": "…", "template": name})
+    resolved = ResolvedPersona(persona, reachable(name, library.templates()))
+    return rolebook.renderer.find_problems(resolved)
+
+
+def _library_with(
+    rolebook: Rolebook, *, personas: Path | None = None, templates: Path | None = None
+) -> FileLibrary:
+    """The library with another folder in the place of one of its two."""
+    from rolebook.library.file_library import FileLibrary
+
+    library = rolebook.library
+    return FileLibrary(personas or library.personas_dir, templates or library.templates_dir)

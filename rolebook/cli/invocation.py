@@ -1,0 +1,61 @@
+"""One run of the program: what it was given, and what it opens when that is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from rolebook.cli.terminal import Terminal
+from rolebook.config import LANGUAGES, language_of_terminal
+
+if TYPE_CHECKING:
+    from rolebook.wiring import Rolebook
+
+
+class Invocation:
+    """The flags and the environment of one command, its terminal and its Rolebook.
+
+    Arguments:
+        environment: the environment variables.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.flags: dict[str, str] = {}
+        self._rolebook: Rolebook | None = None
+
+    @property
+    def language(self) -> str:
+        """As the settings say, as far as they are known yet, else as the terminal asks."""
+        if self._rolebook:
+            chosen = self._rolebook.settings.language
+        else:
+            chosen = self.flags.get("language") or self.environment.get("ROLEBOOK_LANGUAGE", "")
+        return chosen if chosen in LANGUAGES else language_of_terminal(self.environment)
+
+    @property
+    def terminal(self) -> Terminal:
+        """Where the command speaks, in the language known so far."""
+        return Terminal(self.language)
+
+    @property
+    def rolebook(self) -> Rolebook:
+        """Opened when it is first asked for. Raises SettingError, FileError."""
+        if self._rolebook is None:
+            from rolebook.wiring import open_rolebook
+
+            self._rolebook = open_rolebook(environment=self.environment, flags=self.flags)
+            for message, parameters in self._rolebook.settings.notices:
+                self.terminal.tell(message, **parameters)
+        return self._rolebook
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._rolebook is not None:
+            self._rolebook.close()
+
+
+pass_invocation = click.make_pass_decorator(Invocation)
+"""Gives a command its invocation as first argument."""

@@ -1,0 +1,78 @@
+"""``rolebook ask``: one turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rolebook.cli.command import command
+from rolebook.cli.invocation import Invocation, pass_invocation
+from rolebook.cli.role import Role, read_input, role_options, settle_input
+from rolebook.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from rolebook.core.session import Turn
+
+_HELP = """Ask a persona once; the answer goes to standard output as it comes.
+
+INPUT is the text, or - for standard input, which is also read when INPUT is missing and something is piped in. The
+turn is kept in the log. The exit status is 0 only when the answer is complete."""
+
+_EXAMPLES = """
+rolebook ask teacher "Why is the sky blue?"
+rolebook ask teacher -v level=advanced -s temperature=0.2 "What is a group?"
+git diff | rolebook ask code-reviewer > review.md
+rolebook ask --system "You answer in one word." "The capital of Peru?"
+rolebook ask assistant -m gpt-4o -s n=3 --json "Name a colour" | jq .choices
+"""
+
+
+@command(help=_HELP, examples=_EXAMPLES, options_metavar="[OPTIONS]")
+@role_options
+@click.argument("input_text", metavar="[INPUT|-]", required=False)
+@click.option(
+    "--no-stream", is_flag=True, help="Ask for the whole answer at once instead of a stream."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the finished turn as JSON.")
+@pass_invocation
+def ask(
+    invocation: Invocation, role: Role, input_text: str | None, no_stream: bool, as_json: bool
+) -> None:
+    role, given = settle_input(role, input_text)
+    text = read_input(given)
+    turn = _take_turn(invocation, role, text, is_streamed=not no_stream, is_shown=not as_json)
+    if as_json:
+        from rolebook.storage.export import turn_data
+
+        invocation.terminal.write_json(turn_data(turn))
+    _tell(invocation.terminal, invocation, turn)
+    if turn.status != "complete":
+        click.get_current_context().exit(1)
+
+
+def _take_turn(
+    invocation: Invocation, role: Role, text: str, *, is_streamed: bool, is_shown: bool
+) -> Turn:
+    rolebook = invocation.rolebook
+    # The worker that renders starts in a process of its own while this one imports the openai client.
+    rolebook.sandbox.warm()
+    from rolebook.cli.answer import AnswerWriter, run_turn
+    from rolebook.core.chat import TurnRequest
+    from rolebook.upstream.lean_import import import_lean
+    from rolebook.upstream.openai_upstream import warm_up
+
+    import_lean()
+    warm_up()
+    session = role.start_session(rolebook)
+    request = TurnRequest(session.id, text, is_streamed=is_streamed)
+    return run_turn(rolebook, request, AnswerWriter(invocation.terminal) if is_shown else None)
+
+
+def _tell(terminal: Terminal, invocation: Invocation, turn: Turn) -> None:
+    from rolebook.cli.answer import figures, tell_turn, tell_unwritten
+
+    tell_turn(terminal, turn)
+    tell_unwritten(terminal, invocation.rolebook)
+    if terminal.is_interactive:
+        terminal.tell_line(f"{figures(terminal, turn)} · {turn.session_id}")

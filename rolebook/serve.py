@@ -1,0 +1,144 @@
+"""``rolebook serve``: the pages, on the production server.
+
+The one place that knows the command line and the pages; in the layers it stands above both.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import threading
+import webbrowser
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from rolebook.cli.command import command, setting_option
+from rolebook.cli.invocation import Invocation, pass_invocation
+from rolebook.cli.terminal import Terminal
+from rolebook.config import REHEARSAL, SETTINGS
+from rolebook.core.errors import RolebookError, SettingError
+
+if TYPE_CHECKING:
+    from rolebook.wiring import Rolebook
+
+_HELP = """Serve the pages, until Ctrl-C or SIGTERM.
+
+They are served to this computer only, because there is no login yet."""
+
+_EXAMPLES = """
+rolebook serve
+rolebook serve --port 0 --open
+OPENAI_BASE_URL=http://127.0.0.1:11434/v1 ROLEBOOK_MODEL=llama3 rolebook serve
+"""
+
+
+@command(
+    help=_HELP,
+    examples=_EXAMPLES,
+    params=[setting_option(s) for s in SETTINGS if s.name in ("host", "port", "threads")],
+)
+@click.option("--open", "is_opened", is_flag=True, help="Open the pages in the browser.")
+@click.option(
+    "--allow-network",
+    is_flag=True,
+    help="Serve on an address that other computers reach, although everyone there may use it.",
+)
+@pass_invocation
+def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
+    rolebook = invocation.rolebook
+    settings = rolebook.settings
+    if not (allow_network or is_loopback(settings.host)):
+        raise SettingError(
+            "Rolebook has no login yet: on %(host)s everyone in the network could read the log and use your key."
+            " If that is what you want, add --allow-network.",
+            host=settings.host,
+        )
+    rolebook.log.open(check=True)
+    from rolebook import serving
+    from rolebook.web.app import create_app
+
+    try:
+        serving.serve(
+            create_app(rolebook),
+            host=settings.host,
+            port=settings.port,
+            threads=settings.threads,
+            on_ready=partial(_welcome, invocation, is_opened),
+            on_stop=rolebook.chat.cancel_all,
+            on_end=rolebook.close,
+        )
+    except OSError as error:
+        raise _explained(error, settings.host, settings.port) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _explained(error: OSError, host: str, port: int) -> RolebookError:
+    if error.errno == errno.EADDRINUSE:
+        return RolebookError(
+            "Port %(port)d is in use, perhaps by another Rolebook. Stop that one, or choose another port:"
+            " rolebook serve --port %(next)d",
+            port=port,
+            next=port + 1 if port < 65535 else 0,
+        )
+    return RolebookError(
+        "The pages cannot be served on %(host)s, port %(port)d: %(reason)s.",
+        host=host,
+        port=port,
+        reason=error.strerror or str(error),
+    )
+
+
+def _welcome(invocation: Invocation, is_opened: bool, host: str, port: int) -> None:
+    """Say where the pages are and who answers, and get ready for the first turn."""
+    rolebook, terminal = invocation.rolebook, invocation.terminal
+    address = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    terminal.write_line(f"Rolebook: {address}")
+    _tell_upstream(terminal, rolebook)
+    problems = rolebook.library.problems()
+    if problems:
+        terminal.tell(
+            "Mistakes and doubts in the files: %(count)d. `rolebook check` shows them.",
+            count=len(problems),
+        )
+    terminal.tell("Ctrl-C stops it.")
+    rolebook.sandbox.warm()
+    from rolebook.upstream.openai_upstream import warm_up
+
+    warm_up()
+    if is_opened:
+        # A browser that is slow to start must not hold up the server's loop.
+        threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+
+def _tell_upstream(terminal: Terminal, rolebook: Rolebook) -> None:
+    settings = rolebook.settings
+    if settings.upstream == REHEARSAL:
+        terminal.tell(
+            "Upstream: rehearsal. No language model answers. To talk to one, set OPENAI_API_KEY, or OPENAI_BASE_URL for"
+            " any OpenAI-compatible server."
+        )
+        return
+    upstream = settings.upstreams[settings.upstream]
+    terminal.tell(
+        "Upstream: %(name)s at %(address)s, model: %(model)s.",
+        name=upstream.name,
+        address=upstream.base_url,
+        model=settings.model or upstream.model or terminal.gettext("the first that it offers"),
+    )
+    missing = settings.missing_keys.get(upstream.name)
+    if missing:
+        terminal.tell(
+            "It needs a key, and %(key)s holds none. Set it in the environment or in .env, then start again.",
+            key=missing,
+        )

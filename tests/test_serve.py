@@ -1,0 +1,137 @@
+"""`rolebook serve`: the real server in a process of its own, from the first line it prints to its end."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from rolebook.serve import is_loopback
+from tests.cli.conftest import Shell, log, rehearsing, shell
+from tests.conftest import ROOT
+
+__all__ = ["log", "rehearsing", "shell"]
+
+
+@contextmanager
+def serving(shell: Shell, *arguments: str) -> Iterator[tuple[Any, int]]:
+    """A running server and its port; killed at the end if it still runs."""
+    with shell.start("serve", "--port", "0", *arguments) as process:
+        try:
+            line = process.stdout.readline().decode()
+            found = re.fullmatch(r"Rolebook: http://127\.0\.0\.1:(\d+)/\n", line)
+            assert found, line + process.stderr.read().decode()
+            yield process, int(found[1])
+        finally:
+            process.kill()
+
+
+def stop(process: Any, number: signal.Signals) -> str:
+    """Ask the server to stop, see that it ends well, and return what it has said."""
+    process.send_signal(number)
+    assert 0 == process.wait(10)
+    return str(process.stderr.read().decode())
+
+
+@contextmanager
+def asked(port: int, method: str, path: str, **fields: str) -> Iterator[HTTPResponse]:
+    """The response to one request."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        kind = "text/event-stream" if path.endswith("/turns") else "*/*"
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": kind}
+        connection.request(method, path, urlencode(fields), headers)
+        with connection.getresponse() as response:
+            yield response
+
+
+def test_pages_are_served_and_ctrl_c_ends_with_success(rehearsing: Shell) -> None:
+    with serving(rehearsing) as (process, port):
+        with asked(port, "GET", "/healthz") as response:
+            assert 200 == response.status
+        notices = stop(process, signal.SIGINT)
+    assert "Upstream: rehearsal. No language model answers." in notices
+    assert "Ctrl-C" in notices
+
+
+def test_start_says_who_answers_and_how_many_problems_there_are(shell: Shell) -> None:
+    (shell.folder / "personas" / "bad.yaml").write_text("name: Bad\n")
+    with serving(shell) as (process, _):
+        notices = stop(process, signal.SIGTERM)
+    assert f"openai at {shell.environment['OPENAI_BASE_URL']}, model: ok." in notices
+    assert "files: 1." in notices
+    assert "sk-secret" not in notices
+
+
+def test_sigterm_ends_running_streams_with_an_event_that_says_so(shell: Shell) -> None:
+    session = shell.run("ask", "plain", "Hello", "--json").json["session_id"]
+    with serving(shell, "--model", "ok?tokens=2000&delay_ms=50") as (process, port):
+        with asked(port, "POST", f"/sessions/{session}/turns", input="Go on") as stream:
+            assert 200 == stream.status
+            assert stream.read1(100).startswith(b"event: turn")
+            process.send_signal(signal.SIGTERM)
+            rest = stream.read()
+        assert 0 == process.wait(10)
+    assert rest.decode().rpartition("event: ")[2].startswith(("error", "end"))
+    found = shell.open_log()
+    assert ["complete", "cancelled"] == [turn.status for turn in found.session_turns(session)]
+    found.close()
+
+
+def test_port_that_is_taken_is_said_with_what_to_do(rehearsing: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        finished = rehearsing.spawn("serve", "--port", str(port))
+    assert 1 == finished.status
+    assert f"Port {port} is in use" in finished.notices
+    assert f"--port {port + 1}" in finished.notices
+    assert "Traceback" not in finished.notices
+
+
+def test_log_that_is_no_database_is_said_and_left_alone(rehearsing: Shell) -> None:
+    (rehearsing.folder / "notes.txt").write_text("not a database, " * 100)
+    finished = rehearsing.spawn("serve", "--port", "0", "--database", "notes.txt")
+    assert 1 == finished.status
+    assert "notes.txt" in finished.notices
+    assert (rehearsing.folder / "notes.txt").read_text().startswith("not a database")
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("example.com", False),
+    ],
+)
+def test_only_loopback_needs_no_permission(host: str, expected: bool) -> None:
+    assert expected is is_loopback(host)
+
+
+def test_wsgi_entry_is_an_application(rehearsing: Shell) -> None:
+    code = (
+        "import app, json; print(json.dumps([rule.rule for rule in app.app.url_map.iter_rules()]))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=rehearsing.folder,
+        env=rehearsing.environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    assert "/healthz" in json.loads(finished.stdout)
