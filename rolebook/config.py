@@ -117,7 +117,8 @@ def load_settings(
     keys = _KeyReader(environment)
     upstreams = dict(_upstreams_of_file(file, timeouts, keys, locate))
     if "openai" not in upstreams and _is_openai_set(environment):
-        upstreams["openai"] = _upstream_of_environment(environment, timeouts, keys)
+        upstream = _upstream_of_environment(environment, timeouts, keys)
+        upstreams.setdefault(upstream.name, upstream)
     default = _default_upstream(values["upstream"], upstreams)
     if default == REHEARSAL and environment.get("OPENAI_API_KEY", "-").strip() == "":
         keys.notices.append((_EMPTY_KEY, {}))
@@ -236,18 +237,27 @@ def _upstream_of_environment(
 ) -> UpstreamSettings:
     file = environment.get("OPENAI_API_KEY_FILE", "")
     found = keys.of_variable("OPENAI_API_KEY") or (keys.of_file(file) if file else ())
-    base_url = environment.get("OPENAI_BASE_URL", "").strip() or OPENAI_BASE_URL
+    base_url = _checked_url(
+        environment.get("OPENAI_BASE_URL", "").strip() or OPENAI_BASE_URL, "OPENAI_BASE_URL"
+    )
     if not found and base_url == OPENAI_BASE_URL:
         keys.missing["openai"] = "OPENAI_API_KEY"
     return UpstreamSettings(
-        name="openai",
-        base_url=_checked_url(base_url, "OPENAI_BASE_URL"),
+        name=_name_of(base_url),
+        base_url=base_url,
         keys=found,
         organization=environment.get("OPENAI_ORG_ID", ""),
         project=environment.get("OPENAI_PROJECT_ID", ""),
         model=OPENAI_MODEL if base_url == OPENAI_BASE_URL else "",
         timeouts=timeouts,
     )
+
+
+def _name_of(base_url: str) -> str:
+    """What an upstream without a name of its own is called: ``openai``, or the host and port of whoever else it is."""
+    place = urlsplit(base_url).netloc.lower()
+    is_openai = place == "api.openai.com" or place.endswith(".api.openai.com")
+    return "openai" if is_openai else place
 
 
 _UPSTREAM_KEYS = {

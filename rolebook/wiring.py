@@ -15,6 +15,7 @@ from rolebook.core.chat import ChatService
 from rolebook.core.completion import Usage
 from rolebook.core.errors import NotFoundError, Problem, SettingError, UpstreamKeyError
 from rolebook.core.message import Message
+from rolebook.core.persona import ResolvedPersona
 from rolebook.core.prompt import PromptRenderer
 from rolebook.core.sandbox import Sandbox
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of, shown
@@ -79,16 +80,26 @@ class UpstreamPool:
 
 
 class _Prices:
-    """Costs by the user's price table and the known prices, for the upstreams of these settings."""
+    """Costs by the user's price table, the upstream's own figure and the known prices, in this order."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._table = PriceTable(settings.prices)
 
-    def cost(self, usage: Usage, *, upstream: str, requested: str, answered: str) -> float | None:
+    def cost(
+        self,
+        usage: Usage,
+        *,
+        upstream: str,
+        requested: str,
+        answered: str,
+        reported: float | None,
+    ) -> float | None:
         configured = self._settings.upstreams.get(upstream)
         base_url = configured.base_url if configured else ""
-        return self._table.cost(usage, model=answered, base_url=base_url, requested=requested)
+        return self._table.cost(
+            usage, model=answered, base_url=base_url, requested=requested, reported=reported
+        )
 
 
 class Rolebook:
@@ -101,6 +112,7 @@ class Rolebook:
         self.upstreams = UpstreamPool(settings)
         self.sandbox = Sandbox()
         self.renderer = PromptRenderer(self.sandbox)
+        self._trials: dict[str, tuple[ResolvedPersona, Sequence[Problem]]] = {}
         self.chat = ChatService(
             library=self.library,
             log=self.log,
@@ -124,8 +136,16 @@ class Rolebook:
         for entry in self.library.entries() if entries is None else entries:
             found += entry.problems
             if entry.resolved is not None and not entry.is_stale:
-                found += self.renderer.find_problems(entry.resolved)
+                found += self._try_out(entry.resolved)
         yield from sorted(set_of(found), key=lambda p: (p.file, p.line, p.column))
+
+    def _try_out(self, resolved: ResolvedPersona) -> Sequence[Problem]:
+        """What a trial rendering finds; once for each version, as a thousand take seconds and a costly one two."""
+        known = self._trials.get(resolved.persona.id)
+        if known is None or known[0] is not resolved:
+            known = resolved, tuple(self.renderer.find_problems(resolved))
+            self._trials[resolved.persona.id] = known
+        return known[1]
 
     def close(self) -> None:
         """Stop what runs, write what is unwritten, drop connections. It may be used again."""

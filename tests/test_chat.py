@@ -363,6 +363,32 @@ def test_rehearsal_needs_nothing_and_shows_what_a_model_would_be_given(
     assert turn.cost is None
 
 
+def test_cost_is_what_the_server_says_where_no_price_is_known(ada: Rolebook) -> None:
+    turn = run(ada, begin(ada), model="cost?dollars=0.25")
+    assert turn.cost == 0.25
+
+
+def test_own_prices_win_over_what_the_server_says(
+    make_rolebook: Make, upstream: FakeUpstream
+) -> None:
+    Path("rolebook.yaml").write_text("prices: {cost: {input: 1000000, output: 0}}")
+    rolebook = make_rolebook({"OPENAI_BASE_URL": upstream.base_url})
+    write_persona(rolebook, "ada", ADA + "model: cost\n")
+    turn = run(rolebook, begin(rolebook))
+    assert turn.cost == turn.usage.prompt_tokens
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_fewer_answers_than_asked_for_are_a_complete_turn_that_says_so(
+    ada: Rolebook, is_streamed: bool
+) -> None:
+    arguments: dict[str, Any] = {"parameters": {"n": 2}, "is_streamed": is_streamed}
+    turn = run(ada, begin(ada), model="n-ignored", **arguments)
+    assert (TurnStatus.COMPLETE, 1) == (turn.status, len(turn.choices))
+    assert ["Asked for 2 answers, the server gave 1."] == list(map(str, turn.adaptations))
+    assert () == run(ada, begin(ada), **arguments).adaptations
+
+
 def test_base_model_persona_sends_one_plain_prompt(
     connected: Rolebook, upstream: FakeUpstream
 ) -> None:

@@ -111,13 +111,38 @@ def test_key_is_read_from_a_file_with_one_a_line(tmp_path: Path) -> None:
 
 def test_own_server_needs_no_key_and_no_model() -> None:
     settings = load(environment={"OPENAI_BASE_URL": "http://127.0.0.1:11434/v1/"})
-    upstream = settings.upstreams["openai"]
+    assert "127.0.0.1:11434" == settings.upstream
+    upstream = settings.upstreams[settings.upstream]
     assert ("http://127.0.0.1:11434/v1", (), "") == (
         upstream.base_url,
         upstream.keys,
         upstream.model,
     )
     assert {} == settings.missing_keys
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name"),
+    [
+        ("http://127.0.0.1:11434/v1", "127.0.0.1:11434"),
+        ("https://LLM.example.com/v1", "llm.example.com"),
+        ("http://[::1]:8080/v1", "[::1]:8080"),
+        ("https://api.openai.com/v1/", "openai"),
+        ("https://eu.api.openai.com/v1", "openai"),
+        ("https://api.openai.com.example/v1", "api.openai.com.example"),
+    ],
+)
+def test_upstream_without_a_name_is_called_by_its_address(base_url: str, name: str) -> None:
+    assert [name] == list(load(environment={"OPENAI_BASE_URL": base_url}).upstreams)
+
+
+def test_upstream_of_that_name_in_the_file_wins() -> None:
+    there = {"base_url": "http://127.0.0.1:8010/v1", "model": "m"}
+    settings = load(
+        environment={"OPENAI_BASE_URL": "http://127.0.0.1:8010/v1"},
+        file={"upstreams": {"127.0.0.1:8010": there}},
+    )
+    assert ["m"] == [upstream.model for upstream in settings.upstreams.values()]
 
 
 def test_empty_key_is_worth_a_notice() -> None:

@@ -283,6 +283,10 @@ WHOLE_ROWS: dict[str, Callable[[Wire], bool]] = {
     "no-done": lambda wire: "[DONE]" not in wire.events and wire.finish_reasons == ["stop"],
     "reasoning-model": lambda wire: True,
     "no-system": lambda wire: True,
+    "strict-roles": lambda wire: True,
+    "n-ignored": lambda wire: not wire.is_stream or "[DONE]" not in wire.events,
+    "finish-first": lambda wire: True,
+    "cost": lambda wire: wire.usages[-1]["cost"] == 0.000015,
     "no-stream-options?latency_ms=1": lambda wire: True,
 }
 """Faults that keep the answer whole, each with what is odd about it."""

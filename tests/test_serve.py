@@ -67,7 +67,7 @@ def test_start_says_who_answers_and_how_many_problems_there_are(shell: Shell) ->
     (shell.folder / "personas" / "bad.yaml").write_text("name: Bad\n")
     with serving(shell) as (process, _):
         notices = stop(process, signal.SIGTERM)
-    assert f"openai at {shell.environment['OPENAI_BASE_URL']}, model: ok." in notices
+    assert f" at {shell.environment['OPENAI_BASE_URL']}, model: ok." in notices
     assert "files: 1." in notices
     assert "sk-secret" not in notices
 
@@ -83,7 +83,7 @@ def test_sigterm_ends_running_streams_with_an_event_that_says_so(shell: Shell) -
         assert 0 == process.wait(10)
     assert rest.decode().rpartition("event: ")[2].startswith(("error", "end"))
     found = shell.open_log()
-    assert ["complete", "cancelled"] == [turn.status for turn in found.session_turns(session)]
+    assert ["complete", "interrupted"] == [turn.status for turn in found.session_turns(session)]
     found.close()
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -20,7 +22,7 @@ from rolebook.cli.terminal import Terminal
 from rolebook.config import SETTINGS
 from rolebook.core.errors import InputError, NotFoundError, RolebookError
 
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 _HELP = """AI roles as files: pick a persona, talk to it, find every word in the log.
 
@@ -114,10 +116,18 @@ def _fail_unexpectedly(terminal: Terminal, error: Exception) -> None:
     )
 
 
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """Leave as after Ctrl-C, so that the call ends and what had arrived gets into the log."""
+    # A second one must not break off what the first has set going.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(TERMINATED)
+
+
 def run(commands: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Run one command line, then exit the process with its status."""
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks, lone surrogates among it, is shown as an escape.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, _terminate)
     Program(commands).main(list(arguments), prog_name="rolebook", obj=Invocation(os.environ))

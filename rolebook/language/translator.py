@@ -1,7 +1,7 @@
 """Messages in the language of whoever reads them, from gettext catalogues.
 
-The catalogue is the ``.po`` file itself, read when its language is first asked for: there is no compiled copy that could be
-out of date.
+The catalogue is the ``.po`` file itself, read when its language is first asked for: there is no compiled copy that
+could be out of date.
 """
 
 from __future__ import annotations

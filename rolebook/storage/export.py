@@ -82,6 +82,7 @@ def turn_data(turn: Turn) -> dict[str, Any]:
     return data | {
         "status": turn.status.value,
         "messages": [message.as_dict() for message in turn.messages],
+        "adaptations": [asdict(adaptation) for adaptation in turn.adaptations],
         "choices": [asdict(choice) for choice in turn.choices],
         "usage": asdict(turn.usage),
         "error": asdict(turn.error) if turn.error else None,

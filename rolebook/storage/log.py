@@ -194,7 +194,7 @@ class SqliteLog:
         """
         self.open()
         with self._lock:
-            write = StartedTurn(turn, revision, self._owner_id())
+            write = StartedTurn(turn, revision, self._owner_id(), is_appended=not turn.position)
             try:
                 return cast(Turn, self._write(write))
             except OutageError as outage:

@@ -6,9 +6,11 @@ import hashlib
 import math
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rolebook.core.completion import Choice, Usage
+from rolebook.core.errors import Phrase
 from rolebook.core.message import Message
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus
 from rolebook.storage.encoding import (
@@ -104,7 +106,7 @@ def answered_columns(turn: Turn) -> dict[str, Any]:
         "time_to_first_token_ms": _finite(turn.time_to_first_token_ms),
         "duration_ms": _finite(turn.duration_ms),
         "parameters_sent": encode_some(turn.parameters_sent),
-        "adaptations": encode_some(turn.adaptations),
+        "adaptations": encode_some([asdict(adaptation) for adaptation in turn.adaptations]),
         "error": _encode_error(turn.error),
         "reply": encode_reply(turn.reply, turn.choices),
         **choice_columns(turn.choices, turn.chosen),
@@ -165,7 +167,7 @@ def turn_of(row: sqlite3.Row, messages: Sequence[Message] = (), *, is_whole: boo
         messages=tuple(messages),
         parameters_requested=decode_json(row["parameters_requested"], {}),
         parameters_sent=decode_json(row["parameters_sent"], {}),
-        adaptations=tuple(decode_json(row["adaptations"], ())),
+        adaptations=tuple(Phrase(**said) for said in decode_json(row["adaptations"], ())),
         dropped_turns=row["dropped_turns"],
         choices=choices,
         chosen=row["chosen"],

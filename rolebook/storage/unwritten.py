@@ -30,12 +30,18 @@ class NewSession:
 
 @dataclass(frozen=True, slots=True)
 class StartedTurn:
+    """A turn as it is shown while it waits. One that goes to the end of its session ``is_appended``: by the time it
+    is written, another process may have taken the place that it was to have.
+    """
+
     turn: Turn
     revision: Revision
     owner: str
+    is_appended: bool
 
     def apply(self, db: Database) -> Turn:
-        return insert_turn(db, self.turn, self.revision, owner=self.owner)
+        turn = replace(self.turn, position=0) if self.is_appended else self.turn
+        return insert_turn(db, turn, self.revision, owner=self.owner)
 
 
 @dataclass(frozen=True, slots=True)

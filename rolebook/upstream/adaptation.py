@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rolebook.core.completion import CompletionRequest
-from rolebook.core.errors import UpstreamError
+from rolebook.core.errors import Phrase, UpstreamError
 
 _OURS = ("model", "messages", "prompt", "stream")
 """Fields that a call sets itself."""
@@ -52,13 +52,13 @@ _NOT_TAKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request as it will be sent. ``adaptations`` say in English how it differs from what was asked for."""
+    """A request as it will be sent. ``adaptations`` say how it differs from what was asked for."""
 
     fields: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
     is_streamed: bool = True
     system_role: str = "system"
-    adaptations: tuple[str, ...] = ()
+    adaptations: tuple[Phrase, ...] = ()
 
     @property
     def sent(self) -> dict[str, Any]:
@@ -92,25 +92,36 @@ class Adapter:
         habit = self._habits.get((request.endpoint, request.model), _Habit())
         fields: dict[str, Any] = {}
         headers: dict[str, str] = {}
-        adaptations: list[str] = []
+        adaptations: list[Phrase] = []
         for name, value in request.parameters.items():
             if name in _HEADERS:
                 headers[_HEADERS[name]] = str(value)
             elif name in _OURS:
-                adaptations.append(f"{name} was left out, because every call sets it itself.")
+                adaptations.append(
+                    Phrase(
+                        "%(name)s was left out, because every call sets it itself.", {"name": name}
+                    )
+                )
             elif name in habit.left_out:
-                adaptations.append(f"{name} was left out, because the model refuses it.")
+                adaptations.append(
+                    Phrase("%(name)s was left out, because the model refuses it.", {"name": name})
+                )
             elif name in habit.renamed:
                 fields[habit.renamed[name]] = value
                 adaptations.append(
-                    f"{name} was sent as {habit.renamed[name]}, because the model asks for it under that name."
+                    Phrase(
+                        "%(name)s was sent as %(sent)s, because the model asks for it under that name.",
+                        {"name": name, "sent": habit.renamed[name]},
+                    )
                 )
             else:
                 fields[name] = value
         is_streamed = request.is_streamed and habit.is_streamed
         if request.is_streamed and not is_streamed:
             adaptations.append(
-                "The answer was asked for in one piece, because the model refuses to stream it."
+                Phrase(
+                    "The answer was asked for in one piece, because the model refuses to stream it."
+                )
             )
         if is_streamed and self._reports_usage:
             fields["stream_options"] = {
@@ -123,7 +134,10 @@ class Adapter:
             message.role == "system" for message in request.messages
         ):
             adaptations.append(
-                f"The system message was sent as {habit.system_role} message, because the model takes no other."
+                Phrase(
+                    "The system message was sent as %(role)s message, because the model takes no other.",
+                    {"role": habit.system_role},
+                )
             )
         return Plan(fields, headers, is_streamed, habit.system_role, tuple(adaptations))
 

@@ -14,6 +14,11 @@ from rolebook.upstream.sse import EventLimitError, EventParser, ServerEvent
 MAX_DEPTH = 64
 """How deep a reply may be nested; real ones stay below ten, and everything after us walks them by recursion."""
 
+REASONING_FIELDS = ("reasoning_content", "reasoning")
+OTHER_ANSWERS = ("audio", "function_call", "images")
+"""Fields of a message that answer without any text."""
+
+_ANSWERS = ("content", "text", "refusal", "tool_calls", *REASONING_FIELDS, *OTHER_ANSWERS)
 _BLANKS = b" \t\r\n\xef\xbb\xbf"
 _FIELD_STARTS = b"deir:"
 """The first letters of data, event, id and retry, and of a comment."""
@@ -44,7 +49,8 @@ def read_body(
     the first character decides, and the content type is only believed when it says HTML.
 
     Arguments:
-        touch: called when something of the answer has arrived. Comments and blank lines count after its first byte.
+        touch: called when something of the answer has arrived. An event that only names the role is nothing yet: some
+            servers send it before they have read the prompt. Once the answer has begun, comments count too.
 
     Raises UpstreamReplyError, and UpstreamConnectionError for a reply that was cut in the middle.
     """
@@ -98,7 +104,7 @@ def _read_events(
     has_begun, lines = False, 0
     for piece in chain((start,), pieces):
         arrived, problem = _payloads(parser.feed(piece))
-        has_begun = has_begun or bool(arrived.payloads)
+        has_begun = has_begun or any(map(_is_answer, arrived.payloads))
         if has_begun and parser.line_count > lines:
             touch()
         lines = parser.line_count
@@ -112,6 +118,18 @@ def _read_events(
     if problem is not None:
         raise broken_off()
     yield arrived
+
+
+def _is_answer(payload: Any) -> bool:
+    """Whether an event says something of the answer, or why there is none."""
+    choices = payload.get("choices") if isinstance(payload, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            said = choice.get("delta") or choice.get("message")
+            said = said if isinstance(said, dict) else choice
+            if choice.get("finish_reason") or any(said.get(name) for name in _ANSWERS):
+                return True
+    return False
 
 
 def broken_off() -> UpstreamConnectionError:

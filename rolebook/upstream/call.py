@@ -33,8 +33,9 @@ class Call:
     """The clock of one HTTP call, and the handle to cut it off.
 
     Three limits hold at once, by the clock and not by the read, so that drip-fed bytes evade none of them:
-    the first byte of an answer (comments and blank lines that only keep the connection alive are none) within
-    ``first_byte_s``; after it a sign of life, a comment included, every ``idle_s``; the end before ``deadline``.
+    the first piece of an answer (comments, blank lines and events without content that only keep the connection alive
+    are none) within ``first_byte_s``; after it a sign of life, a comment included, every ``idle_s``; the end before
+    ``deadline``.
 
     Arguments:
         deadline: ``time.monotonic()`` after which the whole attempt is too late.

@@ -32,6 +32,21 @@ MAX_DETAIL = 500
 _UNSEEN = re.compile(r"<(script|style)\b.*?(</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+_UNKNOWN_MODEL = re.compile(
+    r"\b(invalid|unknown|unsupported|no such) model( name| id|[:=.]| ?['\"`]|$)"
+    r"|\bmodel( \S{1,200})? ((does not|doesn't|not) exist|(is )?not found)"
+    r"|模型不存在",
+    re.IGNORECASE,
+)
+"""Words of LiteLLM, Mistral, DeepSeek, DashScope, Ollama and Zhipu, of which some come with status 400."""
+_ROLES_REFUSED = re.compile(
+    r"system (role|message)s? (is |are )?not supported"
+    r"|does ?n[o']t support (the )?system (role|message|prompt|instruction)"
+    r"|only user and assistant roles are supported"
+    r"|roles must alternate",
+    re.IGNORECASE,
+)
+"""What chat templates say (Gemma, Llama 2, Mistral and their heirs); servers pass it on with one status or another."""
 _HEADERS_TOO_LARGE = 431
 """What h11 hints at when headers pass its limit of 100 KB."""
 _NOT_WRITABLE = (TypeError, ValueError, RecursionError)
@@ -128,16 +143,24 @@ class ErrorMapper:
                 "%(upstream)s gets too many requests from this key. Wait a little and try again.",
                 **facts,
             )
+        facts |= {"reason_code": self.clean(code)[:80], "param": self.clean(param)[:80]}
+        if _ROLES_REFUSED.search(detail):
+            return _roles_refused(**facts)
         if status in (408, 425) or status >= 500:
             return UpstreamServerError(
                 "%(upstream)s failed with status %(status)d. That is a trouble of its own: try again in a moment.",
                 **facts,
             )
-        facts |= {"reason_code": self.clean(code)[:80], "param": self.clean(param)[:80]}
         return self._request_refused(status, code, detail, facts)
 
     def _key_refused(self, status: int, facts: dict[str, Any]) -> UpstreamError:
         key = self._settings.keys[0] if self._settings.keys else None
+        if key is None and status == 403:
+            return UpstreamKeyError(
+                "%(upstream)s does not allow this, and no key is set for it. If it wants one, put it into "
+                "OPENAI_API_KEY, or under keys of this upstream in rolebook.yaml.",
+                **facts,
+            )
         if status == 403:
             return UpstreamKeyError(
                 "%(upstream)s does not allow this with the key in use. Check what the key, its project and its region "
@@ -172,7 +195,11 @@ class ErrorMapper:
                 "history (context), or choose a model with a larger context.",
                 **facts,
             )
-        if code == "model_not_found" or (status == 404 and "model" in words):
+        if (
+            code == "model_not_found"
+            or (status == 404 and "model" in words)
+            or _UNKNOWN_MODEL.search(detail)
+        ):
             return UpstreamRefusedError(
                 "%(upstream)s has no such model, or the key may not use it. `rolebook models` lists what it offers.",
                 **facts,
@@ -195,12 +222,21 @@ class ErrorMapper:
                 "The request is too large for %(upstream)s. Shorten the input, or send less history.",
                 **facts,
             )
+        # Whoever names a parameter has read the request, and would have read it with a key too.
+        if not self._settings.keys and not facts["param"]:
+            return UpstreamRefusedError(
+                "%(upstream)s refused the request with status %(status)d. No key is set for it: if it wants one, put "
+                "it into OPENAI_API_KEY, or under keys of this upstream in rolebook.yaml.",
+                **facts,
+            )
         return UpstreamRefusedError(
             "%(upstream)s refused the request with status %(status)d.", **facts
         )
 
     def _reported(self, error: Any) -> UpstreamError:
         """A failure that came inside a stream with status 200."""
+        if _ROLES_REFUSED.search(reason_of(error)):
+            return _roles_refused(detail=reason_of(error))
         code, status = _code_of(error), error.get("code") if isinstance(error, dict) else None
         if type(status) is not int or not 400 <= status < 600:
             status = next((likely for word, likely in _LIKELY_STATUS.items() if word in code), 0)
@@ -264,6 +300,15 @@ def _chain(reason: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(reason))
         yield reason
         reason = reason.__cause__ or reason.__context__
+
+
+def _roles_refused(**facts: Any) -> UpstreamError:
+    return UpstreamRefusedError(
+        "The model behind %(upstream)s takes no system message, or only user and assistant messages in turn. Write "
+        "`template: no-system` into the persona: that prompt template puts the system text into the first user "
+        "message.",
+        **facts,
+    )
 
 
 def _not_writable(reason: BaseException) -> UpstreamError:

@@ -139,8 +139,9 @@ class Exchange:
             self._arrived += self._collected
             self._collected.clear()
             self._changed.notify_all()
-        # Waiting for a slow reader is no silence of the upstream.
-        self._call.touch()
+        if self._call.has_begun:
+            # Waiting for a slow reader is no silence of the upstream.
+            self._call.touch()
 
     def _has_room(self) -> bool:
         return len(self._arrived) < _BUFFERED or self._call.is_cut

@@ -89,9 +89,9 @@ class OpenAIUpstream:
 
     @property
     def default_model(self) -> str:
-        """The model for personas that name none: the one in the settings, else the first that the server offers."""
+        """The model for personas that name none: the one in the settings, else the first in the server's own list."""
         if not self._default_model:
-            models = self.models()
+            models = self._listed()
             if not models:
                 raise self._errors.explain(
                     UpstreamRefusedError(
@@ -125,6 +125,10 @@ class OpenAIUpstream:
 
     def models(self) -> Sequence[Model]:
         """The models it offers, by id."""
+        return tuple(sorted(self._listed(), key=lambda model: model.id))
+
+    def _listed(self) -> Sequence[Model]:
+        """The models in the order of the server, whose owner puts first what comes first."""
         _import_client()
         from rolebook.upstream.client import list_models
 
@@ -132,8 +136,10 @@ class OpenAIUpstream:
         listed = payload.get("data", payload) if isinstance(payload, dict) else payload
         if not isinstance(listed, list | None):
             raise self._errors.explain(_no_list())
-        found = {model.id: model for entry in listed or () if (model := _model(entry)) is not None}
-        return tuple(found[model_id] for model_id in sorted(found))
+        found = {
+            model.id: model for entry in listed or () if (model := read_model(entry)) is not None
+        }
+        return tuple(found.values())
 
     def model(self, model_id: str) -> Model:
         """One model's details. Raises UpstreamRefusedError for an unknown one."""
@@ -142,7 +148,9 @@ class OpenAIUpstream:
 
         try:
             model = (
-                _model(self._ask(lambda client: show_model(client, model_id))) if model_id else None
+                read_model(self._ask(lambda client: show_model(client, model_id)))
+                if model_id
+                else None
             )
         except UpstreamRefusedError as error:
             if error.status not in (404, 405):
@@ -275,7 +283,7 @@ def _no_list() -> UpstreamReplyError:
     )
 
 
-def _model(entry: Any) -> Model | None:
+def read_model(entry: Any) -> Model | None:
     """A model as a server describes it; None for what describes none."""
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
         return None
@@ -283,14 +291,16 @@ def _model(entry: Any) -> Model | None:
     return Model(
         id=entry["id"],
         owned_by=owner if isinstance(owner, str) else "",
-        created_at=_time(created) if type(created) is int else "",
+        created_at=_time(created),
         details=entry,
     )
 
 
-def _time(seconds: int) -> str:
+def _time(seconds: Any) -> str:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return ""
     try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+        return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
         return ""
 

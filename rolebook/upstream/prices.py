@@ -1,4 +1,4 @@
-"""What a completion cost, from its usage: the user's own prices first, then the list of genai-prices, offline."""
+"""What a completion cost: by the user's own prices, else as the server says, else by genai-prices, offline."""
 
 from __future__ import annotations
 
@@ -27,17 +27,24 @@ class PriceTable:
         self._own = {model: _checked(model, prices) for model, prices in (own or {}).items()}
 
     def cost(
-        self, usage: Usage, *, model: str, requested: str = "", base_url: str = ""
+        self,
+        usage: Usage,
+        *,
+        model: str,
+        requested: str = "",
+        base_url: str = "",
+        reported: float | None = None,
     ) -> float | None:
         """US dollars, or None where usage or price are not known: unknown is not free.
 
         Arguments:
             model: the model that answered; ``requested``: the one asked for, if the first has no price.
-            base_url: of the upstream. On this computer, and when empty, only the own table counts.
+            base_url: of the upstream. The public list does not count on this computer, and when it is empty.
+            reported: what the upstream itself says that it cost.
         """
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
         if prompt is None or completion is None:
-            return None
+            return reported
         cached = min(usage.cached_tokens or 0, prompt)
         for name in filter(None, (model, requested)):
             if name in self._own:
@@ -48,8 +55,8 @@ class PriceTable:
                     fresh * prices["input"] + cached * cached_price + completion * prices["output"]
                 )
                 return total / 1_000_000
-        if not base_url or is_loopback(base_url):
-            return None
+        if reported is not None or not base_url or is_loopback(base_url):
+            return reported
         names = dict.fromkeys(filter(None, (model, requested)))
         costs = (_listed_cost(name, base_url, (prompt, cached, completion)) for name in names)
         return next((cost for cost in costs if cost is not None), None)

@@ -11,14 +11,12 @@ from typing import Any, Literal
 
 from rolebook.core.completion import Choice, Completion, Delta, Endpoint, Usage
 from rolebook.core.errors import UpstreamReplyError
-from rolebook.upstream.body import Pieces, Whole, broken_off
+from rolebook.upstream.body import OTHER_ANSWERS, REASONING_FIELDS, Pieces, Whole, broken_off
 
 Kind = Literal["text", "reasoning", "refusal"]
 
 _MAX_TOKENS = 10**12
-_REASONING_FIELDS = ("reasoning_content", "reasoning")
-_OTHER_ANSWERS = ("audio", "function_call", "images")
-"""Fields of a message that answer without any text."""
+_MAX_COST = 10**6
 _CHOICE_FIELDS = ("delta", "message", "text", "index", "finish_reason")
 
 
@@ -39,9 +37,14 @@ class ReplyFold:
 
     @property
     def is_answered(self) -> bool:
-        """Whether all answers have said why they ended; what then breaks or is missing does not matter any more."""
-        is_finished = all(choice.finish_reason for choice in self._choices.values())
-        return is_finished and len(self._choices) >= self._wanted
+        """Whether all answers have come and said why they ended; what then breaks does not matter any more."""
+        return len(self._choices) >= self._wanted and self._is_finished
+
+    @property
+    def _is_finished(self) -> bool:
+        """Whether there is an answer, and each that there is has said why it ended."""
+        reasons = [choice.finish_reason for choice in self._choices.values()]
+        return bool(reasons) and all(reasons)
 
     def add(self, item: Whole | Pieces) -> Iterator[Delta]:
         """What ``item`` brings that is new. Raises UpstreamReplyError, or FailedReply for a report of failure."""
@@ -58,15 +61,18 @@ class ReplyFold:
     def finish(self) -> Completion:
         """The completion, once nothing more will come.
 
+        Servers that ignore ``n`` give fewer answers than they were asked for, and gateways give a finish reason to the
+        first answer only; neither makes what came less complete.
+
         Raises UpstreamConnectionError for an answer that stopped before its end, UpstreamReplyError for one that
         ended without saying why or says nothing.
         """
-        if not self._is_ended and not self.is_answered:
+        if not self._is_ended and not self._is_finished:
             raise broken_off()
         if not self._choices:
             raise no_choices()
         choices = [choice for _, choice in sorted(self._choices.items())]
-        if not all(choice.finish_reason for choice in choices):
+        if not any(choice.finish_reason for choice in choices):
             raise UpstreamReplyError(
                 "%(upstream)s ended the answer without saying why, so it may be incomplete. Try again."
             )
@@ -80,6 +86,7 @@ class ReplyFold:
             model=_sound(model) if isinstance(model, str) else "",
             usage=read_usage(self._frame.get("usage")),
             reply=_plain(self._whole) if self._whole is not None else self._reply(choices),
+            cost=read_cost(self._frame.get("usage")),
         )
 
     def _add_whole(self, payload: Any) -> Iterator[Delta]:
@@ -140,17 +147,17 @@ class _ChoiceFold:
         self._half: dict[Kind, str] = {}
         self._calls: list[dict[str, Any]] = []
         self._role = "assistant"
-        self._reasoning_field = _REASONING_FIELDS[0]
+        self._reasoning_field = REASONING_FIELDS[0]
         self._message: dict[str, Any] = {}
         self._rest: dict[str, Any] = {}
 
     @property
     def is_empty(self) -> bool:
-        """Whether it stopped of its own accord and said nothing in any way."""
+        """Whether it was not cut off and yet said nothing in any way."""
         has_said = any(self._said.values()) or any(
-            self._message.get(field) for field in _OTHER_ANSWERS
+            self._message.get(field) for field in OTHER_ANSWERS
         )
-        return self.finish_reason == "stop" and not (has_said or self._calls)
+        return self.finish_reason in ("stop", None) and not (has_said or self._calls)
 
     @property
     def choice(self) -> Choice:
@@ -211,7 +218,7 @@ class _ChoiceFold:
         role = rest.pop("role", None)
         self._role = role if isinstance(role, str) and role else self._role
         named = {
-            name: rest.pop(name) for name in _REASONING_FIELDS if isinstance(rest.get(name), str)
+            name: rest.pop(name) for name in REASONING_FIELDS if isinstance(rest.get(name), str)
         }
         for name, thought in named.items():
             if thought:
@@ -342,6 +349,18 @@ def read_usage(usage: Any) -> Usage:
         cached_tokens=_count(_detail(usage, "prompt_tokens_details", "cached_tokens")),
         reasoning_tokens=_count(_detail(usage, "completion_tokens_details", "reasoning_tokens")),
     )
+
+
+def read_cost(usage: Any) -> float | None:
+    """US dollars that the server itself reports with its usage, as LiteLLM and OpenRouter do.
+
+    Nothing is no figure: it stands there for models whose price the server does not know either, and for calls that
+    are billed elsewhere.
+    """
+    cost = usage.get("cost") if isinstance(usage, dict) else None
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
+        return None
+    return float(cost) if 0 < cost <= _MAX_COST else None
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:

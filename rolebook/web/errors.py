@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from rolebook.core.errors import (
@@ -59,6 +59,7 @@ _HTTP_MESSAGES: Mapping[int, str] = {
     403: "This is not allowed.",
     404: "There is no such page. The address may be mistyped, or what it showed is gone.",
     405: "This address does not take that kind of request. Go back and use the page's buttons.",
+    408: "The rest of what you sent did not arrive in time. Please send it again.",
     413: "This is more than Rolebook takes at once (1 MB). Shorten it and try again.",
     415: "Rolebook cannot read this kind of content here. Send a form or JSON.",
 }
@@ -74,10 +75,7 @@ def status_of(error: RolebookError) -> int:
 
 def describe(error: RolebookError) -> str:
     """An error in the reader's language, with the upstream's own words where there are any."""
-    text = current_translator().error(error)
-    if isinstance(error, UpstreamError) and error.detail and error.detail not in text:
-        return f"{text} ({error.detail})"
-    return text
+    return current_translator().error(error)
 
 
 def error_body(error: RolebookError) -> dict[str, Any]:
@@ -142,7 +140,8 @@ def handle_errors(app: Flask) -> None:
 
 
 def _respond_to_http(error: HTTPException) -> BaseResponse:
-    status = error.code or 500
+    # A client that has really gone reads no status; one that was only too slow does.
+    status = 408 if isinstance(error, ClientDisconnected) else error.code or 500
     if status < 400:
         return error.get_response()
     message = _HTTP_MESSAGES.get(status, _HTTP_MESSAGES[400] if status < 500 else _UNEXPECTED)

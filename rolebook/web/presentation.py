@@ -13,7 +13,7 @@ from babel.numbers import format_decimal
 from flask import Flask, request
 from markupsafe import Markup
 
-from rolebook.core.errors import Problem, RolebookError
+from rolebook.core.errors import Phrase, Problem, RolebookError
 from rolebook.web.current import current_translator, language, rolebook, theme
 from rolebook.web.errors import describe
 
@@ -74,6 +74,11 @@ def problem(value: Problem) -> str:
     return current_translator().problem(value)
 
 
+def phrase(value: Phrase) -> str:
+    """A sentence that the log keeps with its parameters, in the reader's language."""
+    return current_translator().say(value.message, value.parameters)
+
+
 def translated(text: str) -> str:
     """A text that is not written in the page itself, in the reader's language.
 
@@ -106,6 +111,7 @@ def add_filters(app: Flask) -> None:
         "lang": lang,
         "language_name": language_name,
         "money": money,
+        "phrase": phrase,
         "problem": problem,
         "seconds": seconds,
         "size": size,

@@ -86,6 +86,13 @@ def test_models_are_those_of_the_upstream(shell: Shell) -> None:
     assert 1 == shell.run("models", "no-such-model").status
 
 
+def test_server_that_lists_no_models_is_quoted(shell: Shell, upstream: FakeUpstream) -> None:
+    upstream.path_rule("/v1/models", "status?code=400&message=No connected db.")
+    finished = shell.run("models")
+    assert 1 == finished.status
+    assert "status 400. (No connected db.)" in finished.notices
+
+
 def test_rehearsal_says_how_to_get_a_model(rehearsing: Shell) -> None:
     finished = rehearsing.run("models")
     assert "rehearsal" in finished.text

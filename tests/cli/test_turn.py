@@ -141,6 +141,12 @@ def test_alternatives_are_numbered(shell: Shell) -> None:
     assert "[1]\nYes\n[2]\nYes" == finished.text
 
 
+def test_alternative_that_did_not_come_is_said(shell: Shell) -> None:
+    finished = shell.run("ask", "teacher", "Hi", "-s", "n=2", "-m", "n-ignored?text=Yes")
+    assert (0, "[1]\nYes") == (finished.status, finished.text)
+    assert "Asked for 2 answers, the server gave 1.\n" == finished.notices
+
+
 def test_reader_that_leaves_ends_the_call_quietly(
     shell: Shell, upstream: FakeUpstream, log: SqliteLog
 ) -> None:
@@ -155,15 +161,17 @@ def test_reader_that_leaves_ends_the_call_quietly(
     assert upstream.requests[-1].client_gone.wait(2)
 
 
-def test_ctrl_c_ends_the_call_and_keeps_what_arrived(
-    shell: Shell, upstream: FakeUpstream, log: SqliteLog
+@pytest.mark.parametrize(("asked", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_end_the_call_and_keep_what_arrived(
+    shell: Shell, upstream: FakeUpstream, log: SqliteLog, asked: signal.Signals, status: int
 ) -> None:
     with shell.start("ask", "teacher", "Hi", "-m", "ok?tokens=400&delay_ms=20") as running:
         running.stdout.read(10)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(asked)
         _, notices = running.communicate(timeout=10)
-    assert (130, b"") == (running.returncode, notices)
-    assert "cancelled" == last_turn(log).status
+    assert (status, b"") == (running.returncode, notices)
+    turn = last_turn(log)
+    assert ("cancelled", True) == (turn.status, bool(turn.text))
     assert upstream.requests[-1].client_gone.wait(2)
 
 

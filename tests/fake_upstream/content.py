@@ -83,6 +83,30 @@ def n2(x: Exchange) -> Steps:
     return answer(x, whole=reply.whole(), items=reply.script())
 
 
+@register("n-ignored", "whole", "one answer, however many were asked for, and no [DONE]")
+def n_ignored(x: Exchange) -> Steps:
+    reply = x.reply_to(n=1)
+    return answer(x, whole=reply.whole(), items=reply.script()[:-1])
+
+
+@register("finish-first", "whole", "of several answers only the first says why it ended")
+def finish_first(x: Exchange) -> Steps:
+    whole, items = x.reply().whole(), x.reply().script()
+    for payload in [whole, *(item for item in items if isinstance(item, dict))]:
+        for choice in choices_of(payload):
+            choice["finish_reason"] = choice["finish_reason"] if choice["index"] == 0 else None
+    return answer(x, whole=whole, items=items)
+
+
+@register("cost", "whole", "the usage says what it cost, `dollars`", dollars=0.000015)
+def cost(x: Exchange) -> Steps:
+    whole, items = x.reply().whole(), x.reply().script()
+    for payload in [whole, *(item for item in items if isinstance(item, dict))]:
+        if payload.get("usage"):
+            payload["usage"]["cost"] = x.options["dollars"]
+    return answer(x, whole=whole, items=items)
+
+
 def _cut_short(finish_reason: str) -> Behave:
     """A behaviour whose text ends after `after` tokens, for this reason."""
 

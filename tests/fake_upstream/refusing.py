@@ -121,6 +121,22 @@ def no_system(x: Exchange) -> Steps:
     return answer(x)
 
 
+@register(
+    "strict-roles",
+    "whole",
+    "a chat template without a system role: refused with the status `code`, or, with 200, in the stream",
+    code=500,
+    message="System role not supported",
+)
+def strict_roles(x: Exchange) -> Steps:
+    if all(said["role"] != "system" for said in x.body.get("messages", [])):
+        return answer(x)
+    refused = Refusal(status=x.options["code"], message=x.options["message"])
+    if refused.status == 200:
+        return answer(x, whole=refused.payload, items=[refused.payload])
+    return x.refuse(refused)
+
+
 @register("no-stream-options", "whole", "an old server that does not know `stream_options`")
 def no_stream_options(x: Exchange) -> Steps:
     if "stream_options" not in x.body:

@@ -58,9 +58,9 @@ class Rules:
 
     @property
     def models(self) -> list[str]:
-        """The names of the models that are listed."""
+        """The names of the models that are listed, in the order in which they came."""
         with self._lock:
-            return sorted(name for scope, name in self._plans if scope == "model")
+            return [name for scope, name in self._plans if scope == "model"]
 
     def choose(self, request: Request) -> Behaviour:
         """What this request gets, and a step forward in the sequence. Raises Refusal: no such model."""

@@ -11,8 +11,10 @@ from rolebook.core.errors import (
     Problem,
     PromptError,
     RolebookError,
+    UpstreamRefusedError,
 )
 from rolebook.core.persona import FaultyPersonaError, parse_persona
+from rolebook.core.session import TurnError
 from rolebook.language.translator import Translator, translator
 
 PERSONA = {"name": "Teacher", "system": "You teach."}
@@ -166,6 +168,26 @@ def test_a_file_error_lists_every_problem_with_its_place(chinese: Translator) ->
         "a.yaml:2:5: 缺少 name。",
         "a.yaml: 文件是空的：请写上一行行的 `key: value`。",
     ]
+
+
+def test_an_upstreams_own_words_follow_as_they_are(chinese: Translator) -> None:
+    error = UpstreamRefusedError(
+        "%(upstream)s refused the request with status %(status)d.",
+        upstream="work",
+        status=400,
+        detail="No connected db. 100%",
+    )
+    logged = TurnError(error.code, error.message, error.parameters)
+    assert (
+        "work 拒绝了请求，状态码400。 (No connected db. 100%)"
+        == chinese.error(error)
+        == chinese.turn_error(logged)
+    )
+
+
+def test_an_upstream_without_words_of_its_own_adds_nothing(english: Translator) -> None:
+    assert english.error(UpstreamRefusedError("It refused.")) == "It refused."
+    assert english.turn_error(TurnError("upstream_refused", "It refused.")) == "It refused."
 
 
 def test_an_error_without_a_translation_is_told_in_english(chinese: Translator) -> None:

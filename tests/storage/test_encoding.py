@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rolebook.core.completion import Choice, Usage
+from rolebook.core.errors import Phrase
 from rolebook.core.message import Message
 from rolebook.core.session import Revision, TurnError, TurnStatus
 from rolebook.storage.encoding import encode_json
@@ -52,7 +53,7 @@ def test_text_comes_back_exactly_wherever_it_stands(log: SqliteLog, text: str) -
         choices=(Choice(text, text or None, reasoning=text), Choice(text, None, refusal=text)),
         error=TurnError("upstream", "Said %(detail)s.", {"detail": text}),
         reply={"id": text, text: [text, {"content": text}], "$ref": text},
-        adaptations=(text,),
+        adaptations=(Phrase(text, {"name": text}),),
     )
     log.finish_turn(turn)
     log.tag(session.id, [f"t{text}"])

@@ -151,3 +151,23 @@ def test_full_disk_is_survived_and_recovered_from(tmp_path: Path) -> None:
     ]
     child = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (child.stdout, child.returncode) == ("recovered\n", 0), child.stderr
+
+
+def test_turn_that_waited_goes_to_the_end_if_another_process_took_its_place(
+    tmp_path: Path,
+) -> None:
+    log = SqliteLog(tmp_path / "rolebook.db", patience_s=0.05, retry_s=60)
+    session = log_session(log)
+    first = log_turn(log, session)
+    with locked(log.path):
+        waited = log_turn(log, session)
+    other = SqliteLog(log.path)
+    taken = log_turn(other, session)
+    other.close()
+    log.close()
+    assert [(turn.id, turn.position, turn.attempt) for turn in log.session_turns(session.id)] == [
+        (first.id, 1, 1),
+        (taken.id, 2, 1),
+        (waited.id, 3, 1),
+    ]
+    log.close()

@@ -5,6 +5,8 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -21,8 +23,9 @@ from rolebook.core.errors import (
     UpstreamServerError,
     UpstreamTimeoutError,
 )
+from rolebook.core.message import Message
 from rolebook.core.upstream import Key, Timeouts, UpstreamSettings
-from rolebook.upstream.openai_upstream import OpenAIUpstream
+from rolebook.upstream.openai_upstream import OpenAIUpstream, read_model
 from tests.fake_upstream import FakeUpstream
 from tests.upstream.asking import OK_TEXT, ask, ask_for, wait_until_idle
 from tests.upstream.conftest import OpenUpstream
@@ -155,6 +158,76 @@ def test_waiting_comes_every_half_second_of_silence(upstream: OpenAIUpstream) ->
 
     assert outcome.text == OK_TEXT
     assert [type(event) for event in outcome.events[:3]] == [Waiting, Waiting, Sent]
+
+
+def test_long_prompt_may_take_the_time_to_the_first_piece_though_the_role_came_at_once(
+    open_upstream: OpenUpstream,
+) -> None:
+    upstream = open_upstream(timeouts=Timeouts(1, 2, 0.2, 5))
+
+    assert ask(upstream, ask_for("ok?ttft_ms=700")).text == OK_TEXT
+
+
+def test_answer_of_which_only_the_role_came_has_not_begun(open_upstream: OpenUpstream) -> None:
+    upstream = open_upstream(timeouts=Timeouts(1, 0.4, 3, 5))
+
+    outcome = ask(upstream, ask_for("ok?ttft_ms=2000"))
+
+    assert isinstance(outcome.error, UpstreamTimeoutError)
+    assert "did not begin to answer" in str(outcome.error)
+    assert outcome.duration_s < 1.5
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize(
+    ("model", "reasons"), [("n-ignored", ["stop"]), ("finish-first", ["stop", None])]
+)
+def test_several_answers_are_complete_as_far_as_the_server_gives_them(
+    upstream: OpenAIUpstream, model: str, reasons: list[str | None], is_streamed: bool
+) -> None:
+    outcome = ask(upstream, ask_for(model, parameters={"n": 2}, is_streamed=is_streamed))
+
+    assert [choice.finish_reason for choice in outcome.completion.choices] == reasons
+    assert outcome.text == OK_TEXT
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_server_may_say_what_it_cost(upstream: OpenAIUpstream, is_streamed: bool) -> None:
+    assert ask(upstream, ask_for("cost", is_streamed=is_streamed)).completion.cost == 0.000015
+
+
+STRICT = [Message("system", "Be kind."), Message("user", "Hi")]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "System role not supported",
+        "Error: Conversation roles must alternate user/assistant/user/assistant/...",
+        "Only user and assistant roles are supported!",
+        "This model does not support system messages.",
+    ],
+)
+@pytest.mark.parametrize("code", [400, 422, 500])
+def test_model_without_system_messages_is_told_with_the_way_out(
+    upstream: OpenAIUpstream, fake: FakeUpstream, code: int, words: str, is_streamed: bool
+) -> None:
+    model = f"strict-roles?{urlencode({'code': code, 'message': words})}"
+
+    error = ask(upstream, ask_for(model, messages=STRICT, is_streamed=is_streamed)).upstream_error
+
+    assert isinstance(error, UpstreamRefusedError)
+    assert "`template: no-system`" in str(error)
+    assert error.detail == words
+    assert len(fake.requests) == 1
+
+
+def test_refusal_of_system_messages_may_come_in_the_stream(upstream: OpenAIUpstream) -> None:
+    error = ask(upstream, ask_for("strict-roles?code=200", messages=STRICT)).upstream_error
+
+    assert isinstance(error, UpstreamRefusedError)
+    assert "`template: no-system`" in str(error)
 
 
 def test_reader_that_is_slower_than_the_idle_limit_loses_nothing(
@@ -326,6 +399,52 @@ def test_server_that_wants_a_key_says_so_and_how_to_set_one(open_upstream: OpenU
 
 
 @pytest.mark.parametrize(
+    ("model", "is_said"),
+    [
+        ("status?code=400&message=No connected db.", True),
+        ("403", True),
+        ("400", False),
+        ("400-context", False),
+        ("404", False),
+        ("500", False),
+    ],
+)
+def test_refusal_may_be_for_want_of_a_key(
+    open_upstream: OpenUpstream, model: str, is_said: bool
+) -> None:
+    keyless = str(ask(open_upstream(attempts=1), ask_for(model)).upstream_error)
+    with_key = str(ask(open_upstream("sk-test-0123456789"), ask_for(model)).upstream_error)
+
+    assert ("OPENAI_API_KEY" in keyless) is is_said
+    assert "OPENAI_API_KEY" not in with_key
+
+
+@pytest.mark.parametrize(
+    ("words", "is_unknown"),
+    [
+        ("/chat/completions: Invalid model name passed in model=nosuch.", True),
+        ("Invalid model: nosuch", True),
+        ("Model Not Exist", True),
+        ("model 'nosuch' not found, try pulling it first", True),
+        ("The model `nosuch` does not exist.", True),
+        ("模型不存在，请检查模型代码。", True),
+        ("Unknown model parameter 'seed'.", False),
+        ("This model does not support tools.", False),
+        ("The tool that the model called was not found.", False),
+    ],
+)
+def test_unknown_model_is_understood_in_the_words_of_many_servers(
+    upstream: OpenAIUpstream, words: str, is_unknown: bool
+) -> None:
+    model = f"status?{urlencode({'code': 400, 'message': words})}"
+
+    error = ask(upstream, ask_for(model)).upstream_error
+
+    assert ("`rolebook models`" in str(error)) is is_unknown
+    assert error.detail == words
+
+
+@pytest.mark.parametrize(
     "base_url",
     [
         "",
@@ -349,7 +468,6 @@ def test_base_url_that_is_none_is_a_setting_error(base_url: str) -> None:
 
 
 def test_models_come_in_many_shapes(upstream: OpenAIUpstream, fake: FakeUpstream) -> None:
-    assert upstream.default_model == sorted(model.id for model in upstream.models())[0]
     assert upstream.model("gpt-4o").created_at.startswith("2023-11-14T")
 
     fake.path_rule("/v1/models", "html-200")
@@ -358,6 +476,29 @@ def test_models_come_in_many_shapes(upstream: OpenAIUpstream, fake: FakeUpstream
     fake.path_rule("/v1/models", "401")
     with pytest.raises(UpstreamKeyError):
         upstream.models()
+
+
+def test_default_model_is_the_first_in_the_servers_own_order(upstream: OpenAIUpstream) -> None:
+    assert upstream.default_model == "ok"
+    assert upstream.models()[0].id == "deepseek-chat"
+
+
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [
+        (1_700_000_000, "2023-11-14T22:13:20Z"),
+        (1_700_000_000.75, "2023-11-14T22:13:20Z"),
+        (1e300, ""),
+        (float("nan"), ""),
+        (True, ""),
+        ("2023", ""),
+        (None, ""),
+    ],
+)
+def test_time_of_a_model_may_be_any_number_that_is_a_time(created: Any, expected: str) -> None:
+    model = read_model({"id": "m", "created": created})
+    assert model is not None
+    assert model.created_at == expected
 
 
 @pytest.mark.parametrize(

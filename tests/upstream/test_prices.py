@@ -58,6 +58,17 @@ def test_own_table_wins_everywhere() -> None:
     assert table.cost(MILLION, model="other", requested="gpt-4o-mini") == 3
 
 
+@pytest.mark.parametrize("base_url", ["", OPENAI, "http://127.0.0.1:8012/v1"])
+def test_figure_of_the_server_wins_over_the_public_list_and_the_own_table_over_both(
+    base_url: str,
+) -> None:
+    table = PriceTable({"mine": {"input": 1, "output": 2}})
+
+    assert table.cost(MILLION, model="gpt-4o-mini", base_url=base_url, reported=0.5) == 0.5
+    assert table.cost(Usage(), model="gpt-4o-mini", base_url=base_url, reported=0.5) == 0.5
+    assert table.cost(MILLION, model="mine", base_url=base_url, reported=0.5) == 3
+
+
 def test_own_table_may_price_cached_tokens() -> None:
     table = PriceTable({"m": {"input": 2, "output": 0, "cached": 1}})
 

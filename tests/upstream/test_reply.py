@@ -201,9 +201,50 @@ def test_finish_without_done_is_complete() -> None:
     assert fold(event({"content": "a"}, "stop"), is_last=False)[1].choices[0].text == "a"
 
 
-def test_two_answers_were_wanted_and_one_came_before_the_end_broke() -> None:
+@pytest.mark.parametrize("is_last", [True, False])
+def test_server_that_ignores_n_has_answered_all_the_same(is_last: bool) -> None:
+    _, completion = fold(event({"content": "a"}, "stop"), is_last=is_last, choices=2)
+
+    assert [(choice.text, choice.finish_reason) for choice in completion.choices] == [("a", "stop")]
+
+
+SECOND = event({"content": "b"}, choice={"index": 1})
+
+
+def test_gateway_that_finishes_the_first_answer_only_has_answered_both() -> None:
+    _, completion = fold(event({"content": "a"}), SECOND, event({}, "stop"), choices=2)
+
+    assert [(choice.text, choice.finish_reason) for choice in completion.choices] == [
+        ("a", "stop"),
+        ("b", None),
+    ]
+
+
+def test_second_answer_without_a_reason_is_unfinished_where_nothing_says_that_it_is_the_last() -> (
+    None
+):
     with pytest.raises(UpstreamConnectionError):
-        fold(event({"content": "a"}, "stop"), is_last=False, choices=2)
+        fold(event({"content": "a"}, "stop"), SECOND, is_last=False, choices=2)
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        ({"cost": 0.000015}, 0.000015),
+        ({"cost": 2}, 2.0),
+        ({"cost": 0}, None),
+        ({"cost": -1}, None),
+        ({"cost": float("inf")}, None),
+        ({"cost": 10**400}, None),
+        ({"cost": True}, None),
+        ({"cost": "0.1"}, None),
+        ({"cost": {"total_cost": 1}}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_cost_is_taken_from_the_server_where_it_is_a_figure(usage: Any, cost: float | None) -> None:
+    assert fold(event({"content": "a"}, "stop", usage=usage))[1].cost == cost
 
 
 def test_failure_in_the_middle_is_reported_with_what_came_before() -> None:

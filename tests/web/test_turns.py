@@ -317,7 +317,16 @@ def test_what_was_sent_otherwise_than_requested_is_said(
     assert turn.adaptations
     assert "temperature: asked 0.7, sent –" in shown(client, session_id)
     page = client.get(f"/turns/{turn.id}/request", headers=HTML).text
-    assert "sent otherwise than asked for" in page
+    assert "Not everything went as asked for" in page
+    assert "temperature was left out, because the model refuses it." in page
+
+
+def test_answers_that_did_not_come_are_said(client: FlaskClient, rolebook: Rolebook) -> None:
+    session_id = start(client, input="Why?", model="n-ignored", **{"s-n": "2"})
+    said = "Asked for 2 answers, the server gave 1."
+    assert said in shown(client, session_id)
+    page = client.get(f"/turns/{last_turn(rolebook, session_id).id}/request", headers=HTML).text
+    assert said in page
 
 
 def test_the_reply_is_shown_as_it_came(client: FlaskClient, rolebook: Rolebook) -> None:
