@@ -1,4 +1,4 @@
-"""How long pages take with a large library and a large log: `python -m benchmarks.pages [--rounds N]`.
+"""How long pages take with a large library: `python -m benchmarks.pages [--rounds N] [--personas N]`.
 
 Each page is asked for through Flask's test client (the application alone) and from a real gunicorn over loopback (what
 a browser waits for). A page whose p95 passes its limit fails the run. To measure another page, add it to PAGES, and
@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.log_read import build as build_log
 from rolebook.web.app import create_app
 from rolebook.wiring import open_rolebook
 
@@ -44,10 +43,6 @@ PAGES = [
     Page("gallery, filtered", "/?tag=tag-3&language=zh", 100),
     Page("gallery, last page", "/?page=17", 100),
     Page("persona", "/personas/persona-0500?input=Why", 100),
-    Page("sessions", "/sessions", 100),
-    Page("sessions, filtered", "/sessions?model=model-3&tag=good", 100),
-    Page("sessions, searched", "/sessions?q=number", 100),
-    Page("sessions, Chinese", "/sessions?q=%E5%A4%A9%E7%A9%BA", 100),
     Page("status", "/status", 100),
 ]
 
@@ -66,7 +61,7 @@ examples:
 """
 
 
-def build(folder: Path, *, personas: int, turns: int) -> dict[str, str]:
+def build(folder: Path, *, personas: int) -> dict[str, str]:
     """What the pages show, in a folder. Returns the environment that points to it."""
     (folder / "personas").mkdir()
     for number in range(personas):
@@ -78,7 +73,6 @@ def build(folder: Path, *, personas: int, turns: int) -> dict[str, str]:
         )
         (folder / f"personas/persona-{number:04}.yaml").write_text(text, "utf-8")
     shutil.copytree(ROOT / "templates", folder / "templates")
-    build_log(folder / "rolebook.db", turns)
     return {
         "ROLEBOOK_PERSONAS": str(folder / "personas"),
         "ROLEBOOK_TEMPLATES": str(folder / "templates"),
@@ -178,10 +172,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--personas", type=int, default=1000)
-    parser.add_argument("--turns", type=int, default=100_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        environment = build(Path(name), personas=options.personas, turns=options.turns)
+        environment = build(Path(name), personas=options.personas)
         results = measure_application(environment, rounds=options.rounds)
         results += measure_server(environment, rounds=options.rounds)
     return 0 if all(results) else 1

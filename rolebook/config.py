@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from rolebook.core.errors import SettingError
+from rolebook.core.errors import Phrase, SettingError
 from rolebook.core.upstream import Key, Timeouts, UpstreamSettings
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -194,12 +194,20 @@ def _whole(values: Mapping[str, str], name: str, low: int, high: int) -> int:
 
 
 class _KeyReader:
-    """Reads keys from where the settings say they are, and remembers which were not there."""
+    """Reads keys from where the settings say they are, and remembers which were not there.
+
+    A key that is not there is no reason not to start: who never calls that upstream needs none.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self.missing: dict[str, str] = {}
         self.notices: list[tuple[str, Mapping[str, Any]]] = []
+        self.proxies = {
+            name.lower().removesuffix("_proxy"): value
+            for name, value in environment.items()
+            if name.lower().endswith("_proxy") and value
+        }
 
     def of_variable(self, name: str) -> tuple[Key, ...]:
         values = (part.strip() for part in self._environment.get(name, "").split(","))
@@ -209,10 +217,10 @@ class _KeyReader:
         try:
             lines = Path(path).expanduser().read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not a text file"
-            raise SettingError(
-                "The key file %(path)s cannot be read: %(reason)s.", path=path, reason=reason
-            ) from None
+            reason = getattr(error, "strerror", None) or Phrase("it is not UTF-8")
+            message = "The key file %(path)s cannot be read: %(reason)s."
+            self.notices.append((message, {"path": path, "reason": reason}))
+            return ()
         return tuple(Key(line.strip(), path) for line in lines if line.strip())
 
     def of_reference(self, reference: str, place: str) -> tuple[Key, ...]:
@@ -241,7 +249,7 @@ def _upstream_of_environment(
         environment.get("OPENAI_BASE_URL", "").strip() or OPENAI_BASE_URL, "OPENAI_BASE_URL"
     )
     if not found and base_url == OPENAI_BASE_URL:
-        keys.missing["openai"] = "OPENAI_API_KEY"
+        keys.missing["openai"] = file or "OPENAI_API_KEY"
     return UpstreamSettings(
         name=_name_of(base_url),
         base_url=base_url,
@@ -250,6 +258,7 @@ def _upstream_of_environment(
         project=environment.get("OPENAI_PROJECT_ID", ""),
         model=OPENAI_MODEL if base_url == OPENAI_BASE_URL else "",
         timeouts=timeouts,
+        environment_proxies=keys.proxies,
     )
 
 
@@ -309,6 +318,7 @@ def _upstream_of_file(
         model=str(part.get("model") or (OPENAI_MODEL if base_url == OPENAI_BASE_URL else "")),
         timeouts=_timeouts(part.get("timeouts"), timeouts, (*path, "timeouts"), locate),
         attempts=_attempts(part.get("attempts", 3), locate((*path, "attempts"))),
+        environment_proxies=keys.proxies,
     )
 
 

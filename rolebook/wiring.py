@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
 from rolebook.core.chat import ChatService
 from rolebook.core.completion import Usage
-from rolebook.core.errors import NotFoundError, Problem, SettingError, UpstreamKeyError
+from rolebook.core.errors import NotFoundError, Phrase, Problem, SettingError, UpstreamKeyError
 from rolebook.core.message import Message
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.prompt import PromptRenderer
@@ -186,7 +186,7 @@ def _dotenv() -> Mapping[str, str | None]:
     try:
         return dotenv_values(".env", interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        reason = getattr(error, "strerror", None) or Phrase("it is not UTF-8")
         raise SettingError("The file .env cannot be read: %(reason)s.", reason=reason) from None
 
 

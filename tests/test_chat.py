@@ -117,6 +117,27 @@ def test_session_goes_on_when_its_persona_file_is_gone(ada: Rolebook) -> None:
     assert "You are Ada." == run(ada, session).messages[0].content
 
 
+def test_variable_that_the_persona_loses_is_left_out_of_a_running_session(
+    connected: Rolebook,
+) -> None:
+    text = "name: Ada\nsystem: You teach {{ subject }}.\nmodel: ok\nvariables: {subject: sums, tone: dry}\n"
+    write_persona(connected, "ada", text)
+    session = begin(connected, variables={"subject": "physics"})
+    write_persona(connected, "ada", text.replace(", tone: dry", ""))
+    assert "You teach physics." == run(connected, session).messages[0].content
+
+
+def test_value_that_no_longer_fits_a_running_session_says_what_to_do(connected: Rolebook) -> None:
+    text = "name: Ada\nsystem: s\nmodel: ok\nvariables: {level: {type: choice, choices: [a, b]}}\n"
+    write_persona(connected, "ada", text)
+    session = begin(connected, variables={"level": "b"})
+    write_persona(connected, "ada", text.replace("[a, b]", "[a, c]"))
+    with pytest.raises(
+        ConflictError, match=r"level must be one of a, c, got .b.\. Start a new session"
+    ):
+        run(connected, session)
+
+
 def test_variables_model_and_parameters_of_the_session_win(
     connected: Rolebook, upstream: FakeUpstream
 ) -> None:
@@ -314,6 +335,32 @@ def test_turn_cut_off_by_the_end_of_rolebook_is_interrupted_and_says_so(ada: Rol
     assert ended.turn.error is not None
     assert (TurnStatus.INTERRUPTED, True) == (ended.turn.status, bool(ended.turn.text))
     assert "Rolebook was stopped" in ended.turn.error.text
+
+
+def test_second_input_waits_for_the_turn_before_it_or_is_refused(ada: Rolebook) -> None:
+    session = begin(ada, model="ok?tokens=4&delay_ms=50")
+    slow = ada.chat.stream_turn(TurnRequest(session.id, "one"))
+    next(slow)
+    reader = threading.Thread(target=list, args=(slow,))
+    reader.start()
+    second = run(ada, session, "two")
+    reader.join()
+    assert "one" == second.messages[1].content
+    hanging = ada.chat.stream_turn(TurnRequest(session.id, "three", model="hang"))
+    next(hanging)
+    with pytest.raises(ConflictError, match="still on its way"):
+        run(ada, session, "four")
+    hanging.close()  # type: ignore[attr-defined]
+    assert TurnStatus.COMPLETE == run(ada, session, "five", model="ok").status
+
+
+def test_session_in_the_trash_takes_no_turns(ada: Rolebook) -> None:
+    session = begin(ada)
+    ada.log.delete([session.id])
+    with pytest.raises(ConflictError, match="in the trash"):
+        run(ada, session)
+    ada.log.restore([session.id])
+    assert TurnStatus.COMPLETE == run(ada, session).status
 
 
 def test_what_cannot_be_rendered_is_refused_before_anything_is_sent_or_written(

@@ -73,7 +73,6 @@ def test_every_setting_has_help_and_a_default_that_fits(setting: Any) -> None:
         ({"OPENAI_BASE_URL": "localhost:8000"}, "OPENAI_BASE_URL: the address must look like"),
         ({"OPENAI_BASE_URL": "ftp://host/v1"}, "the address must look like"),
         ({"OPENAI_BASE_URL": "https://user:secret@host/v1"}, "without user and password"),
-        ({"OPENAI_API_KEY_FILE": "/nowhere/key"}, "key file /nowhere/key cannot be read"),
     ],
 )
 def test_setting_that_does_not_fit_is_named(environment: dict[str, str], message: str) -> None:
@@ -143,6 +142,23 @@ def test_upstream_of_that_name_in_the_file_wins() -> None:
         file={"upstreams": {"127.0.0.1:8010": there}},
     )
     assert ["m"] == [upstream.model for upstream in settings.upstreams.values()]
+
+
+def test_key_file_that_is_not_there_is_a_notice_and_keeps_nobody_from_starting() -> None:
+    settings = load(environment={"OPENAI_API_KEY_FILE": "/nowhere/key"})
+    ((message, parameters),) = settings.notices
+    assert "key file /nowhere/key cannot be read" in message % parameters
+    assert {"openai": "/nowhere/key"} == settings.missing_keys
+
+
+def test_proxies_of_dotenv_count_as_those_of_the_environment() -> None:
+    environment = {
+        "HTTPS_PROXY": "http://127.0.0.1:3128",
+        "no_proxy": "a.example",
+        "OPENAI_API_KEY": "k",
+    }
+    upstream = load(environment=environment).upstreams["openai"]
+    assert {"https": "http://127.0.0.1:3128", "no": "a.example"} == upstream.environment_proxies
 
 
 def test_empty_key_is_worth_a_notice() -> None:

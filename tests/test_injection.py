@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rolebook.core.errors import VariableError
 from rolebook.core.persona import ResolvedPersona, parse_persona
 from rolebook.core.prompt import PromptRenderer, history_messages
 from rolebook.core.sandbox import Sandbox
@@ -49,6 +50,10 @@ def test_no_variable_of_any_shipped_persona_can_open_a_role(
     persona = resolved.persona
     history = history_messages([("before", "after")])
     for value in NASTY:
+        if persona.variables[name].required and not value.strip():
+            with pytest.raises(VariableError):
+                persona.parse_variables(_filled(resolved, **{name: value}))
+            continue
         values = persona.parse_variables(_filled(resolved, **{name: value}))
         messages = renderer.render(resolved, values, history, "input").messages
         plain = persona.parse_variables(_filled(resolved, **{name: "plain"}))

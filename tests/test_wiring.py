@@ -68,7 +68,9 @@ def test_configured_default_model_is_for_the_default_upstream_only(tmp_path: Pat
 def test_check_finds_what_reading_and_what_rendering_finds(tmp_path: Path) -> None:
     (tmp_path / "personas").mkdir()
     (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "chat.jinja").write_text("{% history %}")
+    (tmp_path / "templates" / "chat.jinja").write_text(
+        "{% message 'user' %}{{ input }}{% endmessage %}"
+    )
     (tmp_path / "personas" / "a.yaml").write_text("name: A\nsystem: |\n  one\n  {{ nope }}\n")
     (tmp_path / "personas" / "b.yaml").write_text("name: B\nsystem: s\nsampling: {n: 0}\n")
     (tmp_path / "personas" / "c.yaml").write_text("name: C\nsystem: s\ntagss: x\n")

@@ -123,10 +123,12 @@ def _check_template(rolebook: Rolebook, file: Path) -> Iterator[Problem]:
 def _try_template(rolebook: Rolebook, library: FileLibrary, name: str) -> Iterable[Problem]:
     """A trial with a plain persona, for a template that nobody uses yet."""
     from rolebook.core.persona import ResolvedPersona, parse_persona
-    from rolebook.library.file_library import reachable
+    from rolebook.library.file_library import reachable, shown
 
     persona = parse_persona("", {"name": name, "system": "…", "template": name})
-    resolved = ResolvedPersona(persona, reachable(name, library.templates()))
+    folder = f"{shown(library.templates_dir)}/"
+    reached = reachable(name, library.templates())
+    resolved = ResolvedPersona(persona, reached, templates_dir=folder)
     return rolebook.renderer.find_problems(resolved)
 
 

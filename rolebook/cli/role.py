@@ -144,7 +144,8 @@ def read_input(given: str | None) -> str:
     if given is not None and given != "-":
         return given
     text = "" if given is None and stdin.isatty() else _decode(stdin.read())
-    if given is None and not text:
+    if not text.strip():
+        # An empty pipe, such as `git diff` without a difference, is no reason to pay for a call.
         raise InputError(
             "What shall be asked? Give the input after the persona's id, or - to read it from standard input."
         )

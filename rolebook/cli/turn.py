@@ -45,7 +45,7 @@ def ask(
     if as_json:
         from rolebook.storage.export import turn_data
 
-        invocation.terminal.write_json(turn_data(turn))
+        invocation.terminal.write_json(turn_data(turn) | {"persona_id": role.persona_id})
     _tell(invocation.terminal, invocation, turn)
     if turn.status != "complete":
         click.get_current_context().exit(1)

@@ -27,10 +27,13 @@ from rolebook.core.errors import (
     Phrase,
     UpstreamCancelled,
     UpstreamError,
+    VariableError,
 )
 from rolebook.core.message import Message
 from rolebook.core.persona import (
+    Persona,
     ResolvedPersona,
+    VariableValue,
     describe_persona,
     parse_persona,
     persona_of_revision,
@@ -45,6 +48,9 @@ from rolebook.core.session import (
     new_id,
 )
 from rolebook.core.upstream import Upstream
+
+#: How long a turn waits for the one before it, which was just stopped or left.
+_END_S = 2.0
 
 
 class Library(Protocol):
@@ -188,7 +194,7 @@ class ChatService:
 
     def greeting_of(self, session: Session, resolved: ResolvedPersona) -> str:
         """What the persona says first in this session; empty if it waits. Raises PromptError, VariableError."""
-        return self._renderer.greet(resolved, resolved.persona.parse_variables(session.variables))
+        return self._renderer.greet(resolved, _values_of(session, resolved.persona))
 
     def prepare(
         self,
@@ -218,7 +224,7 @@ class ChatService:
     ) -> Prompt:
         """Render with as many of the newest turns as the persona's context policy lets through."""
         policy = resolved.persona.context
-        values = resolved.persona.parse_variables(session.variables)
+        values = _values_of(session, resolved.persona)
         model = session.model or resolved.persona.model
         kept = len(history) if policy.turns is None else min(policy.turns, len(history))
         while True:
@@ -249,6 +255,9 @@ class ChatService:
         NotFoundError, FileError, VariableError, PromptError, ConflictError, StorageError.
         """
         session = self._log.get_session(request.session_id)
+        if session.deleted_at:
+            raise ConflictError("This session is in the trash. Restore it to go on with it.")
+        self._wait_for_end(session.id)
         if request.model:
             session = replace(session, model=request.model)
         self._check_position(request)
@@ -274,6 +283,17 @@ class ChatService:
         turn = self._log.start_turn(pending, revision)
         return self._run(turn, upstream)
 
+    def _wait_for_end(self, session_id: str) -> None:
+        """One turn at a time: the next one builds on how this one ends. A stopped one takes a moment to do so."""
+        with self._lock:
+            running = [call for call in self._live.values() if call.session_id == session_id]
+        deadline = time.monotonic() + _END_S
+        for call in running:
+            if not call.has_ended.wait(max(0.0, deadline - time.monotonic())):
+                raise ConflictError(
+                    "An answer is still on its way in this session. Wait for its end, or stop it first."
+                )
+
     def _check_position(self, request: TurnRequest) -> None:
         """Trying again has to happen at the end: what came later answered what would be replaced."""
         if (
@@ -294,10 +314,13 @@ class ChatService:
             yield from call.stream(upstream)
         finally:
             # Also reached when the reader has left: the log learns of it, nobody else can.
-            with self._lock:
-                del self._live[turn.id]
             ended = call.ended()
-            self._log.finish_turn(ended)
+            try:
+                self._log.finish_turn(ended)
+            finally:
+                with self._lock:
+                    del self._live[turn.id]
+                call.has_ended.set()
         yield TurnEnded(ended)
 
     def cancel(self, turn_id: str) -> bool:
@@ -318,6 +341,21 @@ class ChatService:
             call.cancellation.cancel()
 
 
+def _values_of(session: Session, persona: Persona) -> Mapping[str, VariableValue]:
+    """The variables of a session. Once it has begun, what its persona no longer has is left out."""
+    if not session.revision:
+        return persona.parse_variables(session.variables)
+    given = {name: value for name, value in session.variables.items() if name in persona.variables}
+    try:
+        return persona.parse_variables(given)
+    except VariableError as error:
+        raise ConflictError(
+            "The persona has changed since this session began: %(reason)s"
+            " Start a new session with it, or change its file.",
+            reason=Phrase(error.message, error.parameters),
+        ) from None
+
+
 class _Call:
     """The state of one call while it runs."""
 
@@ -329,7 +367,9 @@ class _Call:
         self._error: UpstreamError | None = None
         self._began = time.monotonic()
         self._first: float | None = None
+        self.session_id = turn.session_id
         self.cancellation = Cancellation()
+        self.has_ended = threading.Event()
         self.is_cut_off = False
         """Whether Rolebook itself ends, so that the cancel is nobody's wish."""
 

@@ -125,19 +125,22 @@ class SettingError(InputError):
 
 
 class PromptError(InputError):
-    """Rendering failed. ``file`` and ``line`` (0: unknown) say where in the template or persona text."""
+    """Rendering failed. ``file``, ``line`` and ``column`` (0: unknown) say where in a template or persona."""
 
     code = "invalid_prompt"
 
-    def __init__(self, message: str, *, file: str = "", line: int = 0, **parameters: Any) -> None:
+    def __init__(
+        self, message: str, *, file: str = "", line: int = 0, column: int = 0, **parameters: Any
+    ) -> None:
         super().__init__(message, **parameters)
         self.file = file
         self.line = line
+        self.column = column
 
     @property
     def place(self) -> str:
-        """``file:line`` as far as they are known."""
-        return f"{self.file}:{self.line}" if self.line else self.file
+        """``file:line:column`` as far as they are known."""
+        return ":".join([self.file, *(str(part) for part in (self.line, self.column) if part)])
 
     def __str__(self) -> str:
         return f"{self.place}: {super().__str__()}" if self.place else super().__str__()

@@ -130,6 +130,7 @@ def integer(low: int, high: int) -> Any:
     return Annotated[int, Field(ge=low, le=high), validator]
 
 
+Number = Annotated[float, BeforeValidator(parse_number)]
 Text = Annotated[str, BeforeValidator(parse_text)]
 Line = Annotated[str, BeforeValidator(parse_line)]
 Boolean = Annotated[bool, BeforeValidator(parse_boolean)]

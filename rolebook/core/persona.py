@@ -13,7 +13,15 @@ from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from rolebook.core.errors import InputError, Phrase, VariableError
@@ -21,6 +29,7 @@ from rolebook.core.fields import (
     Boolean,
     Line,
     Lines,
+    Number,
     Text,
     Texts,
     flaw,
@@ -111,11 +120,18 @@ class Variable(_Part):
     """What to fill in, for people."""
     choices: Lines = ()
     """The values of a `choice`."""
+    min: Number | None = None
+    """The least value of a `number` or `integer`."""
+    max: Number | None = None
+    """The greatest value of a `number` or `integer`."""
 
     @model_validator(mode="after")
     def _check(self) -> Variable:
         if (self.type == "choice") != bool(self.choices):
             raise flaw("%(key)s: choices belong to type 'choice', and it needs them.")
+        is_limited = self.min is not None or self.max is not None
+        if is_limited and self.type not in {"number", "integer"}:
+            raise flaw("%(key)s: min and max belong to type 'number' or 'integer'.")
         if self.default is not None:
             object.__setattr__(self, "default", self.parse(self.default))
         return self
@@ -124,9 +140,9 @@ class Variable(_Part):
         """The value in its type, from text or a JSON value. Raises PydanticCustomError."""
         match self.type:
             case "number":
-                return parse_number(value)
+                return self._within_limits(parse_number(value))
             case "integer":
-                return parse_integer(value)
+                return self._within_limits(parse_integer(value))
             case "boolean":
                 return parse_boolean(value)
             case "date":
@@ -139,6 +155,13 @@ class Variable(_Part):
         if not isinstance(value, str):
             raise misfit(Phrase("text"), value)
         return value
+
+    def _within_limits(self, number: float) -> float:
+        if self.min is not None and number < self.min:
+            raise misfit(Phrase("at least %(limit)g", {"limit": self.min}), number)
+        if self.max is not None and number > self.max:
+            raise misfit(Phrase("at most %(limit)g", {"limit": self.max}), number)
+        return number
 
     @property
     def fallback(self) -> VariableValue:
@@ -180,6 +203,12 @@ def _logprobs(value: object) -> bool | int:
     return int(text) if re.fullmatch("[0-9]{1,2}", text) else parse_boolean(value)
 
 
+def _stop_texts(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if len(texts) > 4 or "" in texts:
+        raise flaw("'stop' takes at most four texts, none of them empty.")
+    return texts
+
+
 class Sampling(_Part):
     """Sampling parameters, by the names of the OpenAI API. Left out means the upstream's own default."""
 
@@ -193,7 +222,7 @@ class Sampling(_Part):
     """Above 0: prefer what has not been mentioned yet."""
     frequency_penalty: number(-2, 2) | None = None  # type: ignore[valid-type]
     """Above 0: avoid repeating the same words."""
-    stop: Texts | None = None
+    stop: Annotated[Texts, AfterValidator(_stop_texts)] | None = None
     """Up to four texts at which the answer ends."""
     seed: integer(-(2**53), 2**53) | None = None  # type: ignore[valid-type]
     """Ask for the same answer to the same request, as far as the upstream can."""
@@ -214,12 +243,6 @@ class Sampling(_Part):
     reasoning_effort: Line | None = None
     """How long a reasoning model may think: minimal, low, medium or high."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Sampling:
-        if self.stop is not None and (len(self.stop) > 4 or "" in self.stop):
-            raise flaw("'stop' takes at most four texts, none of them empty.")
-        return self
-
     def as_parameters(self) -> dict[str, Any]:
         """Only what is set, as request fields."""
         return self.model_dump(mode="json", exclude_none=True)
@@ -234,15 +257,16 @@ def _json_data(value: object) -> object:
     return value
 
 
-def _request_fields(value: object) -> object:
-    _json_data(value)
-    if isinstance(value, Mapping):
-        for name in value:
-            if str(name).lower() in _RESERVED_FIELDS:
-                raise flaw("%(name)s cannot be set under 'request'.", name=quote(name))
-            if str(name) in Sampling.model_fields:
-                raise flaw("%(name)s belongs under 'sampling'.", name=quote(name))
-    return value
+def _request_field(name: object) -> object:
+    if str(name).lower() in _RESERVED_FIELDS:
+        raise flaw("%(name)s cannot be set under 'request'.", name=quote(name))
+    if str(name) in Sampling.model_fields:
+        raise flaw("%(name)s belongs under 'sampling'.", name=quote(name))
+    return name
+
+
+RequestField = Annotated[str, BeforeValidator(_request_field)]
+JsonData = Annotated[Any, BeforeValidator(_json_data)]
 
 
 def _variable_name(name: object) -> object:
@@ -306,9 +330,7 @@ class Persona(_Part):
     """Blanks in the system text."""
     sampling: Sampling = Sampling()
     """Sampling parameters."""
-    request: Annotated[dict[str, Any], BeforeValidator(_request_fields)] = Field(
-        default_factory=dict
-    )
+    request: dict[RequestField, JsonData] = Field(default_factory=dict)
     """Any other field of the request (`user`, `response_format`, …), `organization` and `project`."""
     examples: tuple[Example, ...] = ()
     """Primed turns."""
@@ -318,7 +340,7 @@ class Persona(_Part):
     """First inputs to choose from."""
     context: ContextPolicy = ContextPolicy()
     """How much history is sent."""
-    x: Annotated[Any, BeforeValidator(_json_data)] = None
+    x: JsonData = None
     """Data of other programs, kept as it is."""
 
     @property
@@ -354,8 +376,10 @@ class Persona(_Part):
 
 
 def _variable_value(name: str, variable: Variable, given: object) -> VariableValue:
-    is_blank = given is None or (given == "" and variable.type not in {"text", "long_text"})
-    if (is_blank or given == "") and variable.required and variable.default is None:
+    is_text = variable.type in {"text", "long_text"}
+    is_blank = given is None or (given == "" and not is_text)
+    is_emptied = is_text and isinstance(given, str) and not given.strip()
+    if variable.required and (is_emptied or (is_blank and variable.default is None)):
         raise VariableError("'%(name)s' is needed: please fill it in.", name=name)
     if is_blank:
         return variable.fallback
@@ -433,7 +457,9 @@ def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
     set_values = {name: value for name, value in sampling.items() if value not in (None, "")}
     try:
         parsed = Sampling.model_validate(set_values).as_parameters()
-        _request_fields(others)
+        for name, value in others.items():
+            _request_field(name)
+            _json_data(value)
     except ValidationError as error:
         fault = _fault(error.errors()[0])
         raise InputError(fault.message, **fault.parameters) from None
@@ -511,23 +537,31 @@ def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a text of a persona begins in a file, so that an error in it can name the line."""
+    """Where a text of a persona begins in a file, so that an error in it can be placed there.
+
+    ``indent`` is how many characters stand before each line of it, ``offset`` how many before its first. Where the file
+    has other lines than the text, because they are folded, ``lines`` are those of the file.
+    """
 
     file: str
     line: int
+    indent: int = 0
+    offset: int = 0
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ResolvedPersona:
     """A persona with everything that it renders with: frozen for the length of a turn.
 
-    ``templates`` holds the prompt templates by name that it may reach. ``places`` says where ``system`` and
-    ``greeting`` stand.
+    ``templates`` holds the prompt templates by name that it may reach, and ``templates_dir`` their folder as messages
+    name it. ``places`` says where ``system`` and ``greeting`` stand.
     """
 
     persona: Persona
     templates: Mapping[str, str]
     places: Mapping[str, Place] = field(default_factory=dict, compare=False)
+    templates_dir: str = field(default="", compare=False)
 
     @cached_property
     def revision(self) -> Revision:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from rolebook.core.errors import Problem, PromptError, PromptLimitError
 from rolebook.core.message import Message, Origin, Span
-from rolebook.core.persona import ResolvedPersona, VariableValue
+from rolebook.core.persona import Persona, Place, ResolvedPersona, VariableValue
 from rolebook.core.sandbox import Sandbox
 
 _ORIGINS = {origin.value: origin for origin in Origin}
@@ -97,20 +99,57 @@ class PromptRenderer:
         return entries
 
     def find_problems(self, resolved: ResolvedPersona) -> list[Problem]:
-        """What a trial rendering finds wrong, with every variable filled in and one earlier turn."""
-        values = {
-            name: variable.fallback or _STAND_INS.get(variable.type, "…")
-            for name, variable in resolved.persona.variables.items()
-        }
+        """What trial renderings find wrong: with the variables filled in, and with each of their choices once."""
+        found: dict[str, Problem] = {}
+        for values in _trials(resolved.persona):
+            for problem in self._try(resolved, values):
+                found[str(problem)] = problem
+        return list(found.values())
+
+    def _try(self, resolved: ResolvedPersona, values: Mapping[str, VariableValue]) -> list[Problem]:
         try:
-            self.render(resolved, values, history_messages([("…", "…")]), "…")
+            prompt = self.render(resolved, values, history_messages([("…", "…")]), _TRIAL_INPUT)
             self.greet(resolved, values)
         except PromptError as error:
-            file = error.file or resolved.persona.id
-            return [Problem(file, error.line, 0, error.message, error.parameters)]
-        return []
+            file, line = error.file, error.line
+            if not file:
+                # What takes too long is stopped anywhere; the text of the persona is where to look first.
+                place = resolved.places.get("system")
+                file, line = (place.file, place.line) if place else (resolved.persona.id, 0)
+            return [Problem(file, line, error.column or 1, error.message, error.parameters)]
+        if any(_TRIAL_INPUT in message.content for message in prompt.messages):
+            return []
+        file = f"{resolved.templates_dir}{resolved.persona.template_name}.jinja"
+        message = "What people write never reaches the model: the template does not use 'input'."
+        return [Problem(file, 1, 1, message, severity="warning")]
 
 
+_TRIAL_INPUT = "‹trial›"
+#: A persona with very many choices is tried with this many combinations.
+_MAX_TRIALS = 50
+
+
+def _trials(persona: Persona) -> Iterator[dict[str, VariableValue]]:
+    """Values to try a persona with: its defaults, and every other choice of each variable in turn."""
+    usual = {
+        name: variable.fallback or _STAND_INS.get(variable.type, "…")
+        for name, variable in persona.variables.items()
+    }
+    yield usual
+    others = (
+        {**usual, name: value}
+        for name, variable in persona.variables.items()
+        for value in (*variable.choices, *_OTHERS.get(variable.type, ()))
+        if value != usual[name] and not (variable.required and value == "")
+    )
+    yield from islice(others, _MAX_TRIALS)
+
+
+_OTHERS: Mapping[str, tuple[VariableValue, ...]] = {
+    "boolean": (True, False),
+    "text": ("",),
+    "long_text": ("",),
+}
 #: Values for variables without one, for a trial.
 _STAND_INS: Mapping[str, VariableValue] = {
     "number": 1.0,
@@ -129,6 +168,18 @@ def history_messages(turns: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+def _placed(place: Place, line: int, column: int, reason: str) -> tuple[int, int]:
+    """The line and column in the file of what stands at a line and column of a persona's text."""
+    for number, written in enumerate(place.lines):
+        for name in re.findall("'([^']+)'", reason):
+            if name in written:
+                return place.line + number, written.index(name) + 1
+    if place.lines:
+        return place.line, place.offset + 1
+    column += (place.offset if line == 1 else place.indent) if column else 0
+    return place.line + line - 1, column
+
+
 def _message(role: Any, spans: Sequence[Sequence[str]]) -> Message:
     traced = tuple([Span(text, _ORIGINS[origin], name) for text, origin, name in spans])
     return Message(role, "".join([span.text for span in traced]), traced)
@@ -136,14 +187,14 @@ def _message(role: Any, spans: Sequence[Sequence[str]]) -> Message:
 
 def _prompt_error(reply: Mapping[str, Any], resolved: ResolvedPersona) -> PromptError:
     kind = PromptLimitError if reply["is_limit"] else PromptError
-    file, line = _place(reply["file"], reply["line"], resolved)
-    return kind(reply["error"], file=file, line=line, **reply["parameters"])
-
-
-def _place(name: str, line: int, resolved: ResolvedPersona) -> tuple[str, int]:
-    """The file and line of a template's or a persona text's line."""
+    name, line, column = reply["file"], reply["line"], reply["column"]
+    file = name
+    if name in resolved.templates:
+        file = f"{resolved.templates_dir}{name}.jinja"
     place = resolved.places.get(name)
     if place is not None:
-        # A persona's text begins somewhere inside its file.
-        return place.file, place.line + max(line, 1) - 1
-    return f"{name}.jinja" if name in resolved.templates else name, line
+        file = place.file
+        line, column = _placed(
+            place, max(line, 1), column, str(reply["parameters"].get("reason", ""))
+        )
+    return kind(reply["error"], file=file, line=line, column=column, **reply["parameters"])

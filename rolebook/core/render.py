@@ -6,6 +6,7 @@ back into messages, so nothing that a value contains can open a role.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MethodType, TracebackType
 from typing import Any
@@ -33,6 +34,7 @@ from rolebook.core.traced import (
 #: More characters than any model takes; a runaway loop passes it soon.
 MAX_OUTPUT = 4_000_000
 _GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")
+_QUOTED = re.compile(r"'([^']+)'")
 _ROLES = ", ".join(role for role in MESSAGE_ROLES if role != "prompt")
 
 #: A rendered message: role and spans. ``None`` stands for the place of the earlier turns.
@@ -45,6 +47,7 @@ class RenderError(Exception):
     def __init__(self, message: str, file: str, line: int, **parameters: Any) -> None:
         super().__init__(message)
         self.message, self.file, self.line, self.parameters = message, file, line, parameters
+        self.column = 0
         self.is_limit = False
 
 
@@ -111,6 +114,18 @@ class _MessageTags(Extension):
         self.entries.append(None)
 
 
+class _NoTags(Extension):
+    """Says of a plain prompt that the tags have no place in it."""
+
+    tags = _MessageTags.tags
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        parser.fail(
+            "a plain prompt (endpoint: completions) has no messages; write its text without this tag",
+            next(parser.stream).lineno,
+        )
+
+
 _TAG_CALLS = {_MessageTags.open, _MessageTags.close, _MessageTags.history}
 
 
@@ -153,7 +168,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             undefined=StrictUndefined,
             keep_trailing_newline=True,
             finalize=trace_computed,
-            extensions=[_MessageTags] if has_tags else [],
+            extensions=[_MessageTags if has_tags else _NoTags],
             cache_size=-1,
         )
         self.concat = joiner(origin)
@@ -190,6 +205,27 @@ class Renderer:
 
         ``request`` is what :func:`rolebook.core.prompt.build_request` makes. Raises RenderError, HistoryNeeded.
         """
+        try:
+            return self._render(request)
+        except RenderError as error:
+            error.column = self._column_of(error)
+            raise
+
+    def _column_of(self, error: RenderError) -> int:
+        """Jinja knows lines only: the name that the error is about, else where its line begins."""
+        texts = {
+            **self._role["templates"],
+            **{name: self._role[name] for name in ("system", "greeting")},
+        }
+        lines = texts.get(error.file, "").splitlines()
+        if not 1 <= error.line <= len(lines):
+            return 0
+        line = lines[error.line - 1]
+        quoted = _QUOTED.findall(str(error.parameters.get("reason", "")))
+        places = [line.find(name) for name in quoted if name in line]
+        return min(places, default=len(line) - len(line.lstrip())) + 1
+
+    def _render(self, request: Mapping[str, Any]) -> list[Entry]:
         values: dict[str, Any] = {
             name: trace_variable(name, value) for name, value in request["values"].items()
         }
@@ -232,18 +268,26 @@ class Renderer:
                 return [("prompt", environment.concat(template.root_render_func(context)).spans)]
             tags: Any = environment.extensions[_MessageTags.identifier]
             tags.start(values["greeting"])
-            _run(template, context)
+            _run(template, context, self._role["templates"].get(name, ""))
             entries: list[Entry] = tags.entries
             return entries
 
 
-def _run(template: Template, context: Context) -> None:
+def _line_of(text: str, source: str, after: int) -> int:
+    """The line of a text of the template. Jinja keeps the lines of tags only: the last one before it is ``after``."""
+    lines = source.splitlines()
+    first = text.strip().splitlines()[0]
+    return next((n for n in range(max(after, 1), len(lines) + 1) if first in lines[n - 1]), after)
+
+
+def _run(template: Template, context: Context, source: str) -> None:
     """Run a template for its messages; text that stands in none of them is a mistake."""
     pieces = template.root_render_func(context)
     for piece in pieces:
         if piece.strip():
             frame = getattr(pieces, "gi_frame", None)
             line = template.get_corresponding_lineno(frame.f_lineno) if frame else 0
+            line = _line_of(piece, source, line)
             words = " ".join(piece.split())[:40]
             raise RenderError(
                 "'%(text)s' stands outside of any message."

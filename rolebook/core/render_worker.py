@@ -54,6 +54,7 @@ class _Worker:
                 "parameters": error.parameters,
                 "file": error.file,
                 "line": error.line,
+                "column": error.column,
                 "is_limit": error.is_limit,
             }
 

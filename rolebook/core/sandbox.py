@@ -119,6 +119,7 @@ class Sandbox:
         self._places = threading.BoundedSemaphore(workers or max(4, os.cpu_count() or 1))
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
+        self._closings = 0
 
     def warm(self) -> None:
         """Start one worker now, without waiting for it."""
@@ -127,8 +128,9 @@ class Sandbox:
                 self._idle.append(_Worker(self._memory_bytes, self._deadline_s))
 
     def close(self) -> None:
-        """End the idle workers."""
+        """End the workers: the idle ones now, the others when they are done. Using the sandbox starts new ones."""
         with self._lock:
+            self._closings += 1
             workers, self._idle = self._idle, []
         for worker in workers:
             worker.close()
@@ -153,6 +155,7 @@ class Sandbox:
             raise PromptLimitError("Too many prompts are being rendered. Please try again.")
         try:
             with self._lock:
+                closings = self._closings
                 worker = self._idle.pop() if self._idle else None
             worker = worker or _Worker(self._memory_bytes, self._deadline_s)
             try:
@@ -167,6 +170,10 @@ class Sandbox:
                 worker.close()
                 raise
             with self._lock:
-                self._idle.append(worker)
+                is_kept = closings == self._closings
+                if is_kept:
+                    self._idle.append(worker)
+            if not is_kept:
+                worker.close()
         finally:
             self._places.release()

@@ -91,8 +91,9 @@ class TurnError:
 
     @property
     def text(self) -> str:
-        """The message in English."""
-        return self.message % self.parameters
+        """The message in English, with the upstream's own words behind it."""
+        text, detail = self.message % self.parameters, self.parameters.get("detail")
+        return f"{text} ({detail})" if detail else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ class Traced(str):
     """A text with its spans."""
 
     __slots__ = ("spans",)
+    # Jinja names the class of a value in its messages, to people who know of texts only.
+    __module__ = "builtins"
     spans: tuple[TracedSpan, ...]
 
     def __str__(self) -> str:
@@ -50,6 +52,9 @@ for _method in (
     *("lower", "upper", "title", "capitalize", "casefold", "swapcase"),
 ):
     setattr(Traced, _method, _keep_origin(_method))
+
+
+Traced.__name__ = "text"
 
 
 class TracedInteger(int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,6 +56,8 @@ class UpstreamSettings:
     model: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
     attempts: int = 3
+    environment_proxies: Mapping[str, str] = field(default_factory=dict)
+    """What ``HTTPS_PROXY`` and its like say, by scheme, ``all`` and ``no``; ``proxy`` wins over them."""
 
 
 class Upstream(Protocol):

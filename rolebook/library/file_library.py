@@ -14,7 +14,7 @@ from typing import Any
 
 from rolebook.core.chat import described
 from rolebook.core.errors import ConflictError, FileError, InputError, NotFoundError, Problem
-from rolebook.core.persona import ResolvedPersona, is_persona_id
+from rolebook.core.persona import PERSONA_ID, ResolvedPersona, is_persona_id
 from rolebook.library.persona_file import (
     PersonaFile,
     build_persona,
@@ -78,6 +78,7 @@ class FileLibrary:
         self.templates_dir = templates
         self._lock = threading.Lock()
         self._signatures: dict[str, _Signature] = {}
+        self._unsettled: set[str] = set()
         self._files: dict[str, PersonaFile] = {}
         self._snapshot = _Snapshot({}, {}, ())
         self._next_scan = 0.0
@@ -166,22 +167,22 @@ class FileLibrary:
         problems = [*problems, *template_problems]
         if (
             signatures == self._signatures
+            and not self._unsettled
             and list(self._snapshot.problems[: len(problems)]) == problems
         ):
             return
         changed = {
             path
             for path, signature in signatures.items()
-            if self._signatures.get(path) != signature
+            if self._signatures.get(path) != signature or path in self._unsettled
         }
         templates, unreadable = self._read_templates(template_paths, changed)
         files, misnamed = self._read_personas(persona_paths, changed)
         entries = {persona_id: self._entry(persona_id, files, templates) for persona_id in files}
         self._files = files
         self._snapshot = _Snapshot(entries, templates, (*problems, *unreadable, *misnamed))
-        self._signatures = {
-            path: signature for path, signature in signatures.items() if _is_settled(signature)
-        }
+        self._signatures = signatures
+        self._unsettled = {path for path in signatures if not _is_settled(signatures[path])}
 
     def _read_templates(
         self, paths: Mapping[Path, _Signature], changed: set[str]
@@ -226,24 +227,25 @@ class FileLibrary:
         is_same = before and all(self._files.get(file.id) is file for file in chain)
         if is_same and before and templates == self._snapshot.templates and not problems:
             return before
-        entry = _build_entry(persona_id, files[persona_id].file, chain, problems, templates)
+        folder = f"{shown(self.templates_dir)}/"
+        entry = _build_entry(files[persona_id], chain, problems, templates, folder)
         if entry.resolved is None and before is not None and before.resolved is not None:
             return replace(entry, resolved=before.resolved, is_stale=True)
         return entry
 
 
 def _build_entry(
-    persona_id: str,
-    file: str,
+    file: PersonaFile,
     chain: Sequence[PersonaFile],
     problems: Sequence[Problem],
     templates: Mapping[str, str],
+    templates_dir: str,
 ) -> PersonaEntry:
     if problems:
-        return PersonaEntry(persona_id, file, None, tuple(problems))
+        return PersonaEntry(file.id, file.file, None, tuple(problems))
     persona, places, found = build_persona(chain)
     if persona is None:
-        return PersonaEntry(persona_id, file, None, found)
+        return PersonaEntry(file.id, file.file, None, found)
     if persona.template_name not in templates:
         line = _line_of_key(chain, "template")
         missing = Problem(
@@ -251,9 +253,10 @@ def _build_entry(
             "There is no prompt template '%(name)s'. There are: %(known)s.",
             {"name": persona.template_name, "known": ", ".join(sorted(templates)) or "–"},
         )
-        return PersonaEntry(persona_id, file, None, (*found, missing))
-    resolved = ResolvedPersona(persona, reachable(persona.template_name, templates), places)
-    return PersonaEntry(persona_id, file, resolved, found)
+        return PersonaEntry(file.id, file.file, None, (*found, missing))
+    reached = reachable(persona.template_name, templates)
+    resolved = ResolvedPersona(persona, reached, places, templates_dir)
+    return PersonaEntry(file.id, file.file, resolved, found)
 
 
 def _line_of_key(chain: Sequence[PersonaFile], key: str) -> tuple[str, int, int]:
@@ -366,17 +369,20 @@ def _read_persona(path: Path) -> PersonaFile:
 
 
 def _misnamed(path: Path) -> Problem:
+    if PERSONA_ID.fullmatch(path.stem):
+        message = "Windows keeps the name '%(name)s' for a device: choose another one."
+        return Problem(shown(path), 1, 1, message, {"name": path.stem})
     return Problem(
         shown(path),
-        0,
-        0,
+        1,
+        1,
         "The file name makes no id: use lower-case letters, digits, - and _, 64 at most.",
     )
 
 
 def _doubled(path: Path, other: str) -> Problem:
     return Problem(
-        shown(path), 0, 0, "It has the same id as %(other)s and is left out.", {"other": other}
+        shown(path), 1, 1, "It has the same id as %(other)s and is left out.", {"other": other}
     )
 
 

@@ -139,8 +139,28 @@ def _places(merged: _Merged, chain: Sequence[PersonaFile]) -> Iterator[tuple[str
     for name in ("system", "greeting"):
         mark = merged.marks.get((name,))
         if mark is not None:
-            indicator = lines[mark.file][mark.line - 1][mark.column - 1 : mark.column]
-            yield name, Place(mark.file, mark.line + (indicator in {"|", ">"}))
+            end = min(
+                (
+                    key.line
+                    for key in merged.key_marks.values()
+                    if key.file == mark.file and key.line > mark.line
+                ),
+                default=len(lines[mark.file]) + 1,
+            )
+            yield name, _place_of(mark, lines[mark.file][: end - 1])
+
+
+def _place_of(mark: Mark, lines: Sequence[str]) -> Place:
+    indicator = lines[mark.line - 1][mark.column - 1 : mark.column]
+    if indicator == ">":
+        return Place(mark.file, mark.line + 1, lines=tuple(lines[mark.line :]))
+    if indicator != "|":
+        is_quoted = indicator in {'"', "'"}
+        folded = tuple(lines[mark.line - 1 :]) if len(lines) > mark.line else ()
+        return Place(mark.file, mark.line, offset=mark.column - 1 + is_quoted, lines=folded)
+    first = next((line for line in lines[mark.line :] if line.strip()), "")
+    indent = len(first) - len(first.lstrip())
+    return Place(mark.file, mark.line + 1, indent, indent)
 
 
 def schema_line(location: str) -> str:

@@ -12,8 +12,8 @@ from dataclasses import asdict, fields
 from typing import Any, Protocol
 
 from rolebook import __version__
-from rolebook.core.errors import InputError
-from rolebook.core.session import Revision, Session, Turn, now
+from rolebook.core.errors import InputError, Phrase
+from rolebook.core.session import Revision, Session, Turn, TurnError, now
 from rolebook.storage.encoding import encode_json, show_text
 
 #: Counts changes of the JSON formats that an importer must know of.
@@ -77,16 +77,25 @@ def export_sessions(source: Source, ids: Iterable[str], format: str) -> Iterator
 
 
 def turn_data(turn: Turn) -> dict[str, Any]:
-    """All that the log knows of a turn, by the names of :class:`Turn`, as JSON can hold it."""
+    """All that the log knows of a turn, by the names of :class:`Turn` and of the log's columns, as JSON can hold it."""
     data = {field.name: getattr(turn, field.name) for field in fields(turn)}
     return data | {
         "status": turn.status.value,
         "messages": [message.as_dict() for message in turn.messages],
-        "adaptations": [asdict(adaptation) for adaptation in turn.adaptations],
+        "adaptations": [_readable(adaptation) for adaptation in turn.adaptations],
         "choices": [asdict(choice) for choice in turn.choices],
         "usage": asdict(turn.usage),
-        "error": asdict(turn.error) if turn.error else None,
+        **asdict(turn.usage),
+        "text": turn.text,
+        "finish_reason": turn.choice.finish_reason,
+        "error": {"code": turn.error.code, **_readable(turn.error)} if turn.error else None,
     }
+
+
+def _readable(said: Phrase | TurnError) -> dict[str, Any]:
+    """Words as a person reads them, and what they were made of."""
+    text = said.text if isinstance(said, TurnError) else str(said)
+    return {"message": text, "template": said.message, "parameters": dict(said.parameters)}
 
 
 def _export_json(source: Source, ids: Iterable[str]) -> Iterator[str]:
@@ -187,7 +196,6 @@ def _export_csv(source: Source, ids: Iterable[str]) -> Iterator[str]:
 def _csv_row(session: Session, turn: Turn, revision: Revision) -> dict[str, Any]:
     return {
         **turn_data(turn),
-        **asdict(turn.usage),
         "session_id": session.id,
         "session_title": session.title,
         "turn_id": turn.id,
@@ -195,8 +203,6 @@ def _csv_row(session: Session, turn: Turn, revision: Revision) -> dict[str, Any]
         "persona_id": revision.persona_id,
         "persona_name": _persona_name(revision),
         "parameters_sent": encode_json(turn.parameters_sent),
-        "text": turn.text,
-        "finish_reason": turn.choice.finish_reason,
         "error": turn.error.text if turn.error else "",
         "rolebook_version": __version__,
     }

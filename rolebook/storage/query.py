@@ -7,10 +7,12 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlite_utils import Database
 
+from rolebook.core.errors import InputError
 from rolebook.core.session import Session, TurnStatus
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text
@@ -44,9 +46,9 @@ class SessionFilter:
 class SessionSummary:
     """A session as a line of a list.
 
-    ``turns`` counts current turns, without those that a fork inherits; ``statuses``, ``total_tokens`` and ``cost`` (US
-    dollars) take in all attempts. ``None`` is unknown: no turn has a known count, or cost. ``snippet`` is the start of
-    the first input.
+    ``turns`` counts current turns, with those that a fork inherits; ``statuses``, ``total_tokens`` and ``cost`` (US
+    dollars) take in all attempts of its own. ``None`` is unknown: no turn has a known count, or cost.
+    ``snippet`` is the start of the first input.
     """
 
     session: Session
@@ -162,6 +164,7 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
 
     A plus sign keeps the planner from an index that would have all of a persona's sessions sorted for one page.
     """
+    _require_times(wanted)
     in_turns = "EXISTS (SELECT 1 FROM turns WHERE turns.session = sessions.number AND {})"
     status_sql = (
         "turns.status = ?" if wanted.status == "complete" else "status <> 'complete' AND status = ?"
@@ -187,6 +190,16 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
     return conditions, [value for value, _ in choices if value]
 
 
+def _require_times(wanted: SessionFilter) -> None:
+    for name, value in (("since", wanted.since), ("until", wanted.until)):
+        try:
+            datetime.fromisoformat(value or "2026-11-20")
+        except ValueError:
+            raise InputError(
+                "%(name)s must be a date such as 2026-11-20, got '%(got)s'.", name=name, got=value
+            ) from None
+
+
 def _end_of(time: str) -> str:
     """A plain date ends with its day: every time of that day sorts before ``T~``."""
     return f"{time}T~" if len(time) == len("2026-11-20") else time
@@ -197,14 +210,46 @@ def _summaries(db: Database, rows: Sequence[sqlite3.Row]) -> list[SessionSummary
     tags = tags_of(db, numbers)
     groups = _turn_groups(db, numbers)
     snippets = _snippets(db, numbers)
+    heirs = [row for row in rows if row["inherited"]]
+    positions = {row["number"]: _positions_of_fork(db, row) for row in heirs}
+    for row in heirs:
+        snippets[row["number"]] = _first_inherited(db, row)
     return [
-        _summary(row, tags[row["number"]], groups[row["number"]], snippets.get(row["number"], ""))
+        _summary(
+            row,
+            tags[row["number"]],
+            groups[row["number"]],
+            snippets.get(row["number"], ""),
+            positions.get(row["number"]),
+        )
         for row in rows
     ]
 
 
+def _positions_of_fork(db: Database, row: sqlite3.Row) -> int:
+    """How many places a fork has, its own turns standing in for those that it inherits at the same place."""
+    return int(
+        execute(
+            db,
+            "SELECT count(DISTINCT position) FROM turns WHERE session = ? "
+            "OR number IN (SELECT value FROM json_each(?))",
+            (row["number"], row["inherited"]),
+        ).fetchone()[0]
+    )
+
+
+def _first_inherited(db: Database, row: sqlite3.Row) -> str:
+    first = json.loads(row["inherited"])[0]
+    found = execute(db, "SELECT input FROM turns WHERE number = ?", (first,)).fetchone()
+    return _snippet_of(found["input"]) if found else ""
+
+
 def _summary(
-    row: sqlite3.Row, tags: Sequence[str], groups: Sequence[sqlite3.Row], snippet: str
+    row: sqlite3.Row,
+    tags: Sequence[str],
+    groups: Sequence[sqlite3.Row],
+    snippet: str,
+    positions: int | None,
 ) -> SessionSummary:
     statuses: Counter[str] = Counter()
     for group in groups:
@@ -214,7 +259,7 @@ def _summary(
     return SessionSummary(
         session=session_of(row, tags),
         persona_name=decode_text(row["persona_name"]),
-        turns=sum(group["current"] for group in groups),
+        turns=sum(group["current"] for group in groups) if positions is None else positions,
         models=tuple(dict.fromkeys(decode_text(group["model_requested"]) for group in groups)),
         total_tokens=sum(tokens) if tokens else None,
         cost=sum(costs) if costs else None,
@@ -248,10 +293,11 @@ def _snippets(db: Database, numbers: Sequence[int]) -> dict[int, str]:
         "WHERE session IN (SELECT value FROM json_each(?)) GROUP BY session)",
         (_json(numbers),),
     )
-    return {
-        row["session"]: " ".join(decode_text(row["input"])[:1000].split())[:_SNIPPET_CHARACTERS]
-        for row in rows
-    }
+    return {row["session"]: _snippet_of(row["input"]) for row in rows}
+
+
+def _snippet_of(stored: str | bytes) -> str:
+    return " ".join(decode_text(stored)[:1000].split())[:_SNIPPET_CHARACTERS]
 
 
 def _facets_of(db: Database, values: str) -> tuple[Facet, ...]:

@@ -19,7 +19,7 @@ def check_settings(settings: UpstreamSettings) -> None:
             "The base URL of the upstream %(upstream)s must be an http or https address such as "
             "https://api.openai.com/v1, got %(value)s.",
             upstream=settings.name,
-            value=_shown(settings.base_url),
+            value=shown_url(settings.base_url),
         )
     if url.username is not None or url.query or url.fragment:
         raise SettingError(
@@ -32,7 +32,7 @@ def check_settings(settings: UpstreamSettings) -> None:
             "The proxy of the upstream %(upstream)s must be an http, https, socks5 or socks5h address such as "
             "http://127.0.0.1:3128, got %(value)s.",
             upstream=settings.name,
-            value=_shown(settings.proxy),
+            value=shown_url(settings.proxy),
         )
 
 
@@ -46,7 +46,7 @@ def _split(url: str) -> SplitResult | None:
     return parts if is_sound else None
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """A URL as it may be shown: without what stands before the @."""
     return repr(url.rpartition("@")[2] if "@" in url else url)
 
@@ -97,16 +97,18 @@ def proxy_for(settings: UpstreamSettings) -> str:
     import urllib.request  # It takes a few milliseconds, and a local upstream does not need it.
 
     host = host_of(settings.base_url)
-    proxies = urllib.request.getproxies()
+    proxies = dict(settings.environment_proxies) or urllib.request.getproxies()
     proxy = proxies.get(urlsplit(settings.base_url).scheme) or proxies.get("all") or ""
-    if not proxy or urllib.request.proxy_bypass(host):
+    # It is as old as proxy_bypass, but typeshed does not know it.
+    is_direct = urllib.request.proxy_bypass_environment(host, proxies)  # type: ignore[attr-defined]
+    if not proxy or is_direct:
         return ""
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     if not is_proxy(proxy):
         raise UpstreamConnectionError(
             "The proxy %(proxy)s, which the environment names for %(upstream)s, is not an http, https, socks5 or "
             "socks5h address. Correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY.",
-            proxy=_shown(proxy),
+            proxy=shown_url(proxy),
         )
     return proxy
 

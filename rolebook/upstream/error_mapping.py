@@ -23,6 +23,7 @@ from rolebook.core.errors import (
     UpstreamTimeoutError,
 )
 from rolebook.core.upstream import UpstreamSettings
+from rolebook.upstream.address import proxy_for, shown_url
 from rolebook.upstream.redaction import Redactor
 from rolebook.upstream.reply import FailedReply, reason_of
 
@@ -217,6 +218,8 @@ class ErrorMapper:
                 "key goes astray. Set the base URL to the final address.",
                 **facts,
             )
+        if status == 407:
+            return self._no_proxy(detail)
         if status == 413:
             return UpstreamRefusedError(
                 "The request is too large for %(upstream)s. Shorten the input, or send less history.",
@@ -249,6 +252,14 @@ class ErrorMapper:
         )
 
     def _no_connection(self, reason: BaseException) -> UpstreamError:
+        proxy = proxy_for(self._settings)
+        if proxy:
+            return UpstreamConnectionError(
+                "No connection to %(upstream)s through the proxy %(proxy)s. Check that the proxy runs and that its "
+                "address is right.",
+                proxy=shown_url(proxy),
+                detail=str(reason),
+            )
         return UpstreamConnectionError(
             "No connection to %(upstream)s at %(base_url)s. Check that it runs and that the address is right.",
             base_url=self._settings.base_url,
@@ -263,7 +274,7 @@ class ErrorMapper:
             seconds=self._settings.timeouts.connect_s,
         )
 
-    def _no_proxy(self, reason: BaseException) -> UpstreamError:
+    def _no_proxy(self, reason: BaseException | str) -> UpstreamError:
         return UpstreamConnectionError(
             "The proxy on the way to %(upstream)s refused the connection. Check its address, user name and password.",
             detail=str(reason),

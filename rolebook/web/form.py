@@ -78,7 +78,7 @@ class VariableField:
     @property
     def is_required(self) -> bool:
         """Whether the browser may insist on it."""
-        return self.variable.required and self.variable.default is None
+        return self.variable.required
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rolebook.core.errors import Problem
 from rolebook.library.file_library import FileLibrary, PersonaEntry
 
 PAGE = 60
+
+#: A tag as the reader sees it.
+Translate = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Query:
     language: str = ""
     page: int = 1
 
-    def admits(self, entry: PersonaEntry) -> bool:
+    def admits(self, entry: PersonaEntry, translate: Translate) -> bool:
         """Whether a persona is among those looked for."""
         if entry.resolved is None:
             return False
@@ -29,7 +32,7 @@ class Query:
         return (
             (not self.tag or self.tag in persona.tags)
             and (not self.language or self.language == persona.language)
-            and (not self.text or _has_words(entry, self.text))
+            and (not self.text or _has_words(entry, self.text, translate))
         )
 
 
@@ -63,16 +66,18 @@ class Gallery:
         return self.query.page * PAGE < self.found
 
 
-def find(library: FileLibrary, query: Query, *, language: str) -> Gallery:
+def find(library: FileLibrary, query: Query, *, language: str, translate: Translate) -> Gallery:
     """The page of the gallery that a query asks for.
 
     Arguments:
         language: the reader's; personas who speak it come first.
+        translate: gives tags as the reader sees them, so that they can be searched for.
     """
     entries = library.entries()
     usable = [entry.resolved.persona for entry in entries if entry.resolved]
     found = sorted(
-        filter(query.admits, entries), key=lambda entry: _rank(entry, query.text, language)
+        (entry for entry in entries if query.admits(entry, translate)),
+        key=lambda entry: _rank(entry, query.text, language),
     )
     broken = [entry for entry in entries if entry.errors]
     told = {str(problem) for entry in broken for problem in entry.problems}
@@ -103,8 +108,9 @@ def _rank(entry: PersonaEntry, text: str, language: str) -> tuple[bool, bool, st
     return not is_named, persona.language != language, persona.name.casefold()
 
 
-def _has_words(entry: PersonaEntry, text: str) -> bool:
+def _has_words(entry: PersonaEntry, text: str, translate: Translate) -> bool:
     assert entry.resolved is not None
     persona = entry.resolved.persona
-    words = " ".join([entry.id, persona.name, persona.description, *persona.tags]).casefold()
+    tags = [*persona.tags, *map(translate, persona.tags)]
+    words = " ".join([entry.id, persona.name, persona.description, *tags]).casefold()
     return all(word in words for word in text.casefold().split())

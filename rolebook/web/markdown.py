@@ -280,7 +280,9 @@ class _Markdown(MarkdownIt):
 
 
 def _build_markdown() -> MarkdownIt:
-    markdown = _Markdown("js-default", {"linkify": True, "tasklists": True}, renderer_cls=_Renderer)
+    markdown = _Markdown(
+        "js-default", {"linkify": True, "tasklists": True, "breaks": True}, renderer_cls=_Renderer
+    )
     markdown.inline = _BoundedInline()
     markdown.block.ruler.at("table", _small_table, {"alt": ["paragraph", "reference"]})
     assert markdown.linkify is not None

@@ -13,7 +13,7 @@ from rolebook.core.persona import ResolvedPersona, is_persona_id
 from rolebook.library.file_library import PersonaEntry
 from rolebook.storage.query import PersonaStatistics
 from rolebook.web import form, gallery
-from rolebook.web.current import language, rolebook
+from rolebook.web.current import gettext, language, rolebook
 from rolebook.web.errors import describe, status_of
 from rolebook.web.preview import preview
 from rolebook.web.submission import submitted
@@ -33,7 +33,9 @@ def show_gallery(fields: Mapping[str, str], error: RolebookError) -> tuple[str, 
 
 
 def _gallery_page(fields: Mapping[str, str], error: RolebookError | None = None) -> str:
-    found = gallery.find(rolebook().library, gallery.query_of(fields), language=language())
+    found = gallery.find(
+        rolebook().library, gallery.query_of(fields), language=language(), translate=gettext
+    )
     return render_template("gallery.html", gallery=found, error=error)
 
 

@@ -72,7 +72,7 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
     ),
     (
         {"sampling": {"stop": list("abcde")}},
-        ("sampling",),
+        ("sampling", "stop"),
         "'stop' takes at most four texts, none of them empty.",
     ),
     ({"examples": {"user": "u"}}, ("examples",), "examples must be a list, got a mapping."),
@@ -112,15 +112,27 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
         ("context", "turns"),
         "context.turns must be a whole number from 0",
     ),
-    ({"request": {"api_key": "k"}}, ("request",), "'api_key' cannot be set under 'request'."),
-    ({"request": {"Authorization": "k"}}, ("request",), "cannot be set under 'request'."),
+    (
+        {"request": {"api_key": "k"}},
+        ("request", "api_key"),
+        "'api_key' cannot be set under 'request'.",
+    ),
+    (
+        {"request": {"Authorization": "k"}},
+        ("request", "Authorization"),
+        "cannot be set under 'request'.",
+    ),
     (
         {"request": {"seed_scale": float("inf")}},
-        ("request",),
-        "request must be data without infinite numbers, got a mapping.",
+        ("request", "seed_scale"),
+        "request.seed_scale must be data without infinite numbers, got 'inf'.",
     ),
     ({"x": float("nan")}, ("x",), "x must be data without infinite numbers, got 'nan'."),
-    ({"request": {"temperature": 1}}, ("request",), "'temperature' belongs under 'sampling'."),
+    (
+        {"request": {"temperature": 1}},
+        ("request", "temperature"),
+        "'temperature' belongs under 'sampling'.",
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ MISTAKES = [
     ("\n{% message 'narrator' %}x{% endmessage %}", 2, "unknown role 'narrator'"),
     ("{% message 'prompt' %}x{% endmessage %}", 1, "unknown role 'prompt'"),
     ("{% set r = 'root' %}\n{% message r %}x{% endmessage %}", 2, "unknown role 'root'"),
-    ("{% message 'user' %}x{% endmessage %}\n\nstray", 1, "'stray' stands outside"),
+    ("{% message 'user' %}x{% endmessage %}\n\nstray", 3, "'stray' stands outside"),
     ("{% message 'user' %}x{% endmessage %}\n{{ input }}", 2, "'x' stands outside"),
     (
         "{% message 'user' %}\n{% message 'user' %}{% endmessage %}{% endmessage %}",
@@ -45,7 +45,8 @@ MISTAKES = [
     ),
     ("{% message 'user' %}\n\n{% history %}{% endmessage %}", 3, "inside a message"),
     (
-        "{% macro m() %}{% message 'user' %}{% endmessage %}{% endmacro %}{% message 'user' %}{{ m() }}{% endmessage %}",
+        "{% macro m() %}{% message 'user' %}{% endmessage %}{% endmacro %}"
+        "{% message 'user' %}{{ m() }}{% endmessage %}",
         1,
         "a tag inside a message",
     ),
@@ -79,6 +80,50 @@ def test_mistake_in_the_system_text_names_the_line_of_the_persona_file(
     with pytest.raises(PromptError) as caught:
         rendering.renderer.render(resolved, {}, (), "x")
     assert ("personas/p.yaml", 8) == (caught.value.file, caught.value.line)
+
+
+def test_trial_renderings_reach_the_branch_of_every_choice(rendering: Rendering) -> None:
+    persona = parse_persona(
+        "p",
+        {
+            "name": "p",
+            "system": "{% if level == 'b' %}{{ nope }}{% endif %}{% if is_on %}{{ nada }}{% endif %}",
+            "variables": {
+                "level": {"type": "choice", "choices": ["a", "b"]},
+                "is_on": {"type": "boolean"},
+            },
+        },
+    )
+    problems = rendering.renderer.find_problems(ResolvedPersona(persona, {"chat": CHAT}))
+    assert ["nada", "nope"] == sorted(p.text.split("'")[1] for p in problems)
+
+
+def test_template_that_forgets_the_input_is_a_warning(rendering: Rendering) -> None:
+    persona = parse_persona("p", {"name": "p", "system": "s"})
+    resolved = ResolvedPersona(
+        persona, {"chat": "{% message 'system' %}{{ system }}{% endmessage %}"}
+    )
+    (problem,) = rendering.renderer.find_problems(resolved)
+    assert "warning" == problem.severity
+    assert "never reaches the model" in problem.text
+
+
+@pytest.mark.parametrize(
+    ("system", "place", "expected"),
+    [
+        ("one\ntwo {{ nope }}\n", Place("p.yaml", 7, 2, 2), "p.yaml:8:10"),
+        ("a {{ nope }}", Place("p.yaml", 2, offset=8), "p.yaml:2:14"),
+        ("a\n  {% if %}", Place("p.yaml", 3, 2, 2), "p.yaml:4:5"),
+    ],
+)
+def test_mistake_in_a_text_is_placed_to_the_column(
+    rendering: Rendering, system: str, place: Place, expected: str
+) -> None:
+    persona = parse_persona("p", {"name": "p", "system": system})
+    resolved = ResolvedPersona(persona, {"chat": CHAT}, {"system": place})
+    with pytest.raises(PromptError) as caught:
+        rendering.renderer.render(resolved, {}, (), "x")
+    assert expected == caught.value.place
 
 
 def test_every_span_says_where_it_came_from(rendering: Rendering) -> None:
@@ -129,7 +174,8 @@ def test_spans_joined_are_the_content(rendering: Rendering) -> None:
 
 def test_text_methods_keep_the_origin_of_a_variable(rendering: Rendering) -> None:
     prompt = rendering.prompt(
-        "{% message 'user' %}{% for t in plan.split(',') | map('trim') %}{{ t }};{% endfor %}{{ plan | upper }}{% endmessage %}",
+        "{% message 'user' %}{% for t in plan.split(',') | map('trim') %}{{ t }};{% endfor %}"
+        "{{ plan | upper }}{% endmessage %}",
         persona={"name": "p", "system": "s", "variables": {"plan": "one, two"}},
     )
     assert [

@@ -168,6 +168,21 @@ def test_worker_does_not_see_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     sandbox.close()
 
 
+def test_worker_that_is_busy_while_the_sandbox_closes_ends_as_well() -> None:
+    sandbox = Sandbox(deadline_s=1.0)
+    rendering = Rendering(sandbox)
+    rendering.prompt(BODY)
+    process = sandbox._idle[0]._process
+    slow = "{% for i in range(9000) %}{% for j in range(300) %}{% endfor %}{% endfor %}"
+    busy = threading.Thread(target=rendering.prompt, args=(BODY.replace("%s", slow),))
+    busy.start()
+    while sandbox._idle:
+        time.sleep(0.001)
+    sandbox.close()
+    busy.join()
+    assert ([], True) == (sandbox._idle, process.poll() is not None)
+
+
 def test_closing_ends_the_workers() -> None:
     sandbox = Sandbox()
     Rendering(sandbox).prompt(BODY)

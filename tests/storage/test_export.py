@@ -39,10 +39,8 @@ def test_json_holds_everything(log: SqliteLog, session: Session) -> None:
 
 def test_jsonl_has_one_turn_a_line_and_each_revision_once(log: SqliteLog, session: Session) -> None:
     lines = [json.loads(line) for line in exported(log, session, "jsonl").splitlines()]
-    assert [line["turn"]["text" if "text" in line["turn"] else "input"] for line in lines] == [
-        "为什么？",
-        "Again?",
-    ]
+    said = [(line["turn"]["input"], line["turn"]["text"]) for line in lines]
+    assert said == [("为什么？", "因为\n空气。"), ("Again?", "Yes.")]
     assert {line["rolebook"]["version"] for line in lines} == {__version__}
     assert {line["persona"]["name"] for line in lines} == {"Teacher 老师"}
     assert ["revision" in line for line in lines] == [True, False]

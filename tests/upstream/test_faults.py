@@ -21,7 +21,7 @@ from rolebook.upstream.openai_upstream import OpenAIUpstream
 from tests.fake_upstream import FAULTS, FakeUpstream
 from tests.upstream.asking import OK_TEXT, Outcome, ask, ask_for, wait_until_idle
 
-LIMITS = Timeouts(connect_s=1.0, first_byte_s=0.8, idle_s=0.8, total_s=1.6)
+LIMITS = Timeouts(connect_s=1.5, first_byte_s=1.5, idle_s=1.0, total_s=3.0)
 CASES = [(name, is_streamed) for name in FAULTS for is_streamed in (True, False)]
 
 KINDS: dict[str, type[UpstreamError]] = {

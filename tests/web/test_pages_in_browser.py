@@ -269,3 +269,17 @@ def test_hostile_texts_do_not_run(page: Any, library_dir: Path, live_server: Liv
     page.fill("#q", "pwned")
     page.wait_for_selector("#ask-hint:has-text('__pwned')")
     assert page.evaluate("window.__pwned") is None
+
+
+def test_a_role_may_be_described_in_several_lines(page: Any, live_server: LiveServer) -> None:
+    page.goto(live_server.url)
+    page.fill("#q", "Teacher")
+    page.press("#q", "End")
+    page.press("#q", "Shift+Enter")
+    page.type("#q", "Answer in one line.")
+    page.press("#q", "Enter")
+    page.wait_for_url("**/sessions/*")
+    session_id = page.url.rpartition("/")[2]
+    book = live_server.rolebook
+    resolved = book.chat.persona_of(book.log.get_session(session_id))
+    assert resolved.persona.system == "Teacher\nAnswer in one line."

@@ -11,6 +11,8 @@ let timer = 0;
 const firstLink = () => document.querySelector("#results .persona a");
 
 async function find() {
+  // A description of several lines, or of a page, is nothing to look for.
+  if (field.value.includes("\n") || field.value.length > 300) return describe();
   pending.abort();
   pending = new AbortController();
   const address = new URL(form.action);
@@ -25,6 +27,12 @@ async function find() {
   } catch (error) {
     if (error.name !== "AbortError") throw error;
   }
+}
+
+/** What is written is a role of one's own, whatever the gallery shows. */
+function describe() {
+  pending.abort();
+  hint.textContent = hint.dataset.describe;
 }
 
 /** Say what Enter would do now. */
@@ -56,12 +64,13 @@ field.addEventListener("keydown", async (event) => {
     field.value = "";
     find();
   }
-  if (event.key === "Enter") {
+  if (event.key === "Enter" && !event.shiftKey) {
     event.preventDefault();
     if (!field.value.trim()) return;
     clearTimeout(timer);
     await find();
-    const first = firstLink();
+    const isDescribed = hint.textContent === hint.dataset.describe;
+    const first = isDescribed ? null : firstLink();
     if (first) location.assign(first.href);
     else start();
   }
