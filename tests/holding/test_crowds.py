@@ -1,0 +1,103 @@
+"""Many at once: half-sent requests, idle connections, clients that linger, and streams."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack
+
+from tests.fake_upstream import FakeUpstream
+from tests.holding.server import Server
+
+GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+def slowest(server: Server, *, requests: int = 10) -> float:
+    """Seconds of the slowest of some normal requests."""
+    return max(server.get(path).took_s for path in ["/healthz", "/"] * (requests // 2))
+
+
+def test_a_hundred_half_requests_hold_nobody_up_and_are_dropped(shared_server: Server) -> None:
+    halves = [
+        GET,
+        b"GET / HT",
+        b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntheme=",
+        b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nth",
+    ]
+    logged = len(shared_server.stderr)
+    with ExitStack() as stack:
+        held = [stack.enter_context(shared_server.open_socket(20)) for _ in range(100)]
+        for number, sock in enumerate(held):
+            sock.sendall(halves[number % len(halves)])
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            assert slowest(shared_server) < 1
+        for sock in held[:8]:
+            while sock.recv(65536):
+                pass
+    assert "Traceback" not in shared_server.stderr[logged:]
+
+
+def test_five_hundred_idle_connections_hold_nobody_up(shared_server: Server) -> None:
+    with ExitStack() as stack:
+        for number in range(500):
+            sock = stack.enter_context(shared_server.open_socket())
+            if number % 5 == 0:
+                sock.sendall(GET + b"\r\n")
+        assert slowest(shared_server, requests=20) < 1
+
+
+def test_answered_clients_that_do_not_close_hold_nobody_up(shared_server: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(40):
+            sock = stack.enter_context(shared_server.open_socket())
+            sock.sendall(GET + b"Connection: close\r\n\r\n")
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+        assert slowest(shared_server, requests=20) < 1
+
+
+def test_client_that_only_ends_its_sending_side_is_answered(shared_server: Server) -> None:
+    with shared_server.open_socket() as sock:
+        sock.sendall(GET + b"\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_connection_takes_many_requests(shared_server: Server) -> None:
+    connection = shared_server.connect()
+    for _ in range(50):
+        connection.request("GET", "/healthz")
+        response = connection.getresponse()
+        assert (response.status, response.read()[:1]) == (200, b"{")
+    connection.close()
+
+
+def test_fifty_streams_at_once_are_whole_and_logged(
+    shared_server: Server, shared_upstream: FakeUpstream
+) -> None:
+    ends: Counter[str] = Counter()
+    texts: dict[str, str] = {}
+
+    def talk(number: int) -> None:
+        stream = shared_server.stream(
+            shared_server.start_session("ok?tokens=50&delay_ms=20"), f"number {number}", 30
+        )
+        text = "".join(
+            event.data["text"] if event.name == "delta" else ends.update([event.name]) or ""
+            for event in stream
+        )
+        texts[stream.turn_id] = text
+
+    threads = [threading.Thread(target=talk, args=(number,)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert (ends["end"], ends["error"], len(texts)) == (50, 0, 50)
+    rows = shared_server.turns()
+    for turn_id, text in texts.items():
+        assert (rows[turn_id]["status"], rows[turn_id]["text"]) == ("complete", text)
+    assert shared_server.get("/healthz").json["unwritten_turns"] == 0
