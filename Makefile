@@ -41,6 +41,7 @@ bench: .venv/dev.stamp ## Measure: rendering, command line, log, pages (some min
 	$(BIN)/python -m benchmarks.log_write
 	$(BIN)/python -m benchmarks.log_read
 	$(BIN)/python -m benchmarks.pages
+	$(BIN)/python -m benchmarks.session_pages
 
 # Prints the first Python that is new enough and can make environments; says what to do if there is none.
 define FIND_PYTHON

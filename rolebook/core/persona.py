@@ -580,9 +580,9 @@ def persona_of_revision(revision: Revision) -> ResolvedPersona:
 
 def describe_persona(system: str) -> dict[str, Any]:
     """The data of a persona from nothing but a description: its own words become the system text, literally."""
-    words = system.split()
-    name = " ".join(words)[:40] or "…"
-    return {"name": name, "system": escape_jinja(system)}
+    line = " ".join(system.split())
+    name = line if len(line) <= 40 else line[:40].rpartition(" ")[0] or line[:40]
+    return {"name": name or "…", "system": escape_jinja(system)}
 
 
 def escape_jinja(text: str) -> str:

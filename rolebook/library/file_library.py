@@ -396,6 +396,7 @@ def _write_new(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)
+        _sync_folder(path.parent)
     except FileExistsError:
         raise ConflictError("There is already a persona '%(id)s'.", id=path.stem) from None
     except OSError as error:
@@ -404,6 +405,15 @@ def _write_new(path: Path, text: str) -> None:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A name is only safe from a power cut when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_unfinished(folder: Path) -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, count, groupby
 from typing import Any
 
 from flask import render_template
 
 from rolebook.core.completion import Choice
-from rolebook.core.errors import FileError, InputError, RolebookError, UpstreamError
+from rolebook.core.errors import (
+    ConflictError,
+    FileError,
+    InputError,
+    RolebookError,
+    UpstreamError,
+)
 from rolebook.core.persona import (
     FaultyPersonaError,
     Persona,
     ResolvedPersona,
+    is_persona_id,
     parse_persona,
     persona_of_revision,
 )
@@ -22,8 +30,11 @@ from rolebook.core.session import Session, Turn, TurnError, TurnStatus
 from rolebook.web.current import gettext as _
 from rolebook.web.current import rolebook
 from rolebook.web.errors import status_of
+from rolebook.web.form import VariableField
 
 _LONGEST_TITLE = 70
+#: Words of a description that say nothing of the role.
+_FILLERS = {"you", "are", "a", "an", "the", "who", "i", "am", "is", "as", "my", "of", "and", "to"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,8 @@ class Position:
     answers: tuple[Answer, ...]
     is_last: bool
     is_newer: bool
+    speaker: str
+    """What the persona was called then."""
 
     @property
     def counting(self) -> Turn:
@@ -103,6 +116,33 @@ class Dialogue:
         return self.persona.name if self.session.persona_id else _("Your role")
 
     @property
+    def variables(self) -> Sequence[tuple[str, str]]:
+        """What was filled in, each with the words of its form; what was left empty is left out."""
+        known = self.persona.variables
+        return [
+            (VariableField(name, known[name], "").label if name in known else name, str(value))
+            for name, value in self.session.variables.items()
+            if value not in ("", None)
+        ]
+
+    @property
+    def source_id(self) -> str:
+        """The session that this one was forked from; empty if it is none."""
+        turns = [turn for position in self.positions for turn in position.turns]
+        return next((t.session_id for t in reversed(turns) if t.session_id != self.session.id), "")
+
+    @property
+    def suggested_id(self) -> str:
+        """A free id for a role that is to be saved, made of the words of its name."""
+        words = [
+            word for word in re.findall("[a-z]+", self.persona.name.lower()) if word not in _FILLERS
+        ]
+        stem = "-".join(words[:3])[:40] or "my-role"
+        taken = {entry.id for entry in rolebook().library.entries()}
+        names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        return next(name for name in names if name not in taken and is_persona_id(name))
+
+    @property
     def title(self) -> str:
         """Its title, or else how it began; empty while it has not."""
         first = self.positions[0].counting.input if self.positions else ""
@@ -139,12 +179,13 @@ def open_dialogue(session_id: str) -> Dialogue:
     resolved, problem = _persona_of(session)
     try:
         greeting = book.chat.greeting_of(session, resolved)
-    except InputError as error:
+    except (InputError, ConflictError) as error:
         greeting, problem = "", problem or error
+    turns = book.log.session_turns(session_id)
     return Dialogue(
         session=session,
         resolved=resolved,
-        positions=tuple(_positions(session, book.log.session_turns(session_id))),
+        positions=tuple(_positions(session, turns, _names(session, resolved, turns))),
         greeting=greeting,
         problem=problem,
     )
@@ -209,7 +250,21 @@ def _persona_as_it_was(session: Session) -> ResolvedPersona:
         return ResolvedPersona(parse_persona(session.persona_id, {"name": name, "system": ""}), {})
 
 
-def _positions(session: Session, turns: Sequence[Turn]) -> Iterator[Position]:
+def _names(session: Session, resolved: ResolvedPersona, turns: Sequence[Turn]) -> Mapping[str, str]:
+    """What the persona was called at each revision that has spoken."""
+    if not session.persona_id:
+        return dict.fromkeys((turn.revision for turn in turns), _("Your role"))
+    names = {resolved.revision.id: resolved.persona.name}
+    for turn in turns:
+        if turn.revision not in names:
+            revision = rolebook().log.get_revision(turn.revision)
+            names[turn.revision] = str(revision.resolved.get("name") or resolved.persona.name)
+    return names
+
+
+def _positions(
+    session: Session, turns: Sequence[Turn], names: Mapping[str, str]
+) -> Iterator[Position]:
     ordered = sorted(turns, key=lambda turn: (turn.position, turn.created_at))
     last = ordered[-1].position if ordered else 0
     before = ""
@@ -222,6 +277,7 @@ def _positions(session: Session, turns: Sequence[Turn]) -> Iterator[Position]:
             answers=answers,
             is_last=number == last,
             is_newer=bool(before) and attempts[0].revision != before,
+            speaker=names[attempts[0].revision],
         )
         before = position.counting.revision
         yield position

@@ -294,3 +294,44 @@ def test_rehearsal_costs_nothing_and_says_nothing_of_cost(make_rolebook: MakeRol
     page = shown(client, start(client, input="Hello"))
     assert "rehearsal" in page
     assert "cost –" not in page
+
+
+def test_what_was_filled_in_is_told_by_the_words_of_the_form(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    path = rolebook.library.personas_dir / "cook.yaml"
+    path.write_text(
+        "name: Cook\nsystem: s\nvariables:\n  how_many: {default: four}\n  diet: {default: ''}\n"
+    )
+    page = shown(client, start(client, persona="cook"))
+    assert '<span class="meta">How many</span> four' in page
+    assert '<span class="meta">Diet</span>' not in page
+
+
+def test_a_value_that_no_longer_fits_is_told_on_the_page(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    path = rolebook.library.personas_dir / "cook.yaml"
+    text = "name: Cook\nsystem: s\ngreeting: Hello\nvariables: {diet: {type: choice, choices: [a, b]}}\n"
+    path.write_text(text)
+    session_id = start(client, persona="cook", **{"v-diet": "b"})
+    path.write_text(text.replace("[a, b]", "[a, c]"))
+    assert "The persona has changed since this session began" in shown(client, session_id)
+
+
+def test_earlier_answers_keep_the_name_that_the_persona_had(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    session_id = start(client, persona="plain", input="One")
+    path = rolebook.library.personas_dir / "plain.yaml"
+    path.write_text(path.read_text("utf-8").replace("Plain assistant", "Renamed"), "utf-8")
+    say(client, session_id, "Two")
+    speakers = re.findall(r'class="speaker" aria-hidden="true">([^<]+)<', shown(client, session_id))
+    assert [name for name in speakers if name != "You"] == ["Plain assistant", "Renamed"]
+
+
+def test_an_id_is_suggested_for_a_role_of_ones_own(client: FlaskClient) -> None:
+    page = shown(
+        client, start(client, system="You are a grumpy lighthouse keeper who says little.")
+    )
+    assert 'value="grumpy-lighthouse-keeper"' in page

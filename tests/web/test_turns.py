@@ -269,7 +269,6 @@ def test_a_fork_goes_on_from_its_turn_and_leaves_the_first_session_alone(
     page = shown(client, fork_id)
     assert "One</p>" in page
     assert "Two</p>" not in page
-    assert "Try again" not in page
     say(client, fork_id, "Three")
     sent = [message["content"] for message in upstream.requests[-1].body["messages"]]
     assert sent[-3:] == ["One", first.text, "Three"]
@@ -428,3 +427,19 @@ def test_a_server_that_asks_to_wait_is_passed_on_as_retry_after(
     response = ask(client, start(client, model="busy"))
     assert_error(response, 429, "upstream_rate")
     assert response.headers["Retry-After"] == "7"
+
+
+def test_the_turn_that_a_fork_goes_on_from_can_be_tried_again_there(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    session_id = start(client, input="One")
+    say(client, session_id, "Two")
+    first = turns_of(rolebook, session_id)[0]
+    fork_id = client.post(f"/turns/{first.id}/fork").location.rpartition("/")[2].partition("#")[0]
+    page = shown(client, fork_id)
+    assert f'href="/sessions/{session_id}"' in page
+    assert "Try again" in page
+    say(client, fork_id, "One, edited", position="1")
+    (again,) = [turn for turn in turns_of(rolebook, fork_id) if turn.session_id == fork_id]
+    assert (again.position, again.status, again.input) == (1, "complete", "One, edited")
+    assert [turn.id for turn in rolebook.log.history(fork_id)] == [again.id]
