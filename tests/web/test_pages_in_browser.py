@@ -139,7 +139,11 @@ def test_start_with_nothing_to_say_tells_what_is_missing(
 ) -> None:
     page.goto(live_server.url)
     page.click("text=Start")
-    page.wait_for_selector("text=Please say what the role should be.")
+    page.wait_for_selector("#ask-hint.error:text('Please say what the role should be.')")
+    assert page.get_attribute("#q", "aria-invalid") == "true"
+    page.fill("#q", "teach")
+    page.wait_for_selector("#ask-hint:not(.error):has-text('Enter opens')")
+    assert page.get_attribute("#q", "aria-invalid") == "false"
     failures.expect("400")
 
 
@@ -180,16 +184,21 @@ def test_a_mistake_is_shown_at_its_field_and_focused(
     failures.expect("400")
 
 
-def test_enter_that_composes_does_not_start(page: Any, live_server: LiveServer) -> None:
-    page.goto(live_server.url + "/personas/friend")
-    page.fill("#input", "今天")
+@pytest.mark.parametrize("how", ["isComposing: true", "keyCode: 229"])
+@pytest.mark.parametrize(("path", "field"), [("/personas/friend", "input"), ("/", "q")])
+def test_enter_that_composes_does_not_start(
+    page: Any, live_server: LiveServer, path: str, field: str, how: str
+) -> None:
+    page.goto(live_server.url + path)
+    page.fill(f"#{field}", "今天")
     page.evaluate(
-        """document.getElementById("input").dispatchEvent(
-             new KeyboardEvent("keydown", {key: "Enter", isComposing: true, bubbles: true, cancelable: true}))"""
+        f"""document.getElementById("{field}").dispatchEvent(
+             new KeyboardEvent("keydown", {{key: "Enter", {how}, bubbles: true, cancelable: true}}))"""
     )
     page.keyboard.press("Shift+Enter")
     page.wait_for_timeout(100)
-    assert page.url.endswith("/personas/friend")
+    assert page.url.partition("?")[0] == live_server.url + path
+    assert live_server.rolebook.log.list_sessions().summaries == ()
 
 
 def test_models_are_fetched_on_demand(page: Any, live_server: LiveServer) -> None:

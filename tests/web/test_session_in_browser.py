@@ -102,6 +102,26 @@ def test_stop_before_the_first_word_works_too(
     assert turns(rolebook, session_id)[0].status == "cancelled"
 
 
+@pytest.mark.parametrize("how", ["button", "Escape"])
+def test_a_turn_that_is_followed_can_be_stopped(
+    new_page: NewPage, live_server: LiveServer, upstream: FakeUpstream, how: str
+) -> None:
+    upstream.model_rule("ok", "hang")
+    first, second = new_page(), new_page()
+    open_session(first, live_server)
+    say(first, "Go")
+    upstream.wait_for(lambda: upstream.requests)
+    second.goto(first.url)
+    expect(second.locator("#send")).to_be_hidden()
+    if how == "button":
+        second.locator("#stop").click()
+    else:
+        second.keyboard.press("Escape")
+    for page in (first, second):
+        expect(page.locator(".nothing")).to_have_text("Stopped before anything came.")
+        wait_for_the_end(page)
+
+
 def test_a_closed_tab_cancels_the_turn(
     page: Any, live_server: LiveServer, upstream: FakeUpstream, rolebook: Rolebook
 ) -> None:
@@ -136,6 +156,7 @@ def test_try_again_keeps_both_and_either_can_count(
     say(page, "Why?")
     wait_for_the_end(page)
     page.get_by_role("button", name="Try again").click()
+    expect(page.locator("#turn-1 h3")).to_have_text(["Answer 1", "Answer 2"])
     expect(page.locator("#turn-1 .answer .prose")).to_have_text(["First answer", "Second answer"])
     wait_for_the_end(page)
     expect(page.locator("#turn-1 .answer").nth(1)).to_contain_text("goes on from this one")
@@ -156,6 +177,128 @@ def test_the_last_input_can_be_edited_and_both_stay(page: Any, live_server: Live
     page.keyboard.press("Enter")
     expect(page.locator("#turn-1 .words")).to_contain_text(["Why is it blue?", "Why is it red?"])
     wait_for_the_end(page)
+
+
+def test_only_the_last_turn_offers_another_try(
+    page: Any, failures: Failures, live_server: LiveServer
+) -> None:
+    open_session(page, live_server)
+    for text in ("One", "Two"):
+        say(page, text)
+        wait_for_the_end(page)
+    shown = page.locator(".only-last:visible")
+    for _ in range(2):
+        expect(shown).to_have_count(2)
+        expect(page.locator("#turn-2").locator(shown)).to_have_count(2)
+        page.reload()
+    page.route("**/turns", lambda route: route.abort())
+    say(page, "Three")
+    expect(page.locator(".problem")).to_be_visible()
+    expect(shown).to_have_count(2)
+    failures.expect("Failed to load resource")
+
+
+def test_escape_closes_what_is_open_and_goes_back_to_what_opened_it(
+    page: Any, live_server: LiveServer
+) -> None:
+    open_session(page, live_server)
+    say(page, "Why?")
+    wait_for_the_end(page)
+    edit = page.locator(".edit > summary")
+    place = edit.bounding_box()
+    for summary in (page.get_by_text("Export"), edit):
+        summary.click()
+        expect(page.locator("main details[open]")).to_have_count(1)
+        page.keyboard.press("Tab")
+        page.keyboard.press("Escape")
+        expect(page.locator("main details[open]")).to_have_count(0)
+        expect(summary).to_be_focused()
+    edit.click()
+    expect(page.get_by_label("What you say instead")).to_be_focused()
+    assert edit.bounding_box() == place
+    page.keyboard.type(" Really?")
+    expect(page.get_by_label("What you say instead")).to_have_value("Why? Really?")
+
+
+def test_the_composer_grows_with_its_text(page: Any, live_server: LiveServer) -> None:
+    open_session(page, live_server)
+    field = page.locator("#input")
+    line = field.bounding_box()["height"]
+    for _ in range(5):
+        page.keyboard.press("Shift+Enter")
+    assert field.bounding_box()["height"] > 2 * line
+    for _ in range(40):
+        page.keyboard.press("Shift+Enter")
+    assert field.bounding_box()["height"] <= 0.4 * 800
+
+
+def test_what_has_the_focus_is_not_under_the_composer(
+    new_page: NewPage, live_server: LiveServer
+) -> None:
+    page = new_page(height=600)
+    open_session(page, live_server)
+    for text in ("One", "Two", "Three"):
+        say(page, text)
+        wait_for_the_end(page)
+    page.reload()
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("#heading").click()
+    seen = 0
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        focused = page.locator(":focus")
+        if focused.get_attribute("id") == "input":
+            break
+        below = focused.bounding_box()["y"] + focused.bounding_box()["height"]
+        assert below <= page.locator("#composer").bounding_box()["y"] + 1
+        seen += 1
+    assert seen > 10
+    page.evaluate("scrollTo(0, 100)")
+    page.keyboard.type("And now?")
+    assert page.evaluate("scrollY") == 100
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_menu_stays_on_a_phone(
+    new_page: NewPage, live_server: LiveServer, language: str
+) -> None:
+    page = new_page(language=language, width=390, height=844)
+    own = Session(id=new_id(), persona_id="", revision="")
+    begun = live_server.rolebook.chat.start_session(own, system="You are a patient captain.")
+    page.goto(f"{live_server.url}/sessions/{begun.id}")
+    menus = page.locator("details.menu > summary").all()
+    assert len(menus) == 3
+    for menu in menus:
+        menu.click()
+        expect(page.locator("details.menu[open] .sheet")).to_be_in_viewport(ratio=1)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("width", [768, 1280])
+def test_answers_that_come_at_once_stand_side_by_side_from_the_first_word(
+    new_page: NewPage, live_server: LiveServer, upstream: FakeUpstream, width: int
+) -> None:
+    upstream.model_rule("ok", SLOW)
+    page = new_page(width=width)
+    session = Session(id=new_id(), persona_id="teacher", revision="", parameters={"n": 2})
+    begun = live_server.rolebook.chat.start_session(session)
+    page.goto(f"{live_server.url}/sessions/{begun.id}")
+    say(page, "Go")
+    for place in (".choice-live", "#turn-1 .answer"):
+        expect(page.locator(place)).to_have_count(2)
+        boxes = [box.bounding_box() for box in page.locator(place).all()]
+        assert boxes[0]["y"] == boxes[1]["y"]
+        page.keyboard.press("Escape")
+
+
+def test_axe_finds_nothing_while_an_answer_is_awaited(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "hang")
+    open_session(page, live_server)
+    say(page, "Go")
+    expect(page.locator(".waiting")).to_be_visible()
+    assert_accessible(page)
 
 
 def test_a_fork_goes_its_own_way(page: Any, live_server: LiveServer) -> None:
@@ -357,6 +500,17 @@ def test_ticked_sessions_are_counted_exported_and_deleted(
     expect(page.locator("tbody tr")).to_have_count(3)
 
 
+def test_the_trash_restores_what_is_ticked(page: Any, live_server: LiveServer) -> None:
+    session_id = open_session(page, live_server)
+    live_server.rolebook.log.delete([session_id])
+    page.goto(f"{live_server.url}/sessions?trash=1")
+    expect(page.locator("#ticked")).to_have_text("Tick the sessions to restore.")
+    expect(page.get_by_role("button", name="Restore the ticked")).to_be_disabled()
+    page.locator("tbody input").check()
+    page.get_by_role("button", name="Restore the ticked").click()
+    expect(page.get_by_text("The trash is empty.")).to_be_visible()
+
+
 @pytest.mark.parametrize(
     ("language", "theme", "width"),
     [("en", "light", 1280), ("zh", "dark", 390)],
@@ -369,7 +523,8 @@ def test_axe_finds_nothing_and_nothing_is_too_wide(
     theme: str,
     width: int,
 ) -> None:
-    text = "# Head\n\n**注意：**请 `code`\n\n```python\ndef f(x): return 1 # no\n```\n\n|a|b|\n|-|-|\n|1|2|"
+    table = f"{'|Right' * 20}|\n{'|-' * 20}|\n{'|1' * 20}|"
+    text = f"# Head\n\n**注意：**请 `code`\n\n```python\ndef f(x): return 1 # no\n```\n\n{table}"
     upstream.model_rule(
         "ok", f"ok?text={text.replace('#', '%23')},rst-mid?text={'long' * 40} two three"
     )

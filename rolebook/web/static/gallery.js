@@ -1,5 +1,5 @@
 // The gallery answers while one types: the server finds, this shows.
-import { announce, post } from "./page.js";
+import { announce, isComposing, post } from "./page.js";
 
 const form = document.getElementById("ask");
 const field = document.getElementById("q");
@@ -29,17 +29,24 @@ async function find() {
   }
 }
 
+/** Say below the line what Enter would do, or what is wrong. */
+function say(text, isWrong = false) {
+  hint.textContent = text;
+  hint.classList.toggle("error", isWrong);
+  field.setAttribute("aria-invalid", String(isWrong));
+}
+
 /** What is written is a role of one's own, whatever the gallery shows. */
 function describe() {
   pending.abort();
-  hint.textContent = hint.dataset.describe;
+  say(hint.dataset.describe);
 }
 
 /** Say what Enter would do now. */
 function tell() {
   const first = firstLink();
-  if (!field.value.trim()) hint.textContent = idle;
-  else hint.textContent = first ? hint.dataset.open.replace("{name}", first.textContent) : hint.dataset.start;
+  if (!field.value.trim()) say(idle);
+  else say(first ? hint.dataset.open.replace("{name}", first.textContent) : hint.dataset.start);
   announce(document.getElementById("found").textContent);
 }
 
@@ -48,7 +55,7 @@ async function start() {
     const { url } = await post("/sessions", { system: field.value });
     location.assign(url);
   } catch (error) {
-    hint.textContent = error.message;
+    say(error.message, true);
     announce(error.message);
     field.focus();
   }
@@ -59,7 +66,7 @@ field.addEventListener("input", () => {
   timer = setTimeout(find, 120);
 });
 field.addEventListener("keydown", async (event) => {
-  if (event.isComposing) return;
+  if (isComposing(event)) return;
   if (event.key === "Escape" && field.value) {
     field.value = "";
     find();

@@ -22,6 +22,11 @@ export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
+/** Whether a key belongs to an input method that composes; Safari says so of its last Enter only by the key code. */
+export function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
 const isTyping = (element) => element.closest("input, textarea, select, [contenteditable]") !== null;
 
 document.addEventListener("keydown", (event) => {

@@ -1,5 +1,5 @@
 // The page of a persona: the preview follows the form, and Start goes to the session before the model is asked.
-import { announce, post } from "./page.js";
+import { announce, isComposing, post } from "./page.js";
 
 const form = document.getElementById("start");
 const input = document.getElementById("input");
@@ -92,7 +92,7 @@ form.addEventListener("submit", (event) => {
   show();
 });
 input.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
   event.preventDefault();
   form.requestSubmit(document.getElementById("go"));
 });

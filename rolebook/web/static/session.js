@@ -1,5 +1,5 @@
 // A session, live: what is said goes out without leaving the page, and the answer appears as it comes.
-import { announce, failure, post } from "./page.js";
+import { announce, failure, isComposing, post } from "./page.js";
 import { readEvents } from "./sse.js";
 import "./copying.js";
 
@@ -100,24 +100,37 @@ function giveUp(live, message, words, field) {
 
 function begin(controller) {
   running = { controller, id: "", isStopping: false };
-  send.hidden = true;
-  stop.hidden = false;
+  offer();
 }
 
 function settle(live) {
   const hadFocus = [document.body, stop, null].includes(document.activeElement);
   live.section?.classList.remove("live");
   running = null;
-  send.hidden = false;
-  stop.hidden = true;
+  offer();
   if (hadFocus) input.focus({ preventScroll: true });
+}
+
+/** The answer on this page that is on its way from elsewhere: begun in another tab, or before the page was loaded again. */
+function awaited() {
+  return dialogue.querySelector('.answer[data-status="pending"]');
+}
+
+/** Offer to stop while an answer is on its way, and to send otherwise. */
+function offer() {
+  if (!composer) return;
+  const isAnswering = running !== null || awaited() !== null;
+  const hadFocus = document.activeElement === stop;
+  send.hidden = isAnswering;
+  stop.hidden = !isAnswering;
+  if (hadFocus && !isAnswering) input.focus({ preventScroll: true });
 }
 
 /** Stop the turn; before its id is known, as soon as it is. */
 function halt() {
-  if (!running) return;
-  running.isStopping = true;
-  if (running.id) post(`/turns/${running.id}/stop`, {}).catch((error) => announce(error.message));
+  if (running) running.isStopping = true;
+  const id = running ? running.id : awaited()?.dataset.turn;
+  if (id) post(`/turns/${id}/stop`, {}).catch((error) => announce(error.message));
 }
 
 /* Showing. */
@@ -134,6 +147,7 @@ function openAnswer(position, words) {
     entitle(words);
   } else {
     section.querySelector(".answers").classList.add("several");
+    [...section.querySelectorAll(".answer"), answer].forEach(number);
     const isSame = section.querySelector(".asked .words")?.textContent === written(words);
     Object.assign(answer.querySelector(".words"), { textContent: words, hidden: isSame });
   }
@@ -162,9 +176,19 @@ function openAnswer(position, words) {
     },
     remove() {
       (isNew ? section : answer).remove();
-      if (!isNew && section.querySelectorAll(".answer").length < 2) section.querySelector(".answers").classList.remove("several");
+      if (isNew || section.querySelectorAll(".answer").length > 1) return;
+      section.querySelector(".answers").classList.remove("several");
+      section.querySelector(".choosing").remove();
     },
   };
+}
+
+/** Head an answer that has others beside it, as the server does. */
+function number(answer, index) {
+  if (answer.querySelector(".choosing")) return;
+  const heading = clone("numbered");
+  heading.firstElementChild.textContent = composer.dataset.numbered.replace("{number}", index + 1);
+  answer.prepend(heading);
 }
 
 /** A session without a title goes by how it began. */
@@ -198,6 +222,8 @@ function replaceSection(section, { html, sums }) {
   section.replaceWith(fresh);
   document.getElementById("sums").replaceWith(parse(sums));
   watch(fresh);
+  reach(fresh);
+  offer();
   return fresh;
 }
 
@@ -205,6 +231,11 @@ function parse(html) {
   const piece = document.createElement("template");
   piece.innerHTML = html;
   return piece.content.firstElementChild;
+}
+
+/** Let the keyboard scroll the tables that are wider than their place. */
+function reach(root) {
+  for (const table of root.querySelectorAll(".prose table")) if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
 }
 
 /** Look again at turns that are answered elsewhere, until they have ended. */
@@ -254,7 +285,7 @@ document.addEventListener("submit", (event) => {
   if (form.matches("[data-ask]")) {
     event.preventDefault();
     const fields = new FormData(form, event.submitter);
-    if (running || !fields.get("input")?.trim()) return;
+    if (running || awaited() || !fields.get("input")?.trim()) return;
     const field = form.querySelector("textarea");
     if (form === composer) {
       field.value = "";
@@ -270,17 +301,32 @@ document.addEventListener("submit", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && running) {
-    halt();
-    return;
-  }
-  if (event.key === "Escape") closeMenus(null);
+  // While an input method composes, its keys belong to it.
+  if (isComposing(event)) return;
+  if (event.key === "Escape") return escape(event.target);
   const field = event.target.closest("form[data-ask] textarea");
-  // While an input method composes, Enter belongs to it; Safari says so only by the key code.
-  if (!field || event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  if (!field || event.key !== "Enter" || event.shiftKey) return;
   event.preventDefault();
   if (!running) field.form.requestSubmit();
 });
+
+/** Close a menu; if none is open, stop the answer that is on its way; if none is, leave the edit. */
+function escape(target) {
+  const menu = document.querySelector("details.menu[open]");
+  if (!menu && (running || awaited())) return halt();
+  const open = menu ?? target.closest("details.edit[open]");
+  if (!open) return;
+  open.open = false;
+  open.querySelector("summary").focus();
+}
+
+// Whoever opens the edit means to write.
+document.addEventListener("toggle", ({ target }) => {
+  if (!target.matches("details.edit[open]")) return;
+  const field = target.querySelector("textarea");
+  field.focus();
+  field.setSelectionRange(field.value.length, field.value.length);
+}, true);
 
 document.addEventListener("click", (event) => closeMenus(event.target));
 
@@ -293,6 +339,13 @@ function closeMenus(target) {
 stop?.addEventListener("click", halt);
 input?.addEventListener("input", () => grow(input));
 watch(document);
+reach(document);
+offer();
+if (composer) {
+  new ResizeObserver(() => {
+    composer.parentElement.style.setProperty("--composer", `${composer.offsetHeight}px`);
+  }).observe(composer);
+}
 
 const key = `start:${location.pathname}`;
 const first = sessionStorage.getItem(key);
