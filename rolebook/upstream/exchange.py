@@ -24,7 +24,7 @@ _GRACE_S = 0.4
 """What the reader gets to notice a limit by itself. It is late when it hangs in name resolution, say."""
 
 _BUFFERED = 32
-_DRAIN_S = 0.25
+_DRAIN_S = 1.0
 _DRAIN_BYTES = 64 * 1024
 
 

@@ -99,7 +99,7 @@ class FakeUpstream:
     @property
     def stats(self) -> dict[str, int]:
         """Counts since the start or `reset`; `GET /stats` gives the same to other processes."""
-        counts = {name: self._counts[name] for name in ("requests", "clients_gone")}
+        counts = {name: self._counts[name] for name in ("requests", "clients_gone", "connections")}
         peak = self._counts["peak_connections"]
         return {**counts, "open_connections": self.open_connections, "peak_connections": peak}
 
@@ -154,6 +154,7 @@ class FakeUpstream:
         )
         with self._lock:
             self._connections[sock] = thread
+            self._counts["connections"] += 1
             peak = max(self._counts["peak_connections"], len(self._connections))
             self._counts["peak_connections"] = peak
         thread.start()
