@@ -111,10 +111,11 @@ def connect_writer(path: Path, *, patience_s: float) -> Database:
 
 def execute(db: Database, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
     """Run one statement with values that SQLite cannot hold as they are made to fit (see :func:`_fitted`)."""
+    # Past sqlite-utils, which looks at each statement for whether it has to commit it: transactions here are explicit.
     try:
-        return db.execute(sql, parameters)
+        return db.conn.execute(sql, parameters)
     except (UnicodeEncodeError, OverflowError):
-        return db.execute(sql, [_fitted(value) for value in parameters])
+        return db.conn.execute(sql, [_fitted(value) for value in parameters])
 
 
 def _fitted(value: Any) -> Any:
@@ -138,10 +139,10 @@ def transaction(db: Database, begin: str = "BEGIN IMMEDIATE") -> Iterator[Databa
     ``BEGIN IMMEDIATE`` waits for other writers at the start, where the busy timeout counts; a deferred transaction
     that turns to writing would fail at once instead.
     """
-    db.execute(begin)
+    db.conn.execute(begin)
     try:
         yield db
-        db.execute("COMMIT")
+        db.conn.execute("COMMIT")
     except BaseException:
         # Some errors, such as a full disk, have ended the transaction already; none may hide the first.
         with suppress(sqlite3.Error):

@@ -37,7 +37,7 @@ def segment(text: str) -> str:
 def add_turn(db: Database, number: int) -> None:
     """Let search find a turn, as it is recorded now."""
     entry = _entry(db, number)
-    db.execute(
+    db.conn.execute(
         "INSERT INTO turn_search (rowid, input, text, title) VALUES (?, ?, ?, ?)", (number, *entry)
     )
 
