@@ -162,6 +162,11 @@ class StorageError(RolebookError):
     code = "storage"
 
 
+def with_detail(text: str, detail: str | None) -> str:
+    """A message with the upstream's own words behind it, where it gave some."""
+    return f"{text} ({detail})" if detail else text
+
+
 class UpstreamError(RolebookError):
     """The upstream did not answer as asked.
 
@@ -190,8 +195,7 @@ class UpstreamError(RolebookError):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        text = super().__str__()
-        return f"{text} ({self.detail})" if self.detail else text
+        return with_detail(super().__str__(), self.detail)
 
 
 class UpstreamKeyError(UpstreamError):

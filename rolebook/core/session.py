@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from rolebook.core.completion import Choice, Endpoint, Usage
-from rolebook.core.errors import Phrase
+from rolebook.core.errors import Phrase, with_detail
 from rolebook.core.message import Message
 
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -92,8 +92,7 @@ class TurnError:
     @property
     def text(self) -> str:
         """The message in English, with the upstream's own words behind it."""
-        text, detail = self.message % self.parameters, self.parameters.get("detail")
-        return f"{text} ({detail})" if detail else text
+        return with_detail(self.message % self.parameters, self.parameters.get("detail"))
 
 
 @dataclass(frozen=True, slots=True)

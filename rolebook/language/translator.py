@@ -18,6 +18,7 @@ from rolebook.core.errors import (
     PromptError,
     RolebookError,
     UpstreamError,
+    with_detail,
 )
 
 if TYPE_CHECKING:
@@ -71,17 +72,13 @@ class Translator:
         text = self.say(error.message, error.parameters)
         place = error.place if isinstance(error, PromptError) else ""
         if isinstance(error, UpstreamError):
-            return _with_detail(text, error.detail)
+            return with_detail(text, error.detail)
         return f"{place}: {text}" if place else text
 
     def turn_error(self, error: TurnError) -> str:
         """Why a turn did not complete, told as the error was that ended it."""
         text = self.say(error.message, error.parameters)
-        return _with_detail(text, error.parameters.get("detail"))
-
-
-def _with_detail(text: str, detail: str | None) -> str:
-    return f"{text} ({detail})" if detail else text
+        return with_detail(text, error.parameters.get("detail"))
 
 
 @lru_cache

@@ -64,9 +64,14 @@ class OutageError(StorageError):
 
 def storage_error(error: sqlite3.Error, path: Path) -> StorageError:
     """What an error of SQLite means to a person; an OutageError unless the statement is at fault."""
-    primary_code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    primary_code = _primary_code(error)
     kind = OutageError if primary_code in _OUTAGES else StorageError
     return kind(_ADVICE.get(primary_code, _OTHER), path=str(path), reason=str(error))
+
+
+def _primary_code(error: sqlite3.Error) -> int:
+    """The kind of an error, without what SQLite tells beyond it; 0 where it came from Python."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def connect(path: Path, *, patience_s: float = 5.0, mode: str = "rwc") -> Database:
@@ -152,7 +157,7 @@ def transaction(db: Database, begin: str = "BEGIN IMMEDIATE") -> Iterator[Databa
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether somebody else holds the file, so that the same may work in a moment."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
 class Readers:

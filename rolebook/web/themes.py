@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, redirect, request
+from flask import Blueprint
 from werkzeug.wrappers import Response
 
 from rolebook.web.current import THEMES
-from rolebook.web.errors import RequestError
-from rolebook.web.languages import remember
-from rolebook.web.security import local_path
+from rolebook.web.languages import keep_choice
 
 blueprint = Blueprint("themes", __name__)
 
@@ -16,9 +14,4 @@ blueprint = Blueprint("themes", __name__)
 @blueprint.post("/theme")
 def choose() -> Response:
     """Keep the theme for a year and go back to the page."""
-    theme = request.form.get("theme", "")
-    if theme not in THEMES:
-        raise RequestError("Choose one of %(known)s.", status=400, known=", ".join(THEMES))
-    response = redirect(local_path(request.form.get("next", "/")), 303)
-    remember(response, "theme", theme)
-    return response
+    return keep_choice("theme", THEMES)
