@@ -1,0 +1,288 @@
+"""How sure a number is: 95 % intervals of means, shares and differences, and how values spread."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import Literal
+
+Over = Literal["inputs", "repeats", "answers", "votes"]
+"""What was counted: inputs can stand for other inputs, the repeats of a single input only for that input."""
+
+CONFIDENCE = 0.95
+NORMAL_QUANTILE = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+FEWEST_ALIKE = 6
+"""So many observations must all point the same way before chance is out of the question: 2 · ½⁶ is below 5 %."""
+
+_FEW = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number with the interval that holds the true one 95 times in 100.
+
+    ``n`` is how many of what ``over`` names it rests on. ``low`` and ``high`` are None where that is too few to say.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    over: Over = "inputs"
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it rests on so little that this must be said wherever it is shown."""
+        return self.n < _FEW
+
+    def excludes(self, point: float) -> bool:
+        """Whether ``point`` lies outside; never where there is no interval."""
+        return self.low is not None and self.high is not None and not self.low <= point <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Interval):
+    """By how much the second of two variants lies above the first."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether there is a difference at all.
+
+        Differences that are all the same give an interval without width, however few they are; then it takes as many
+        as a sign test would ask for.
+        """
+        has_spread = self.low != self.high
+        return self.excludes(0.0) and (has_spread or self.n >= FEWEST_ALIKE)
+
+
+def mean_interval(groups: Sequence[Sequence[float]]) -> Interval | None:
+    """The mean over inputs of the mean over the repeats of each, with Student's t interval over the inputs.
+
+    The repeats of one input are not independent, so they count as one observation together (clustered standard errors:
+    Miller 2024, "Adding error bars to evals"). With a single input the interval is over its repeats, and says so.
+
+    Arguments:
+        groups: the values of one input's repeats each; an empty one is left out.
+
+    Returns None if there is no value at all.
+    """
+    filled = [group for group in groups if group]
+    if not filled:
+        return None
+    if len(filled) == 1 and len(filled[0]) > 1:
+        return _t_interval(filled[0], over="repeats")
+    return _t_interval([statistics.fmean(group) for group in filled], over="inputs")
+
+
+def share_interval(passed: float, total: int, *, over: Over = "answers") -> Interval | None:
+    """``passed`` of ``total`` with Wilson's score interval (1927), which holds for few and for extreme shares too.
+
+    Where inputs were repeated, pass the sum of the inputs' shares and the number of inputs: repeats are not
+    independent, and this errs on the safe side.
+
+    Returns None if ``total`` is 0.
+    """
+    if total == 0:
+        return None
+    low, high = wilson(passed / total, total)
+    return Interval(passed / total, low, high, total, over)
+
+
+def difference_interval(
+    pairs: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> Difference | None:
+    """The mean over inputs of what the second variant has more than the first, with Student's t interval.
+
+    Paired by input, so that what makes one input harder than another does not count. With a single input the interval
+    is Welch's, over its repeats, and says so.
+
+    Arguments:
+        pairs: for each input the repeats of the first variant and those of the second; a pair with an empty side is
+            left out.
+
+    Returns None if no pair is left.
+    """
+    filled = [pair for pair in pairs if all(pair)]
+    if not filled:
+        return None
+    if len(filled) == 1 and min(map(len, filled[0])) > 1:
+        return _welch_interval(*filled[0])
+    mean = _t_interval(
+        [statistics.fmean(second) - statistics.fmean(first) for first, second in filled],
+        over="inputs",
+    )
+    return Difference(mean.value, mean.low, mean.high, mean.n, mean.over)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Low and high end of Wilson's score interval for a share seen in ``n`` > 0 observations, of any effective size."""
+    z2 = NORMAL_QUANTILE**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    reach = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    # None and all are inside exactly, which rounding would not leave to them.
+    return centre - reach if share > 0 else 0.0, centre + reach if share < 1 else 1.0
+
+
+def _t_interval(values: Sequence[float], *, over: Over) -> Interval:
+    mean, n = statistics.fmean(values), len(values)
+    if n < 2:
+        return Interval(mean, None, None, n, over)
+    reach = student_t(n - 1) * math.sqrt(_squared_error(values))
+    return Interval(mean, mean - reach, mean + reach, n, over)
+
+
+def _welch_interval(first: Sequence[float], second: Sequence[float]) -> Difference:
+    value, n = statistics.fmean(second) - statistics.fmean(first), min(len(first), len(second))
+    errors = _squared_error(first), _squared_error(second)
+    total = sum(errors)
+    if total == 0:
+        return Difference(value, value, value, n, "repeats")
+    # The degrees of freedom after Welch and Satterthwaite.
+    df = 1 / sum(
+        (error / total) ** 2 / (len(sample) - 1)
+        for error, sample in zip(errors, (first, second), strict=True)
+    )
+    reach = student_t(df) * math.sqrt(total)
+    return Difference(value, value - reach, value + reach, n, "repeats")
+
+
+def _squared_error(values: Sequence[float]) -> float:
+    """The squared standard error of the mean of ``values``."""
+    return statistics.variance(values) / len(values)
+
+
+@lru_cache(maxsize=1024)
+def student_t(df: float) -> float:
+    """How many standard errors reach to either end of a 95 % interval with ``df`` >= 1 degrees of freedom.
+
+    This is the 0.975 quantile of Student's t, correct to 1e-6.
+    """
+    low, high = 1.9, 12.8
+    while high - low > 1e-10:
+        middle = (low + high) / 2
+        if _chance_beyond(middle, df) > 1 - CONFIDENCE:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _chance_beyond(t: float, df: float) -> float:
+    """How often Student's t lies beyond ``t`` or ``-t``: the regularised incomplete beta I(x; df/2, 1/2)."""
+    x, a, b = df / (df + t * t), df / 2, 0.5
+    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    front = math.exp(a * math.log(x) + b * math.log1p(-x) - log_beta)
+    if x < (a + 1) / (a + b + 2):
+        return front * _beta_fraction(x, a, b) / a
+    return 1 - front * _beta_fraction(1 - x, b, a) / b
+
+
+def _beta_fraction(x: float, a: float, b: float) -> float:
+    """The continued fraction of the incomplete beta function (DLMF 8.17.22), by Lentz's method."""
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    result, m, change = d, 0, 0.0
+    while abs(change - 1) > 1e-14:
+        m += 1
+        change = 1.0
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            c, d = 1 + numerator / c, 1 / (1 + numerator * d)
+            change *= c * d
+        result *= change
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How values spread. A quarter of them lies below ``lower_quartile``, a quarter above ``upper_quartile``."""
+
+    minimum: float
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+    maximum: float
+    count: int
+
+
+def distribution(values: Sequence[float]) -> Distribution | None:
+    """The quartiles of ``values``, between two neighbours by their distance; None if there is no value."""
+    if not values:
+        return None
+    # Before Python 3.13 quartiles need two values at least; one value twice has the same ones.
+    quartiles = statistics.quantiles(
+        list(values) * 2 if len(values) == 1 else values, method="inclusive"
+    )
+    lower, median, upper = quartiles
+    return Distribution(min(values), lower, median, upper, max(values), len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """How many values of each sample lie between one edge and the next.
+
+    A value on an edge counts above it. ``counts`` has one row for each sample.
+    """
+
+    edges: tuple[float, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+def shared_bins(samples: Sequence[Sequence[float]], count: int = 12) -> Bins | None:
+    """The same bins for several samples, at most ``count`` (4 or more) of them, with round edges.
+
+    Whole numbers get bins of whole width, so that no bin is empty only because no number falls into it.
+
+    Returns None if there is no value.
+    """
+    values = list(chain.from_iterable(samples))
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    width = (high - low) / count
+    if width <= 1e-9 * max(abs(low), abs(high)):
+        # All the same, but perhaps for rounding.
+        width = (abs(high) or 1.0) / count
+    if all(float(value).is_integer() for value in values):
+        width = max(width, 1.0)
+    edges = _round_edges(low, high, count=count, width=width)
+    return Bins(edges, tuple(_counted(sample, edges) for sample in samples))
+
+
+def _round_edges(low: float, high: float, *, count: int, width: float) -> tuple[float, ...]:
+    """Edges around ``low`` and ``high`` in steps of 1, 2 or 5 · 10ⁿ.
+
+    The step is the first, from the power of ten below ``width`` on, that makes ``count`` bins at most.
+    """
+    exponent = math.floor(math.log10(width))
+    for multiple in (1, 2, 5, 10, 20):
+        first = _edge_below(low, multiple, exponent)
+        last = _edge_below(high, multiple, exponent) + 1
+        if last - first <= count:
+            break
+    return tuple(_edge(index, multiple, exponent) for index in range(first, last + 1))
+
+
+def _edge_below(value: float, multiple: int, exponent: int) -> int:
+    """The index of the last edge that is not above ``value``."""
+    nearest = round(value / _edge(1, multiple, exponent))
+    return nearest if _edge(nearest, multiple, exponent) <= value else nearest - 1
+
+
+def _edge(index: int, multiple: int, exponent: int) -> float:
+    """Where an edge lies. A fraction comes by division, because 3 / 10 is 0.3 and 3 · 0.1 is not."""
+    number = index * multiple
+    return number * 10.0**exponent if exponent >= 0 else number / 10.0**-exponent
+
+
+def _counted(values: Sequence[float], edges: tuple[float, ...]) -> tuple[int, ...]:
+    counts = [0] * (len(edges) - 1)
+    for value in values:
+        counts[bisect_right(edges, value) - 1] += 1
+    return tuple(counts)
