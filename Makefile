@@ -35,9 +35,10 @@ smoke: ## Start in a fresh environment with nothing but requirements.txt
 	"$$folder/bin/python" -m rolebook --database "$$folder/log.db" ask assistant Hello > "$$folder/answer" && \
 	echo "The smoke run is good."
 
-bench: .venv/dev.stamp ## Measure: rendering, command line, log, pages (some minutes)
+bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pages (some minutes)
 	$(BIN)/python -m benchmarks.rendering
 	$(BIN)/python -m benchmarks.command_line
+	$(BIN)/python -m benchmarks.comparison
 	$(BIN)/python -m benchmarks.log_write
 	$(BIN)/python -m benchmarks.log_read
 	$(BIN)/python -m benchmarks.pages

@@ -17,6 +17,9 @@ COMMANDS = {
     "ask": "rolebook.cli.turn:ask",
     "chat": "rolebook.cli.chat:chat",
     "sessions": "rolebook.cli.session:sessions",
+    "compare": "rolebook.cli.compare:compare",
+    "replay": "rolebook.cli.replay:replay",
+    "comparisons": "rolebook.cli.comparison:comparisons",
     "check": "rolebook.cli.check:check",
     "schema": "rolebook.cli.schema:schema",
 }

@@ -40,6 +40,7 @@ SETTINGS = (
     Setting("config", "rolebook.yaml", "File with upstreams, prices and any of these settings."),
     Setting("upstream", "", "The upstream for personas that name none."),
     Setting("model", "", "The model for personas that name none; else the upstream's default."),
+    Setting("judge", "judge", "The persona that judges answers where a check is a rubric."),
     Setting("host", "127.0.0.1", "Address that the pages are served on."),
     Setting("port", "8000", "Port that the pages are served on; 0 takes a free one."),
     Setting("threads", "256", "Turns and pages that can be served at the same time."),
@@ -75,6 +76,7 @@ class Settings:
     database: Path
     upstream: str
     model: str
+    judge: str
     host: str
     port: int
     threads: int
@@ -131,6 +133,7 @@ def load_settings(
         database=Path(values["database"]),
         upstream=default,
         model=values["model"],
+        judge=values["judge"],
         host=values["host"],
         port=_whole(values, "port", 0, 65535),
         threads=_whole(values, "threads", 4, 4096),

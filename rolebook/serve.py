@@ -66,7 +66,7 @@ def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
             port=settings.port,
             threads=settings.threads,
             on_ready=partial(_welcome, invocation, is_opened),
-            on_stop=rolebook.chat.cancel_all,
+            on_stop=rolebook.stop,
             on_end=rolebook.close,
         )
     except OSError as error:

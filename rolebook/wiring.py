@@ -12,19 +12,27 @@ from dotenv import dotenv_values
 
 from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
 from rolebook.core.chat import ChatService
+from rolebook.core.compare import CompareService
 from rolebook.core.completion import Usage
 from rolebook.core.errors import NotFoundError, Phrase, Problem, SettingError, UpstreamKeyError
+from rolebook.core.judge import Judging
+from rolebook.core.live_checks import LiveChecks
 from rolebook.core.message import Message
 from rolebook.core.persona import ResolvedPersona
+from rolebook.core.planning import Planner
 from rolebook.core.prompt import PromptRenderer
 from rolebook.core.sandbox import Sandbox
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of, shown
 from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
+from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
 from rolebook.upstream.rehearsal import rehearsal_upstream
-from rolebook.upstream.tokens import count_messages
+from rolebook.upstream.tokens import count_messages, estimate_messages
+
+#: How long the cells of a comparison may take to record that they were stopped.
+_STOP_S = 3.0
 
 
 class UpstreamPool:
@@ -109,17 +117,44 @@ class Rolebook:
         self.settings = settings
         self.library = FileLibrary(settings.personas, settings.templates)
         self.log = SqliteLog(settings.database)
+        self.comparisons = SqliteComparisonLog(self.log)
         self.upstreams = UpstreamPool(settings)
         self.sandbox = Sandbox()
         self.renderer = PromptRenderer(self.sandbox)
         self._trials: dict[str, tuple[ResolvedPersona, Sequence[Problem]]] = {}
+        prices = _Prices(settings)
         self.chat = ChatService(
             library=self.library,
             log=self.log,
             renderer=self.renderer,
             upstreams=self.upstreams,
             count_tokens=count_messages,
-            prices=_Prices(settings),
+            prices=prices,
+            on_end=lambda *ended: self.live_checks.take(*ended),
+        )
+        self.judging = Judging(chat=self.chat, log=self.log)
+        self.live_checks = LiveChecks(
+            judging=self.judging,
+            chat=self.chat,
+            library=self.library,
+            log=self.log,
+            results=self.comparisons,
+            judge_id=settings.judge,
+        )
+        self.compare = CompareService(
+            planner=Planner(
+                library=self.library,
+                log=self.log,
+                comparisons=self.comparisons,
+                upstreams=self.upstreams,
+                judge_id=settings.judge,
+            ),
+            log=self.log,
+            comparisons=self.comparisons,
+            chat=self.chat,
+            judging=self.judging,
+            count_tokens=estimate_messages,
+            prices=prices,
         )
 
     def count_tokens(self, messages: Sequence[Message], model: str) -> int:
@@ -147,9 +182,16 @@ class Rolebook:
             self._trials[resolved.persona.id] = known
         return known[1]
 
+    def stop(self) -> None:
+        """Stop what runs, because the process ends. Returns at once."""
+        self.compare.stop_all()
+        self.live_checks.stop()
+        self.chat.cancel_all()
+
     def close(self) -> None:
         """Stop what runs, write what is unwritten, drop connections. It may be used again."""
-        self.chat.cancel_all()
+        self.stop()
+        self.compare.wait_all(_STOP_S)
         self.log.close()
         self.upstreams.close()
         self.sandbox.close()

@@ -123,7 +123,7 @@ def _is_sentence(text: str) -> bool:
 
 def _of_pages() -> Iterator[tuple[Path, Text]]:
     options = {"extensions": "jinja2.ext.i18n", "silent": "false", "newstyle_gettext": "true"}
-    for path in sorted((ROOT / "rolebook" / "web" / "pages").rglob("*.html")):
+    for path in sorted((ROOT / "rolebook").glob("*/pages/**/*.html")):
         for _, message, _, _ in extract_from_file("jinja2", str(path), options=options):
             yield path, message
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from rolebook.core.chat import TurnEnded, TurnRequest, TurnStarted
 from rolebook.core.completion import Choice, Delta
 
 if TYPE_CHECKING:
+    from rolebook.core.check import CheckResult
     from rolebook.core.session import Turn
     from rolebook.wiring import Rolebook
 
@@ -99,8 +101,29 @@ class AnswerWriter:
             self._write("\n")
 
 
-def tell_turn(terminal: Terminal, turn: Turn) -> None:
-    """What an ended turn's text does not say: why it failed or stopped, what was changed or left out."""
+def results_of(rolebook: Rolebook, turn_id: str) -> Sequence[CheckResult]:
+    """What checks have found on a turn so far."""
+    # A turn that waits to be written has none yet, and the file may not even be readable.
+    if rolebook.log.unwritten:
+        return ()
+    return rolebook.log.results_of_turns([turn_id]).get(turn_id, ())
+
+
+def tell_checks(terminal: Terminal, results: Sequence[CheckResult]) -> None:
+    """Each check that failed, or that could not be told."""
+    for result in results:
+        if result.has_passed is None:
+            terminal.tell("Not checked: %(label)s. %(said)s", label=result.label, said=result.said)
+        elif not result.has_passed:
+            terminal.tell("Check failed: %(label)s. %(said)s", label=result.label, said=result.said)
+
+
+def tell_turn(terminal: Terminal, turn: Turn, results: Sequence[CheckResult] = ()) -> None:
+    """What an ended turn's text does not say: why it failed, what was changed or left out, what checks found wrong.
+
+    Arguments:
+        results: what checks have found.
+    """
     if turn.dropped_turns:
         terminal.tell(
             "Earlier turns left out, as the persona's context allows no more: %(count)d.",
@@ -115,6 +138,7 @@ def tell_turn(terminal: Terminal, turn: Turn) -> None:
     elif turn.status == "complete":
         for choice in turn.choices:
             _tell_choice(terminal, choice)
+        tell_checks(terminal, results)
 
 
 def _tell_choice(terminal: Terminal, choice: Choice) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,11 @@ import click
 from rolebook.cli.command import command
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.cli.role import Role, role_options
-from rolebook.core.errors import InputError, NotFoundError, RolebookError
+from rolebook.core.errors import InputError, NotFoundError, RolebookError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rolebook.cli.reader import Reader
     from rolebook.core.chat import TurnRequest
     from rolebook.core.persona import ResolvedPersona
@@ -91,6 +94,7 @@ class Talk:
         self._session = session
         self._is_resumed = not role.is_chosen
         self._has_turns = self._is_resumed
+        self._awaited: dict[str, Sequence[str]] = {}
 
     def introduce(self) -> None:
         """Show who is there, and what the persona says first."""
@@ -120,9 +124,12 @@ class Talk:
             if not line.strip():
                 continue
             try:
+                self._tell_judgements()
                 self._take(line)
             except RolebookError as error:
                 self._terminal.fail(error)
+        with suppress(StorageError):
+            self._tell_judgements()
         if self._has_turns:
             self._terminal.tell(
                 "Go on later with: rolebook chat --session %(id)s", id=self._session.id
@@ -193,7 +200,14 @@ class Talk:
         )
 
     def _answer(self, request: TurnRequest) -> None:
-        from rolebook.cli.answer import AnswerWriter, figures, run_turn, tell_turn, tell_unwritten
+        from rolebook.cli.answer import (
+            AnswerWriter,
+            figures,
+            results_of,
+            run_turn,
+            tell_turn,
+            tell_unwritten,
+        )
 
         self._has_turns = True
         writer = AnswerWriter(self._terminal, ends_line=True)
@@ -203,10 +217,26 @@ class Talk:
             writer.break_off()
             self._terminal.tell("Stopped. What had arrived is in the log.")
             return
-        tell_turn(self._terminal, turn)
+        awaited = self._awaited[turn.id] = self._rolebook.live_checks.being_judged(turn.id)
+        results = results_of(self._rolebook, turn.id)
+        # What is judged in between is told with what is judged later.
+        tell_turn(self._terminal, turn, [r for r in results if r.label not in awaited])
         tell_unwritten(self._terminal, self._rolebook)
         if self._terminal.is_interactive and turn.status == "complete":
             self._terminal.tell_line(figures(self._terminal, turn))
+
+    def _tell_judgements(self) -> None:
+        """What judges have said meanwhile."""
+        from rolebook.cli.answer import results_of, tell_checks
+
+        known, self._awaited = self._awaited, {}
+        for turn_id, awaited in known.items():
+            left = self._rolebook.live_checks.being_judged(turn_id)
+            told = set(awaited) - set(left)
+            results = results_of(self._rolebook, turn_id) if told else ()
+            tell_checks(self._terminal, [result for result in results if result.label in told])
+            if left:
+                self._awaited[turn_id] = left
 
     def _persona(self) -> ResolvedPersona:
         return self._rolebook.chat.persona_of(self._session)

@@ -43,6 +43,7 @@ _METAVARS = {
     "config": "FILE",
     "upstream": "NAME",
     "model": "MODEL",
+    "judge": "ID",
     "host": "ADDRESS",
     "port": "PORT",
     "threads": "NUMBER",

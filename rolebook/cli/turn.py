@@ -12,12 +12,19 @@ from rolebook.cli.role import Role, read_input, role_options, settle_input
 from rolebook.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rolebook.core.check import CheckResult
     from rolebook.core.session import Turn
+
+#: How long the end waits for those who judge rubrics.
+_JUDGES_S = 60.0
 
 _HELP = """Ask a persona once; the answer goes to standard output as it comes.
 
 INPUT is the text, or - for standard input, which is also read when INPUT is missing and something is piped in. The
-turn is kept in the log. The exit status is 0 only when the answer is complete."""
+turn is kept in the log. What the persona's checks find wrong with the answer is told on standard error. The exit
+status is 0 when the answer is complete, whatever they find."""
 
 _EXAMPLES = """
 rolebook ask teacher "Why is the sky blue?"
@@ -42,11 +49,13 @@ def ask(
     role, given = settle_input(role, input_text)
     text = read_input(given)
     turn = _take_turn(invocation, role, text, is_streamed=not no_stream, is_shown=not as_json)
+    results = _found(invocation, turn)
     if as_json:
         from rolebook.storage.export import turn_data
 
-        invocation.terminal.write_json(turn_data(turn) | {"persona_id": role.persona_id})
-    _tell(invocation.terminal, invocation, turn)
+        data = turn_data(turn, results=results)
+        invocation.terminal.write_json(data | {"persona_id": role.persona_id})
+    _tell(invocation.terminal, invocation, turn, results)
     if turn.status != "complete":
         click.get_current_context().exit(1)
 
@@ -69,10 +78,20 @@ def _take_turn(
     return run_turn(rolebook, request, AnswerWriter(invocation.terminal) if is_shown else None)
 
 
-def _tell(terminal: Terminal, invocation: Invocation, turn: Turn) -> None:
+def _found(invocation: Invocation, turn: Turn) -> Sequence[CheckResult]:
+    """What its checks found; the answer has been shown, so there is time to hear the judges too."""
+    from rolebook.cli.answer import results_of
+
+    invocation.rolebook.live_checks.wait(turn.id, _JUDGES_S)
+    return results_of(invocation.rolebook, turn.id)
+
+
+def _tell(
+    terminal: Terminal, invocation: Invocation, turn: Turn, results: Sequence[CheckResult]
+) -> None:
     from rolebook.cli.answer import figures, tell_turn, tell_unwritten
 
-    tell_turn(terminal, turn)
+    tell_turn(terminal, turn, results)
     tell_unwritten(terminal, invocation.rolebook)
     if terminal.is_interactive:
         terminal.tell_line(f"{figures(terminal, turn)} · {turn.session_id}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from rolebook.core.completion import (
@@ -40,6 +41,7 @@ from rolebook.core.persona import (
 )
 from rolebook.core.prompt import Prompt, PromptRenderer, history_messages
 from rolebook.core.session import (
+    Revision,
     Session,
     SessionLog,
     Turn,
@@ -61,6 +63,12 @@ class Library(Protocol):
 
     def get_described(self, system: str) -> ResolvedPersona:
         """A persona without a file, from nothing but its system text."""
+
+    def get_changed(self, resolved: ResolvedPersona, changes: Mapping[str, Any]) -> ResolvedPersona:
+        """The persona with some keys of its file changed: maps merge key by key, all else is replaced.
+
+        Raises InputError.
+        """
 
 
 class Upstreams(Protocol):
@@ -140,6 +148,9 @@ class TurnEnded:
 
 TurnEvent = TurnStarted | Delta | Waiting | TurnEnded
 
+#: Told of every turn that has ended, before its reader is; must not raise.
+EndListener = Callable[[Turn, Session, ResolvedPersona], None]
+
 
 class ChatService:
     """Sessions and turns over a library, a log and upstreams. Safe for threads."""
@@ -153,6 +164,7 @@ class ChatService:
         upstreams: Upstreams,
         count_tokens: TokenCounter,
         prices: Prices,
+        on_end: EndListener,
     ) -> None:
         self._library = library
         self._log = log
@@ -160,6 +172,7 @@ class ChatService:
         self._upstreams = upstreams
         self._count_tokens = count_tokens
         self._prices = prices
+        self._on_end = on_end
         self._lock = threading.Lock()
         self._live: dict[str, _Call] = {}
 
@@ -257,6 +270,10 @@ class ChatService:
         session = self._log.get_session(request.session_id)
         if session.deleted_at:
             raise ConflictError("This session is in the trash. Restore it to go on with it.")
+        if not session.is_talk:
+            raise ConflictError(
+                "This session belongs to a comparison and stays as it is. Fork it to go on with it."
+            )
         self._wait_for_end(session.id)
         if request.model:
             session = replace(session, model=request.model)
@@ -264,24 +281,68 @@ class ChatService:
         history = self._log.history(session.id, before=request.position or None)
         resolved = self.persona_of(session)
         prepared = self.prepare(session, resolved, request.input, history, request.parameters)
+        return self.stream_prepared(
+            session,
+            prepared,
+            request.input,
+            position=request.position,
+            is_streamed=request.is_streamed,
+        )
+
+    def stream_prepared(
+        self,
+        session: Session,
+        prepared: PreparedTurn,
+        input_text: str,
+        *,
+        position: int = 0,
+        is_streamed: bool = True,
+        start: Callable[[Turn, Revision], Turn] | None = None,
+        finish: Callable[[Turn], None] | None = None,
+    ) -> Iterator[TurnEvent]:
+        """Run one turn that is prepared; yields and raises as ``stream_turn``.
+
+        Arguments:
+            start: records the turn as pending; by default SessionLog.start_turn.
+            finish: records how it ended; by default SessionLog.finish_turn, and whoever waits for it is told.
+        """
         upstream = self._upstreams.get(prepared.upstream)
-        revision = resolved.revision
-        pending = Turn(
+        pending = self.pending_turn(
+            session, prepared, input_text, position=position, is_streamed=is_streamed
+        )
+        begin = start or self._log.start_turn
+        turn = begin(pending, prepared.resolved.revision)
+        end = finish or partial(self._finish, session, prepared.resolved)
+        return self._run(turn, upstream, end)
+
+    def model_of(self, prepared: PreparedTurn) -> str:
+        """The model that will be asked; may ask the upstream for its default. Raises NotFoundError, UpstreamError."""
+        return prepared.model or self._upstreams.get(prepared.upstream).default_model
+
+    def pending_turn(
+        self,
+        session: Session,
+        prepared: PreparedTurn,
+        input_text: str,
+        *,
+        position: int = 0,
+        is_streamed: bool = True,
+    ) -> Turn:
+        """A turn as it is recorded before its call. Raises NotFoundError for an unknown upstream."""
+        return Turn(
             id=new_id(),
             session_id=session.id,
-            revision=revision.id,
-            input=request.input,
-            position=request.position,
-            upstream=upstream.name,
-            endpoint=resolved.persona.endpoint,
-            is_streamed=request.is_streamed,
+            revision=prepared.resolved.revision.id,
+            input=input_text,
+            position=position,
+            upstream=self._upstreams.get(prepared.upstream).name,
+            endpoint=prepared.resolved.persona.endpoint,
+            is_streamed=is_streamed,
             model_requested=prepared.model,
             messages=prepared.messages,
             parameters_requested=prepared.parameters,
             dropped_turns=prepared.prompt.dropped_turns,
         )
-        turn = self._log.start_turn(pending, revision)
-        return self._run(turn, upstream)
 
     def _wait_for_end(self, session_id: str) -> None:
         """One turn at a time: the next one builds on how this one ends. A stopped one takes a moment to do so."""
@@ -304,7 +365,13 @@ class ChatService:
                 "Only the last turn can be tried again. To go back further, fork the session there."
             )
 
-    def _run(self, turn: Turn, upstream: Upstream) -> Iterator[TurnEvent]:
+    def _finish(self, session: Session, resolved: ResolvedPersona, turn: Turn) -> None:
+        self._log.finish_turn(turn)
+        self._on_end(turn, session, resolved)
+
+    def _run(
+        self, turn: Turn, upstream: Upstream, finish: Callable[[Turn], None]
+    ) -> Iterator[TurnEvent]:
         """Call, pass on, and record the end, whichever way it comes."""
         call = _Call(turn, self._prices)
         with self._lock:
@@ -316,7 +383,7 @@ class ChatService:
             # Also reached when the reader has left: the log learns of it, nobody else can.
             ended = call.ended()
             try:
-                self._log.finish_turn(ended)
+                finish(ended)
             finally:
                 with self._lock:
                     del self._live[turn.id]
@@ -337,8 +404,9 @@ class ChatService:
         with self._lock:
             running = list(self._live.values())
         for call in running:
-            call.is_cut_off = True
-            call.cancellation.cancel()
+            if not call.cancellation.is_cancelled:
+                call.is_cut_off = True
+                call.cancellation.cancel()
 
 
 def _values_of(session: Session, persona: Persona) -> Mapping[str, VariableValue]:

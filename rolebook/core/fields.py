@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from rolebook.core.errors import Phrase
@@ -22,6 +22,12 @@ _TRUE = {"true", "yes", "on"}
 _FALSE = {"false", "no", "off"}
 #: An integer of more digits is no parameter of anything, and Python refuses to read very long ones.
 _MAX_DIGITS = 18
+
+
+class Part(BaseModel):
+    """A mapping in a file. Keys that it does not know are left out; its docstrings are the format's reference."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
 def flaw(message: str, **parameters: Any) -> PydanticCustomError:

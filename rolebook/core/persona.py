@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -17,19 +17,20 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from rolebook.core.check import Checks
 from rolebook.core.errors import InputError, Phrase, VariableError
 from rolebook.core.fields import (
     Boolean,
     Line,
     Lines,
     Number,
+    Part,
     Text,
     Texts,
     flaw,
@@ -103,11 +104,7 @@ def is_persona_id(text: str) -> bool:
     return bool(PERSONA_ID.fullmatch(text)) and not _DEVICE.fullmatch(text)
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
-
-
-class Variable(_Part):
+class Variable(Part):
     """A blank in the system text that is filled in when a session starts."""
 
     type: VariableType = "text"
@@ -180,7 +177,7 @@ def _parse_date(value: object) -> str:
         raise misfit(Phrase("a date such as 2026-11-20"), value) from None
 
 
-class Example(_Part):
+class Example(Part):
     """A primed turn, sent before the history as if it had happened."""
 
     user: Text
@@ -189,7 +186,7 @@ class Example(_Part):
     """What the persona answers."""
 
 
-class ContextPolicy(_Part):
+class ContextPolicy(Part):
     """How much of the history is sent. The oldest whole turns go first."""
 
     turns: integer(0, 100_000) | None = None  # type: ignore[valid-type]
@@ -209,7 +206,7 @@ def _stop_texts(texts: tuple[str, ...]) -> tuple[str, ...]:
     return texts
 
 
-class Sampling(_Part):
+class Sampling(Part):
     """Sampling parameters, by the names of the OpenAI API. Left out means the upstream's own default."""
 
     temperature: number(0, 2) | None = None  # type: ignore[valid-type]
@@ -298,7 +295,7 @@ def expand_variable(given: object) -> object:
     return given if isinstance(given, Mapping | Variable | list) else {"default": given}
 
 
-class Persona(_Part):
+class Persona(Part):
     """A named role. Only ``name`` and ``system`` are needed."""
 
     id: str = Field(default="", exclude=True, json_schema_extra={"readOnly": True})
@@ -340,6 +337,8 @@ class Persona(_Part):
     """First inputs to choose from."""
     context: ContextPolicy = ContextPolicy()
     """How much history is sent."""
+    checks: Checks = ()
+    """What its answers must be: assertions that run on every answer, in talks and in comparisons."""
     x: JsonData = None
     """Data of other programs, kept as it is."""
 
@@ -401,8 +400,8 @@ class Fault:
     severity: Literal["error", "warning"] = "error"
 
 
-class FaultyPersonaError(ValueError):
-    """The data makes no persona; ``faults`` says why."""
+class FaultyDataError(ValueError):
+    """The data of a file makes nothing that can be used; ``faults`` says why."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(fault.message % fault.parameters for fault in faults))
@@ -410,11 +409,11 @@ class FaultyPersonaError(ValueError):
 
 
 def parse_persona(persona_id: str, data: Mapping[str, Any]) -> Persona:
-    """The persona that ``data`` describes, bases merged in. Raises FaultyPersonaError with all its faults."""
+    """The persona that ``data`` describes, bases merged in. Raises FaultyDataError with all its faults."""
     try:
         return Persona.model_validate({**data, "id": persona_id})
     except ValidationError as error:
-        raise FaultyPersonaError([_fault(detail) for detail in error.errors()]) from None
+        raise FaultyDataError([fault_of(detail) for detail in error.errors()]) from None
 
 
 _EXPECTED = {
@@ -426,7 +425,8 @@ _EXPECTED = {
 }
 
 
-def _fault(detail: Any) -> Fault:
+def fault_of(detail: Any) -> Fault:
+    """One error of pydantic in the words of :mod:`rolebook.core.fields`, with its place."""
     path = tuple(part for part in detail["loc"] if part not in {"float", "int", "[key]"})
     where = describe_path(path)
     kind, context, got = detail["type"], detail.get("ctx", {}), quote(detail["input"])
@@ -461,7 +461,7 @@ def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
             _request_field(name)
             _json_data(value)
     except ValidationError as error:
-        fault = _fault(error.errors()[0])
+        fault = fault_of(error.errors()[0])
         raise InputError(fault.message, **fault.parameters) from None
     except PydanticCustomError as error:
         context: Any = error.context
@@ -494,14 +494,26 @@ _PARTS: Mapping[tuple[str, ...], type[BaseModel]] = {
 }
 
 
-def find_unknown_keys(data: Mapping[str, Any]) -> Iterator[Fault]:
-    """A warning for every key that means nothing here, with the nearest one that does."""
-    for pattern, model in _PARTS.items():
+def find_unknown_keys(
+    data: Mapping[str, Any], parts: Mapping[tuple[str, ...], type[BaseModel]] | None = None
+) -> Iterator[Fault]:
+    """A warning for every key that means nothing here, with the nearest one that does.
+
+    Arguments:
+        parts: the model of each mapping by the way to it from the root; ``*`` stands for any key or index. By default
+            those of a persona.
+    """
+    parts = _PARTS if parts is None else parts
+    has_place_for_foreign_data = "x" in parts[()].model_fields
+    for pattern, model in parts.items():
         known = [name for name in model.model_fields if name != "id"]
         for path, part in _parts_at(data, pattern):
             for key in part:
                 if key not in known:
-                    yield _unknown_key((*path, str(key)), part[key], known)
+                    fault = _unknown_key((*path, str(key)), part[key], known)
+                    if fault.message == _FOREIGN and not has_place_for_foreign_data:
+                        fault = replace(fault, message="'%(key)s' is no known key and is left out.")
+                    yield fault
 
 
 def _parts_at(
@@ -521,6 +533,9 @@ def _parts_at(
             yield from _parts_at(value, rest, (*path, index))
 
 
+_FOREIGN = "'%(key)s' is no known key and is left out. Foreign data belongs under 'x'."
+
+
 def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str]) -> Fault:
     near = difflib.get_close_matches(str(path[-1]), known, n=1)
     parameters = {"key": describe_path(path), "near": near[0] if near else ""}
@@ -531,7 +546,7 @@ def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str
     elif near:
         message = "'%(key)s' is no known key and is left out. Did you mean '%(near)s'?"
     else:
-        message = "'%(key)s' is no known key and is left out. Foreign data belongs under 'x'."
+        message = _FOREIGN
     return Fault(path, message, parameters, severity="warning")
 
 
@@ -573,9 +588,9 @@ class ResolvedPersona:
 
 
 def persona_of_revision(revision: Revision) -> ResolvedPersona:
-    """The persona as it was at a revision. Raises FaultyPersonaError if today's format cannot read it."""
-    data = {key: value for key, value in revision.resolved.items() if key != "extends"}
-    return ResolvedPersona(parse_persona(revision.persona_id, data), revision.templates)
+    """The persona as it was at a revision. Raises FaultyDataError if today's format cannot read it."""
+    persona = parse_persona(revision.persona_id, revision.resolved)
+    return ResolvedPersona(persona, revision.templates)
 
 
 def describe_persona(system: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from rolebook.core.check import CheckResult
 from rolebook.core.completion import Choice, Endpoint, Usage
 from rolebook.core.errors import Phrase, with_detail
 from rolebook.core.message import Message
@@ -63,7 +64,8 @@ class Session:
 
     ``persona_id`` is empty for a role that was described and has no file; then ``revision`` is its only home.
     ``parameters`` are the sampling parameters and request fields chosen over the persona's own. ``forked_from`` is the
-    turn after which this session goes its own way: the turns up to it are its history too.
+    turn after which this session goes its own way: the turns up to it are its history too. ``comparison_id`` names the
+    comparison that this session belongs to, ``judges`` the turn that is judged in it.
     """
 
     id: str
@@ -75,10 +77,17 @@ class Session:
     model: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     forked_from: str = ""
+    comparison_id: str = ""
+    judges: str = ""
     is_starred: bool = False
     tags: tuple[str, ...] = ()
     created_at: str = field(default_factory=now)
     deleted_at: str = ""
+
+    @property
+    def is_talk(self) -> bool:
+        """Whether somebody talks here: a session of a comparison or of a judge stays as it is."""
+        return not (self.comparison_id or self.judges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,22 @@ class Turn:
         return self.choice.text
 
 
+@dataclass(frozen=True, slots=True)
+class TurnMark:
+    """What somebody has noted on a turn: a star, a thumb (1 up, -1 down, 0 none) and some words."""
+
+    turn_id: str
+    is_starred: bool = False
+    thumb: Literal[-1, 0, 1] = 0
+    note: str = ""
+    updated_at: str = field(default_factory=now)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing."""
+        return not (self.is_starred or self.thumb or self.note)
+
+
 class SessionLog(Protocol):
     """What the chat needs of a log. Every method may raise StorageError."""
 
@@ -176,5 +201,5 @@ class SessionLog(Protocol):
         attempt there and the current one. Returns the turn as recorded.
         """
 
-    def finish_turn(self, turn: Turn) -> None:
-        """Record how it ended, before the end is announced."""
+    def finish_turn(self, turn: Turn, results: Sequence[CheckResult] = ()) -> None:
+        """Record how it ended, before the end is announced, together with what checks found on it."""

@@ -14,10 +14,17 @@ from typing import Any
 
 from rolebook.core.chat import described
 from rolebook.core.errors import ConflictError, FileError, InputError, NotFoundError, Problem
-from rolebook.core.persona import PERSONA_ID, ResolvedPersona, is_persona_id
+from rolebook.core.persona import (
+    PERSONA_ID,
+    FaultyDataError,
+    ResolvedPersona,
+    is_persona_id,
+    parse_persona,
+)
 from rolebook.library.persona_file import (
     PersonaFile,
     build_persona,
+    merge_data,
     read_persona_file,
     schema_line,
 )
@@ -122,6 +129,27 @@ class FileLibrary:
     def get_described(self, system: str) -> ResolvedPersona:
         """A persona without a file, from nothing but its system text."""
         return described(system, reachable("chat", self.templates()))
+
+    def get_changed(self, resolved: ResolvedPersona, changes: Mapping[str, Any]) -> ResolvedPersona:
+        """The persona with some keys of its file changed: maps merge key by key, all else is replaced.
+
+        Raises InputError.
+        """
+        try:
+            persona = parse_persona(
+                resolved.persona.id, merge_data(resolved.persona.as_data(), changes)
+            )
+        except FaultyDataError as error:
+            fault = error.faults[0]
+            raise InputError(fault.message, **fault.parameters) from None
+        templates = {**self.templates(), **resolved.templates}
+        if persona.template_name not in templates:
+            raise InputError(
+                "There is no prompt template '%(name)s'. There are: %(known)s.",
+                name=persona.template_name,
+                known=", ".join(sorted(templates)) or "–",
+            )
+        return ResolvedPersona(persona, reachable(persona.template_name, templates))
 
     def create_persona(self, persona_id: str, data: Mapping[str, Any]) -> Path:
         """Write a new persona file, whole or not at all. Returns its path.

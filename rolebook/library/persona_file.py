@@ -9,7 +9,7 @@ from typing import Any
 from rolebook.core.errors import Problem
 from rolebook.core.persona import (
     Fault,
-    FaultyPersonaError,
+    FaultyDataError,
     Persona,
     Place,
     expand_variable,
@@ -21,7 +21,7 @@ from rolebook.library.yaml_text import Document, Mark, YamlError, parse_yaml
 Path = tuple[str | int, ...]
 
 #: Below these keys a plain value has the type that YAML gives it; elsewhere the field decides.
-TYPED_KEYS = ("request", "x")
+TYPED_KEYS = (("request",), ("x",), ("checks", "*", "is_json"))
 _SCHEMA_LINE = "# yaml-language-server: $schema="
 
 
@@ -86,7 +86,7 @@ def build_persona(
     problems += [_problem(fault, merged, last.file) for fault in find_unknown_keys(own)]
     try:
         persona = parse_persona(last.id, merged.data)
-    except FaultyPersonaError as error:
+    except FaultyDataError as error:
         problems += [_problem(fault, merged, last.file) for fault in error.faults]
         persona = None
     return persona, dict(_places(merged, chain)), tuple(problems)
@@ -95,14 +95,26 @@ def build_persona(
 def _merge(base: _Merged, document: Document) -> _Merged:
     """Maps merge key by key; lists and plain values replace what was there, with its places."""
     merged = _Merged(dict(base.data), dict(base.marks), dict(base.key_marks))
-    given = dict(document.data)
-    variables = given.get("variables")
-    if isinstance(variables, Mapping):
-        given["variables"] = {name: expand_variable(value) for name, value in variables.items()}
-    _merge_into(merged.data, given, (), merged)
+    _merge_into(merged.data, _with_long_variables(document.data), (), merged)
     merged.marks.update(document.marks)
     merged.key_marks.update(document.key_marks)
     return merged
+
+
+def merge_data(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A persona's data with changes, as ``extends`` merges them: maps key by key, all else is replaced."""
+    merged = _Merged(dict(base))
+    _merge_into(merged.data, _with_long_variables(changes), (), merged)
+    return merged.data
+
+
+def _with_long_variables(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Short forms would replace what a base says of a variable, instead of changing its default."""
+    variables = given.get("variables")
+    if not isinstance(variables, Mapping):
+        return dict(given)
+    expanded = {name: expand_variable(value) for name, value in variables.items()}
+    return {**given, "variables": expanded}
 
 
 def _merge_into(

@@ -101,15 +101,15 @@ class Document:
 
 
 class _EveryKey:
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, way: object) -> bool:
         return True
 
 
-EVERY_KEY: Final[Container[str]] = _EveryKey()
+EVERY_KEY: Final[Container[Path]] = _EveryKey()
 """As ``typed``: the values below all keys are typed."""
 
 
-def parse_yaml(source: bytes | str, *, file: str, typed: Container[str] = ()) -> Document:
+def parse_yaml(source: bytes | str, *, file: str, typed: Container[Path] = ()) -> Document:
     """Read one YAML document whose root is a mapping.
 
     A plain (unquoted) value stays text exactly as typed, be it ``no``, ``1.10`` or ``2024-01-01``;
@@ -119,7 +119,8 @@ def parse_yaml(source: bytes | str, *, file: str, typed: Container[str] = ()) ->
     Arguments:
         source: the file's content; bytes must be UTF-8, with or without a byte order mark.
         file: its name, for marks and problems.
-        typed: the keys of the root below which plain values are typed, by :func:`resolve_scalar`.
+        typed: the ways to the keys below which plain values are typed, by :func:`resolve_scalar`; ``*`` stands for
+            any index, as in ``("checks", "*", "is_json")``.
 
     Raises:
         YamlError: for every source that cannot be read.
@@ -293,10 +294,14 @@ def _index(event: yaml.Event) -> int:
     return event.start_mark.index if event.start_mark else 0
 
 
+def _way(path: Path) -> Path:
+    return tuple("*" if isinstance(part, int) else part for part in path)
+
+
 class _Reader:
     """Builds the data of one document from PyYAML's events, and collects what is wrong."""
 
-    def __init__(self, text: str, *, file: str, typed: Container[str]) -> None:
+    def __init__(self, text: str, *, file: str, typed: Container[Path]) -> None:
         self._text = text
         self._file = file
         self._typed = typed
@@ -390,7 +395,7 @@ class _Reader:
                 self._report(yaml_advice.explain_duplicate_key(_index(event), key, first.line))
             else:
                 self._key_marks[here] = self._mark(event)
-            is_typed = typed or (not path and key in self._typed)
+            is_typed = typed or _way(here) in self._typed
             data[key] = self._value(self._next(), here, typed=is_typed)
         return data
 

@@ -5,15 +5,15 @@ Whatever the format, a piece of text can be encoded as UTF-8, and no database tr
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from rolebook import __version__
+from rolebook.core.check import CheckResult
 from rolebook.core.errors import InputError, Phrase
-from rolebook.core.session import Revision, Session, Turn, TurnError, now
+from rolebook.core.session import Revision, Session, Turn, TurnError, TurnMark, now
+from rolebook.storage.csv_text import CSV_BEGIN, csv_line
 from rolebook.storage.encoding import encode_json, show_text
 
 #: Counts changes of the JSON formats that an importer must know of.
@@ -46,10 +46,11 @@ _CSV_COLUMNS = (
     "time_to_first_token_ms",
     "duration_ms",
     "error",
+    "is_starred",
+    "thumb",
+    "note",
     "rolebook_version",
 )
-# What a spreadsheet takes for the start of a formula; the wide forms are what Chinese keyboards type.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class Source(Protocol):
@@ -62,6 +63,25 @@ class Source(Protocol):
     def get_turn(self, turn_id: str) -> Turn: ...
 
     def session_turns(self, session_id: str) -> Sequence[Turn]: ...
+
+    def marks_of(self, turn_ids: Iterable[str]) -> Mapping[str, TurnMark]: ...
+
+    def results_of_turns(
+        self, turn_ids: Iterable[str]
+    ) -> Mapping[str, tuple[CheckResult, ...]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    """A whole turn with what people have noted on it and what checks have found."""
+
+    turn: Turn
+    mark: TurnMark | None
+    results: tuple[CheckResult, ...]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return turn_data(self.turn, self.mark, self.results)
 
 
 def export_sessions(source: Source, ids: Iterable[str], format: str) -> Iterator[str]:
@@ -76,8 +96,15 @@ def export_sessions(source: Source, ids: Iterable[str], format: str) -> Iterator
     return exporter(source, ids)
 
 
-def turn_data(turn: Turn) -> dict[str, Any]:
-    """All that the log knows of a turn, by the names of :class:`Turn` and of the log's columns, as JSON can hold it."""
+def turn_data(
+    turn: Turn, mark: TurnMark | None = None, results: Sequence[CheckResult] = ()
+) -> dict[str, Any]:
+    """All that the log knows of a turn, by the names of :class:`Turn` and of the log's columns, as JSON can hold it.
+
+    Arguments:
+        mark: what is noted on it.
+        results: what checks found on it.
+    """
     data = {field.name: getattr(turn, field.name) for field in fields(turn)}
     return data | {
         "status": turn.status.value,
@@ -89,7 +116,14 @@ def turn_data(turn: Turn) -> dict[str, Any]:
         "text": turn.text,
         "finish_reason": turn.choice.finish_reason,
         "error": {"code": turn.error.code, **_readable(turn.error)} if turn.error else None,
+        "mark": mark_data(mark) if mark else None,
+        "checks": [asdict(result) | {"said": _readable(result.said)} for result in results],
     }
+
+
+def mark_data(mark: TurnMark) -> dict[str, Any]:
+    """What is noted on a turn, by the names of :class:`TurnMark`."""
+    return {name: value for name, value in asdict(mark).items() if name != "turn_id"}
 
 
 def _readable(said: Phrase | TurnError) -> dict[str, Any]:
@@ -105,9 +139,10 @@ def _export_json(source: Source, ids: Iterable[str]) -> Iterator[str]:
         session = source.get_session(session_id)
         yield f'{"," if i else ""}\n{{"session": {encode_json(asdict(session))},\n"turns": ['
         revisions = {session.revision: source.get_revision(session.revision)}
-        for j, turn in enumerate(_turns(source, session)):
-            revisions.setdefault(turn.revision, source.get_revision(turn.revision))
-            yield f"{',' if j else ''}\n{encode_json(turn_data(turn))}"
+        for j, logged in enumerate(_turns(source, session)):
+            revision = logged.turn.revision
+            revisions.setdefault(revision, source.get_revision(revision))
+            yield f"{',' if j else ''}\n{encode_json(logged.data)}"
         yield f'\n],\n"revisions": {encode_json([asdict(revision) for revision in revisions.values()])}}}'
     yield "\n]}\n"
 
@@ -117,14 +152,15 @@ def _export_jsonl(source: Source, ids: Iterable[str]) -> Iterator[str]:
     revisions: dict[str, Revision] = {}
     for session_id in ids:
         session = source.get_session(session_id)
-        for turn in _turns(source, session):
-            is_new = turn.revision not in revisions
-            revision = revisions.setdefault(turn.revision, source.get_revision(turn.revision))
+        for logged in _turns(source, session):
+            used = logged.turn.revision
+            is_new = used not in revisions
+            revision = revisions.setdefault(used, source.get_revision(used))
             line = {
                 "rolebook": {"format": FORMAT_VERSION, "version": __version__},
                 "session": asdict(session),
-                "persona": {"id": revision.persona_id, "name": _persona_name(revision)},
-                "turn": turn_data(turn),
+                "persona": {"id": revision.persona_id, "name": persona_name(revision)},
+                "turn": logged.data,
             }
             yield encode_json(line | ({"revision": asdict(revision)} if is_new else {})) + "\n"
 
@@ -136,15 +172,15 @@ def _export_markdown(source: Source, ids: Iterable[str]) -> Iterator[str]:
             ("\n---\n\n" if i else "")
             + _markdown_head(session, source.get_revision(session.revision))
         )
-        for turn in _turns(source, session):
-            yield show_text(_markdown_turn(turn))
+        for logged in _turns(source, session):
+            yield show_text(_markdown_turn(logged))
 
 
 def _markdown_head(session: Session, revision: Revision) -> str:
     facts = {
-        "Persona": f"{_persona_name(revision)} ({session.persona_id})"
+        "Persona": f"{persona_name(revision)} ({session.persona_id})"
         if session.persona_id
-        else _persona_name(revision),
+        else persona_name(revision),
         "Revision": session.revision,
         "Session": session.id,
         "Begun": session.created_at,
@@ -155,7 +191,8 @@ def _markdown_head(session: Session, revision: Revision) -> str:
     return f"# {_one_line(session.title) or session.id}\n\n" + _markdown_list(facts)
 
 
-def _markdown_turn(turn: Turn) -> str:
+def _markdown_turn(logged: _Logged) -> str:
+    turn = logged.turn
     attempt = f", attempt {turn.attempt}" if turn.attempt > 1 else ""
     counting = "" if turn.is_current else " (not the one that counts)"
     facts = {
@@ -170,6 +207,8 @@ def _markdown_turn(turn: Turn) -> str:
         "Error": turn.error.text if turn.error else "",
         "Tokens": "" if turn.usage.total_tokens is None else str(turn.usage.total_tokens),
         "Cost": "" if turn.cost is None else f"${turn.cost:.6f}",
+        "Checks": "; ".join(_markdown_check(result) for result in logged.results),
+        "Mark": _markdown_mark(logged.mark) if logged.mark else "",
         "Date": turn.created_at,
     }
     question = "\n".join(f"> {line}".rstrip() for line in turn.input.split("\n"))
@@ -179,56 +218,56 @@ def _markdown_turn(turn: Turn) -> str:
     )
 
 
+def _markdown_check(result: CheckResult) -> str:
+    verdict = {True: "passed", False: "failed", None: "could not be told"}[result.has_passed]
+    return f"{result.label}: {verdict}" + ("" if result.has_passed else f" ({result.said})")
+
+
+def _markdown_mark(mark: TurnMark) -> str:
+    signs = ("★" if mark.is_starred else "", {1: "👍", 0: "", -1: "👎"}[mark.thumb], mark.note)
+    return " ".join(sign for sign in signs if sign)
+
+
 def _markdown_list(facts: Mapping[str, str]) -> str:
     return "".join(f"- {name}: {_one_line(value)}\n" for name, value in facts.items() if value)
 
 
 def _export_csv(source: Source, ids: Iterable[str]) -> Iterator[str]:
-    """As spreadsheets read it: a byte order mark, or Excel takes Chinese for Latin; CRLF; no cell that is a formula."""
-    yield "\ufeff" + _csv_line(_CSV_COLUMNS)
+    yield CSV_BEGIN + csv_line(_CSV_COLUMNS)
     for session_id in ids:
         session = source.get_session(session_id)
-        for turn in _turns(source, session):
-            row = _csv_row(session, turn, source.get_revision(turn.revision))
-            yield _csv_line([_cell(row[column]) for column in _CSV_COLUMNS])
+        for logged in _turns(source, session):
+            row = _csv_row(session, logged, source.get_revision(logged.turn.revision))
+            yield csv_line(row[column] for column in _CSV_COLUMNS)
 
 
-def _csv_row(session: Session, turn: Turn, revision: Revision) -> dict[str, Any]:
+def _csv_row(session: Session, logged: _Logged, revision: Revision) -> dict[str, Any]:
+    turn = logged.turn
     return {
-        **turn_data(turn),
+        **logged.data,
+        **mark_data(logged.mark or TurnMark(turn.id)),
         "session_id": session.id,
         "session_title": session.title,
         "turn_id": turn.id,
         "is_inherited": turn.session_id != session.id,
         "persona_id": revision.persona_id,
-        "persona_name": _persona_name(revision),
+        "persona_name": persona_name(revision),
         "parameters_sent": encode_json(turn.parameters_sent),
         "error": turn.error.text if turn.error else "",
         "rolebook_version": __version__,
     }
 
 
-def _csv_line(cells: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(cells)
-    return line.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return int(value)
-    if not isinstance(value, str):
-        return value
-    return show_text(f"'{value}" if value.startswith(_FORMULA_STARTS) else value)
-
-
-def _turns(source: Source, session: Session) -> Iterator[Turn]:
+def _turns(source: Source, session: Session) -> Iterator[_Logged]:
     """Whole turns, read one by one, so that the longest session neither fills the memory nor holds up the log."""
-    for turn in source.session_turns(session.id):
-        yield source.get_turn(turn.id)
+    ids = [turn.id for turn in source.session_turns(session.id)]
+    marks, results = source.marks_of(ids), source.results_of_turns(ids)
+    for turn_id in ids:
+        yield _Logged(source.get_turn(turn_id), marks.get(turn_id), results.get(turn_id, ()))
 
 
-def _persona_name(revision: Revision) -> str:
+def persona_name(revision: Revision) -> str:
+    """What a persona was called at a revision; its id where it had no name."""
     return str(revision.resolved.get("name", "") or revision.persona_id)
 
 

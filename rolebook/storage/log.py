@@ -6,16 +6,17 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from sqlite_utils import Database
 
+from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError
-from rolebook.core.session import Revision, Session, Turn, TurnStatus
-from rolebook.storage import edit, export, lookup, query, search, status, trash
+from rolebook.core.session import Revision, Session, Turn, TurnMark, TurnStatus
+from rolebook.storage import comparison, edit, export, lookup, mark, query, search, status, trash
 from rolebook.storage.cache import SlowValue
 from rolebook.storage.connection import (
     OutageError,
@@ -86,7 +87,7 @@ class SqliteLog:
         self._retry_at = 0.0
         self._retry_thread: threading.Thread | None = None
         self._is_closing = threading.Event()
-        self._facets = SlowValue(lambda: self._read(query.facets))
+        self._facets = SlowValue(lambda: self.read(query.facets))
 
     @property
     def unwritten(self) -> int:
@@ -135,13 +136,11 @@ class SqliteLog:
 
     def get_session(self, session_id: str) -> Session:
         """Also finds one in the trash. Raises NotFoundError."""
-        return self._unwritten.find_session(session_id) or self._read(
-            lookup.get_session, session_id
-        )
+        return self._unwritten.find_session(session_id) or self.read(lookup.get_session, session_id)
 
     def get_turn(self, turn_id: str) -> Turn:
         """A whole turn. Raises NotFoundError."""
-        return self._unwritten.find_turn(turn_id) or self._read(lookup.get_turn, turn_id)
+        return self._unwritten.find_turn(turn_id) or self.read(lookup.get_turn, turn_id)
 
     def get_revision(self, revision_id: str) -> Revision:
         """A persona as it was. Raises NotFoundError."""
@@ -151,7 +150,7 @@ class SqliteLog:
             if isinstance(write, NewSession | StartedTurn)
         )
         unwritten = next((revision for revision in kept if revision.id == revision_id), None)
-        return unwritten or self._read(lookup.get_revision, revision_id)
+        return unwritten or self.read(lookup.get_revision, revision_id)
 
     def session_turns(self, session_id: str, *, is_whole: bool = False) -> Sequence[Turn]:
         """All attempts by position, and the turns that a fork inherits, which belong to other sessions.
@@ -162,9 +161,9 @@ class SqliteLog:
         unwritten = self._unwritten
         session = unwritten.find_session(session_id)
         if session:
-            turns = self._turns_up_to(session.forked_from) if session.forked_from else []
+            turns = self.turns_up_to(session.forked_from) if session.forked_from else []
         else:
-            turns = self._read(lookup.session_turns, session_id, is_whole=is_whole)
+            turns = self.read(lookup.session_turns, session_id, is_whole=is_whole)
         return unwritten.added_to(turns, session_id)
 
     def history(self, session_id: str, *, before: int | None = None) -> Sequence[Turn]:
@@ -194,7 +193,7 @@ class SqliteLog:
         """
         self.open()
         with self._lock:
-            write = StartedTurn(turn, revision, self._owner_id(), is_appended=not turn.position)
+            write = StartedTurn(turn, revision, self.owner_id(), is_appended=not turn.position)
             try:
                 return cast(Turn, self._write(write))
             except OutageError as outage:
@@ -203,9 +202,12 @@ class SqliteLog:
                 self._keep(replace(write, turn=placed), outage)
                 return placed
 
-    def finish_turn(self, turn: Turn) -> None:
-        """Record how it ended, before the end is announced. Raises NotFoundError."""
-        self._write_or_keep(FinishedTurn(turn))
+    def finish_turn(self, turn: Turn, results: Sequence[CheckResult] = ()) -> None:
+        """Record how it ended, before the end is announced, together with what checks found on it.
+
+        Raises NotFoundError.
+        """
+        self._write_or_keep(FinishedTurn(turn, tuple(results)))
 
     def last_turn(self, session_id: str) -> Turn:
         """The turn that "try again" means: the current one at the last position, whatever became of it.
@@ -234,7 +236,7 @@ class SqliteLog:
             found = search.found_sessions(db, wanted.search) if wanted.search.strip() else None
             return query.list_sessions(db, wanted, found=found, limit=limit, before=before)
 
-        return self._read(page)
+        return self.read(page)
 
     def search(
         self, text: str, *, persona_id: str = "", limit: int = 20, before: str = ""
@@ -246,7 +248,7 @@ class SqliteLog:
             persona_id: only turns of sessions with this persona.
             before: the cursor of the page before; anything else begins at the start.
         """
-        return self._read(search.search, text, persona_id=persona_id, limit=limit, before=before)
+        return self.read(search.search, text, persona_id=persona_id, limit=limit, before=before)
 
     def facets(self) -> Facets:
         """What sessions can be filtered by. Where counting takes long, the counts may be some seconds old."""
@@ -254,11 +256,11 @@ class SqliteLog:
 
     def statistics_of_persona(self, persona_id: str) -> PersonaStatistics:
         """How much a persona was used."""
-        return self._read(query.statistics_of_persona, persona_id)
+        return self.read(query.statistics_of_persona, persona_id)
 
     def database_status(self, *, check: bool = False) -> DatabaseStatus:
         """The state of the file; with ``check`` it is looked through for damage, which takes seconds for gigabytes."""
-        return self._read(status.database_status, self.path, unwritten=self.unwritten, check=check)
+        return self.read(status.database_status, self.path, unwritten=self.unwritten, check=check)
 
     def export_sessions(self, ids: Iterable[str] | None, format: str) -> Iterator[str]:
         """Sessions as text, piece by piece.
@@ -275,47 +277,69 @@ class SqliteLog:
 
     def rename(self, session_id: str, title: str) -> None:
         """Give a session a title. Raises NotFoundError."""
-        self._edit(edit.rename, session_id, title)
+        self.change(edit.rename, session_id, title)
 
     def star(self, session_id: str, is_starred: bool = True) -> None:
         """Mark a session, or take the mark away. Raises NotFoundError."""
-        self._edit(edit.star, session_id, is_starred)
+        self.change(edit.star, session_id, is_starred)
 
     def tag(self, session_id: str, tags: Iterable[str]) -> None:
         """Replace all tags of a session. Raises NotFoundError."""
-        self._edit(edit.tag, session_id, tags)
+        self.change(edit.tag, session_id, tags)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Move sessions to the trash. Returns how many; unknown ones are passed over."""
-        return self._edit(trash.delete, ids)
+        return self.change(trash.delete, ids)
 
     def restore(self, ids: Iterable[str]) -> int:
         """Take sessions out of the trash. Returns how many."""
-        return self._edit(trash.restore, ids)
+        return self.change(trash.restore, ids)
 
     def purge_deleted(self, before: str) -> int:
         """Remove for good what was put into the trash before a time (ISO 8601). Returns how many sessions."""
-        return self._edit(trash.purge, before)
+        return self.change(trash.purge, before)
 
     def choose_attempt(self, turn_id: str) -> Turn:
         """Make a turn the one at its position that counts as history. Raises NotFoundError."""
-        return self._edit(edit.choose_attempt, turn_id)
+        return self.change(edit.choose_attempt, turn_id)
 
     def choose_alternative(self, turn_id: str, index: int) -> Turn:
         """Make ``choices[index]`` the answer that counts. Raises NotFoundError, and InputError if there is none."""
-        return self._edit(edit.choose_alternative, turn_id, index)
+        return self.change(edit.choose_alternative, turn_id, index)
 
-    def _read(
+    def mark_turn(
+        self,
+        turn_id: str,
+        *,
+        is_starred: bool | None = None,
+        thumb: Literal[-1, 0, 1] | None = None,
+        note: str | None = None,
+    ) -> TurnMark:
+        """Note something on a turn: what is None stays as it is. Raises NotFoundError."""
+        given = {"is_starred": is_starred, "thumb": thumb, "note": note}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return self.change(mark.mark_turn, turn_id, changes)
+
+    def marks_of(self, turn_ids: Iterable[str]) -> Mapping[str, TurnMark]:
+        """What is noted on turns, by the turns' ids; those with nothing on them are left out."""
+        return self.read(mark.marks_of, turn_ids)
+
+    def results_of_turns(self, turn_ids: Iterable[str]) -> Mapping[str, tuple[CheckResult, ...]]:
+        """What checks found on turns, by the turns' ids; those without results are left out."""
+        return self.read(comparison.results_of_turns, turn_ids)
+
+    def read(
         self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        """What a function finds in one consistent view of the file; its first argument is the connection."""
         self.open()
         with self._readers.reading() as db:
             return function(db, *args, **kwargs)
 
-    def _edit(
+    def change(
         self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """A change by a person, who is told if it cannot be made now."""
+        """Make a change in a transaction of its own, or say at once that it cannot be made now."""
         self.open()
         with self._lock:
             self._require_flushed()
@@ -441,11 +465,13 @@ class SqliteLog:
             status=TurnStatus.PENDING,
         )
 
-    def _turns_up_to(self, turn_id: str) -> list[Turn]:
+    def turns_up_to(self, turn_id: str) -> list[Turn]:
+        """The turns that are history after this one, which is the last of them. Raises NotFoundError."""
         last = self.get_turn(turn_id)
         return [*self.history(last.session_id, before=last.position), last]
 
-    def _owner_id(self) -> str:
+    def owner_id(self) -> str:
+        """The name under which this log begins things, and by which others see whether it is alive; empty: unknown."""
         if self._owner is None:
             try:
                 self._owner = Owner(self.path)
@@ -461,12 +487,12 @@ class SqliteLog:
             )
             return [row["owner"] or "" for row in execute(db, sql)]
 
-        for owner_id in self._read(owners_of_pending):
+        for owner_id in self.read(owners_of_pending):
             if not is_alive(self.path, owner_id):
                 self._write_or_keep(EndedProcess(owner_id))
 
     def _all_ids(self) -> Iterator[str]:
         last = 0
-        while batch := self._read(lookup.session_ids, after=last, limit=500):
+        while batch := self.read(lookup.session_ids, after=last, limit=500):
             yield from (session_id for _, session_id in batch)
             last = batch[-1][0]

@@ -17,6 +17,13 @@ from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text
 from rolebook.storage.record import revision_of, session_of, turn_of
 
+#: What a row of ``sessions`` needs beside its own columns to become a session.
+SESSION_COLUMNS = (
+    "sessions.*, revisions.id AS revision_id, revisions.persona_name, "
+    "(SELECT id FROM comparisons WHERE number = sessions.comparison) AS comparison_id, "
+    "(SELECT id FROM turns WHERE number = sessions.judges) AS judged_id"
+)
+
 _TURNS = (
     "SELECT turns.*, sessions.id AS session_id, revisions.id AS revision_id FROM turns "
     "JOIN sessions ON sessions.number = turns.session JOIN revisions ON revisions.number = turns.revision"
@@ -24,10 +31,10 @@ _TURNS = (
 
 
 def session_row(db: Database, session_id: str) -> sqlite3.Row:
-    """A row of ``sessions`` with ``revision_id`` and ``persona_name``. Raises NotFoundError."""
+    """A row of ``sessions`` with SESSION_COLUMNS. Raises NotFoundError."""
     row: sqlite3.Row | None = execute(
         db,
-        "SELECT sessions.*, revisions.id AS revision_id, revisions.persona_name FROM sessions "
+        f"SELECT {SESSION_COLUMNS} FROM sessions "
         "JOIN revisions ON revisions.number = sessions.revision WHERE sessions.id = ? AND NOT is_purged",
         (session_id,),
     ).fetchone()
@@ -95,7 +102,8 @@ def session_ids(db: Database, *, after: int, limit: int) -> list[tuple[int, str]
     """Numbers and ids of sessions outside the trash, in the order they were made, ``after`` a number."""
     rows = execute(
         db,
-        "SELECT number, id FROM sessions WHERE number > ? AND deleted_at IS NULL ORDER BY number LIMIT ?",
+        "SELECT number, id FROM sessions WHERE number > ? AND deleted_at IS NULL AND activity > 0 "
+        "ORDER BY number LIMIT ?",
         (after, limit),
     )
     return [(row["number"], row["id"]) for row in rows]

@@ -16,19 +16,24 @@ from rolebook.core.errors import InputError
 from rolebook.core.session import Session, TurnStatus
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text
-from rolebook.storage.lookup import tags_of
+from rolebook.storage.lookup import SESSION_COLUMNS, tags_of
 from rolebook.storage.record import session_of
 
 _SNIPPET_CHARACTERS = 200
+
+_MARK_SQL = {"star": "is_starred", "up": "thumb = 1", "down": "thumb = -1", "note": "note <> ''"}
+#: What a session can be found by that is noted on one of its turns.
+MARKS = tuple(_MARK_SQL)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFilter:
     """Which sessions to list; what is empty does not matter.
 
-    ``search`` is a query as in search by words and looks at the newest 5,000 turns that match. ``model`` (as requested)
-    and ``status`` hold if any turn of the session has them. ``since`` (inclusive) and ``until`` (exclusive) are
-    about the last use: times as in :func:`rolebook.core.session.now`, or plain dates, which count whole.
+    ``search`` is a query as in search by words and looks at the newest 5,000 turns that match. ``model`` (as
+    requested), ``status`` and ``mark`` (one of MARKS) hold if any turn of the session has them. ``since`` (inclusive)
+    and ``until`` (exclusive) are about the last use: times as in :func:`rolebook.core.session.now`, or plain dates,
+    which count whole.
     """
 
     search: str = ""
@@ -36,6 +41,7 @@ class SessionFilter:
     model: str = ""
     tag: str = ""
     status: str = ""
+    mark: str = ""
     since: str = ""
     until: str = ""
     is_starred: bool = False
@@ -118,7 +124,7 @@ def list_sessions(
         parameters.append(int(before))
     rows = execute(
         db,
-        "SELECT sessions.*, revisions.id AS revision_id, revisions.persona_name FROM sessions "
+        f"SELECT {SESSION_COLUMNS} FROM sessions "
         f"JOIN revisions ON revisions.number = sessions.revision WHERE {' AND '.join(conditions)} "
         "ORDER BY sessions.activity DESC LIMIT ?",
         [*parameters, limit + 1],
@@ -135,7 +141,7 @@ def facets(db: Database) -> Facets:
     personas = execute(
         db,
         "SELECT counted.persona_id, sessions, persona_name FROM (SELECT persona_id, count(*) AS sessions, "
-        "max(revision) AS revision FROM sessions WHERE deleted_at IS NULL AND persona_id <> '' "
+        "max(revision) AS revision FROM sessions WHERE deleted_at IS NULL AND persona_id <> '' AND activity > 0 "
         "GROUP BY persona_id) AS counted JOIN revisions ON revisions.number = counted.revision",
     ).fetchall()
     return Facets(
@@ -153,7 +159,7 @@ def statistics_of_persona(db: Database, persona_id: str) -> PersonaStatistics:
     row = execute(
         db,
         "SELECT count(*), max(used_at), coalesce(sum((SELECT count(*) FROM turns WHERE session = sessions.number)), 0) "
-        "FROM sessions WHERE persona_id = ? AND deleted_at IS NULL",
+        "FROM sessions WHERE persona_id = ? AND deleted_at IS NULL AND activity > 0",
         (persona_id,),
     ).fetchone()
     return PersonaStatistics(sessions=row[0], turns=row[2], last_used_at=row[1] or "")
@@ -180,14 +186,32 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
         (wanted.since, "sessions.used_at >= ?"),
         (wanted.until and _end_of(wanted.until), "sessions.used_at < ?"),
     )
-    conditions = ["NOT sessions.is_purged"]
+    # Sessions of comparisons have no activity of their own, and are found there.
+    conditions = ["NOT sessions.is_purged", "sessions.activity > 0"]
     conditions.append(
         "sessions.deleted_at IS NOT NULL" if wanted.is_deleted else "+sessions.deleted_at IS NULL"
     )
     if wanted.is_starred:
         conditions.append("sessions.is_starred")
+    if wanted.mark:
+        conditions.append(_MARKED.format(_mark_sql(wanted.mark)))
     conditions += [condition for value, condition in choices if value]
     return conditions, [value for value, _ in choices if value]
+
+
+#: Few turns are marked, so that these are looked for first.
+_MARKED = (
+    "sessions.number IN (SELECT turns.session FROM turn_marks "
+    "JOIN turns ON turns.number = turn_marks.turn WHERE turn_marks.{})"
+)
+
+
+def _mark_sql(mark: str) -> str:
+    if mark not in _MARK_SQL:
+        raise InputError(
+            "A mark is one of %(known)s, got '%(got)s'.", known=", ".join(MARKS), got=mark
+        )
+    return _MARK_SQL[mark]
 
 
 def _require_times(wanted: SessionFilter) -> None:
@@ -305,7 +329,7 @@ def _facets_of(db: Database, values: str) -> tuple[Facet, ...]:
     rows = execute(
         db,
         f"SELECT value, count(*) FROM ({values}) JOIN sessions ON sessions.number = session "
-        "WHERE deleted_at IS NULL AND value <> '' GROUP BY value",
+        "WHERE deleted_at IS NULL AND activity > 0 AND value <> '' GROUP BY value",
     )
     return _sorted(Facet(decode_text(row[0]), decode_text(row[0]), row[1]) for row in rows)
 
@@ -317,7 +341,7 @@ def _status_facets(db: Database) -> tuple[Facet, ...]:
     )
     complete = execute(
         db,
-        "SELECT count(*) FROM sessions WHERE deleted_at IS NULL "
+        "SELECT count(*) FROM sessions WHERE deleted_at IS NULL AND activity > 0 "
         "AND EXISTS (SELECT 1 FROM turns WHERE session = sessions.number AND turns.status = 'complete')",
     ).fetchone()[0]
     own = (

@@ -47,7 +47,7 @@ def session_columns(session: Session) -> dict[str, Any]:
 
 
 def session_of(row: sqlite3.Row, tags: Iterable[str]) -> Session:
-    """A session from a row of ``sessions`` with ``revision_id``."""
+    """A session from a row of ``sessions`` with ``revision_id``, ``comparison_id`` and ``judged_id``."""
     return Session(
         id=row["id"],
         persona_id=decode_text(row["persona_id"]),
@@ -58,6 +58,8 @@ def session_of(row: sqlite3.Row, tags: Iterable[str]) -> Session:
         model=decode_text(row["model"]),
         parameters=decode_json(row["parameters"], {}),
         forked_from=row["forked_from"],
+        comparison_id=row["comparison_id"] or "",
+        judges=row["judged_id"] or "",
         is_starred=bool(row["is_starred"]),
         tags=tuple(tags),
         created_at=row["created_at"],

@@ -184,6 +184,116 @@ def _create_sessions_and_turns(db: Database) -> None:
         db.execute(statement)
 
 
+_COMPARISONS = (
+    """
+CREATE TABLE comparisons (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    question TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    deleted_at TEXT,
+    repeats_of TEXT NOT NULL,
+    runner TEXT,
+    plan TEXT NOT NULL
+)""",
+    "ALTER TABLE sessions ADD COLUMN comparison INTEGER REFERENCES comparisons(number)",
+    # No foreign keys for what points to turns only to say so: each would need an index of its own.
+    "ALTER TABLE sessions ADD COLUMN judges INTEGER",
+    """
+CREATE TABLE cells (
+    comparison INTEGER NOT NULL REFERENCES comparisons(number) ON DELETE CASCADE,
+    input INTEGER NOT NULL,
+    repeat INTEGER NOT NULL,
+    variant INTEGER NOT NULL,
+    session INTEGER NOT NULL REFERENCES sessions(number) ON DELETE CASCADE,
+    reused TEXT,
+    PRIMARY KEY (comparison, input, repeat, variant)
+) WITHOUT ROWID""",
+    "CREATE INDEX cells_by_session ON cells(session)",
+    """
+CREATE TABLE check_results (
+    turn INTEGER NOT NULL REFERENCES turns(number) ON DELETE CASCADE,
+    label TEXT NOT NULL,
+    has_passed INTEGER,
+    value,
+    said TEXT NOT NULL,
+    judged_by INTEGER,
+    created_at TEXT NOT NULL,
+    PRIMARY KEY (turn, label)
+) WITHOUT ROWID""",
+    """
+CREATE TABLE ballots (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    comparison INTEGER NOT NULL REFERENCES comparisons(number) ON DELETE CASCADE,
+    input INTEGER NOT NULL,
+    left_variant INTEGER NOT NULL,
+    left_repeat INTEGER NOT NULL,
+    right_variant INTEGER NOT NULL,
+    right_repeat INTEGER NOT NULL,
+    outcome TEXT,
+    is_skipped INTEGER NOT NULL DEFAULT 0,
+    created_at TEXT NOT NULL,
+    voted_at TEXT
+)""",
+    "CREATE INDEX ballots_by_comparison ON ballots(comparison)",
+    """
+CREATE TABLE turn_marks (
+    turn INTEGER PRIMARY KEY REFERENCES turns(number) ON DELETE CASCADE,
+    is_starred INTEGER NOT NULL,
+    thumb INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+)""",
+)
+
+_COMPARISON_VIEWS = (
+    """
+CREATE VIEW readable_cells AS
+SELECT
+    comparisons.id AS comparison_id, comparisons.question,
+    cells.input + 1 AS input, cells.repeat + 1 AS repeat, cells.variant + 1 AS variant,
+    comparisons.plan ->> ('$.variants[' || cells.variant || '].name') AS variant_name,
+    cells.reused IS NOT NULL AS is_reused,
+    turns.id AS turn_id, turns.position, turns.status, turns.model, turns.input AS said, turns.text,
+    turns.finish_reason, turns.prompt_tokens, turns.completion_tokens, turns.cost,
+    turns.time_to_first_token_ms, turns.duration_ms,
+    (SELECT count(*) FROM check_results WHERE turn = turns.number AND has_passed) AS checks_passed,
+    (SELECT count(*) FROM check_results WHERE turn = turns.number AND NOT has_passed) AS checks_failed
+FROM cells
+JOIN comparisons ON comparisons.number = cells.comparison
+JOIN turns ON CASE WHEN cells.reused IS NULL THEN turns.session = cells.session AND turns.is_current
+    ELSE turns.number IN (SELECT value FROM json_each(cells.reused)) END
+WHERE comparisons.deleted_at IS NULL""",
+    """
+CREATE VIEW readable_votes AS
+SELECT
+    comparisons.id AS comparison_id, comparisons.question, ballots.input + 1 AS input,
+    comparisons.plan ->> ('$.variants[' || ballots.left_variant || '].name') AS left_variant,
+    comparisons.plan ->> ('$.variants[' || ballots.right_variant || '].name') AS right_variant,
+    ballots.outcome, ballots.voted_at
+FROM ballots
+JOIN comparisons ON comparisons.number = ballots.comparison
+WHERE comparisons.deleted_at IS NULL AND ballots.outcome IS NOT NULL""",
+    """
+CREATE VIEW readable_checks AS
+SELECT
+    turns.id AS turn_id, sessions.id AS session_id, sessions.persona_id, revisions.id AS revision,
+    check_results.label, check_results.has_passed, check_results.value, check_results.created_at
+FROM check_results
+JOIN turns ON turns.number = check_results.turn
+JOIN sessions ON sessions.number = turns.session
+JOIN revisions ON revisions.number = turns.revision
+WHERE sessions.deleted_at IS NULL""",
+)
+
+
+@migrations(name="0002_comparisons")
+def _create_comparisons(db: Database) -> None:
+    for statement in (*_COMPARISONS, *_COMPARISON_VIEWS):
+        db.execute(statement)
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

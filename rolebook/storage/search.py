@@ -105,7 +105,7 @@ def search(db: Database, query: str, *, persona_id: str, limit: int, before: str
         "SELECT turn_search.rowid AS number, sessions.title, sessions.persona_id, revisions.persona_name "
         "FROM turn_search JOIN turns ON turns.number = turn_search.rowid "
         "JOIN sessions ON sessions.number = turns.session JOIN revisions ON revisions.number = turns.revision "
-        "WHERE turn_search MATCH ? AND turn_search.rowid < ? AND sessions.deleted_at IS NULL "
+        "WHERE turn_search MATCH ? AND turn_search.rowid < ? AND sessions.deleted_at IS NULL AND activity > 0 "
         "AND (? = '' OR sessions.persona_id = ?) ORDER BY turn_search.rowid DESC LIMIT ?",
         (_match(terms), _before(before), persona_id, persona_id, limit + 1),
     ).fetchall()

@@ -8,8 +8,15 @@ from typing import Protocol
 
 from sqlite_utils import Database
 
+from rolebook.core.check import CheckResult
 from rolebook.core.session import Revision, Session, Turn
-from rolebook.storage.write import complete_turn, insert_session, insert_turn, interrupt_turns
+from rolebook.storage.write import (
+    complete_turn,
+    insert_session,
+    insert_turn,
+    interrupt_turns,
+    record_results,
+)
 
 
 class Write(Protocol):
@@ -47,9 +54,12 @@ class StartedTurn:
 @dataclass(frozen=True, slots=True)
 class FinishedTurn:
     turn: Turn
+    results: tuple[CheckResult, ...] = ()
 
     def apply(self, db: Database) -> None:
         complete_turn(db, self.turn)
+        if self.results:
+            record_results(db, self.turn.id, self.results)
 
 
 @dataclass(frozen=True, slots=True)

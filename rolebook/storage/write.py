@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError
 from rolebook.core.message import MESSAGE_ROLES, Message
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
@@ -36,11 +37,14 @@ _ENDED = TurnError("interrupted", "Rolebook ended while this answer was under wa
 def insert_session(db: Database, session: Session, revision: Revision) -> None:
     """Record a session, with its tags and the turns that it inherits as a fork."""
     row = session_columns(session) | {
-        "activity": _next_activity(db),
-        "revision": _insert_revision(db, revision),
+        # What nobody talks in stays out of the order of sessions, however many cells there are.
+        "activity": _next_activity(db) if session.is_talk else 0,
+        "comparison": comparison_number(db, session.comparison_id),
+        "judges": _judged_turn(db, session.judges),
+        "revision": insert_revision(db, revision),
         "inherited": _inherited(db, session.forked_from),
     }
-    cursor = _insert(db, "OR IGNORE INTO sessions", row)
+    cursor = insert(db, "OR IGNORE INTO sessions", row)
     if cursor.rowcount:
         replace_tags(db, int(cursor.lastrowid or 0), session.tags)
 
@@ -49,7 +53,7 @@ def replace_tags(db: Database, session_number: int, tags: Iterable[str]) -> None
     """Give a session these tags and no others."""
     execute(db, "DELETE FROM session_tags WHERE session = ?", (session_number,))
     for tag in tags:
-        _insert(db, "OR IGNORE INTO session_tags", {"session": session_number, "tag": tag})
+        insert(db, "OR IGNORE INTO session_tags", {"session": session_number, "tag": tag})
 
 
 def insert_turn(db: Database, turn: Turn, revision: Revision, *, owner: str) -> Turn:
@@ -77,13 +81,13 @@ def insert_turn(db: Database, turn: Turn, revision: Revision, *, owner: str) -> 
         "attempt": turn.attempt,
         "is_current": True,
         "owner": owner or None,
-        "revision": _insert_revision(db, revision),
+        "revision": insert_revision(db, revision),
         "messages": _insert_messages(db, turn, session),
     }
-    _insert(db, "INTO turns", row)
+    insert(db, "INTO turns", row)
     execute(
         db,
-        "UPDATE sessions SET activity = ?, used_at = ? WHERE number = ?",
+        "UPDATE sessions SET activity = CASE activity WHEN 0 THEN 0 ELSE ? END, used_at = ? WHERE number = ?",
         (session["next_activity"], turn.created_at, session["number"]),
     )
     return turn
@@ -121,6 +125,30 @@ def interrupt_turns(db: Database, owner: str) -> None:
         index.add_turn(db, row["number"])
 
 
+def record_results(
+    db: Database,
+    turn_id: str,
+    results: Iterable[CheckResult],
+    judged_by: Mapping[str, str] | None = None,
+) -> None:
+    """Record what checks found; an older result of the same label is replaced. Raises NotFoundError."""
+    number = lookup.turn_row(db, turn_id)["number"]
+    for result in results:
+        judge = (judged_by or {}).get(result.label)
+        row = {
+            "turn": number,
+            "label": result.label,
+            "has_passed": result.has_passed,
+            "value": result.value,
+            "said": encode_json(
+                {"message": result.said.message, "parameters": result.said.parameters}
+            ),
+            "judged_by": lookup.turn_row(db, judge)["number"] if judge else None,
+            "created_at": now(),
+        }
+        insert(db, "OR REPLACE INTO check_results", row)
+
+
 def update_turn(db: Database, number: int, columns: Mapping[str, Any]) -> None:
     """Change columns of one turn."""
     assignments = ", ".join(f"{name} = ?" for name in columns)
@@ -139,7 +167,8 @@ def keep_messages(db: Database, number: int) -> None:
         )
 
 
-def _insert(db: Database, into: str, row: Mapping[str, Any]) -> Any:
+def insert(db: Database, into: str, row: Mapping[str, Any]) -> Any:
+    """Insert one row; ``into`` begins with INTO, or with what stands before it."""
     marks = ", ".join("?" * len(row))
     return execute(db, f"INSERT {into} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
 
@@ -149,7 +178,22 @@ def _next_activity(db: Database) -> int:
     return int(execute(db, "SELECT coalesce(max(activity), 0) + 1 FROM sessions").fetchone()[0])
 
 
-def _insert_revision(db: Database, revision: Revision) -> int:
+def comparison_number(db: Database, comparison_id: str) -> int | None:
+    """The number of a comparison; ``None`` for an empty id. Raises NotFoundError."""
+    if not comparison_id:
+        return None
+    row = execute(db, "SELECT number FROM comparisons WHERE id = ?", (comparison_id,)).fetchone()
+    if row is None:
+        raise NotFoundError("There is no comparison %(id)s in the log.", id=comparison_id[:80])
+    return int(row["number"])
+
+
+def _judged_turn(db: Database, turn_id: str) -> int | None:
+    return int(lookup.turn_row(db, turn_id)["number"]) if turn_id else None
+
+
+def insert_revision(db: Database, revision: Revision) -> int:
+    """The number of a revision, which is recorded if it is new."""
     known = execute(db, "SELECT number FROM revisions WHERE id = ?", (revision.id,)).fetchone()
     if known:
         return int(known["number"])
@@ -161,7 +205,7 @@ def _insert_revision(db: Database, revision: Revision) -> int:
         "resolved": encode_json(revision.resolved),
         "templates": encode_json(revision.templates),
     }
-    return int(_insert(db, "INTO revisions", row).lastrowid)
+    return int(insert(db, "INTO revisions", row).lastrowid)
 
 
 def _inherited(db: Database, turn_id: str) -> str | None:
@@ -237,7 +281,7 @@ def _insert_messages(db: Database, turn: Turn, session: sqlite3.Row) -> str:
                 "turn": source,
                 "content": message.content if source is None else None,
             }
-            numbers[digest] = int(_insert(db, "INTO messages", row).lastrowid)
+            numbers[digest] = int(insert(db, "INTO messages", row).lastrowid)
     return f"[{','.join(str(numbers[digest]) for digest in hashes)}]"
 
 

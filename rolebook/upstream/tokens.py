@@ -6,6 +6,7 @@ What they hold is checked against the SHA-256 sums that tiktoken itself expects.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -30,6 +31,8 @@ _SLICE = 100_000
 _PER_MESSAGE = 3
 _REPLY_START = 3
 
+_WIDE = re.compile("[\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef]")
+
 _loading = threading.Lock()
 
 
@@ -50,6 +53,22 @@ def count_messages(messages: Sequence[Message], model: str = "") -> int:
     return (
         sum(count_tokens(text, model) for text in texts)
         + _PER_MESSAGE * len(messages)
+        + _REPLY_START
+    )
+
+
+def estimate_messages(messages: Sequence[Message], model: str = "") -> int:
+    """About how many prompt tokens these messages are, without a vocabulary, which takes a quarter of a second to load.
+
+    A token is 4.1 characters, or 1.14 of Chinese, Japanese and Korean: what OpenAI's newest vocabulary makes of our own
+    personas, most of them within a tenth.
+    """
+    texts = [message.content for message in messages]
+    characters = sum(map(len, texts))
+    wide = sum(len(_WIDE.findall(text)) for text in texts)
+    return (
+        round((characters - wide) / 4.1 + wide / 1.14)
+        + (_PER_MESSAGE + 1) * len(texts)
         + _REPLY_START
     )
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 
-from flask import Flask
+from flask import Blueprint, Flask
 
 from rolebook import __version__
+from rolebook.report import PAGES, STATIC
 from rolebook.web import (
+    comparison_exports,
+    comparisons,
     errors,
+    evidence,
     exports,
+    grid,
     languages,
     personas,
     presentation,
@@ -18,6 +23,7 @@ from rolebook.web import (
     status,
     themes,
     turns,
+    votes,
 )
 from rolebook.web.current import gettext, ngettext
 from rolebook.web.submission import StrictJSONProvider
@@ -36,6 +42,15 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
     app = Flask(__name__, template_folder="pages", static_folder="static")
     app.json = StrictJSONProvider(app)
     app.extensions["rolebook"] = rolebook
+    app.register_blueprint(
+        Blueprint(
+            "report",
+            __name__,
+            template_folder=str(PAGES),
+            static_folder=str(STATIC),
+            static_url_path="/static/report",
+        )
+    )
     app.jinja_env.add_extension("jinja2.ext.i18n")
     app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
@@ -43,6 +58,19 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
     security.protect(app, host=rolebook.settings.host)
     errors.handle_errors(app)
     presentation.add_filters(app)
-    for noun in (personas, sessions, turns, exports, status, languages, themes):
+    for noun in (
+        personas,
+        sessions,
+        turns,
+        exports,
+        comparisons,
+        comparison_exports,
+        grid,
+        evidence,
+        votes,
+        status,
+        languages,
+        themes,
+    ):
         app.register_blueprint(noun.blueprint)
     return app

@@ -19,17 +19,18 @@ from rolebook.core.errors import (
     UpstreamError,
 )
 from rolebook.core.persona import (
-    FaultyPersonaError,
+    FaultyDataError,
     Persona,
     ResolvedPersona,
     is_persona_id,
     parse_persona,
     persona_of_revision,
 )
-from rolebook.core.session import Session, Turn, TurnError, TurnStatus
+from rolebook.core.session import Session, Turn, TurnError, TurnMark, TurnStatus
 from rolebook.web.current import gettext as _
 from rolebook.web.current import rolebook
 from rolebook.web.errors import status_of
+from rolebook.web.findings import Findings, findings_of
 from rolebook.web.form import VariableField
 
 _LONGEST_TITLE = 70
@@ -97,7 +98,8 @@ class Totals:
 class Dialogue:
     """A session with all that was said in it.
 
-    ``problem`` says why the persona's file cannot be used now; then the persona is the one that the session began with.
+    ``marks`` and ``findings`` are what people and checks have noted on its turns, by the turns' ids. ``problem`` says
+    why the persona's file cannot be used now; then the persona is the one that the session began with.
     """
 
     session: Session
@@ -105,6 +107,16 @@ class Dialogue:
     positions: tuple[Position, ...]
     greeting: str
     problem: RolebookError | None
+    marks: Mapping[str, TurnMark]
+    findings: Mapping[str, Findings]
+
+    def mark_of(self, turn: Turn) -> TurnMark:
+        """What is noted on a turn; an empty mark if nothing is."""
+        return self.marks.get(turn.id) or TurnMark(turn.id)
+
+    def findings_of(self, turn: Turn) -> Findings:
+        """What checks have found on a turn."""
+        return self.findings.get(turn.id) or Findings()
 
     @property
     def persona(self) -> Persona:
@@ -188,6 +200,8 @@ def open_dialogue(session_id: str) -> Dialogue:
         positions=tuple(_positions(session, turns, _names(session, resolved, turns))),
         greeting=greeting,
         problem=problem,
+        marks=book.log.marks_of(turn.id for turn in turns) if turns else {},
+        findings=findings_of(session, resolved, turns) if turns else {},
     )
 
 
@@ -233,7 +247,7 @@ def _persona_of(session: Session) -> tuple[ResolvedPersona, RolebookError | None
         return book.chat.persona_of(session), None
     except FileError as error:
         return _persona_as_it_was(session), error
-    except FaultyPersonaError:
+    except FaultyDataError:
         return _persona_as_it_was(session), InputError(
             "The file of this persona is gone, and how it was is recorded in a form that this version"
             " of Rolebook cannot use. The session can be read, but not go on."
@@ -245,7 +259,7 @@ def _persona_as_it_was(session: Session) -> ResolvedPersona:
     revision = rolebook().log.get_revision(session.revision)
     try:
         return persona_of_revision(revision)
-    except FaultyPersonaError:
+    except FaultyDataError:
         name = str(revision.resolved.get("name") or session.persona_id or "–")
         return ResolvedPersona(parse_persona(session.persona_id, {"name": name, "system": ""}), {})
 

@@ -41,7 +41,7 @@ def export() -> Response:
     pieces = log.export_sessions(ids, format)
     name = _name_of(ids[0]) if ids and len(ids) == 1 else f"rolebook-sessions-{now()[:10]}"
     response = Response(pieces, mimetype=_TYPES[format])
-    response.headers["Content-Disposition"] = _disposition(f"{name}.{format}")
+    response.headers["Content-Disposition"] = disposition(f"{name}.{format}")
     return response
 
 
@@ -60,7 +60,7 @@ def _pages(wanted: SessionFilter) -> Iterator[str]:
         cursor = page.cursor
 
 
-def _disposition(name: str) -> str:
+def disposition(name: str) -> str:
     """A header takes no other letters than ASCII, so others go in by RFC 8187, beside a name without them."""
     plain = name.encode("ascii", "ignore").decode().lstrip("-")
     if plain == name:
@@ -68,8 +68,11 @@ def _disposition(name: str) -> str:
     return f"attachment; filename={plain}; filename*=UTF-8''{quote(name)}"
 
 
+def name_from(title: str) -> str:
+    """The beginning of a file's name: letters, digits and hyphens, so that it is one everywhere; it may be empty."""
+    return re.sub(r"[\W_]+", "-", title)[:_LONGEST_NAME].strip("-")
+
+
 def _name_of(session_id: str) -> str:
-    """A file name from a session's title: letters, digits and hyphens, so that it is one everywhere."""
-    title = rolebook().log.get_session(session_id).title
-    words = re.sub(r"[\W_]+", "-", title)[:_LONGEST_NAME].strip("-")
+    words = name_from(rolebook().log.get_session(session_id).title)
     return f"{words}-{session_id}" if words else f"rolebook-{session_id}"

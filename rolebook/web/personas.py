@@ -20,6 +20,9 @@ from rolebook.web.submission import submitted
 
 blueprint = Blueprint("personas", __name__)
 
+#: How many of a persona's newest inputs show what an edit has changed.
+_LAST_INPUTS = 10
+
 
 @blueprint.get("/", endpoint="list")
 def list_personas() -> str:
@@ -90,6 +93,7 @@ def _persona_page(
         return render_template("broken.html", entry=entry)
     persona = entry.resolved.persona
     shown = preview(entry.resolved, fields)
+    statistics = _statistics(entry.id)
     error = error or (shown.error if is_checked else None)
     return render_template(
         "persona.html",
@@ -101,7 +105,8 @@ def _persona_page(
         errors=_field_errors(error, entry.resolved),
         preview=shown,
         revision=entry.resolved.revision.id,
-        statistics=_statistics(entry.id),
+        statistics=statistics,
+        former=_former_revision(entry.resolved, statistics),
         upstreams=rolebook().upstreams.names,
     )
 
@@ -117,3 +122,12 @@ def _statistics(persona_id: str) -> PersonaStatistics | None:
     with contextlib.suppress(StorageError):
         return rolebook().log.statistics_of_persona(persona_id)
     return None
+
+
+def _former_revision(resolved: ResolvedPersona, statistics: PersonaStatistics | None) -> str:
+    """The revision before the last edit, if some of the newest inputs were answered by it; else empty."""
+    if statistics is None or not statistics.turns:
+        return ""
+    recent = rolebook().comparisons.recent_turns(resolved.persona.id, _LAST_INPUTS)
+    revisions = (turn.revision for turn in reversed(recent))
+    return next((revision for revision in revisions if revision != resolved.revision.id), "")

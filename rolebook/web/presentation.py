@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -14,16 +12,10 @@ from flask import Flask, request
 from markupsafe import Markup
 
 from rolebook.core.errors import Phrase, Problem, RolebookError
+from rolebook.report import presentation as values
+from rolebook.report.presentation import UNKNOWN, hue, lang, money
 from rolebook.web.current import current_translator, language, rolebook, theme
 from rolebook.web.errors import describe
-
-UNKNOWN = "–"
-HUES = 24
-
-
-def hue(persona_id: str) -> str:
-    """The CSS class of a persona's hue: the same for the same id, always."""
-    return f"hue-{zlib.crc32(persona_id.encode()) % HUES}"
 
 
 def ago(time: str) -> str:
@@ -38,7 +30,7 @@ def ago(time: str) -> str:
 
 def count(number: float | None) -> str:
     """A number with the separators of the reader's language."""
-    return UNKNOWN if number is None else format_decimal(number, locale=language())
+    return values.count(number, language())
 
 
 def size(number: int | None) -> str:
@@ -53,20 +45,7 @@ def size(number: int | None) -> str:
 
 def seconds(milliseconds: float | None) -> str:
     """A duration, given in milliseconds, in seconds."""
-    if milliseconds is None:
-        return UNKNOWN
-    value = milliseconds / 1000
-    return f"{format_decimal(round(value, 1 if value < 10 else 0), locale=language())} s"
-
-
-def money(dollars: float | None) -> str:
-    """US dollars, with as many digits as it takes to see that they are not nothing."""
-    if dollars is None:
-        return UNKNOWN
-    if dollars == 0:
-        return "$0"
-    digits = 2 if dollars >= 1 else 1 - math.floor(math.log10(dollars))
-    return f"${dollars:.{digits}f}"
+    return values.seconds(milliseconds, language())
 
 
 def problem(value: Problem) -> str:
@@ -90,11 +69,6 @@ def translated(text: str) -> str:
 def language_name(code: str) -> str:
     """The name of a language in that language."""
     return {"en": "English", "zh": "中文"}.get(code, code)
-
-
-def lang(code: str) -> str:
-    """The value of an HTML ``lang`` attribute for a persona's or the reader's language."""
-    return "zh-Hans" if code == "zh" else code
 
 
 def _error(value: RolebookError) -> str:

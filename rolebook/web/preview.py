@@ -86,18 +86,24 @@ def preview(resolved: ResolvedPersona, fields: Mapping[str, str]) -> Preview:
 
 
 def _prepare(resolved: ResolvedPersona, start: Start) -> Preview:
+    chat = rolebook().chat
+    prepared = chat.prepare(start.session, resolved, start.input)
+    return show_prepared(prepared, greeting=chat.greeting_of(start.session, resolved))
+
+
+def show_prepared(prepared: PreparedTurn, *, greeting: str = "") -> Preview:
+    """A turn that is ready to be sent, as it is shown."""
     book = rolebook()
-    prepared = book.chat.prepare(start.session, resolved, start.input)
     upstream = prepared.upstream or book.settings.upstream
     model = prepared.model or _default_model(upstream)
     return Preview(
         prepared=prepared,
-        greeting=book.chat.greeting_of(start.session, resolved),
+        greeting=greeting,
         tokens=book.count_tokens(prepared.messages, model),
         is_exact=is_exact(model),
         upstream=upstream,
         model=model,
-        language=resolved.persona.language or language(),
+        language=prepared.resolved.persona.language or language(),
     )
 
 

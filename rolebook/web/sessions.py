@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 
 from rolebook.core.errors import InputError, RolebookError
 from rolebook.core.session import TurnStatus
+from rolebook.report.markdown import render_markdown, visible
 from rolebook.storage.export import EXPORT_FORMATS
 from rolebook.storage.query import Facets, SessionFilter, SessionSummary
 from rolebook.storage.search import Excerpt, Term, excerpts_of, parse_query
@@ -22,7 +23,6 @@ from rolebook.web import personas, turns
 from rolebook.web.current import rolebook
 from rolebook.web.dialogue import differences, error_of, open_dialogue, render_session
 from rolebook.web.errors import wants_json
-from rolebook.web.markdown import render_markdown, visible
 from rolebook.web.security import local_path
 from rolebook.web.submission import start_of, submitted
 
@@ -157,6 +157,7 @@ _FILTERS = {
     "model": "model",
     "tag": "tag",
     "status": "status",
+    "mark": "mark",
     "since": "since",
     "until": "until",
     "starred": "is_starred",

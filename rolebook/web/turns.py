@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from flask import (
     Blueprint,
@@ -26,8 +27,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from rolebook.core.chat import TurnEnded, TurnEvent, TurnRequest, TurnStarted
 from rolebook.core.completion import Delta, Waiting
-from rolebook.core.errors import InputError, RolebookError, UpstreamError
+from rolebook.core.errors import ConflictError, InputError, RolebookError, UpstreamError
 from rolebook.core.session import Session, Turn, new_id, now
+from rolebook.report.markdown import INVISIBLE
 from rolebook.web.current import rolebook
 from rolebook.web.dialogue import (
     differences,
@@ -39,13 +41,15 @@ from rolebook.web.dialogue import (
     request_body,
 )
 from rolebook.web.errors import RequestError, error_body, headers_of, status_of, wants_json
-from rolebook.web.markdown import INVISIBLE
+from rolebook.web.security import local_path
 from rolebook.web.submission import start_of, submitted
 
 blueprint = Blueprint("turns", __name__)
 
 #: A response that has not begun cannot notice that its reader has left, so it begins after this time at the latest.
 _PATIENCE_S = 2.0
+_LONGEST_NOTE = 2000
+_THUMBS: Mapping[str, Literal[-1, 0, 1]] = {"1": 1, "0": 0, "-1": -1}
 _UNEXPECTED = (
     "Something failed inside Rolebook. What had arrived is in the log: reload the page to see it."
 )
@@ -185,11 +189,13 @@ def _address(turn: Turn, session_id: str = "") -> str:
 
 
 def _done(turn: Turn) -> ResponseReturnValue:
-    """Back to where the turn is shown: as JSON for scripts, for people the page itself."""
-    session_id = request.form.get("session", "")
+    """Back to where the turn is shown, or to ``next``: as JSON for scripts, for people the page itself."""
+    fields = submitted()
+    session_id = fields.get("session", "")
     if wants_json():
         return _shown(turn, session_id)
-    return redirect(_address(turn, session_id), 303)
+    to = fields.get("next", "")
+    return redirect(local_path(to) if to else _address(turn, session_id), 303)
 
 
 @blueprint.get("/turns/<turn_id>")
@@ -215,8 +221,41 @@ def choose(turn_id: str) -> ResponseReturnValue:
     if index and not (index.isascii() and index.isdigit() and len(index) < 5):
         raise RequestError("An answer's index is a whole number.", status=400)
     if index:
-        rolebook().log.choose_alternative(turn_id, int(index))
+        _choose_alternative(turn_id, int(index))
     return _done(rolebook().log.choose_attempt(turn_id))
+
+
+def _choose_alternative(turn_id: str, index: int) -> None:
+    """What checks found was true of the other answer, so they run again."""
+    book = rolebook()
+    before = book.log.get_turn(turn_id)
+    after = book.log.choose_alternative(turn_id, index)
+    if after.chosen != before.chosen and book.log.results_of_turns([turn_id]):
+        with suppress(ConflictError):
+            book.live_checks.check_again(turn_id)
+
+
+@blueprint.post("/turns/<turn_id>/mark")
+def mark(turn_id: str) -> ResponseReturnValue:
+    """Note something on a turn, of ``star`` (empty takes it away), ``thumb`` (1, 0 or -1) and ``note`` what is sent."""
+    fields = submitted()
+    thumb = _THUMBS.get(fields.get("thumb", "0"))
+    if thumb is None:
+        raise RequestError("A thumb is 1, 0 or -1.", status=400)
+    noted = rolebook().log.mark_turn(
+        turn_id,
+        is_starred=bool(fields["star"]) if "star" in fields else None,
+        thumb=thumb if "thumb" in fields else None,
+        note=fields["note"].strip()[:_LONGEST_NOTE] if "note" in fields else None,
+    )
+    return _done(rolebook().log.get_turn(noted.turn_id))
+
+
+@blueprint.post("/turns/<turn_id>/check")
+def check(turn_id: str) -> ResponseReturnValue:
+    """Run all checks that its persona has on a turn; what a judge says of it comes later."""
+    rolebook().live_checks.check_again(turn_id)
+    return _done(rolebook().log.get_turn(turn_id))
 
 
 @blueprint.post("/turns/<turn_id>/fork")
@@ -230,6 +269,8 @@ def fork(turn_id: str) -> BaseResponse:
         id=new_id(),
         forked_from=turn.id,
         revision=turn.revision,
+        comparison_id="",
+        judges="",
         is_starred=False,
         deleted_at="",
         created_at=now(),

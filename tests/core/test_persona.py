@@ -9,7 +9,7 @@ import pytest
 from rolebook.core.errors import InputError, VariableError
 from rolebook.core.persona import (
     RESERVED_NAMES,
-    FaultyPersonaError,
+    FaultyDataError,
     ResolvedPersona,
     Sampling,
     describe_persona,
@@ -26,7 +26,7 @@ MINIMAL = {"name": "p", "system": "s"}
 
 
 def faults(data: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
-    with pytest.raises(FaultyPersonaError) as caught:
+    with pytest.raises(FaultyDataError) as caught:
         parse_persona("p", data)
     return [(fault.path, fault.message % fault.parameters) for fault in caught.value.faults]
 

@@ -12,7 +12,7 @@ from babel.messages.pofile import read_po
 from tools.messages import CATALOGUE, find_messages, updated_catalogue
 
 #: What is the same in both languages: codes and names.
-SAME_IN_BOTH = {"ID"}
+SAME_IN_BOTH = {"ID", "%(reason)s"}
 
 _PLACEHOLDER = re.compile(r"%(?:\(\w+\)[#0\- +]*\d*(?:\.\d+)?[a-zA-Z]|.)")
 _CHINESE = "\u3400-\u9fff"

@@ -13,7 +13,7 @@ from rolebook.core.errors import (
     RolebookError,
     UpstreamRefusedError,
 )
-from rolebook.core.persona import FaultyPersonaError, parse_persona
+from rolebook.core.persona import FaultyDataError, parse_persona
 from rolebook.core.session import TurnError
 from rolebook.language.translator import Translator, translator
 
@@ -127,7 +127,7 @@ def test_phrases_inside_a_message_are_translated_with_it(chinese: Translator) ->
 def test_a_mistake_in_a_persona_reads_well(
     chinese: Translator, wrong: dict[str, object], expected: str
 ) -> None:
-    with pytest.raises(FaultyPersonaError) as caught:
+    with pytest.raises(FaultyDataError) as caught:
         parse_persona("teacher", {**PERSONA, **wrong})
     fault = caught.value.faults[0]
     assert (

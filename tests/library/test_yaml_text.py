@@ -327,7 +327,7 @@ def test_text_keeps_its_characters(source: str, expected: str) -> None:
 
 def test_typed_keys_hold_yaml_1_2_values() -> None:
     values = "{a: 1, b: '1', c: [true, no, ~, 1.5], d: {e: 0x1F}, 1: 0o17}"
-    document = parse_yaml(f"x: {values}\ny: {values}\nz: {{x: 1}}\n", file="f", typed=["x"])
+    document = parse_yaml(f"x: {values}\ny: {values}\nz: {{x: 1}}\n", file="f", typed=[("x",)])
     typed = {"a": 1, "b": "1", "c": [True, "no", None, 1.5], "d": {"e": 31}, "1": 15}
     text = {"a": "1", "b": "1", "c": ["true", "no", None, "1.5"], "d": {"e": "0x1F"}, "1": "0o17"}
     assert {"x": typed, "y": text, "z": {"x": "1"}} == document.data

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rolebook.web.markdown import render_markdown, visible
+from rolebook.report.markdown import render_markdown, visible
 
 LINK = ' target="_blank" rel="noopener noreferrer"'
 KILOBYTES_29 = 29_000

@@ -8,10 +8,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from rolebook.core.errors import StorageError
+from rolebook.storage import index
 from rolebook.storage.log import SqliteLog
-from rolebook.storage.schema import known_migrations
+from rolebook.storage.schema import known_migrations, migrations
 from tests.storage.examples import log_session, log_turn
 
 
@@ -148,3 +150,39 @@ def test_all_tables_are_plural_and_explained() -> None:
         if f"`{column}`" not in page
     ]
     assert [name for name in names if f"`{name}`" not in page] + missing == []
+
+
+def written_before_comparisons(path: Path, log: SqliteLog) -> None:
+    """A file as the first migration alone has made it, with the rows of a log in it."""
+    with sqlite3.connect(path) as old:
+        migrations.apply(Database(old), stop_before="0002_comparisons")
+        old.commit()
+        old.execute("ATTACH ? AS newer", (str(log.path),))
+        for table in ("revisions", "sessions", "session_tags", "turns", "messages"):
+            columns = ", ".join(row[1] for row in old.execute(f"PRAGMA main.table_info({table})"))
+            old.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM newer.{table}")
+        old.commit()
+        old.execute("DETACH newer")
+        old.row_factory = sqlite3.Row
+        for row in old.execute("SELECT number FROM turns").fetchall():
+            index.add_turn(Database(old), row["number"])
+    old.close()
+
+
+def test_file_from_before_comparisons_is_brought_up_to_date_with_all_that_is_in_it(
+    log: SqliteLog, tmp_path: Path
+) -> None:
+    session = log_session(log, title="Sky", tags=("a",), variables={"subject": "physics"})
+    turns = [log_turn(log, session), log_turn(log, session, "为什么？", "因为\n空气。")]
+    path = tmp_path / "old.db"
+    written_before_comparisons(path, log)
+    old = SqliteLog(path)
+    assert old.get_session(session.id) == session
+    assert [old.get_turn(turn.id) for turn in turns] == [log.get_turn(turn.id) for turn in turns]
+    assert [summary.session.id for summary in old.list_sessions().summaries] == [session.id]
+    assert [hit.turn.id for hit in old.search("空气").hits] == [turns[1].id]
+    assert old.mark_turn(turns[0].id, note="old and well").note == "old and well"
+    new = log_turn(old, session, "And after that?")
+    assert old.history(session.id)[-1].id == new.id
+    assert old.database_status().schema_version == len(known_migrations())
+    old.close()

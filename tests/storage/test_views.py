@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from rolebook.core.check import CheckResult
 from rolebook.core.completion import Choice
+from rolebook.core.errors import Phrase
 from rolebook.core.message import Message
 from rolebook.core.session import TurnStatus
+from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
 
@@ -31,6 +34,8 @@ def database(log: SqliteLog) -> Iterator[sqlite3.Connection]:
     log.finish_turn(
         answered(second, status=TurnStatus.FAILED, choices=(Choice("half"),), cost=None)
     )
+    found = CheckResult("one question", True, Phrase("Yes."))
+    SqliteComparisonLog(log).record_results(first.id, [found], judged_by={})
     log_session(log, title="Empty")
     gone = log_session(log)
     log_turn(log, gone)
@@ -46,8 +51,8 @@ def test_documented_query_answers(database: sqlite3.Connection, query: str) -> N
     assert database.execute(query).fetchall() != []
 
 
-def test_there_are_five_documented_queries() -> None:
-    assert len(QUERIES) == 5
+def test_there_are_six_documented_queries() -> None:
+    assert len(QUERIES) == 6
 
 
 def test_readable_turns_have_one_row_a_turn(database: sqlite3.Connection) -> None:

@@ -1,9 +1,12 @@
 import time
+from pathlib import Path
 
 import pytest
 
 from rolebook.core.message import Message
-from rolebook.upstream.tokens import count_messages, count_tokens, is_exact
+from rolebook.upstream.tokens import count_messages, count_tokens, estimate_messages, is_exact
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,9 @@ def test_hostile_text_is_counted_fast_and_breaks_nothing(text: str) -> None:
 
     assert count_tokens(text * (1_000_000 // len(text))) > 1000
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("personas/*.yaml")), ids=lambda path: path.stem)
+def test_estimate_without_a_vocabulary_is_near_the_count(path: Path) -> None:
+    messages = [Message("user", path.read_text("utf-8"))]
+    assert 0.75 < estimate_messages(messages) / count_messages(messages) < 1.25

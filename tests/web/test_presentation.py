@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask import Flask
 
+from rolebook.report.presentation import HUES, hue
 from rolebook.web import presentation
 
 
@@ -47,6 +48,6 @@ def test_times_are_relative_with_the_exact_one_on_hover(
 
 
 def test_a_hue_stays_with_its_persona() -> None:
-    assert presentation.hue("teacher") == presentation.hue("teacher")
-    hues = {presentation.hue(f"persona-{number}") for number in range(300)}
-    assert len(hues) == presentation.HUES
+    assert hue("teacher") == hue("teacher")
+    hues = {hue(f"persona-{number}") for number in range(300)}
+    assert len(hues) == HUES

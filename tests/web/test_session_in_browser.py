@@ -204,7 +204,7 @@ def test_escape_closes_what_is_open_and_goes_back_to_what_opened_it(
     open_session(page, live_server)
     say(page, "Why?")
     wait_for_the_end(page)
-    edit = page.locator(".edit > summary")
+    edit = page.locator("summary", has_text="Edit")
     place = edit.bounding_box()
     for summary in (page.get_by_text("Export"), edit):
         summary.click()
@@ -449,7 +449,7 @@ def test_the_keyboard_alone_is_enough(page: Any, live_server: LiveServer) -> Non
     page.keyboard.type("Why?")
     page.keyboard.press("Enter")
     wait_for_the_end(page)
-    for _ in range(6):
+    for _ in range(12):
         page.keyboard.press("Shift+Tab")
         if page.evaluate("document.activeElement.textContent") == "Try again":
             break

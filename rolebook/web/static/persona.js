@@ -84,8 +84,9 @@ form.addEventListener("input", (event) => {
   timer = setTimeout(show, 200);
 });
 form.addEventListener("submit", (event) => {
-  event.preventDefault();
   const { submitter } = event;
+  if (submitter?.hasAttribute("data-leaves")) return;
+  event.preventDefault();
   if (!submitter?.classList.contains("starter")) return start();
   input.value = submitter.value;
   input.focus();

@@ -9,6 +9,9 @@ const input = document.getElementById("input");
 const send = document.getElementById("send");
 const stop = document.getElementById("stop");
 const POLL_MS = 1500;
+const JUDGING_POLL_MS = 2500;
+/** A judge that has not answered by then is not waited for on this page. */
+const MOST_JUDGING_POLLS = 120;
 
 /** The turn that is being answered on this page: its abort controller, and its id as soon as that is known. */
 let running = null;
@@ -241,6 +244,7 @@ function reach(root) {
 /** Look again at turns that are answered elsewhere, until they have ended. */
 function watch(root) {
   for (const answer of root.querySelectorAll('.answer[data-status="pending"]')) setTimeout(lookAgain, POLL_MS, answer);
+  watchJudges(root);
 }
 
 async function lookAgain(answer) {
@@ -253,6 +257,42 @@ async function lookAgain(answer) {
     // Rolebook may be restarting; the next look will tell.
   }
   return setTimeout(lookAgain, POLL_MS, answer);
+}
+
+/** Put the server's version of some pieces, by their ids, in the place of those on the page. */
+function swap(ids, { html }) {
+  const fresh = parse(html);
+  for (const id of ids) {
+    const [old, piece] = [document.getElementById(id), fresh.querySelector(`#${id}`)];
+    if (!old || !piece) continue;
+    const opened = old.matches("details") ? null : old.querySelector("details[open]");
+    old.replaceWith(piece);
+    if (opened) piece.querySelector("details")?.setAttribute("open", "");
+  }
+  watchJudges(document);
+}
+
+/** Look again at answers that are being judged, until that is done. */
+function watchJudges(root) {
+  for (const noted of root.querySelectorAll("[data-judging]:not([data-watched])")) {
+    noted.dataset.watched = "";
+    setTimeout(lookAtJudges, JUDGING_POLL_MS, noted, 1);
+  }
+}
+
+async function lookAtJudges(noted, times) {
+  if (!noted.isConnected || times > MOST_JUDGING_POLLS) return;
+  try {
+    const found = document.hidden ? null : await lookUp(noted.closest(".answer").dataset.url);
+    if (found && !parse(found.html).querySelector(`#${noted.id}[data-judging]`)) {
+      swap([noted.id], found);
+      const told = document.querySelector(`#${noted.id} .checks-line`).firstElementChild;
+      return announce((told.querySelector("summary") ?? told).innerText);
+    }
+  } catch {
+    // Rolebook may be restarting; the next look will tell.
+  }
+  setTimeout(lookAtJudges, JUDGING_POLL_MS, noted, times + 1);
 }
 
 /** A turn as the log has it now, with the piece of the page that shows it. */
@@ -292,6 +332,9 @@ document.addEventListener("submit", (event) => {
       grow(field);
     }
     ask(fields, field);
+  } else if (form.matches("[data-swap]")) {
+    event.preventDefault();
+    note(form, event.submitter);
   } else if (form.matches("[data-replace]")) {
     event.preventDefault();
     post(form.action, new FormData(form))
@@ -299,6 +342,20 @@ document.addEventListener("submit", (event) => {
       .catch((error) => form.append(problem(error.message)));
   }
 });
+
+/** Send a mark, or run the checks; whoever pressed the button stays on it, or where it has gone to. */
+async function note(form, submitter) {
+  const summary = form.closest("details")?.querySelector("summary");
+  const ids = form.dataset.swap.split(" ");
+  try {
+    swap(ids, await post(form.action, new FormData(form, submitter)));
+    const pressed = document.getElementById(submitter?.id || "none");
+    (pressed ?? (summary && document.getElementById(ids.at(-1)).querySelector("summary")))?.focus({ preventScroll: true });
+  } catch (error) {
+    form.querySelector(".problem")?.remove();
+    form.append(problem(error.message));
+  }
+}
 
 document.addEventListener("keydown", (event) => {
   // While an input method composes, its keys belong to it.
@@ -323,7 +380,7 @@ function escape(target) {
 // Whoever opens the edit means to write.
 document.addEventListener("toggle", ({ target }) => {
   if (!target.matches("details.edit[open]")) return;
-  const field = target.querySelector("textarea");
+  const field = target.querySelector("textarea, input:not([type=hidden])");
   field.focus();
   field.setSelectionRange(field.value.length, field.value.length);
 }, true);

@@ -1,0 +1,205 @@
+"""``rolebook compare``: several personas, the same inputs, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rolebook.cli.choices import Choices, as_variant, grid_options
+from rolebook.cli.command import command
+from rolebook.cli.comparing import carry_out, run
+from rolebook.cli.invocation import Invocation, pass_invocation
+from rolebook.core.errors import InputError
+
+_HELP = """Let personas answer the same inputs, and lay the answers side by side.
+
+ID is a persona, or teacher@3f9c2a for an earlier revision of it that the log knows. FILE is a comparison as a YAML
+file (docs/comparison-files.md); options win over what it says, and inputs given here take the place of its own.
+
+The table at the end goes to standard output. The exit status is 1 when a cell or a check has failed, 130 after Ctrl-C;
+--resume goes on where it was left, and answers nothing twice."""
+
+_EXAMPLES = """
+rolebook compare teacher socratic-teacher --input "What is a fraction?"
+rolebook compare teacher friend --inputs questions.csv --repeats 3 --check max_words=80 -o result.html
+rolebook compare teacher -m gpt-4o -m gpt-4o-mini --recent 20 --plan
+rolebook compare teacher --changed
+rolebook compare teachers.yaml --json > result.json
+rolebook compare --resume 01kajq3m5w8r2c9x0v
+"""
+
+_USUAL_RECENT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Where the inputs come from."""
+
+    texts: tuple[str, ...]
+    files: tuple[Path, ...]
+    sessions: tuple[str, ...]
+    history: str
+    recent: int | None
+
+    def inputs(self, persona_id: str) -> Iterator[dict[str, Any]]:
+        """The raw data of all inputs; those of ``--recent`` are this persona's. Raises InputError, FileError."""
+        from rolebook.library.inputs_file import read_inputs
+
+        yield from ({"input": text} for text in self.texts)
+        for path in self.files:
+            yield from read_inputs(path)
+        yield from ({"session": id, "history": self.history} for id in self.sessions)
+        if self.recent is not None:
+            yield {"persona": persona_id, "last": self.recent}
+
+
+@command(help=_HELP, examples=_EXAMPLES)
+@click.argument("names", metavar="[ID|FILE]...", nargs=-1)
+@click.option(
+    "--input", "texts", metavar="TEXT", multiple=True, help="What is said; may be repeated."
+)
+@click.option(
+    "--inputs",
+    "files",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A file of inputs: .csv, .jsonl, .json or .txt; may be repeated.",
+)
+@click.option(
+    "--session",
+    "sessions",
+    metavar="ID",
+    multiple=True,
+    help="Say what was said in this session; may be repeated.",
+)
+@click.option(
+    "--history",
+    type=click.Choice(["fixed", "free"]),
+    default="fixed",
+    show_default=True,
+    help="For --session: after the recorded answers, or after each persona's own.",
+)
+@click.option(
+    "--recent",
+    metavar="NUMBER",
+    type=click.IntRange(1),
+    help="The newest inputs that the first persona had in the log.",
+)
+@click.option(
+    "--changed",
+    "is_changed",
+    is_flag=True,
+    help="One persona as it is now against its newest other revision, on its 20 newest inputs.",
+)
+@click.option("--resume", "resumed", metavar="ID", default="", help="Go on with this comparison.")
+@click.option(
+    "--repeat",
+    "repeated",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Do the comparison of an export once more, whatever its format.",
+)
+@grid_options
+@pass_invocation
+def compare(
+    invocation: Invocation,
+    /,
+    names: tuple[str, ...],
+    choices: Choices,
+    is_changed: bool,
+    resumed: str,
+    repeated: Path | None,
+    **given: Any,
+) -> None:
+    said = _Said(**given)
+    if resumed or repeated:
+        if names or (resumed and repeated):
+            raise InputError("Give --resume or --repeat alone: who and what is in the comparison.")
+        _go_on(invocation, choices, resumed, repeated)
+    elif is_changed:
+        carry_out(invocation, _changed(invocation, names, said), choices)
+    else:
+        carry_out(invocation, _data(invocation, names, said), choices)
+
+
+def _go_on(invocation: Invocation, choices: Choices, resumed: str, repeated: Path | None) -> None:
+    choices.require_unchanged()
+    rolebook = invocation.rolebook
+    if repeated:
+        from rolebook.report.reading import repeat_export
+
+        comparison = repeat_export(rolebook, repeated)
+    else:
+        comparison = rolebook.comparisons.get_comparison(resumed)
+    run(
+        invocation,
+        comparison,
+        choices.ending,
+        is_reusing=choices.is_reusing,
+        concurrency=choices.concurrency,
+    )
+
+
+def _data(invocation: Invocation, names: tuple[str, ...], said: _Said) -> dict[str, Any]:
+    """A comparison in the raw: from a file, or from ids and inputs."""
+    files = [name for name in names if _is_file(name)]
+    if files and len(names) > 1:
+        raise InputError("Give either ids of personas or one comparison file, not both.")
+    if files:
+        data = _read_file(invocation, Path(files[0]))
+    elif names:
+        data = {"variants": [as_variant(name) for name in names], "inputs": []}
+    else:
+        raise InputError(
+            "Who shall answer? Give the ids of personas (`rolebook personas` lists them), or a comparison file."
+        )
+    inputs = list(said.inputs(_first_persona(data)))
+    if not inputs and not data["inputs"]:
+        raise InputError(
+            "What shall be said? Give --input, --inputs FILE, --session ID or --recent NUMBER."
+        )
+    return {**data, "inputs": inputs or data["inputs"]}
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml")) or Path(name).is_file()
+
+
+def _read_file(invocation: Invocation, path: Path) -> dict[str, Any]:
+    from rolebook.library.comparison_file import read_comparison_file
+
+    found = read_comparison_file(path)
+    terminal = invocation.terminal
+    for problem in found.problems:
+        text = terminal.translator.problem(problem)
+        terminal.tell_line(f"{problem.place}: {terminal.gettext('warning')}: {text}")
+    return found.data
+
+
+def _first_persona(data: Mapping[str, Any]) -> str:
+    first = data["variants"][0]
+    variant = as_variant(first) if isinstance(first, str) else first
+    return str(variant.get("persona") or "")
+
+
+def _changed(invocation: Invocation, names: tuple[str, ...], said: _Said) -> dict[str, Any]:
+    """A persona's newest other revision against what it is now."""
+    if len(names) != 1:
+        raise InputError("--changed compares one persona with what it was: give its id alone.")
+    rolebook, persona_id = invocation.rolebook, names[0]
+    present = rolebook.library.get_persona(persona_id).revision.id
+    known = rolebook.comparisons.revisions_of(persona_id)
+    before = next((revision for revision in known if revision.id != present), None)
+    if before is None:
+        raise InputError(
+            "The log knows '%(persona)s' only as it is now: there is nothing to compare it with.",
+            persona=persona_id,
+        )
+    inputs = list(said.inputs(persona_id)) or [{"persona": persona_id, "last": _USUAL_RECENT}]
+    variants = [{"persona": persona_id, "revision": before.id}, {"persona": persona_id}]
+    return {"variants": variants, "inputs": inputs}

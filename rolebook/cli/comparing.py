@@ -1,0 +1,172 @@
+"""A comparison from its plan to its end: what it takes, the run, what it has shown, and where that goes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rolebook.cli.choices import Choices, Ending
+from rolebook.cli.invocation import Invocation
+from rolebook.cli.program import FAILED, INTERRUPTED
+from rolebook.core.errors import InputError, RolebookError
+
+if TYPE_CHECKING:
+    from rolebook.core.compare import Estimate
+    from rolebook.core.comparison import Cell, Comparison
+    from rolebook.core.comparison_spec import ComparisonSpec
+
+#: Above these somebody at a terminal is asked first: calls, and US dollars.
+_MANY_CALLS, _MUCH_MONEY = 200, 1.0
+
+
+def parse_given(data: Mapping[str, Any]) -> ComparisonSpec:
+    """The comparison that options describe. Raises InputError for the first thing wrong."""
+    from rolebook.core.comparison_spec import parse_spec
+    from rolebook.core.persona import FaultyDataError
+
+    try:
+        return parse_spec(data)
+    except FaultyDataError as error:
+        fault = error.faults[0]
+        raise InputError(fault.message, **fault.parameters) from None
+
+
+def carry_out(invocation: Invocation, data: Mapping[str, Any], choices: Choices) -> None:
+    """Plan a comparison, say what it takes, and unless only that was wanted, run it to its end.
+
+    Raises InputError and whatever planning and running raise. Ends the command with its exit status.
+    """
+    rolebook, terminal = invocation.rolebook, invocation.terminal
+    rolebook.sandbox.warm()
+    plan = rolebook.compare.plan(parse_given(choices.over(data)))
+    estimate = rolebook.compare.estimate(plan.comparison)
+    if choices.is_only_planned and choices.ending.as_json:
+        from rolebook.cli.plan import plan_data
+
+        terminal.write_json(plan_data(rolebook, plan.comparison, estimate))
+        return
+    from rolebook.cli.plan import show_plan, tell_estimate
+
+    if choices.is_only_planned:
+        show_plan(terminal, rolebook, plan.comparison)
+    tell_estimate(terminal, plan.comparison, estimate)
+    if not choices.is_only_planned:
+        _agree(invocation, choices, estimate)
+        comparison = rolebook.compare.create(plan)
+        run(invocation, comparison, choices.ending, is_reusing=choices.is_reusing)
+
+
+def _agree(invocation: Invocation, choices: Choices, estimate: Estimate) -> None:
+    """Ask somebody at a terminal before many calls; a script knows what it does."""
+    is_large = estimate.calls > _MANY_CALLS or (estimate.cost or 0.0) > _MUCH_MONEY
+    is_asked = is_large and not choices.is_agreed and sys.stdin.isatty() and sys.stderr.isatty()
+    if is_asked and not click.confirm(invocation.terminal.gettext("Go ahead?"), err=True):
+        click.get_current_context().exit(FAILED)
+
+
+def run(
+    invocation: Invocation,
+    comparison: Comparison,
+    ending: Ending,
+    *,
+    with_failed: bool = False,
+    is_reusing: bool = False,
+    concurrency: int | None = None,
+) -> None:
+    """Fill the cells of a comparison, show what came of it, and end the command with the status that this deserves.
+
+    Raises what CompareService.start raises, and why a run broke off.
+    """
+    rolebook, terminal = invocation.rolebook, invocation.terminal
+    rolebook.sandbox.warm()
+    from rolebook.cli.run_progress import watch
+    from rolebook.upstream.lean_import import import_lean
+    from rolebook.upstream.openai_upstream import warm_up
+
+    import_lean()
+    warm_up()
+    # Said before anything can happen to this process: by its id a comparison goes on.
+    terminal.tell("Comparison %(id)s.", id=comparison.id)
+    running = rolebook.compare.start(
+        comparison, with_failed=with_failed, is_reusing=is_reusing, concurrency=concurrency
+    )
+    if not watch(terminal, running):
+        terminal.tell("Stopped. Go on with: rolebook compare --resume %(id)s", id=comparison.id)
+        click.get_current_context().exit(INTERRUPTED)
+    if running.error:
+        terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
+        raise running.error
+    finish(invocation, comparison, ending)
+
+
+def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> None:
+    """Show a comparison as it stands, write its files, and exit with 1 if a cell or a check has failed."""
+    from rolebook.cli.answer import tell_unwritten
+    from rolebook.cli.findings import show_findings
+
+    rolebook, terminal = invocation.rolebook, invocation.terminal
+    cells = rolebook.comparisons.cells(comparison)
+    if ending.as_json:
+        for piece in export(invocation, comparison, "json"):
+            terminal.write(piece)
+    else:
+        show_findings(terminal, comparison, cells)
+    for path in ending.outputs:
+        write_file(invocation, comparison, path)
+        terminal.tell("Written: %(path)s.", path=path)
+    _tell_what_next(invocation, comparison, cells)
+    tell_unwritten(terminal, rolebook)
+    if _has_failed(comparison, cells):
+        click.get_current_context().exit(FAILED)
+
+
+def _has_failed(comparison: Comparison, cells: Sequence[Cell]) -> bool:
+    """Recorded answers do not count: they are what the others are measured by."""
+    return any(
+        cell.status == "failed" or any(result.has_passed is False for result in cell.checks)
+        for cell in cells
+        if not comparison.variants[cell.key.variant].is_recorded
+    )
+
+
+def _tell_what_next(invocation: Invocation, comparison: Comparison, cells: Sequence[Cell]) -> None:
+    terminal = invocation.terminal
+    recorded = {n for n, variant in enumerate(comparison.variants) if variant.is_recorded}
+    reused = sum(cell.is_reused and cell.key.variant not in recorded for cell in cells)
+    if reused:
+        terminal.tell("Answers taken from the log, not asked for again: %(count)d.", count=reused)
+    if any(cell.status == "failed" for cell in cells):
+        terminal.tell(
+            "Ask the failed cells again with: rolebook comparisons retry %(id)s", id=comparison.id
+        )
+    elif sum(cell.status == "complete" for cell in cells) < comparison.size:
+        terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
+    terminal.tell(
+        "Comparison %(id)s: see it again with `rolebook comparisons show %(id)s`, or vote on it at "
+        "/comparisons/%(id)s of the pages.",
+        id=comparison.id,
+    )
+
+
+def export(invocation: Invocation, comparison: Comparison, format: str) -> Iterator[str]:
+    """A comparison in one of FORMATS, piece by piece; what people read in their language."""
+    from rolebook.report.export import export_comparison
+
+    return export_comparison(
+        invocation.rolebook, comparison, format, translator=invocation.terminal.translator
+    )
+
+
+def write_file(invocation: Invocation, comparison: Comparison, path: Path) -> None:
+    """Write a comparison to a file in the format of its ending. Raises RolebookError if it cannot be written."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(export(invocation, comparison, path.suffix[1:]))
+    except OSError as error:
+        raise RolebookError(
+            "%(path)s cannot be written: %(reason)s.", path=path, reason=error.strerror
+        ) from None

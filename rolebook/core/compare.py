@@ -1,0 +1,360 @@
+"""Comparing: planning a grid, saying what it will cost, filling its cells, and going on where it was left."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rolebook.core.chat import ChatService, PreparedTurn, Prices, TokenCounter
+from rolebook.core.check import Check
+from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, ComparisonLog
+from rolebook.core.comparison_spec import ComparisonSpec
+from rolebook.core.completion import Usage
+from rolebook.core.errors import ConflictError
+from rolebook.core.filling import CellPlan, Filling, unchecked_turns
+from rolebook.core.judge import Judging
+from rolebook.core.persona import ResolvedPersona
+from rolebook.core.planning import Plan, Planner, persona_at, values_for
+from rolebook.core.run import Progress, Run, RunEvent
+from rolebook.core.session import Revision, Session, SessionLog, Turn, new_id
+
+#: So many cells are rendered and counted for an estimate; more are told by these.
+_SAMPLE = 60
+#: The length of an answer, in tokens, where the log has none of the persona's to tell it by.
+_USUAL_ANSWER = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What filling the cells of a comparison takes, as far as it can be told before.
+
+    ``prompt_tokens`` and ``completion_tokens`` are estimates, judging included; ``cost`` is in US dollars, ``None``
+    where a price is not known. ``judgements`` are calls of the judge, which ``calls`` has too.
+    """
+
+    cells: int
+    calls: int
+    judgements: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+
+class CompareService:
+    """Comparisons over a log and a chat. Safe for threads."""
+
+    def __init__(
+        self,
+        *,
+        planner: Planner,
+        log: SessionLog,
+        comparisons: ComparisonLog,
+        chat: ChatService,
+        judging: Judging,
+        count_tokens: TokenCounter,
+        prices: Prices,
+    ) -> None:
+        self._planner = planner
+        self._log = log
+        self._comparisons = comparisons
+        self._chat = chat
+        self._judging = judging
+        self._count_tokens = count_tokens
+        self._prices = prices
+        self._lock = threading.Lock()
+        self._runs: dict[str, Run] = {}
+        self._personas: dict[str, ResolvedPersona] = {}
+
+    def plan(self, spec: ComparisonSpec) -> Plan:
+        """Decide everything about a comparison. Calls nobody and writes nothing.
+
+        Raises NotFoundError, FileError, InputError, VariableError.
+        """
+        plan = self._planner.plan(spec)
+        self._personas.update(plan.personas)
+        return plan
+
+    def create(self, plan: Plan) -> Comparison:
+        """Record a planned comparison. It is not begun."""
+        self._comparisons.create_comparison(plan.comparison, plan.revisions)
+        return plan.comparison
+
+    def repeat(self, comparison: Comparison, revisions: Sequence[Revision] = ()) -> Comparison:
+        """Record the same comparison once more, with no cell begun.
+
+        Arguments:
+            revisions: of its variants and its judge, as far as they need not be in the log.
+
+        Raises NotFoundError for other revisions that are not in the log either.
+        """
+        again = self._planner.again(comparison)
+        given = {revision.id: revision for revision in revisions}
+        needed = {variant.revision for variant in again.variants}
+        if again.judge:
+            needed.add(again.judge.revision)
+        self._comparisons.create_comparison(
+            again, [given.get(id) or self._log.get_revision(id) for id in needed]
+        )
+        return again
+
+    def persona_of(self, revision_id: str) -> ResolvedPersona:
+        """A persona at a revision. Raises NotFoundError, InputError."""
+        known = self._personas.get(revision_id)
+        if known is None:
+            known = persona_at(self._log.get_revision(revision_id))
+            self._personas[revision_id] = known
+        return known
+
+    def checks_of(self, comparison: Comparison, variant: int) -> Sequence[Check]:
+        """What the answers of a variant must be: the persona's checks, then those of the comparison."""
+        persona = self.persona_of(comparison.variants[variant].revision).persona
+        checks = {check.label: check for check in (*persona.checks, *comparison.checks)}
+        return [check for check in checks.values() if comparison.judge or not check.is_rubric]
+
+    def session_of(self, comparison: Comparison, key: CellKey) -> Session:
+        """A new session for a cell, not recorded yet."""
+        variant, entry = comparison.variants[key.variant], comparison.inputs[key.input]
+        persona = self.persona_of(variant.revision).persona
+        return Session(
+            id=new_id(),
+            persona_id=variant.persona_id,
+            revision=variant.revision,
+            variables=persona.parse_variables(values_for(variant, entry, persona)),
+            upstream=variant.upstream,
+            model=variant.model,
+            parameters=variant.parameters,
+            forked_from=entry.follows,
+            comparison_id=comparison.id,
+        )
+
+    def prepare(self, comparison: Comparison, key: CellKey) -> PreparedTurn:
+        """What the first turn of a cell would send. Calls nobody and writes nothing.
+
+        Raises VariableError, PromptError, NotFoundError if the turn that it follows is gone.
+        """
+        entry = comparison.inputs[key.input]
+        persona = self.persona_of(comparison.variants[key.variant].revision)
+        session = self.session_of(comparison, key)
+        return self._chat.prepare(session, persona, entry.text, self._history(entry.follows))
+
+    def estimate(self, comparison: Comparison) -> Estimate:
+        """What it takes to fill every cell, told by a sample of them. Calls nobody and writes nothing.
+
+        Raises what ``prepare`` raises.
+        """
+        keys = [k for k in comparison.cell_keys() if not comparison.variants[k.variant].is_recorded]
+        step = max(1, len(keys) // _SAMPLE)
+        sample = keys[::step]
+        usual = {
+            persona_id: self._comparisons.usual_answer(persona_id) or _USUAL_ANSWER
+            for persona_id in {variant.persona_id for variant in comparison.variants}
+        }
+        parts = [self._estimate_cell(comparison, key, usual) for key in sample]
+        scale = len(keys) / len(parts) if parts else 0.0
+        costs = [part.cost for part in parts]
+        known = [cost for cost in costs if cost is not None]
+        return Estimate(
+            cells=len(keys),
+            calls=sum(self._calls(comparison, key) for key in keys),
+            judgements=sum(self._rubrics(comparison, key) for key in keys),
+            prompt_tokens=round(scale * sum(part.prompt_tokens for part in parts)),
+            completion_tokens=round(scale * sum(part.completion_tokens for part in parts)),
+            cost=scale * sum(known) if len(known) == len(costs) else None,
+        )
+
+    def _rubrics(self, comparison: Comparison, key: CellKey) -> int:
+        checks = self.checks_of(comparison, key.variant)
+        return len(comparison.inputs[key.input].turns) * sum(check.is_rubric for check in checks)
+
+    def _calls(self, comparison: Comparison, key: CellKey) -> int:
+        return len(comparison.inputs[key.input].turns) + self._rubrics(comparison, key)
+
+    def _estimate_cell(
+        self, comparison: Comparison, key: CellKey, usual_answers: Mapping[str, float]
+    ) -> Estimate:
+        variant, entry = comparison.variants[key.variant], comparison.inputs[key.input]
+        prepared = self.prepare(comparison, key)
+        first = self._count_tokens(prepared.messages, prepared.model)
+        usual = usual_answers[variant.persona_id]
+        limit = prepared.parameters.get("max_tokens")
+        answer = min(usual, limit) if isinstance(limit, int) else usual
+        turns = len(entry.turns)
+        # Each further turn sends the answers before it once more.
+        prompt = first * turns + answer * turns * (turns - 1) / 2
+        rubrics = self._rubrics(comparison, key)
+        judged_prompt = rubrics * (answer + first / 2 + 150)
+        usage = Usage(prompt_tokens=round(prompt), completion_tokens=round(answer * turns))
+        cost = self._prices.cost(
+            usage,
+            upstream=prepared.upstream,
+            requested=prepared.model,
+            answered=prepared.model,
+            reported=None,
+        )
+        return Estimate(
+            cells=1,
+            calls=turns,
+            judgements=rubrics,
+            prompt_tokens=round(prompt + judged_prompt),
+            completion_tokens=round(answer * turns + rubrics * 60),
+            cost=None if rubrics else cost,
+        )
+
+    def start(
+        self,
+        comparison: Comparison,
+        *,
+        keys: Sequence[CellKey] | None = None,
+        with_failed: bool = False,
+        is_reusing: bool = False,
+        concurrency: int | None = None,
+    ) -> Run:
+        """Fill cells in the background, or go on with it. Cells that are complete are never filled again.
+
+        Arguments:
+            keys: only these cells; by default all that are not complete, except failed ones.
+            with_failed: whether cells that failed are tried again; ``keys`` are in any case.
+            is_reusing: whether answers that the log has already, asked for in exactly the same way, are taken.
+            concurrency: how many cells of an upstream at once; by default the comparison's.
+
+        Raises ConflictError if it runs already, here or in another process; StorageError.
+        """
+        with self._lock:
+            running = self._runs.get(comparison.id)
+            if running and not running.has_ended:
+                raise ConflictError("This comparison is running already.")
+            self._comparisons.claim_comparison(comparison.id)
+            try:
+                run = self._make_run(comparison, keys, with_failed, is_reusing, concurrency)
+            except BaseException:
+                self._comparisons.release_comparison(comparison.id)
+                raise
+            self._runs[comparison.id] = run
+        run.start()
+        return run
+
+    def _make_run(
+        self,
+        comparison: Comparison,
+        keys: Sequence[CellKey] | None,
+        with_failed: bool,
+        is_reusing: bool,
+        concurrency: int | None,
+    ) -> Run:
+        cells = {cell.key: cell for cell in self._comparisons.cells(comparison)}
+        wanted = [
+            key
+            for key in (comparison.cell_keys() if keys is None else keys)
+            if self._is_wanted(comparison, cells.get(key), key, with_failed or keys is not None)
+        ]
+        if is_reusing:
+            filled = self._reuse(comparison, [key for key in wanted if key not in cells])
+            cells.update(
+                {cell.key: cell for cell in self._comparisons.cells(comparison)} if filled else {}
+            )
+        return Run(
+            comparison,
+            begun=list(cells.values()),
+            queues=self._queues(comparison, wanted),
+            concurrency=concurrency or comparison.concurrency,
+            fill=lambda run, key: self._fill(run, cells.get(key) or _waiting(comparison, key)),
+            cancel=self._chat.cancel,
+            on_end=lambda: self._comparisons.release_comparison(comparison.id),
+        )
+
+    def _queues(
+        self, comparison: Comparison, keys: Sequence[CellKey]
+    ) -> Mapping[str, Sequence[CellKey]]:
+        """The cells by the upstream that answers them."""
+        upstreams = [
+            variant.upstream or self.persona_of(variant.revision).persona.upstream
+            for variant in comparison.variants
+        ]
+        queues: dict[str, list[CellKey]] = {}
+        for key in keys:
+            queues.setdefault(upstreams[key.variant], []).append(key)
+        return queues
+
+    def _is_wanted(
+        self, comparison: Comparison, cell: Cell | None, key: CellKey, with_failed: bool
+    ) -> bool:
+        if cell is None or cell.status in {CellStatus.WAITING, CellStatus.STOPPED}:
+            return True
+        if cell.status is CellStatus.COMPLETE:
+            # A process that was killed between an answer and its checks has left them out.
+            return bool(unchecked_turns(cell, self.checks_of(comparison, key.variant)))
+        return cell.status is CellStatus.RUNNING or with_failed
+
+    def _reuse(self, comparison: Comparison, keys: Sequence[CellKey]) -> Sequence[CellKey]:
+        """Only inputs of one turn: what later ones send hangs on the answers before."""
+        wanted = {}
+        for key in keys:
+            if len(comparison.inputs[key.input].turns) == 1:
+                prepared = self.prepare(comparison, key)
+                asked = self._chat.pending_turn(
+                    self.session_of(comparison, key), prepared, comparison.inputs[key.input].text
+                )
+                wanted[key] = replace(asked, model_requested=self._chat.model_of(prepared))
+        return self._comparisons.reuse_answers(comparison.id, wanted)
+
+    def run_of(self, comparison_id: str) -> Run | None:
+        """The run of a comparison in this process, the last one if it has ended."""
+        return self._runs.get(comparison_id)
+
+    def progress_of(self, comparison: Comparison) -> Progress:
+        """How far a comparison is."""
+        run = self._runs.get(comparison.id)
+        if run and not run.has_ended:
+            return run.progress
+        return Progress(self._comparisons.tally(comparison), error=run.error if run else None)
+
+    def stop(self, comparison_id: str) -> bool:
+        """Stop its run and wait for the end of what is under way. False if it does not run in this process."""
+        run = self._runs.get(comparison_id)
+        if run is None or run.has_ended:
+            return False
+        run.stop()
+        run.wait(5.0)
+        return True
+
+    def stop_all(self) -> None:
+        """Stop every run, because the process ends. Returns at once."""
+        for run in list(self._runs.values()):
+            run.stop()
+
+    def wait_all(self, timeout_s: float) -> None:
+        """Wait until what was stopped is in the log, at most so long for each run."""
+        for run in list(self._runs.values()):
+            run.wait(timeout_s)
+
+    def _history(self, follows: str) -> Sequence[Turn]:
+        return self._comparisons.turns_up_to(follows) if follows else ()
+
+    def _fill(self, run: Run, cell: Cell) -> Iterator[RunEvent]:
+        comparison, key = run.comparison, cell.key
+        entry = comparison.inputs[key.input]
+        plan = CellPlan(
+            cell,
+            session=(
+                self._log.get_session(cell.session_id)
+                if cell.turns
+                else self.session_of(comparison, key)
+            ),
+            persona=self.persona_of(comparison.variants[key.variant].revision),
+            history=self._history(entry.follows),
+            checks=self.checks_of(comparison, key.variant),
+            judge_persona=self.persona_of(comparison.judge.revision) if comparison.judge else None,
+        )
+        return Filling(
+            run,
+            plan,
+            chat=self._chat,
+            log=self._log,
+            comparisons=self._comparisons,
+            judging=self._judging,
+        ).events()
+
+
+def _waiting(comparison: Comparison, key: CellKey) -> Cell:
+    return Cell(key, len(comparison.inputs[key.input].turns))

@@ -1,0 +1,324 @@
+"""A comparison is a grid: variants by inputs by repeats. Each cell of it is a session of its own in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from rolebook.core.check import Check, CheckResult
+from rolebook.core.preference import Outcome
+from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
+
+
+class CellKey(NamedTuple):
+    """A place in the grid: indexes into variants and inputs, and the number of the repeat, all counted from 0."""
+
+    variant: int
+    input: int
+    repeat: int
+
+    def __str__(self) -> str:
+        """As addresses and exports have it, counted from 1: ``2-1-3``."""
+        return "-".join(str(part + 1) for part in self)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A persona as it takes part: at one revision, with what was chosen over it.
+
+    ``name`` is unique in its comparison. ``persona_id`` is empty for a role without a file. ``variables`` win over
+    those of an input, ``parameters`` are as in a session. A variant that ``is_recorded`` makes no call: its cells are
+    turns that were in the log before.
+    """
+
+    name: str
+    persona_id: str
+    revision: str
+    model: str = ""
+    upstream: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonInput:
+    """What is said to every variant: one text, or several, one turn after the other.
+
+    ``variables`` go to those variants whose persona has them. ``reference`` is an answer to measure others by.
+    ``follows`` is the turn whose session, up to it, is the history of this input (fixed history); ``source`` the
+    session that the texts were taken from, ``recorded`` the turns there that answered them.
+    """
+
+    turns: tuple[str, ...]
+    name: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    reference: str = ""
+    tags: tuple[str, ...] = ()
+    follows: str = ""
+    source: str = ""
+    recorded: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The first of its texts."""
+        return self.turns[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Who judges rubrics: a persona with the variables ``rubric``, ``conversation`` and ``reference``."""
+
+    persona_id: str
+    revision: str
+    model: str = ""
+    upstream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A grid as planned; nothing of it changes once it has begun.
+
+    ``question`` is what it shall answer, in words. ``concurrency`` is how many calls an upstream gets at once.
+    ``checks`` hold for every answer, beside those of the personas. Answers that are not ``is_streamed`` take less of
+    the computer, and have no time to first token. ``repeats_of`` is the comparison that this one
+    does again.
+    """
+
+    id: str
+    question: str
+    variants: tuple[Variant, ...]
+    inputs: tuple[ComparisonInput, ...]
+    repeats: int = 1
+    checks: tuple[Check, ...] = ()
+    judge: Judge | None = None
+    concurrency: int = 4
+    is_streamed: bool = True
+    repeats_of: str = ""
+    created_at: str = field(default_factory=now)
+    deleted_at: str = ""
+
+    @property
+    def size(self) -> int:
+        """How many cells it has."""
+        return sum(1 for _ in self.cell_keys())
+
+    def cell_keys(self) -> Iterator[CellKey]:
+        """Every cell in the order in which they run: repeat by repeat, input by input, all variants of one together.
+
+        A recorded variant was said once, and only to inputs from the log.
+        """
+        for repeat in range(self.repeats):
+            for index in range(len(self.inputs)):
+                for number in range(len(self.variants)):
+                    key = CellKey(number, index, repeat)
+                    if self._is_asked(key):
+                        yield key
+
+    def has(self, key: CellKey) -> bool:
+        """Whether a key is one of its cells."""
+        is_inside = (
+            0 <= key.variant < len(self.variants)
+            and 0 <= key.input < len(self.inputs)
+            and 0 <= key.repeat < self.repeats
+        )
+        return is_inside and self._is_asked(key)
+
+    def _is_asked(self, key: CellKey) -> bool:
+        if not self.variants[key.variant].is_recorded:
+            return True
+        return key.repeat == 0 and bool(self.inputs[key.input].recorded)
+
+
+class CellStatus(StrEnum):
+    WAITING = "waiting"
+    """Not begun."""
+    RUNNING = "running"
+    COMPLETE = "complete"
+    """Every turn of it has its answer."""
+    FAILED = "failed"
+    """Its last turn failed, or broke off; a retry goes on there."""
+    STOPPED = "stopped"
+    """Somebody stopped it, or Rolebook ended meanwhile; resuming goes on there."""
+
+
+_STATUS = {
+    TurnStatus.PENDING: CellStatus.RUNNING,
+    TurnStatus.FAILED: CellStatus.FAILED,
+    TurnStatus.INTERRUPTED: CellStatus.FAILED,
+    TurnStatus.CANCELLED: CellStatus.STOPPED,
+}
+
+
+def cell_status(
+    complete: int, length: int, last_status: TurnStatus, last_error: str = ""
+) -> CellStatus:
+    """How far a cell is that has begun.
+
+    Arguments:
+        complete: how many of its turns have their answer, of ``length``.
+        last_status, last_error: of its last turn; the error by its code.
+    """
+    if last_status is TurnStatus.COMPLETE:
+        return CellStatus.COMPLETE if complete >= length else CellStatus.STOPPED
+    # What a killed process left behind is interrupted too, but nothing failed there.
+    return CellStatus.STOPPED if last_error == "interrupted" else _STATUS[last_status]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One variant's answers to one input, as far as there are any.
+
+    ``turns`` are the current attempts, in order, without messages and replies; ``results`` what checks found, by the
+    turn's id. A cell that ``is_reused`` points to turns that were in the log before; ``session_id`` is then theirs.
+    ``length`` is how many turns its input has.
+    """
+
+    key: CellKey
+    length: int
+    session_id: str = ""
+    turns: tuple[Turn, ...] = ()
+    results: Mapping[str, tuple[CheckResult, ...]] = field(default_factory=dict)
+    is_reused: bool = False
+
+    @property
+    def status(self) -> CellStatus:
+        """How far it is."""
+        if not self.turns:
+            return CellStatus.WAITING
+        last = self.turns[-1]
+        complete = sum(turn.status is TurnStatus.COMPLETE for turn in self.turns)
+        return cell_status(
+            complete, self.length, last.status, last.error.code if last.error else ""
+        )
+
+    @property
+    def checks(self) -> tuple[CheckResult, ...]:
+        """All results, turn by turn."""
+        return tuple(result for turn in self.turns for result in self.results.get(turn.id, ()))
+
+
+@dataclass(frozen=True, slots=True)
+class CellOutline:
+    """How far a cell is and how its checks went, without what was said.
+
+    ``passed`` and ``failed`` count results of checks.
+    """
+
+    key: CellKey
+    status: CellStatus
+    passed: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many cells of a comparison are how far.
+
+    ``cost`` is in US dollars, as far as it is known; ``without_cost`` turns have none that is. Reused answers cost
+    nothing.
+    """
+
+    total: int
+    complete: int = 0
+    failed: int = 0
+    stopped: int = 0
+    running: int = 0
+    cost: float = 0.0
+    without_cost: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """Cells that have not begun."""
+        return self.total - self.complete - self.failed - self.stopped - self.running
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """Two cells laid before somebody without their names, and what was said of them: ``None`` is nothing yet.
+
+    One that ``is_skipped`` was passed over and stays without an outcome.
+    """
+
+    id: str
+    comparison_id: str
+    left: CellKey
+    right: CellKey
+    outcome: Outcome | None = None
+    is_skipped: bool = False
+    created_at: str = field(default_factory=now)
+    voted_at: str = ""
+
+
+class ComparisonLog(Protocol):
+    """What comparing needs of a log, beside what the chat needs. Every method may raise StorageError."""
+
+    def usual_answer(self, persona_id: str) -> float | None:
+        """The mean length of a persona's newest answers, in tokens; ``None`` where none is known."""
+
+    def recent_turns(self, persona_id: str, limit: int) -> Sequence[Turn]:
+        """The newest complete turns that people had with a persona, the oldest of them first."""
+
+    def find_revision(self, persona_id: str, prefix: str) -> Revision:
+        """A revision of a persona by the beginning of its id. Raises NotFoundError, InputError if several begin so."""
+
+    def turns_up_to(self, turn_id: str) -> Sequence[Turn]:
+        """The turns that are history after this one, which is the last. Raises NotFoundError."""
+
+    def create_comparison(self, comparison: Comparison, revisions: Sequence[Revision]) -> None:
+        """Record a comparison with the revisions of its variants and its judge, and link its recorded cells."""
+
+    def get_comparison(self, comparison_id: str) -> Comparison:
+        """Also finds one in the trash. Raises NotFoundError."""
+
+    def tally(self, comparison: Comparison) -> Tally:
+        """How many of its cells are how far, and what they have cost."""
+
+    def cells(
+        self, comparison: Comparison, *, inputs: Sequence[int] | None = None
+    ) -> Sequence[Cell]:
+        """The cells that have begun, with turns and results, in the order of their keys.
+
+        Arguments:
+            inputs: only those of these inputs.
+        """
+
+    def get_cell(self, comparison: Comparison, key: CellKey) -> Cell:
+        """One cell; a waiting one if it has not begun."""
+
+    def start_cell(
+        self, comparison_id: str, key: CellKey, session: Session, turn: Turn, revision: Revision
+    ) -> Turn:
+        """Record in one piece that a cell begins: its session, its place in the grid, its first turn as pending.
+
+        What stood at that place before is replaced there; its session stays in the log. Returns the turn as recorded.
+        """
+
+    def reuse_answers(
+        self, comparison_id: str, wanted: Mapping[CellKey, Turn]
+    ) -> Sequence[CellKey]:
+        """Fill cells with complete turns of the log that were asked in exactly the same way.
+
+        Arguments:
+            wanted: for each cell a turn as it would be sent; the same messages, upstream, model and parameters are
+                looked for. Several repeats get different turns.
+
+        Returns the keys that were filled.
+        """
+
+    def record_results(
+        self, turn_id: str, results: Sequence[CheckResult], *, judged_by: Mapping[str, str]
+    ) -> None:
+        """Record what checks found on a turn; an older result of the same label is replaced.
+
+        Arguments:
+            judged_by: the turn in which a rubric was judged, by the check's label.
+        """
+
+    def claim_comparison(self, comparison_id: str) -> None:
+        """Keep other processes from running it meanwhile. Raises ConflictError if one does."""
+
+    def release_comparison(self, comparison_id: str) -> None:
+        """Let others run it again."""

@@ -1,0 +1,192 @@
+"""What somebody writes to have a comparison made: a file, a form or a command line, before anything is looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from rolebook.core.check import Checks
+from rolebook.core.errors import Phrase
+from rolebook.core.fields import Boolean, Lines, Part, Text, Texts, flaw, integer, misfit
+from rolebook.core.persona import (
+    ContextPolicy,
+    Fault,
+    FaultyDataError,
+    JsonData,
+    RequestField,
+    Sampling,
+    fault_of,
+    find_unknown_keys,
+)
+
+#: More calls than anybody means to pay for; a slip of the keyboard stops here.
+MAX_CELLS = 100_000
+MAX_REPEATS = 100
+MAX_CONCURRENCY = 64
+
+T = TypeVar("T")
+
+
+def _variant(value: object) -> object:
+    """Expand the short form, ``teacher`` or ``teacher@3f9c2a``."""
+    if not isinstance(value, str):
+        return value
+    persona_id, _, revision = value.partition("@")
+    return {"persona": persona_id, "revision": revision}
+
+
+class VariantSpec(Part):
+    """A persona as it takes part, and what is different about it here."""
+
+    persona: Text = ""
+    """The id of a persona."""
+    system: Text = ""
+    """The system text of a role without a file, in place of `persona`. It is taken literally."""
+    name: Text = ""
+    """What it is called here; left out, its persona's name and what is different."""
+    revision: Text = ""
+    """An earlier revision of the persona, by its id or the beginning of it."""
+    model: Text = ""
+    """The model that answers."""
+    upstream: Text = ""
+    """The upstream that is called."""
+    variables: dict[str, JsonData] = Field(default_factory=dict)
+    """Values of the persona's variables."""
+    sampling: Sampling = Sampling()
+    """Sampling parameters over the persona's own."""
+    request: dict[RequestField, JsonData] = Field(default_factory=dict)
+    """Other fields of the request."""
+    changes: dict[str, JsonData] = Field(default_factory=dict)
+    """Any keys of the persona's file with other values: what it would be if its file said so."""
+
+    @model_validator(mode="after")
+    def _check(self) -> VariantSpec:
+        if bool(self.persona) == bool(self.system):
+            raise flaw("%(key)s needs either 'persona' or 'system'.")
+        return self
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What is chosen over the persona's parameters."""
+        return {**self.sampling.as_parameters(), **self.request}
+
+
+def _some(entries: tuple[T, ...]) -> tuple[T, ...]:
+    if not entries:
+        raise misfit(Phrase("a list that is not empty"), list(entries))
+    return entries
+
+
+def _input(value: object) -> object:
+    """Expand the short form, a plain text."""
+    return {"input": value} if isinstance(value, str) else value
+
+
+class InputSpec(Part):
+    """What is said to every variant."""
+
+    input: Text = ""
+    """One text."""
+    turns: Texts = ()
+    """Several texts, said one after the other, each when the one before is answered."""
+    session: Text = ""
+    """The id of a session in the log whose inputs are taken."""
+    persona: Text = ""
+    """The id of a persona whose newest inputs in the log are taken."""
+    last: integer(1, 10_000) = 20  # type: ignore[valid-type]
+    """How many of the persona's newest inputs."""
+    history: Literal["fixed", "free"] = "fixed"
+    """For inputs from the log. `fixed`: each is answered after the recorded answers before it. `free`: each variant's
+    own answers carry on."""
+    name: Text = ""
+    """What it is called."""
+    variables: dict[str, JsonData] = Field(default_factory=dict)
+    """Values for those variants whose persona has these variables."""
+    reference: Text = ""
+    """A good answer, for checks and measures of similarity."""
+    tags: Lines = ()
+    """Words to group the results by."""
+
+    @model_validator(mode="after")
+    def _check(self) -> InputSpec:
+        sources = [self.input.strip(), any(map(str.strip, self.turns)), self.session, self.persona]
+        if sum(map(bool, sources)) != 1:
+            raise flaw("%(key)s needs one of 'input', 'turns', 'session' and 'persona'.")
+        return self
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What is said; empty where it comes from the log."""
+        return self.turns or ((self.input,) if self.input else ())
+
+
+class JudgeSpec(Part):
+    """Who judges rubrics."""
+
+    persona: Text = ""
+    """A persona with the variables `rubric`, `conversation` and `reference`; left out, the configured judge."""
+    model: Text = ""
+    """The model that judges."""
+    upstream: Text = ""
+    """The upstream that is called."""
+
+
+class ComparisonSpec(Part):
+    """A comparison: variants, inputs and repeats."""
+
+    question: Text = ""
+    """What it shall answer, in words."""
+    variants: Annotated[
+        tuple[Annotated[VariantSpec, BeforeValidator(_variant)], ...], AfterValidator(_some)
+    ]
+    """Who takes part: ids of personas, or more about each."""
+    inputs: Annotated[
+        tuple[Annotated[InputSpec, BeforeValidator(_input)], ...], AfterValidator(_some)
+    ]
+    """What is said to each."""
+    repeats: integer(1, MAX_REPEATS) = 1  # type: ignore[valid-type]
+    """How often each variant answers each input."""
+    concurrency: integer(1, MAX_CONCURRENCY) = 4  # type: ignore[valid-type]
+    """How many calls an upstream gets at once."""
+    stream: Boolean = True
+    """Whether answers come piece by piece. Without, there is no time to first token, and less work for many cells."""
+    checks: Checks = ()
+    """What every answer must be, beside the checks of the personas."""
+    judge: JudgeSpec = JudgeSpec()
+    """Who judges rubrics."""
+    context: ContextPolicy | None = None
+    """One context policy for all variants, so that all see the same history."""
+    recorded: Boolean = False
+    """For inputs from the log: whether the recorded answers take part as a variant of their own."""
+
+
+_PARTS: Mapping[tuple[str, ...], type[BaseModel]] = {
+    (): ComparisonSpec,
+    ("variants", "*"): VariantSpec,
+    ("variants", "*", "sampling"): Sampling,
+    ("inputs", "*"): InputSpec,
+    ("judge",): JudgeSpec,
+    ("context",): ContextPolicy,
+}
+
+
+def parse_spec(data: Mapping[str, Any]) -> ComparisonSpec:
+    """The comparison that ``data`` describes. Raises FaultyDataError with all that is wrong."""
+    try:
+        return ComparisonSpec.model_validate(data)
+    except ValidationError as error:
+        raise FaultyDataError([fault_of(detail) for detail in error.errors()]) from None
+
+
+def find_unknown_spec_keys(data: Mapping[str, Any]) -> Iterator[Fault]:
+    """A warning for every key that means nothing here."""
+    return find_unknown_keys(data, _PARTS)

@@ -1,0 +1,159 @@
+"""Checks on an answer: deterministic ones at once, rubrics by a judge, which is a persona like any other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rolebook.core.chat import ChatService, TurnEnded, TurnStarted
+from rolebook.core.check import Answer, Check, CheckResult, run_check
+from rolebook.core.comparison import Judge
+from rolebook.core.errors import Phrase, RolebookError
+from rolebook.core.persona import ResolvedPersona
+from rolebook.core.session import Session, SessionLog, Turn, TurnStatus, new_id
+
+#: What a judge's persona is told, by the names of its variables.
+JUDGE_VARIABLES = ("rubric", "conversation", "reference")
+
+_VERDICT = re.compile(r"\{[^{}]*\}", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What checks found on a turn, and the turn in which each rubric was judged, by the check's label."""
+
+    results: tuple[CheckResult, ...]
+    judged_by: Mapping[str, str]
+
+
+def answer_of(turn: Turn, reference: str = "") -> Answer:
+    """A turn as checks look at it."""
+    return Answer(
+        text=turn.text,
+        finish_reason=turn.choice.finish_reason,
+        cost=turn.cost,
+        duration_ms=turn.duration_ms,
+        reference=reference,
+    )
+
+
+def parse_verdict(text: str) -> tuple[bool | None, str]:
+    """Whether the judge says that the rubric holds, and why; ``None`` where its answer does not say.
+
+    The last JSON object with ``passed`` (or ``pass``) counts; a judge may think aloud before it.
+    """
+    for found in reversed(_VERDICT.findall(text)):
+        try:
+            verdict: Any = json.loads(found)
+        except ValueError:
+            continue
+        passed = verdict.get("passed", verdict.get("pass"))
+        if isinstance(passed, bool):
+            return passed, " ".join(str(verdict.get("reason", "")).split())
+    return None, ""
+
+
+class Judging:
+    """Runs checks. Safe for threads."""
+
+    def __init__(self, *, chat: ChatService, log: SessionLog) -> None:
+        self._chat = chat
+        self._log = log
+
+    def judge(
+        self,
+        checks: Sequence[Check],
+        turn: Turn,
+        *,
+        conversation: Sequence[tuple[str, str]] = (),
+        reference: str = "",
+        judge: Judge | None = None,
+        judge_persona: ResolvedPersona | None = None,
+        comparison_id: str = "",
+    ) -> Iterator[str | Judgement]:
+        """Run checks on a complete turn: yields the id of each judging turn as it begins, then the Judgement.
+
+        Arguments:
+            conversation: what was said before, each an input and its answer.
+            judge, judge_persona: who judges rubrics; without one they are left out.
+        """
+        answer = answer_of(turn, reference)
+        results: list[CheckResult] = []
+        judged_by: dict[str, str] = {}
+        for check in checks:
+            if not check.is_rubric:
+                results.append(run_check(check, answer))
+            elif judge is not None and judge_persona is not None:
+                values = {
+                    "rubric": check.rubric or "",
+                    "conversation": _written(conversation, turn.input),
+                    "reference": reference,
+                }
+                session = Session(
+                    id=new_id(),
+                    persona_id=judge.persona_id,
+                    revision=judge_persona.revision.id,
+                    variables=values,
+                    model=judge.model,
+                    upstream=judge.upstream,
+                    comparison_id=comparison_id,
+                    judges=turn.id,
+                )
+                for event in self._ask(session, judge_persona, turn.text):
+                    if isinstance(event, Turn):
+                        judged_by[check.label] = event.id
+                        results.append(_result(check, event))
+                    else:
+                        yield event
+        yield Judgement(tuple(results), judged_by)
+
+    def _ask(self, session: Session, persona: ResolvedPersona, answer: str) -> Iterator[str | Turn]:
+        prepared = self._chat.prepare(session, persona, answer)
+        self._log.create_session(session, persona.revision)
+        for event in self._chat.stream_prepared(session, prepared, answer, is_streamed=False):
+            if isinstance(event, TurnStarted):
+                yield event.turn.id
+            elif isinstance(event, TurnEnded):
+                yield event.turn
+
+
+def _written(conversation: Sequence[tuple[str, str]], question: str) -> str:
+    """A conversation up to its newest input as a judge reads it."""
+    return json.dumps(
+        [
+            *(
+                {"role": role, "content": text}
+                for said, answered in conversation
+                for role, text in (("user", said), ("assistant", answered))
+            ),
+            {"role": "user", "content": question},
+        ],
+        ensure_ascii=False,
+        indent=1,
+    )
+
+
+def _result(check: Check, turn: Turn) -> CheckResult:
+    if turn.status is not TurnStatus.COMPLETE:
+        reason = turn.error.text if turn.error else turn.status.value
+        said = Phrase("The judge did not answer: %(reason)s", {"reason": reason})
+        return CheckResult(check.label, None, said)
+    has_passed, reason = parse_verdict(turn.text)
+    if has_passed is None:
+        said = Phrase("The judge's answer says neither that it passes nor that it fails.")
+        return CheckResult(check.label, None, said)
+    return CheckResult(check.label, has_passed, Phrase("%(reason)s", {"reason": reason or "–"}))
+
+
+def require_judge(resolved: ResolvedPersona) -> None:
+    """Raises RolebookError unless a persona can judge: it needs the judge's variables."""
+    missing = [name for name in JUDGE_VARIABLES if name not in resolved.persona.variables]
+    if missing:
+        raise RolebookError(
+            "The persona '%(id)s' cannot judge: it has no variable %(names)s.",
+            id=resolved.persona.id,
+            names=", ".join(missing),
+        )

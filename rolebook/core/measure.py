@@ -1,0 +1,302 @@
+"""What can be counted in the answers of a comparison, for each variant, and how sure each number is."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import combinations
+from statistics import fmean
+from typing import Literal, NamedTuple
+
+from rolebook.core.comparison import Cell, CellStatus, Comparison
+from rolebook.core.interval import (
+    Difference,
+    Distribution,
+    Interval,
+    difference_interval,
+    distribution,
+    mean_interval,
+    share_interval,
+)
+from rolebook.core.session import Turn, TurnStatus
+from rolebook.core.text import (
+    compared_words,
+    count_characters,
+    count_questions,
+    count_words,
+    words_similarity,
+)
+
+Unit = Literal["words", "characters", "questions", "s", "tokens", "$", "share"]
+
+#: Of an input that was repeated more often, so many answers are held against each other.
+_MOST_COMPARED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number that every answer has. ``value`` gives ``None`` where it is not known."""
+
+    name: str
+    unit: Unit
+    value: Callable[[Turn], float | None]
+
+
+@lru_cache(maxsize=20_000)
+def _counts(text: str) -> tuple[int, int, int]:
+    """Words, characters and questions: the same answers are measured each time that somebody looks."""
+    return count_words(text), count_characters(text), count_questions(text)
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+MEASURES: tuple[Measure, ...] = (
+    Measure("words", "words", lambda turn: _counts(turn.text)[0]),
+    Measure("characters", "characters", lambda turn: _counts(turn.text)[1]),
+    Measure("questions", "questions", lambda turn: _counts(turn.text)[2]),
+    Measure("time to first token", "s", lambda turn: _seconds(turn.time_to_first_token_ms)),
+    Measure("duration", "s", lambda turn: _seconds(turn.duration_ms)),
+    Measure("tokens", "tokens", lambda turn: turn.usage.completion_tokens),
+    Measure("cost", "$", lambda turn: turn.cost),
+)
+#: Measures that are no numbers of single answers.
+SIMILARITY, CHECKS = "similarity between repeats", "checks passed"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measure of all variants, by the variant's index; ``None`` where nothing is known.
+
+    ``differences`` are to the first variant, input by input; the first one's own is ``None``.
+    """
+
+    name: str
+    unit: Unit
+    intervals: tuple[Interval | None, ...]
+    differences: tuple[Difference | None, ...]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any variant has a number."""
+        return any(interval is not None for interval in self.intervals)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckShare:
+    """How often a check was passed, by the variant's index. ``untold`` answers could not be judged by it."""
+
+    label: str
+    shares: tuple[Interval | None, ...]
+    untold: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the answers of a comparison show.
+
+    Tuples are by the variant's index. ``answers`` counts the turns that got one, ``inputs`` the inputs that any variant
+    has answered; ``lengths`` are words.
+    """
+
+    measured: tuple[Measured, ...]
+    checks: tuple[CheckShare, ...]
+    answers: tuple[int, ...]
+    failed: tuple[int, ...]
+    inputs: int
+    finish_reasons: tuple[Mapping[str, int], ...]
+    lengths: tuple[Distribution | None, ...]
+    words: tuple[Sequence[float], ...] = field(repr=False)
+
+    def get(self, name: str) -> Measured:
+        """A measure by its name. Raises KeyError."""
+        return {measured.name: measured for measured in self.measured}[name]
+
+
+def summarise(comparison: Comparison, cells: Iterable[Cell]) -> Evidence:
+    """Measure the answers of a comparison.
+
+    Repeats of an input are not independent of each other, so intervals are over inputs wherever there are several.
+    """
+    grouped = _Grouped(len(comparison.variants), cells)
+    words = tuple([float(_counts(turn.text)[0]) for turn in turns] for turns in grouped.turns)
+    return Evidence(
+        measured=(
+            *(
+                _measured(measure.name, measure.unit, grouped.values(measure.value))
+                for measure in MEASURES
+            ),
+            _measured(SIMILARITY, "share", grouped.similarities()),
+            _shares(grouped),
+        ),
+        checks=_check_shares(grouped),
+        answers=tuple(len(turns) for turns in grouped.turns),
+        failed=tuple(grouped.failed),
+        inputs=len({index for by_input in grouped.by_input for index in by_input}),
+        finish_reasons=tuple(
+            Counter(turn.choice.finish_reason or "unknown" for turn in turns)
+            for turns in grouped.turns
+        ),
+        lengths=tuple(distribution(values) for values in words),
+        words=words,
+    )
+
+
+def summarise_by_tag(comparison: Comparison, cells: Iterable[Cell]) -> Mapping[str, Evidence]:
+    """The same for the inputs of each tag alone, by the tag, sorted. An input with two tags counts for both."""
+    by_tag: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        for tag in comparison.inputs[cell.key.input].tags:
+            by_tag[tag].append(cell)
+    return {tag: summarise(comparison, by_tag[tag]) for tag in sorted(by_tag)}
+
+
+#: For each variant the values of its cells by input: one for each repeat.
+_Values = Sequence[Mapping[int, Sequence[float]]]
+
+
+class _Answered(NamedTuple):
+    """A cell with those of its turns that got an answer."""
+
+    cell: Cell
+    turns: Sequence[Turn]
+
+
+class _Grouped:
+    """The complete turns of cells by variant and input."""
+
+    def __init__(self, variants: int, cells: Iterable[Cell]) -> None:
+        self.by_input: list[dict[int, list[_Answered]]] = [
+            defaultdict(list) for _ in range(variants)
+        ]
+        self.turns: list[list[Turn]] = [[] for _ in range(variants)]
+        self.failed = [0] * variants
+        for cell in cells:
+            variant = cell.key.variant
+            self.failed[variant] += cell.status is CellStatus.FAILED
+            turns = [turn for turn in cell.turns if turn.status is TurnStatus.COMPLETE]
+            if turns:
+                self.by_input[variant][cell.key.input].append(_Answered(cell, turns))
+                self.turns[variant] += turns
+
+    def values(self, value: Callable[[Turn], float | None]) -> _Values:
+        """The turns of one cell are no repeats of each other: their mean is one value."""
+        return self._each(lambda answered: _known(value, answered.turns))
+
+    def passed(self, label: str | None = None) -> _Values:
+        """For each cell the share of checks that its answers passed; of those that could be told."""
+        return self._each(lambda answered: _passed(answered.cell, label))
+
+    def _each(self, values: Callable[[_Answered], Sequence[float]]) -> _Values:
+        return [
+            {
+                index: [
+                    found[0] if len(found) == 1 else fmean(found)
+                    for answered in cells
+                    if (found := values(answered))
+                ]
+                for index, cells in by_input.items()
+            }
+            for by_input in self.by_input
+        ]
+
+    def similarities(self) -> _Values:
+        """How alike the repeats of an input are, over all pairs of them."""
+        return [
+            {
+                index: [fmean(pairs)]
+                for index, cells in by_input.items()
+                if (pairs := _pairwise(answered.cell for answered in cells))
+            }
+            for by_input in self.by_input
+        ]
+
+
+def _known(value: Callable[[Turn], float | None], turns: Iterable[Turn]) -> Sequence[float]:
+    return [float(known) for turn in turns if (known := value(turn)) is not None]
+
+
+def _pairwise(cells: Iterable[Cell]) -> Sequence[float]:
+    complete = [cell for cell in cells if cell.status is CellStatus.COMPLETE][:_MOST_COMPARED]
+    # Taking a text's words costs far more than comparing them.
+    texts = [[compared_words(turn.text) for turn in cell.turns] for cell in complete]
+    return [
+        fmean([words_similarity(a, b) for a, b in zip(one, other, strict=True)])
+        for one, other in combinations(texts, 2)
+    ]
+
+
+def _passed(cell: Cell, label: str | None) -> Sequence[float]:
+    told = [
+        [
+            result.has_passed
+            for result in results
+            if result.has_passed is not None and label in (None, result.label)
+        ]
+        for results in cell.results.values()
+    ]
+    return [sum(results) / len(results) for results in told if results]
+
+
+def _measured(name: str, unit: Unit, values: _Values) -> Measured:
+    first = values[0] if values else {}
+    return Measured(
+        name,
+        unit,
+        tuple(_mean(list(by_input.values()), unit) for by_input in values),
+        tuple(
+            None if number == 0 else _difference(first, by_input)
+            for number, by_input in enumerate(values)
+        ),
+    )
+
+
+def _mean(groups: Sequence[Sequence[float]], unit: Unit) -> Interval | None:
+    """With an interval that holds nothing impossible: nothing counted is below zero, and no share above one."""
+    found = mean_interval(groups)
+    if found is None or found.low is None or found.high is None:
+        return found
+    most = 1.0 if unit == "share" else found.high
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, most))
+
+
+def _difference(
+    first: Mapping[int, Sequence[float]], other: Mapping[int, Sequence[float]]
+) -> Difference | None:
+    shared = sorted(first.keys() & other.keys())
+    return difference_interval([(first[index], other[index]) for index in shared])
+
+
+def _shares(grouped: _Grouped) -> Measured:
+    """Checks passed: a share, whose interval must not leave 0 to 1."""
+    values = grouped.passed()
+    measured = _measured(CHECKS, "share", values)
+    return Measured(
+        CHECKS, "share", tuple(_share(by_input) for by_input in values), measured.differences
+    )
+
+
+def _share(by_input: Mapping[int, Sequence[float]]) -> Interval | None:
+    """Of answers where there is one for each input, else of the inputs' mean shares."""
+    told = [values for values in by_input.values() if values]
+    if len(told) == 1:
+        return share_interval(sum(told[0]), len(told[0]), over="repeats")
+    over: Literal["answers", "inputs"] = "answers" if all(len(v) == 1 for v in told) else "inputs"
+    return share_interval(sum(map(fmean, told)), len(told), over=over)
+
+
+def _check_shares(grouped: _Grouped) -> tuple[CheckShare, ...]:
+    labels: dict[str, list[int]] = {}
+    for variant, by_input in enumerate(grouped.by_input):
+        for cells in by_input.values():
+            for answered in cells:
+                for result in answered.cell.checks:
+                    untold = labels.setdefault(result.label, [0] * len(grouped.by_input))
+                    untold[variant] += result.has_passed is None
+    return tuple(
+        CheckShare(label, tuple(map(_share, grouped.passed(label))), tuple(untold))
+        for label, untold in labels.items()
+    )

@@ -1,0 +1,292 @@
+"""From what somebody wrote to a comparison whose every cell is decided: personas at a revision, inputs from the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rolebook.core.chat import Library, Upstreams
+from rolebook.core.comparison import Comparison, ComparisonInput, ComparisonLog, Judge, Variant
+from rolebook.core.comparison_spec import (
+    MAX_CELLS,
+    ComparisonSpec,
+    InputSpec,
+    JudgeSpec,
+    VariantSpec,
+)
+from rolebook.core.errors import InputError
+from rolebook.core.judge import require_judge
+from rolebook.core.persona import (
+    FaultyDataError,
+    Persona,
+    ResolvedPersona,
+    persona_of_revision,
+)
+from rolebook.core.session import Revision, SessionLog, Turn, TurnStatus, new_id, now
+
+#: The name of the variant that holds the recorded answers. Pages translate it.
+AS_RECORDED = "As recorded"
+_SHORT_REVISION = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A comparison that is not recorded yet, with the personas of its variants and of its judge.
+
+    ``personas`` are by the id of their revision.
+    """
+
+    comparison: Comparison
+    personas: Mapping[str, ResolvedPersona]
+
+    @property
+    def revisions(self) -> Sequence[Revision]:
+        """The revisions of all personas."""
+        return [persona.revision for persona in self.personas.values()]
+
+
+class Planner:
+    """Makes plans over a library, a log and upstreams.
+
+    Arguments:
+        judge_id: the persona that judges where a plan names none.
+    """
+
+    def __init__(
+        self,
+        *,
+        library: Library,
+        log: SessionLog,
+        comparisons: ComparisonLog,
+        upstreams: Upstreams,
+        judge_id: str,
+    ) -> None:
+        self._library = library
+        self._log = log
+        self._comparisons = comparisons
+        self._judge_id = judge_id
+        self._upstreams = upstreams
+
+    def plan(self, spec: ComparisonSpec) -> Plan:
+        """Decide everything about a comparison. Calls nobody and writes nothing.
+
+        Raises NotFoundError, FileError, InputError, VariableError.
+        """
+        inputs = tuple(entry for given in spec.inputs for entry in self._inputs(given))
+        resolved = [self._resolved(given, spec) for given in spec.variants]
+        names = _names(spec.variants, [persona.persona for persona in resolved])
+        variants = [
+            self._variant(given, persona, name)
+            for given, persona, name in zip(spec.variants, resolved, names, strict=True)
+        ]
+        personas = {persona.revision.id: persona for persona in resolved}
+        if spec.recorded and any(entry.recorded for entry in inputs):
+            recorded, persona = self._recorded_variant(inputs)
+            variants.insert(0, recorded)
+            personas.setdefault(recorded.revision, persona)
+        checks = [*spec.checks, *(check for p in resolved for check in p.persona.checks)]
+        judge = None
+        if any(check.is_rubric for check in checks):
+            judge, persona = self._judge(spec.judge)
+            personas.setdefault(judge.revision, persona)
+        comparison = Comparison(
+            id=new_id(),
+            question=" ".join(spec.question.split()),
+            variants=tuple(variants),
+            inputs=inputs,
+            repeats=spec.repeats,
+            checks=spec.checks,
+            judge=judge,
+            concurrency=spec.concurrency,
+            is_streamed=spec.stream,
+        )
+        _require_sensible(comparison, personas)
+        return Plan(comparison, personas)
+
+    def again(self, comparison: Comparison) -> Comparison:
+        """The same comparison once more, with nothing in it yet."""
+        return replace(
+            comparison, id=new_id(), repeats_of=comparison.id, created_at=now(), deleted_at=""
+        )
+
+    def _resolved(self, given: VariantSpec, spec: ComparisonSpec) -> ResolvedPersona:
+        if given.system:
+            resolved = self._library.get_described(given.system)
+        elif given.revision:
+            revision = self._comparisons.find_revision(given.persona, given.revision)
+            resolved = persona_at(revision)
+        else:
+            resolved = self._library.get_persona(given.persona)
+        changes = dict(given.changes)
+        if spec.context is not None:
+            changes["context"] = spec.context.model_dump()
+        return self._library.get_changed(resolved, changes) if changes else resolved
+
+    def _variant(self, given: VariantSpec, resolved: ResolvedPersona, name: str) -> Variant:
+        self._upstreams.get(given.upstream or resolved.persona.upstream)
+        for variable in given.variables:
+            if variable not in resolved.persona.variables:
+                resolved.persona.parse_variables(given.variables)
+        return Variant(
+            name=name,
+            persona_id=given.persona,
+            revision=resolved.revision.id,
+            model=given.model,
+            upstream=given.upstream,
+            variables=given.variables,
+            parameters=given.parameters,
+        )
+
+    def _judge(self, given: JudgeSpec) -> tuple[Judge, ResolvedPersona]:
+        resolved = self._library.get_persona(given.persona or self._judge_id)
+        require_judge(resolved)
+        self._upstreams.get(given.upstream or resolved.persona.upstream)
+        judge = Judge(resolved.persona.id, resolved.revision.id, given.model, given.upstream)
+        return judge, resolved
+
+    def _recorded_variant(
+        self, inputs: Sequence[ComparisonInput]
+    ) -> tuple[Variant, ResolvedPersona]:
+        first = next(entry.recorded[0] for entry in inputs if entry.recorded)
+        turn = self._log.get_turn(first)
+        revision = self._log.get_revision(turn.revision)
+        variant = Variant(AS_RECORDED, revision.persona_id, revision.id, is_recorded=True)
+        return variant, persona_at(revision)
+
+    def _inputs(self, given: InputSpec) -> Iterator[ComparisonInput]:
+        if given.session:
+            yield from self._session_inputs(given)
+        elif given.persona:
+            turns = self._comparisons.recent_turns(given.persona, given.last)
+            if not turns:
+                raise InputError(
+                    "The log has no turn with '%(persona)s' yet, so there is nothing to compare by.",
+                    persona=given.persona,
+                )
+            for turn in turns:
+                before = self._log.history(turn.session_id, before=turn.position)
+                yield self._fixed(given, turn, before[-1].id if before else "")
+        else:
+            yield ComparisonInput(
+                turns=given.texts,
+                name=given.name,
+                variables=given.variables,
+                reference=given.reference,
+                tags=given.tags,
+            )
+
+    def _session_inputs(self, given: InputSpec) -> Iterator[ComparisonInput]:
+        session = self._log.get_session(given.session)
+        turns = [
+            turn
+            for turn in self._log.history(session.id)
+            if turn.status is TurnStatus.COMPLETE and turn.input.strip()
+        ]
+        if not turns:
+            raise InputError(
+                "The session %(id)s has no answered turn that could be replayed.", id=session.id
+            )
+        if given.history == "free":
+            yield ComparisonInput(
+                turns=tuple(turn.input for turn in turns),
+                name=given.name or session.title,
+                variables={**session.variables, **given.variables},
+                reference=given.reference,
+                tags=given.tags or session.tags,
+                source=session.id,
+                recorded=tuple(turn.id for turn in turns),
+            )
+            return
+        follows = ""
+        for turn in turns:
+            yield self._fixed(given, turn, follows, source=session.id)
+            follows = turn.id
+
+    def _fixed(
+        self, given: InputSpec, turn: Turn, follows: str, *, source: str = ""
+    ) -> ComparisonInput:
+        session = self._log.get_session(source or turn.session_id)
+        return ComparisonInput(
+            turns=(turn.input,),
+            name=given.name,
+            variables={**session.variables, **given.variables},
+            reference=given.reference,
+            tags=given.tags or session.tags,
+            follows=follows,
+            source=session.id,
+            recorded=(turn.id,),
+        )
+
+
+def persona_at(revision: Revision) -> ResolvedPersona:
+    """The persona as it was at a revision. Raises InputError if today's format cannot read it."""
+    try:
+        return persona_of_revision(revision)
+    except FaultyDataError:
+        raise InputError(
+            "The revision %(revision)s of '%(persona)s' is recorded in a form that this version"
+            " of Rolebook cannot use.",
+            revision=revision.id[:_SHORT_REVISION],
+            persona=revision.persona_id,
+        ) from None
+
+
+def values_for(variant: Variant, entry: ComparisonInput, persona: Persona) -> Mapping[str, Any]:
+    """The variables that a variant gets with an input: its own win over those of the input that it knows."""
+    known = {name: value for name, value in entry.variables.items() if name in persona.variables}
+    return {**known, **variant.variables}
+
+
+def _names(variants: Sequence[VariantSpec], personas: Sequence[Persona]) -> Sequence[str]:
+    """A name for each, told apart by what is different, in the end by a number."""
+    plain = [given.name or persona.name for given, persona in zip(variants, personas, strict=True)]
+    taken = Counter(plain)
+    names: list[str] = []
+    for given, name in zip(variants, plain, strict=True):
+        full = name
+        if taken[name] > 1 and not given.name:
+            full = f"{name} ({marks})" if (marks := _marks(given)) else name
+        number = 2
+        unique = full
+        while unique in names:
+            unique, number = f"{full} {number}", number + 1
+        names.append(unique)
+    return names
+
+
+def _marks(given: VariantSpec) -> str:
+    settings = {**given.parameters, **given.variables}
+    parts = [
+        f"@{given.revision[:_SHORT_REVISION]}" if given.revision else "",
+        given.model,
+        given.upstream,
+        *(f"{name} {value}" for name, value in settings.items()),
+        *given.changes,
+    ]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _require_sensible(comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> None:
+    """Raises InputError for more cells than can be meant, and for variables that nobody has or that do not fit."""
+    count = len(comparison.variants) * len(comparison.inputs) * comparison.repeats
+    if count > MAX_CELLS:
+        raise InputError(
+            "That makes %(count)d cells, and %(limit)d are the most. Take fewer inputs or repeats.",
+            count=count,
+            limit=MAX_CELLS,
+        )
+    answering = [variant for variant in comparison.variants if not variant.is_recorded]
+    known = {name for variant in answering for name in personas[variant.revision].persona.variables}
+    for entry in comparison.inputs:
+        unknown = [name for name in entry.variables if name not in known and not entry.source]
+        if unknown:
+            raise InputError(
+                "No persona of this comparison has a variable '%(name)s'. There are: %(known)s.",
+                name=unknown[0],
+                known=", ".join(sorted(known)) or "–",
+            )
+        for variant in answering:
+            persona = personas[variant.revision].persona
+            persona.parse_variables(values_for(variant, entry, persona))

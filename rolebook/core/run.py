@@ -1,0 +1,313 @@
+"""One execution of a comparison: threads that fill its cells, what others may watch of it, and how it is stopped."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Tally
+from rolebook.core.errors import RolebookError
+
+#: The rate is that of the newest cells, so that it follows a server that gets slower.
+_RATE_OVER = 50
+
+
+@dataclass(frozen=True, slots=True)
+class CellStarted:
+    """A turn of the cell is under way; ``turn`` counts from 0."""
+
+    key: CellKey
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellDelta:
+    """A piece of the answer to one of the cell's texts."""
+
+    key: CellKey
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellEnded:
+    """The cell stands in the log with its end, whatever that is."""
+
+    cell: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """Nothing more will come. ``error`` is why the run broke off, if it did."""
+
+    error: RolebookError | None = None
+
+
+RunEvent = CellStarted | CellDelta | CellEnded | RunEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a comparison is, and how fast it goes on: ``rate`` in cells a second.
+
+    ``rate`` and ``seconds_left`` are ``None`` where nothing runs, and until there is something to tell them by.
+    ``error`` is why the last run broke off, if it did.
+    """
+
+    tally: Tally
+    rate: float | None = None
+    seconds_left: float | None = None
+    is_running: bool = False
+    error: RolebookError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveText:
+    """What has arrived so far of the answer to one of a cell's texts, which are counted from 0."""
+
+    turn: int
+    text: str
+
+
+class Subscription:
+    """The events of a run from one moment on. To be used by one thread.
+
+    Arguments:
+        live: what the cells under way had said until that moment.
+    """
+
+    def __init__(self, live: Mapping[CellKey, LiveText]) -> None:
+        self.live = live
+        self.events: queue.SimpleQueue[RunEvent] = queue.SimpleQueue()
+
+    def get(self, timeout_s: float) -> RunEvent | None:
+        """The next event, or ``None`` if there is none within the time."""
+        try:
+            return self.events.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
+
+#: Fills one cell and yields what happens; it looks at ``Run.is_stopping`` and reports turns by ``Run.note_turn``.
+Fill = Callable[["Run", CellKey], Iterator[RunEvent]]
+
+
+class Run:
+    """The threads that fill the cells of one comparison, so many for each upstream. Safe for threads.
+
+    Arguments:
+        comparison: whose cells.
+        begun: its cells that have begun, as they stand in the log.
+        queues: the cells to fill, in order, by the upstream that answers them.
+        concurrency: how many cells of an upstream are filled at once.
+        fill: fills one cell.
+        cancel: stops a turn by its id.
+        on_end: called once, from the last thread.
+    """
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        *,
+        begun: Sequence[Cell],
+        queues: Mapping[str, Iterable[CellKey]],
+        concurrency: int,
+        fill: Fill,
+        cancel: Callable[[str], bool],
+        on_end: Callable[[], None],
+    ) -> None:
+        self.comparison = comparison
+        self.error: RolebookError | None = None
+        self.is_stopping = False
+        #: One cell is rendered at a time: many at once would each start a worker, which costs more than the waiting.
+        self.rendering = threading.Lock()
+        self._fill = fill
+        self._cancel = cancel
+        self._on_end = on_end
+        self._concurrency = concurrency
+        self._lock = threading.Lock()
+        self._total = comparison.size
+        self._counted: Counter[CellStatus] = Counter()
+        self._cost, self._without_cost = 0.0, 0
+        self._cells: dict[CellKey, Cell] = {}
+        for cell in begun:
+            self._count(cell)
+        self._queues = [deque(keys) for keys in queues.values()]
+        self._live: dict[CellKey, tuple[int, list[str]]] = {}
+        self._turns: dict[CellKey, str] = {}
+        self._subscriptions: list[Subscription] = []
+        self._ends: deque[float] = deque(maxlen=_RATE_OVER)
+        self._alive = 0
+        self._has_ended = threading.Event()
+
+    def start(self) -> None:
+        """Begin. Returns at once."""
+        threads = [
+            threading.Thread(target=self._work, args=(waiting,), name="rolebook-run", daemon=True)
+            for waiting in self._queues
+            for _ in range(min(self._concurrency, len(waiting)))
+        ]
+        self._ends.append(time.monotonic())
+        self._alive = len(threads)
+        if not threads:
+            self._end()
+        for thread in threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Begin no further cell and stop those under way. Returns at once; calling it again does nothing."""
+        with self._lock:
+            self.is_stopping = True
+            turns = list(self._turns.values())
+        for turn_id in turns:
+            self._cancel(turn_id)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for its end. False if that did not come within the time."""
+        return self._has_ended.wait(timeout_s)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all its threads are done."""
+        return self._has_ended.is_set()
+
+    @property
+    def progress(self) -> Progress:
+        """How far the comparison is at this moment."""
+        with self._lock:
+            running, ends = len(self._live), list(self._ends)
+            waiting = sum(map(len, self._queues))
+            tally = self._tally(running)
+        is_running = not self.has_ended
+        elapsed = ends[-1] - ends[0]
+        rate = (len(ends) - 1) / elapsed if elapsed > 0 and is_running else None
+        left = (waiting + running) / rate if rate else None
+        return Progress(
+            tally, rate=rate, seconds_left=left, is_running=is_running, error=self.error
+        )
+
+    def _tally(self, running: int) -> Tally:
+        return Tally(
+            total=self._total,
+            complete=self._counted[CellStatus.COMPLETE],
+            failed=self._counted[CellStatus.FAILED],
+            stopped=self._counted[CellStatus.STOPPED],
+            running=running,
+            cost=self._cost,
+            without_cost=self._without_cost,
+        )
+
+    def _count(self, cell: Cell) -> None:
+        """Count a cell as it is now, in place of what it was before."""
+        before = self._cells.get(cell.key)
+        for counted, sign in ((before, -1), (cell, 1)):
+            if counted is None:
+                continue
+            self._counted[counted.status] += sign
+            for turn in () if counted.is_reused else counted.turns:
+                self._cost += sign * (turn.cost or 0.0)
+                self._without_cost += sign * (turn.cost is None)
+        self._cells[cell.key] = cell
+
+    def live_texts(self) -> Mapping[CellKey, LiveText]:
+        """What has arrived so far in the cells under way."""
+        with self._lock:
+            return self._live_texts()
+
+    def _live_texts(self) -> Mapping[CellKey, LiveText]:
+        return {key: LiveText(turn, "".join(pieces)) for key, (turn, pieces) in self._live.items()}
+
+    @contextmanager
+    def watching(self) -> Iterator[Subscription]:
+        """The events from now on, and what had arrived until now; the last is RunEnded, at once if it has ended."""
+        with self._lock:
+            subscription = Subscription(self._live_texts())
+            self._subscriptions.append(subscription)
+            if self.has_ended:
+                subscription.events.put(RunEnded(self.error))
+        try:
+            yield subscription
+        finally:
+            with self._lock:
+                self._subscriptions.remove(subscription)
+
+    def note_turn(self, key: CellKey, turn_id: str) -> None:
+        """A turn of a cell is under way and can be stopped by its id; an empty one: no longer."""
+        with self._lock:
+            if turn_id:
+                self._turns[key] = turn_id
+            else:
+                self._turns.pop(key, None)
+            is_late = self.is_stopping
+        if is_late and turn_id:
+            self._cancel(turn_id)
+
+    def _work(self, waiting: deque[CellKey]) -> None:
+        try:
+            while not self.is_stopping:
+                try:
+                    key = waiting.popleft()
+                except IndexError:
+                    break
+                self._fill_one(key)
+        except RolebookError as error:
+            self.error = error
+            self.stop()
+        except BaseException:
+            self.error = RolebookError(
+                "Rolebook itself failed here. What it printed in its terminal says more."
+            )
+            self.stop()
+            raise
+        finally:
+            with self._lock:
+                self._alive -= 1
+                is_last = not self._alive
+            if is_last:
+                self._end()
+
+    def _fill_one(self, key: CellKey) -> None:
+        with self._lock:
+            self._live[key] = (0, [])
+            self._hide(key)
+        try:
+            for event in self._fill(self, key):
+                self._note(event)
+        finally:
+            with self._lock:
+                self._live.pop(key, None)
+                self._turns.pop(key, None)
+
+    def _hide(self, key: CellKey) -> None:
+        """A cell that is filled again counts as running, not as what it was."""
+        before = self._cells.get(key)
+        if before is not None:
+            self._count(replace(before, turns=()))
+
+    def _note(self, event: RunEvent) -> None:
+        with self._lock:
+            match event:
+                case CellStarted(key, turn):
+                    self._live[key] = (turn, [])
+                case CellDelta(key, _, text):
+                    self._live[key][1].append(text)
+                case CellEnded(cell):
+                    self._live.pop(cell.key, None)
+                    self._count(cell)
+                    self._ends.append(time.monotonic())
+            for subscription in self._subscriptions:
+                subscription.events.put(event)
+
+    def _end(self) -> None:
+        try:
+            self._on_end()
+        except RolebookError as error:
+            self.error = self.error or error
+        finally:
+            self._has_ended.set()
+            self._note(RunEnded(self.error))

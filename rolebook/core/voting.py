@@ -1,0 +1,172 @@
+"""Blind votes: which two answers are laid before somebody next, and what the ballots say as votes."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations, product
+from random import Random
+from typing import Any, TypeVar
+
+from rolebook.core.comparison import Ballot, Cell, CellKey, CellStatus, Comparison
+from rolebook.core.preference import Outcome, Verdict, Vote
+
+#: Two cells, the left one first.
+Pair = tuple[CellKey, CellKey]
+_Item = TypeVar("_Item")
+_LONGEST_LABEL = 80
+#: A share of votes that is no further from one half makes no difference to anybody.
+_NEARLY_EVEN = 0.15
+
+
+def input_label(comparison: Comparison, index: int) -> str:
+    """What an input is called among the others: its number, counted from 1, and its name or how it begins."""
+    entry = comparison.inputs[index]
+    line = " ".join((entry.name or entry.text).split())
+    short = line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + "…"
+    return f"{index + 1}. {short}"
+
+
+def votes_of(comparison: Comparison, ballots: Iterable[Ballot]) -> list[Vote]:
+    """What the ballots say, variants and inputs by their names; those without an outcome are left out."""
+    return [
+        Vote(
+            comparison.variants[ballot.left.variant].name,
+            comparison.variants[ballot.right.variant].name,
+            ballot.outcome,
+            input_label(comparison, ballot.left.input),
+            comparison.inputs[ballot.left.input].tags,
+        )
+        for ballot in ballots
+        if ballot.outcome is not None
+    ]
+
+
+def vote_rows(comparison: Comparison, ballots: Iterable[Ballot]) -> list[dict[str, Any]]:
+    """The votes as exports have them, a row for each; inputs and repeats count from 1.
+
+    ``preferred`` is the name of a variant, or empty after a tie and where both are bad.
+    """
+    return [_row(comparison, ballot) for ballot in ballots if ballot.outcome is not None]
+
+
+def _row(comparison: Comparison, ballot: Ballot) -> dict[str, Any]:
+    left, right = (comparison.variants[key.variant].name for key in (ballot.left, ballot.right))
+    return {
+        "id": ballot.id,
+        "voted_at": ballot.voted_at,
+        "input": ballot.left.input + 1,
+        "text": comparison.inputs[ballot.left.input].text,
+        "left": left,
+        "left_repeat": ballot.left.repeat + 1,
+        "right": right,
+        "right_repeat": ballot.right.repeat + 1,
+        "outcome": str(ballot.outcome),
+        "preferred": {Outcome.LEFT: left, Outcome.RIGHT: right}.get(
+            ballot.outcome or Outcome.TIE, ""
+        ),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A cell, and what tells its texts from those of another."""
+
+    key: CellKey
+    texts: int
+
+
+def look_alike(verdict: Verdict) -> bool:
+    """Whether there are votes enough to say that two variants are much the same, and not only that nobody knows yet."""
+    low, high = verdict.share.low, verdict.share.high
+    if verdict.is_clear or low is None or high is None:
+        return False
+    return 0.5 - _NEARLY_EVEN <= low and high <= 0.5 + _NEARLY_EVEN
+
+
+class Pairing:
+    """Which answers of a comparison can be laid side by side: complete ones to the same input that differ.
+
+    Two that are word for word the same are left out, because nobody could prefer one of them: ``alike`` counts them.
+    ``different`` counts the others. No texts are kept.
+    """
+
+    def __init__(self, cells: Iterable[Cell]) -> None:
+        self._answers: dict[int, dict[int, list[_Answer]]] = defaultdict(lambda: defaultdict(list))
+        for cell in cells:
+            if cell.status is CellStatus.COMPLETE:
+                texts = hash(tuple(turn.text.strip() for turn in cell.turns))
+                self._answers[cell.key.input][cell.key.variant].append(_Answer(cell.key, texts))
+        self.alike, self.different = self._count()
+
+    def _count(self) -> tuple[int, int]:
+        alike = total = 0
+        for by_variant in self._answers.values():
+            for one, other in combinations(by_variant.values(), 2):
+                same = Counter(answer.texts for answer in other)
+                alike += sum(same[answer.texts] for answer in one)
+                total += len(one) * len(other)
+        return alike, total - alike
+
+    def next_pair(
+        self, ballots: Iterable[Ballot], random: Random, *, rounds: int = 1
+    ) -> Pair | None:
+        """The two cells to lay before somebody, on random sides, or ``None`` if all have been.
+
+        The two variants with the fewest votes come first, then the input with the fewest votes on them. Pairs that lie
+        before somebody at the moment wait until there are no others.
+
+        Arguments:
+            ballots: all of the comparison so far.
+            rounds: how often a pair is voted on, or skipped, until it is used up.
+        """
+        seen = _Seen(ballots)
+        for uses, is_open in product(range(rounds), (False, True)):
+            for pair in self._candidates(seen, random):
+                if seen.uses[pair] == uses and (pair in seen.open) is is_open:
+                    return pair if random.random() < 0.5 else (pair[1], pair[0])
+        return None
+
+    def _candidates(self, seen: _Seen, random: Random) -> Iterator[Pair]:
+        """All pairs, the most wanted first, the lower variant on the left."""
+        variants = {number for by_variant in self._answers.values() for number in by_variant}
+        for one, other in _mixed(combinations(sorted(variants), 2), random, seen.variants.get):
+            places = [
+                (index, one, other)
+                for index, by_variant in self._answers.items()
+                if one in by_variant and other in by_variant
+            ]
+            for index, _, _ in _mixed(places, random, seen.inputs.get):
+                by_variant = self._answers[index]
+                for a, b in _mixed(product(by_variant[one], by_variant[other]), random):
+                    if a.texts != b.texts:
+                        yield a.key, b.key
+
+
+class _Seen:
+    """What has been laid before somebody: pairs of cells with the lower variant first."""
+
+    def __init__(self, ballots: Iterable[Ballot]) -> None:
+        self.open: set[Pair] = set()
+        self.uses: Counter[Pair] = Counter()
+        self.variants: Counter[tuple[int, int]] = Counter()
+        self.inputs: Counter[tuple[int, int, int]] = Counter()
+        for ballot in ballots:
+            one, other = sorted((ballot.left, ballot.right))
+            if ballot.outcome is None and not ballot.is_skipped:
+                self.open.add((one, other))
+            else:
+                self.uses[one, other] += 1
+            if ballot.outcome is not None:
+                self.variants[one.variant, other.variant] += 1
+                self.inputs[one.input, one.variant, other.variant] += 1
+
+
+def _mixed(
+    items: Iterable[_Item], random: Random, votes: Callable[[_Item, int], int] | None = None
+) -> list[_Item]:
+    """In random order; with ``votes`` the fewest first."""
+    mixed = list(items)
+    random.shuffle(mixed)
+    return sorted(mixed, key=lambda item: votes(item, 0)) if votes else mixed

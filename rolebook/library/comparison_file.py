@@ -1,0 +1,161 @@
+"""A comparison as a YAML file: what it says, the files of inputs that it names, and the place of whatever is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rolebook.core.comparison_spec import ComparisonSpec, find_unknown_spec_keys, parse_spec
+from rolebook.core.errors import FileError, InputError, Phrase, Problem
+from rolebook.core.persona import Fault, FaultyDataError, describe_path
+from rolebook.library.file_library import set_of, shown
+from rolebook.library.inputs_file import read_bytes, read_inputs
+from rolebook.library.yaml_text import Document, Mark, parse_yaml
+
+#: Where a plain value has the type that YAML gives it; elsewhere the field decides.
+_TYPED = (
+    ("variants", "*", "request"),
+    ("variants", "*", "changes", "request"),
+    ("variants", "*", "changes", "x"),
+    ("variants", "*", "changes", "checks", "*", "is_json"),
+    ("checks", "*", "is_json"),
+)
+#: What may stand beside ``file``; it holds for every input of that file which does not say otherwise.
+_BESIDE_FILE = ("file", "variables", "reference", "tags")
+#: In the place of a file that cannot be read, so that nothing else is said to be missing because of it.
+_UNREAD = {"input": "…"}
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonFile:
+    """A comparison file as it was read.
+
+    ``data`` is what it says, with the inputs of other files in their places; ``spec`` is made from it. ``problems`` are
+    warnings.
+    """
+
+    file: str
+    data: dict[str, Any]
+    spec: ComparisonSpec
+    problems: tuple[Problem, ...] = ()
+
+
+def read_comparison_file(path: Path) -> ComparisonFile:
+    """Read a comparison file. Files of inputs are looked for beside it.
+
+    Raises InputError if it cannot be read, FileError with every problem in it.
+    """
+    return parse_comparison(read_bytes(path), file=shown(path), folder=path.parent)
+
+
+def parse_comparison(
+    source: bytes | str, *, file: str, folder: Path | None = None
+) -> ComparisonFile:
+    """The comparison that a YAML text describes.
+
+    Arguments:
+        file: its name, for problems.
+        folder: where files of inputs are; ``None`` refuses them, for a text from elsewhere.
+
+    Raises FileError with every problem in it.
+    """
+    document = parse_yaml(source, file=file, typed=_TYPED)
+    data: dict[str, Any] = dict(document.data)
+    inputs = _Inputs(document, folder)
+    given = data.get("inputs")
+    if isinstance(given, list):
+        data["inputs"] = inputs.gather(given)
+    faults = list(find_unknown_spec_keys(data))
+    try:
+        spec = parse_spec(data)
+    except FaultyDataError as error:
+        faults += error.faults
+    problems = set_of([*document.problems, *inputs.problems, *map(inputs.problem, faults)])
+    problems.sort(key=lambda problem: (problem.file != file, problem.line, problem.column))
+    if any(problem.severity == "error" for problem in problems):
+        raise FileError(problems)
+    return ComparisonFile(file, data, spec, tuple(problems))
+
+
+@dataclass
+class _Inputs:
+    """The inputs of a comparison file, gathered from wherever they stand.
+
+    ``origins`` has for each of them the index of its entry in the file.
+    """
+
+    document: Document
+    folder: Path | None
+    origins: list[int] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def gather(self, given: Sequence[Any]) -> list[Any]:
+        """All inputs, those of other files in the place of what names the file."""
+        gathered: list[Any] = []
+        for index, entry in enumerate(given):
+            if isinstance(entry, Mapping) and "file" in entry:
+                gathered += self._read(entry, index)
+            else:
+                gathered.append(entry)
+            self.origins += [index] * (len(gathered) - len(self.origins))
+        return gathered
+
+    def problem(self, fault: Fault) -> Problem:
+        """A fault in the gathered data, at its place."""
+        path, parameters = fault.path, fault.parameters
+        if path[:1] == ("inputs",) and len(path) > 1:
+            path = ("inputs", self.origins[int(path[1])], *path[2:])
+            parameters = {**parameters, "key": describe_path(path)}
+        mark = self._mark(path, of_key=fault.severity == "warning")
+        return Problem(mark.file, mark.line, mark.column, fault.message, parameters, fault.severity)
+
+    def _read(self, entry: Mapping[str, Any], index: int) -> list[dict[str, Any]]:
+        here = ("inputs", index)
+        for key in entry:
+            if key not in _BESIDE_FILE:
+                message = "'%(key)s' cannot stand beside 'file'. There is: %(known)s."
+                known = ", ".join(_BESIDE_FILE)
+                self._note((*here, key), Phrase(message, {"key": key, "known": known}))
+        name = entry["file"]
+        if not isinstance(name, str) or not name.strip():
+            self._note((*here, "file"), Phrase("'file' must be the name of a file."))
+        elif self.folder is None:
+            message = "Here no other file can be read: put the inputs themselves in."
+            self._note((*here, "file"), Phrase(message))
+        else:
+            path = self.folder / name
+            try:
+                return [_filled(row, entry) for row in read_inputs(path)]
+            except FileError as error:
+                self.problems += error.problems
+            except InputError as error:
+                self._note((*here, "file"), Phrase(error.message, error.parameters))
+        return [_UNREAD]
+
+    def _note(self, path: tuple[str | int, ...], said: Phrase) -> None:
+        mark = self._mark(path, of_key=False)
+        self.problems.append(
+            Problem(mark.file, mark.line, mark.column, said.message, dict(said.parameters))
+        )
+
+    def _mark(self, path: tuple[str | int, ...], *, of_key: bool) -> Mark:
+        """The place of a value (or its key), else of the nearest thing around it."""
+        first, second = self.document.marks, self.document.key_marks
+        if of_key:
+            first, second = second, first
+        for end in range(len(path), -1, -1):
+            mark = first.get(path[:end]) or second.get(path[:end])
+            if mark is not None:
+                return mark
+        raise AssertionError("the root of a document has a mark")
+
+
+def _filled(data: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of an input with what stands beside the name of its file."""
+    filled = {**{key: entry[key] for key in ("reference", "tags") if key in entry}, **data}
+    common = entry.get("variables")
+    if isinstance(common, Mapping):
+        filled["variables"] = {**common, **data.get("variables", {})}
+    return filled

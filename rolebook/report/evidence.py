@@ -1,0 +1,397 @@
+"""What a comparison has shown, in plain sentences and charts: what is clear first, what cannot be told folded away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rolebook.core.comparison import Ballot, Comparison
+from rolebook.core.errors import Phrase
+from rolebook.core.interval import Interval
+from rolebook.core.measure import CHECKS, SIMILARITY, CheckShare, Evidence, Measured
+from rolebook.core.preference import (
+    Outcome,
+    Preference,
+    preference,
+    preference_by,
+)
+from rolebook.core.voting import input_label, votes_of
+from rolebook.language.translator import Translator
+from rolebook.report.chart import (
+    PERCENT,
+    SHARES,
+    UNKNOWN,
+    DistributionChart,
+    Duel,
+    IntervalChart,
+    Mark,
+    MatrixChart,
+    Sample,
+    ScatterChart,
+    Unit,
+    distribution_chart,
+    interval_chart,
+    matrix_chart,
+    scatter_chart,
+)
+from rolebook.report.figures import certainty, figures, signed
+from rolebook.report.markdown import visible
+from rolebook.report.sentences import Narrator, Sentence, Who
+
+_MOST_INPUTS = 50
+_TITLES: Mapping[str, Phrase] = {
+    "words": Phrase("Words per answer"),
+    "questions": Phrase("Questions per answer"),
+    "time to first token": Phrase("Time to first token"),
+    "duration": Phrase("Time per answer"),
+    "tokens": Phrase("Tokens per answer"),
+    "cost": Phrase("Cost per answer"),
+    SIMILARITY: Phrase("Similarity between repeats"),
+    CHECKS: Phrase("Checks passed"),
+}
+_COUNTED: Mapping[str, Phrase] = {
+    "words": Phrase("{} words"),
+    "questions": Phrase("{} questions"),
+    "tokens": Phrase("{} tokens"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """By how much a variant differs from the first one; all as text, with the unit in ``value``."""
+
+    who: Who
+    value: str
+    interval: str
+    basis: str
+    is_clear: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One measure: its chart, and a line for each variant but the first. ``id`` is unique on the page."""
+
+    id: str
+    title: str
+    chart: IntervalChart
+    against: tuple[Against, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Two measures against each other."""
+
+    id: str
+    title: str
+    x_title: str
+    y_title: str
+    chart: ScatterChart
+
+
+@dataclass(frozen=True, slots=True)
+class CheckLine:
+    """How often each variant passed a check: its share, its interval and what it rests on, as texts."""
+
+    label: str
+    shares: tuple[tuple[str, str, str], ...]
+    untold: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputLine:
+    """The votes on one input: the wins of each variant, and those that nobody won."""
+
+    label: str
+    wins: tuple[int, ...]
+    ties: int
+    both_bad: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagFindings:
+    """What the inputs of one tag show on their own."""
+
+    tag: str
+    inputs: int
+    sentences: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that a comparison shows, for ``evidence.html``; texts are in the reader's language.
+
+    ``clear`` holds the measures in which a variant differs from the first beyond chance, the surest first;
+    ``unclear`` the others. ``more_inputs`` were voted on and are not listed.
+    """
+
+    variants: tuple[Who, ...]
+    sentences: tuple[Sentence, ...]
+    clear: tuple[Panel, ...]
+    unclear: tuple[Panel, ...]
+    strengths: IntervalChart | None
+    wins: MatrixChart | None
+    scatters: tuple[Scatter, ...]
+    lengths: DistributionChart | None
+    checks: tuple[CheckLine, ...]
+    tags: tuple[TagFindings, ...]
+    inputs: tuple[InputLine, ...]
+    more_inputs: int
+    votes: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been answered yet."""
+        return not (self.clear or self.unclear)
+
+
+def findings(
+    comparison: Comparison,
+    evidence: Evidence,
+    ballots: Sequence[Ballot],
+    *,
+    translator: Translator,
+    hues: Sequence[str],
+    by_tag: Mapping[str, Evidence] | None = None,
+) -> Findings:
+    """Put what a comparison has shown into words and charts.
+
+    Arguments:
+        hues: the CSS class of each variant's hue.
+        by_tag: the evidence of the inputs of each tag.
+    """
+    return _Reader(comparison, evidence, ballots, translator, hues).read(by_tag or {})
+
+
+class _Reader:
+    """Reads evidence in one language."""
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        evidence: Evidence,
+        ballots: Sequence[Ballot],
+        translator: Translator,
+        hues: Sequence[str],
+    ) -> None:
+        self._comparison = comparison
+        self._evidence = evidence
+        self._ballots = ballots
+        self._speaker = translator
+        self._narrator = Narrator(comparison, translator, hues)
+        self._who = self._narrator.who
+        self._index = {variant.name: n for n, variant in enumerate(comparison.variants)}
+        self._votes = votes_of(comparison, ballots)
+        self._preference = preference(self._votes)
+
+    def read(self, by_tag: Mapping[str, Evidence]) -> Findings:
+        shown = [
+            self._panel(measured)
+            for measured in self._evidence.measured
+            if measured.name in _TITLES and measured.is_known
+        ]
+        shown.sort(key=lambda pair: -pair[1])
+        lines = list(self._input_lines())
+        return Findings(
+            variants=self._who,
+            sentences=tuple(self._narrator.tell(self._evidence, self._preference, self._votes)),
+            clear=tuple(panel for panel, sure in shown if sure > 0),
+            unclear=tuple(panel for panel, sure in shown if sure <= 0),
+            strengths=self._strengths(),
+            wins=self._wins(),
+            scatters=tuple(self._scatters()),
+            lengths=self._lengths(),
+            checks=tuple(map(self._check_line, self._evidence.checks)),
+            tags=tuple(self._tags(by_tag)),
+            inputs=tuple(lines[:_MOST_INPUTS]),
+            more_inputs=max(0, len(lines) - _MOST_INPUTS),
+            votes=self._preference.votes,
+        )
+
+    def _panel(self, measured: Measured) -> tuple[Panel, float]:
+        """With how sure it is that a variant differs in it: 0 where that cannot be told."""
+        certainties = [
+            certainty(difference)
+            for difference in measured.differences
+            if difference and difference.is_clear
+        ]
+        is_share = measured.unit == "share"
+        panel = Panel(
+            id="evidence-" + measured.name.replace(" ", "-"),
+            title=self._title(measured.name),
+            chart=interval_chart(
+                self._marks(measured),
+                unit=self._unit(measured),
+                bounds=SHARES if is_share else None,
+            ),
+            against=tuple(self._against(measured)),
+        )
+        return panel, max(certainties, default=0.0)
+
+    def _marks(self, measured: Measured) -> list[Mark]:
+        return [
+            self._mark(number, interval, self._answers(number, interval))
+            for number, interval in enumerate(measured.intervals)
+        ]
+
+    def _answers(self, number: int, interval: Interval | None) -> int:
+        """How many answers an interval rests on: each input may have been answered several times."""
+        if interval is not None and interval.over == "answers":
+            return interval.n
+        return self._evidence.answers[number]
+
+    def _mark(self, number: int, interval: Interval | None, n: int) -> Mark:
+        who = self._who[number]
+        if interval is None:
+            return Mark(who.name, who.hue_class, None)
+        return Mark(
+            who.name,
+            who.hue_class,
+            interval.value,
+            interval.low,
+            interval.high,
+            n,
+            interval.is_small,
+        )
+
+    def _against(self, measured: Measured) -> Iterator[Against]:
+        for number, difference in list(enumerate(measured.differences))[1:]:
+            if difference is None:
+                yield Against(self._who[number], UNKNOWN, UNKNOWN, UNKNOWN, is_clear=False)
+                continue
+            unit = self._unit(measured, is_difference=True)
+            _, interval = figures(difference, unit)
+            yield Against(
+                self._who[number],
+                signed(difference, unit),
+                interval,
+                self._narrator.rests_on(difference),
+                difference.is_clear,
+            )
+
+    def _unit(self, measured: Measured, *, is_difference: bool = False) -> Unit:
+        """How a measure's numbers are written; a difference says what it counts, a chart has that in its title."""
+        match measured.unit:
+            case "s":
+                return Unit("{} s")
+            case "$":
+                return Unit("${}")
+            case "share" if is_difference:
+                return Unit(self._speaker.say("{} points", {}), 100)
+            case "share":
+                return PERCENT
+        counted = _COUNTED[measured.unit].message
+        return Unit(self._speaker.say(counted, {})) if is_difference else Unit()
+
+    def _title(self, name: str) -> str:
+        return self._speaker.say(_TITLES[name].message, {})
+
+    def _strengths(self) -> IntervalChart | None:
+        marks = [
+            self._mark(self._index[name], strength, strength.n)
+            for name in self._preference.variants
+            for strength in (self._preference.strength[name],)
+        ]
+        return interval_chart(marks, unit=PERCENT, bounds=SHARES, reference=0.5) if marks else None
+
+    def _wins(self) -> MatrixChart | None:
+        names, matrix = self._preference.variants, self._preference.win_matrix
+        if not names:
+            return None
+        duels = [
+            [
+                None
+                if a == b
+                else Duel(
+                    share.value if (share := matrix[a][b].share) else None, matrix[a][b].votes
+                )
+                for b in names
+            ]
+            for a in names
+        ]
+        who = [self._who[self._index[name]] for name in names]
+        return matrix_chart([(entry.name, entry.hue_class) for entry in who], duels)
+
+    def _scatters(self) -> Iterator[Scatter]:
+        quality, y_title = self._quality()
+        titles = {
+            "duration": self._speaker.say("Time against quality", {}),
+            "cost": self._speaker.say("Cost against quality", {}),
+        }
+        for name, title in titles.items():
+            measured = self._evidence.get(name)
+            known = [
+                x is not None and y.value is not None
+                for x, y in zip(measured.intervals, quality, strict=True)
+            ]
+            if sum(known) > 1:
+                chart = scatter_chart(
+                    self._marks(measured), quality, x_unit=self._unit(measured), y_unit=PERCENT
+                )
+                x_title = self._title(name)
+                yield Scatter(f"evidence-{name}-quality", title, x_title, y_title, chart)
+
+    def _quality(self) -> tuple[list[Mark], str]:
+        """How often each is preferred where there are votes, else the share of its checks that it passes."""
+        if self._preference.votes and self._preference.is_connected:
+            strengths = [self._preference.strength.get(name) for name in self._index]
+            marks = [
+                self._mark(n, strength, strength.n if strength else 0)
+                for n, strength in enumerate(strengths)
+            ]
+            return marks, self._speaker.say("How often it is preferred", {})
+        return self._marks(self._evidence.get(CHECKS)), self._title(CHECKS)
+
+    def _lengths(self) -> DistributionChart | None:
+        if not any(self._evidence.words):
+            return None
+        return distribution_chart(
+            [
+                Sample(who.name, who.hue_class, words)
+                for who, words in zip(self._who, self._evidence.words, strict=True)
+            ]
+        )
+
+    def _check_line(self, check: CheckShare) -> CheckLine:
+        shares = []
+        for share in check.shares:
+            if share is None:
+                shares.append((UNKNOWN, "", ""))
+            else:
+                shares.append((*figures(share, PERCENT), self._narrator.rests_on(share)))
+        return CheckLine(visible(check.label), tuple(shares), sum(check.untold))
+
+    def _tags(self, by_tag: Mapping[str, Evidence]) -> Iterator[TagFindings]:
+        preferences = preference_by(self._votes, "tag")
+        for tag, evidence in by_tag.items():
+            said = [*self._preferred_of(preferences.get(tag)), *self._narrator.differing(evidence)]
+            if not said:
+                text = self._speaker.say("Nothing can be told apart here yet.", {})
+                said = [Sentence(text, "open")]
+            yield TagFindings(visible(tag), evidence.inputs, tuple(said))
+
+    def _preferred_of(self, found: Preference | None) -> Iterable[Sentence]:
+        return self._narrator.preferred(found) if found else ()
+
+    def _input_lines(self) -> Iterator[InputLine]:
+        by_input: dict[int, list[Ballot]] = {}
+        for ballot in self._ballots:
+            if ballot.outcome is not None:
+                by_input.setdefault(ballot.left.input, []).append(ballot)
+        for index in sorted(by_input):
+            outcomes = Counter(ballot.outcome for ballot in by_input[index])
+            wins = Counter(_winner(ballot) for ballot in by_input[index])
+            yield InputLine(
+                visible(input_label(self._comparison, index)),
+                tuple(wins[number] for number in range(len(self._who))),
+                outcomes[Outcome.TIE],
+                outcomes[Outcome.BOTH_BAD],
+            )
+
+
+def _winner(ballot: Ballot) -> int | None:
+    winners = {
+        Outcome.LEFT: ballot.left.variant,
+        Outcome.RIGHT: ballot.right.variant,
+    }
+    return winners.get(ballot.outcome) if ballot.outcome else None

@@ -1,0 +1,322 @@
+"""A comparison as text to take away: JSON and JSON Lines exactly, CSV for spreadsheets, Markdown and HTML to read.
+
+Every format but CSV holds the whole plan, so that the comparison can be done again from it; see
+:mod:`rolebook.report.reading`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rolebook import __version__
+from rolebook.core.comparison import Ballot, Cell, CellKey, Comparison
+from rolebook.core.errors import InputError
+from rolebook.core.interval import Interval
+from rolebook.core.measure import Evidence
+from rolebook.core.preference import Outcome, Preference, preference
+from rolebook.core.session import Turn, TurnMark
+from rolebook.core.text import count_characters, count_questions, count_words
+from rolebook.core.voting import vote_rows, votes_of
+from rolebook.language.translator import Translator
+from rolebook.language.translator import translator as translator_of
+from rolebook.report.html_export import export_html
+from rolebook.report.markdown_export import export_markdown
+from rolebook.report.snapshot import FORMAT_VERSION, Snapshot, Source, take_snapshot
+from rolebook.storage.csv_text import CSV_BEGIN, csv_line
+from rolebook.storage.encoding import encode_json
+from rolebook.storage.export import mark_data, persona_name, turn_data
+
+_CSV_COLUMNS = (
+    "comparison_id",
+    "question",
+    "cell",
+    "variant",
+    "variant_name",
+    "persona_id",
+    "persona_name",
+    "revision",
+    "input_number",
+    "input_name",
+    "input_tags",
+    "repeat",
+    "turn",
+    "cell_status",
+    "is_reused",
+    "session_id",
+    "turn_id",
+    "status",
+    "created_at",
+    "upstream",
+    "model_requested",
+    "model",
+    "parameters_requested",
+    "parameters_sent",
+    "variables",
+    "input",
+    "text",
+    "reference",
+    "finish_reason",
+    "error",
+    "words",
+    "characters",
+    "questions",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cost",
+    "time_to_first_token_ms",
+    "duration_ms",
+    "checks_passed",
+    "checks_failed",
+    "checks",
+    "votes_won",
+    "votes_lost",
+    "votes_tied",
+    "votes_both_bad",
+    "is_starred",
+    "thumb",
+    "note",
+    "exported_at",
+    "rolebook_version",
+    "format_version",
+)
+_ENGLISH = translator_of("en")
+_MIRRORED = {Outcome.LEFT: Outcome.RIGHT, Outcome.RIGHT: Outcome.LEFT}
+
+
+def export_comparison(
+    source: Source,
+    comparison: Comparison,
+    format: str,
+    *,
+    translator: Translator = _ENGLISH,
+) -> Iterator[str]:
+    """A comparison as it stands now; what happens while the pieces are taken changes nothing of it.
+
+    Arguments:
+        source: where its answers are; a Rolebook.
+        format: one of EXPORT_FORMATS.
+        translator: speaks the language of Markdown and HTML; the other formats have the same words for everybody.
+
+    Returns text piece by piece, each of which can be encoded as UTF-8. Raises InputError for another format, and
+    StorageError, at once.
+    """
+    exporter = _EXPORTERS.get(format)
+    if exporter is None:
+        raise InputError(
+            "There is no export format %(format)s. Choose one of: %(formats)s.",
+            format=format,
+            formats=", ".join(EXPORT_FORMATS),
+        )
+    return exporter(take_snapshot(source, comparison), translator)
+
+
+def _export_json(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
+    yield "{"
+    for name, value in _head(snapshot).items():
+        yield f'"{name}": {encode_json(value)},\n'
+    yield '"cells": ['
+    for i, cell in enumerate(snapshot.cells.values()):
+        turns = [_turn_data(snapshot, cell, turn) for turn in cell.turns]
+        yield f"{',' if i else ''}\n{encode_json({**_cell_data(snapshot, cell), 'turns': turns})}"
+    yield "\n]}\n"
+
+
+def _export_jsonl(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
+    """What holds for all of it on the first line, then one turn a line."""
+    yield encode_json(_head(snapshot)) + "\n"
+    for cell in snapshot.cells.values():
+        for turn in cell.turns:
+            line = {
+                "cell": _cell_data(snapshot, cell),
+                "turn": _turn_data(snapshot, cell, turn),
+            }
+            yield encode_json(line) + "\n"
+
+
+def _head(snapshot: Snapshot) -> dict[str, Any]:
+    """Everything but the answers."""
+    return {
+        "rolebook": snapshot.head,
+        **snapshot.plan_data,
+        "progress": snapshot.progress,
+        "variants": [_variant_data(snapshot, index) for index in _variants(snapshot)],
+        **_evidence_data(snapshot, snapshot.evidence),
+        "votes": vote_rows(snapshot.comparison, snapshot.votes),
+        "preference": _preference_data(preference(votes_of(snapshot.comparison, snapshot.votes))),
+    }
+
+
+def _variants(snapshot: Snapshot) -> range:
+    return range(len(snapshot.comparison.variants))
+
+
+def _variant_data(snapshot: Snapshot, index: int) -> dict[str, Any]:
+    variant = snapshot.comparison.variants[index]
+    evidence = snapshot.evidence
+    return {
+        "variant": index + 1,
+        "name": variant.name,
+        "persona_id": variant.persona_id,
+        "persona_name": persona_name(snapshot.revisions[variant.revision]),
+        "revision": variant.revision,
+        "variables": variant.variables,
+        **asdict(snapshot.conduct_of(index)),
+        "answers": evidence.answers[index],
+        "failed": evidence.failed[index],
+        "finish_reasons": evidence.finish_reasons[index],
+    }
+
+
+def _evidence_data(snapshot: Snapshot, evidence: Evidence) -> dict[str, Any]:
+    names = [variant.name for variant in snapshot.comparison.variants]
+
+    def by_name(values: Sequence[Any]) -> dict[str, Any]:
+        return dict(zip(names, values, strict=True))
+
+    return {
+        "measures": [
+            {
+                "name": measured.name,
+                "unit": measured.unit,
+                "intervals": by_name(list(map(_interval_data, measured.intervals))),
+                "differences": by_name(list(map(_interval_data, measured.differences))),
+            }
+            for measured in evidence.measured
+        ],
+        "check_shares": [
+            {
+                "label": check.label,
+                "shares": by_name(list(map(_interval_data, check.shares))),
+                "untold": by_name(check.untold),
+            }
+            for check in evidence.checks
+        ],
+    }
+
+
+def _interval_data(interval: Interval | None) -> dict[str, Any] | None:
+    return None if interval is None else {**asdict(interval), "is_small": interval.is_small}
+
+
+def _preference_data(found: Preference) -> dict[str, Any]:
+    """Who is preferred, by all votes; a pair's own figures can be counted from the votes."""
+    return {
+        "votes": found.votes,
+        "both_bad": found.both_bad,
+        "strength": {name: _interval_data(share) for name, share in found.strength.items()},
+        "verdicts": [
+            {**asdict(verdict), "share": _interval_data(verdict.share)}
+            for verdict in found.verdicts
+        ],
+    }
+
+
+def _cell_data(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
+    """Where a cell stands, all counted from 1."""
+    return {
+        "key": str(cell.key),
+        "variant": cell.key.variant + 1,
+        "variant_name": snapshot.comparison.variants[cell.key.variant].name,
+        "input": cell.key.input + 1,
+        "repeat": cell.key.repeat + 1,
+        "status": cell.status.value,
+        "is_reused": cell.is_reused,
+        "session_id": cell.session_id,
+    }
+
+
+def _turn_data(snapshot: Snapshot, cell: Cell, turn: Turn) -> dict[str, Any]:
+    """A turn as exports of sessions have it, less the messages: they follow from the plan, and are long."""
+    data = turn_data(turn, snapshot.marks.get(turn.id), cell.results.get(turn.id, ()))
+    return {name: value for name, value in data.items() if name not in ("messages", "reply")}
+
+
+def _export_csv(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
+    """One turn a row."""
+    yield CSV_BEGIN + csv_line(_CSV_COLUMNS)
+    scores = _scores(snapshot.votes)
+    for cell in snapshot.cells.values():
+        for number, turn in enumerate(cell.turns):
+            row = {
+                **_cell_row(snapshot, cell),
+                **_turn_row(snapshot, cell, turn),
+                "turn": number + 1,
+                # A vote is on all of a cell; more than once it would be counted more than once.
+                **({} if number else scores.get(cell.key, {})),
+            }
+            yield csv_line(row.get(column) for column in _CSV_COLUMNS)
+
+
+def _cell_row(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
+    comparison = snapshot.comparison
+    variant, entry = comparison.variants[cell.key.variant], comparison.inputs[cell.key.input]
+    data = _cell_data(snapshot, cell)
+    return {
+        **data,
+        "comparison_id": comparison.id,
+        "question": comparison.question,
+        "cell": data["key"],
+        "cell_status": data["status"],
+        "persona_id": variant.persona_id,
+        "persona_name": persona_name(snapshot.revisions[variant.revision]),
+        "revision": variant.revision,
+        "input_number": data["input"],
+        "input_name": entry.name,
+        "input_tags": ", ".join(entry.tags),
+        "variables": encode_json({**entry.variables, **variant.variables}),
+        "reference": entry.reference,
+        "exported_at": snapshot.taken_at,
+        "rolebook_version": __version__,
+        "format_version": FORMAT_VERSION,
+    }
+
+
+def _turn_row(snapshot: Snapshot, cell: Cell, turn: Turn) -> dict[str, Any]:
+    results = cell.results.get(turn.id, ())
+    return {
+        **_turn_data(snapshot, cell, turn),
+        **mark_data(snapshot.marks.get(turn.id) or TurnMark(turn.id)),
+        "turn_id": turn.id,
+        "parameters_requested": encode_json(turn.parameters_requested),
+        "parameters_sent": encode_json(turn.parameters_sent),
+        "error": turn.error.text if turn.error else "",
+        "words": count_words(turn.text),
+        "characters": count_characters(turn.text),
+        "questions": count_questions(turn.text),
+        "checks_passed": sum(result.has_passed is True for result in results),
+        "checks_failed": sum(result.has_passed is False for result in results),
+        "checks": "; ".join(f"{result.label}: {result.said}" for result in results),
+    }
+
+
+def _scores(votes: Sequence[Ballot]) -> Mapping[CellKey, Mapping[str, int]]:
+    """How the votes on each cell went, by the names of columns."""
+    names = {
+        Outcome.LEFT: "votes_won",
+        Outcome.RIGHT: "votes_lost",
+        Outcome.TIE: "votes_tied",
+        Outcome.BOTH_BAD: "votes_both_bad",
+    }
+    scores: dict[CellKey, Counter[str]] = {}
+    for ballot in votes:
+        assert ballot.outcome is not None
+        for key, outcome in (
+            (ballot.left, ballot.outcome),
+            (ballot.right, _MIRRORED.get(ballot.outcome, ballot.outcome)),
+        ):
+            scores.setdefault(key, Counter())[names[outcome]] += 1
+    return scores
+
+
+_EXPORTERS: dict[str, Callable[[Snapshot, Translator], Iterator[str]]] = {
+    "json": _export_json,
+    "jsonl": _export_jsonl,
+    "csv": _export_csv,
+    "md": export_markdown,
+    "html": export_html,
+}
+EXPORT_FORMATS = tuple(_EXPORTERS)

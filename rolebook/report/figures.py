@@ -1,0 +1,58 @@
+"""Numbers and their intervals as texts, with as many digits as the interval leaves a meaning."""
+
+from __future__ import annotations
+
+import math
+
+from rolebook.core.interval import Difference, Interval
+from rolebook.report.chart import UNKNOWN, Unit
+
+
+def certainty(difference: Difference) -> float:
+    """How many times the reach of its interval a difference is."""
+    if difference.low is None or difference.high is None:
+        return 0.0
+    reach = (difference.high - difference.low) / 2
+    return abs(difference.value) / reach if reach else math.inf
+
+
+def upright(difference: Difference) -> Interval:
+    """The size of a difference that is clear, whichever way it goes."""
+    if difference.value >= 0 or difference.low is None or difference.high is None:
+        return difference
+    return Interval(
+        -difference.value, -difference.high, -difference.low, difference.n, difference.over
+    )
+
+
+def figures(interval: Interval, unit: Unit) -> tuple[str, str]:
+    """A number with its unit, and its interval without; as many digits as the interval leaves a meaning."""
+    step = _step(interval)
+    text = unit.text(interval.value, step)
+    if interval.low is None or interval.high is None:
+        return text, UNKNOWN
+    return text, unit.text_between(interval.low, interval.high, step)
+
+
+def signed(interval: Interval, unit: Unit) -> str:
+    """A difference with its sign and unit; what is rounded to nothing has no sign."""
+    text = unit.text(abs(interval.value), _step(interval))
+    if not any(digit in text for digit in "123456789"):
+        return text
+    return f"{'−' if interval.value < 0 else '+'}{text}"
+
+
+def _step(interval: Interval) -> float:
+    """How finely a number is written; an interval that does not reach zero must not seem to."""
+    low, high = interval.low, interval.high
+    if low is None or high is None or low == high:
+        return _power((abs(interval.value) or 1.0) / 10)
+    step = _power((high - low) / 4)
+    nearest = min(abs(low), abs(high))
+    is_hidden = interval.excludes(0.0) and nearest < step
+    return max(_power(nearest), step / 100) if is_hidden else step
+
+
+def _power(value: float) -> float:
+    """The power of ten at or below a value."""
+    return 10.0 ** math.floor(math.log10(value))

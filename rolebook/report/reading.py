@@ -1,0 +1,246 @@
+"""Reads what :mod:`rolebook.report.export` has written, so that a comparison can be done again from its file."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+
+from rolebook.core.comparison import Comparison
+from rolebook.core.comparison_data import comparison_of
+from rolebook.core.comparison_spec import MAX_CELLS, MAX_CONCURRENCY, MAX_REPEATS
+from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.persona import FaultyDataError, persona_of_revision
+from rolebook.core.session import Revision, Turn
+from rolebook.report.html_export import PLAN_IN_HTML
+from rolebook.report.markdown_export import PLAN_IN_MARKDOWN
+from rolebook.report.snapshot import FORMAT_VERSION, KIND
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedPlan:
+    """A comparison as it was exported, with the revisions of its variants and of its judge."""
+
+    comparison: Comparison
+    revisions: tuple[Revision, ...]
+
+
+class Compare(Protocol):
+    """What records a comparison once more."""
+
+    def repeat(self, comparison: Comparison, revisions: Sequence[Revision] = ()) -> Comparison: ...
+
+
+class Comparisons(Protocol):
+    """Where a comparison is looked up that a file names by its id only."""
+
+    def get_comparison(self, comparison_id: str) -> Comparison: ...
+
+
+class Log(Protocol):
+    """Where the turns are that inputs follow."""
+
+    def get_turn(self, turn_id: str) -> Turn: ...
+
+
+class Book(Protocol):
+    """What a comparison is repeated in; a Rolebook is one."""
+
+    @property
+    def compare(self) -> Compare: ...
+
+    @property
+    def comparisons(self) -> Comparisons: ...
+
+    @property
+    def log(self) -> Log: ...
+
+
+class _Head(BaseModel):
+    kind: str = ""
+    format: int
+    version: str = ""
+
+
+def _fields_of(data: Any) -> Any:
+    """The fields of a comparison from its data, so that each is looked at for what it may hold."""
+    try:
+        return asdict(comparison_of(data))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(str(error)) from None
+
+
+class _Document(BaseModel):
+    rolebook: _Head
+    comparison: Annotated[Comparison, BeforeValidator(_fields_of)]
+    revisions: tuple[Revision, ...] = Field(min_length=1)
+
+
+def repeat_export(book: Book, path: Path) -> Comparison:
+    """Record once more, with no cell begun, the comparison that a file holds or, as CSV, names.
+
+    Raises InputError where the file cannot be used, and where inputs follow turns that are not in this log.
+    """
+    text = _read(path)
+    if csv_id := _id_in_csv(text):
+        return book.compare.repeat(_look_up(book.comparisons, csv_id, path))
+    plan = _parse(text, path)
+    _require_turns(book.log, plan.comparison, path)
+    return book.compare.repeat(plan.comparison, plan.revisions)
+
+
+def read_export(path: Path) -> ExportedPlan:
+    """The plan in a comparison that was exported as JSON, JSON Lines, Markdown or HTML.
+
+    Raises InputError for any other file, a newer format, and a revision whose text is not what its id stands for.
+    """
+    return _parse(_read(path), path)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            "%(path)s cannot be read: %(reason)s.", path=path, reason=error.strerror
+        ) from None
+    except UnicodeDecodeError:
+        raise _foreign(path) from None
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(
+        "%(path)s is no comparison that Rolebook has exported, or it is damaged. Export it again: "
+        "rolebook comparisons export ID --format json",
+        path=path,
+    )
+
+
+def _parse(text: str, path: Path) -> ExportedPlan:
+    if _id_in_csv(text):
+        raise InputError(
+            "%(path)s is CSV, which has only the answers. Export the comparison as JSON or HTML.",
+            path=path,
+        )
+    data = _data_in(text, path)
+    _require_format(data, path)
+    try:
+        document = _Document.model_validate(data)
+    except ValidationError:
+        raise _foreign(path) from None
+    plan = ExportedPlan(document.comparison, document.revisions)
+    _require_sensible(plan.comparison, path)
+    _require_unchanged(plan, path)
+    return plan
+
+
+def _data_in(text: str, path: Path) -> Mapping[str, Any]:
+    """The object that holds the plan, wherever in a file it stands."""
+    found = [text]
+    if text.startswith("<"):
+        found = [html.unescape(plan) for plan in PLAN_IN_HTML.findall(text)]
+    elif not text.startswith("{"):
+        found = PLAN_IN_MARKDOWN.findall(text)
+    if not found:
+        raise _foreign(path)
+    try:
+        # JSON Lines begin with an object like JSON; Markdown may have shown a plan within an answer, ours is the last.
+        data, _ = json.JSONDecoder().raw_decode(found[-1])
+    except (ValueError, RecursionError):
+        raise _foreign(path) from None
+    if not isinstance(data, Mapping):
+        raise _foreign(path)
+    return data
+
+
+def _require_format(data: Mapping[str, Any], path: Path) -> None:
+    """Before anything else is looked at: what a newer format means, only a newer Rolebook knows."""
+    try:
+        head = _Head.model_validate(data.get("rolebook"))
+    except ValidationError:
+        raise _foreign(path) from None
+    if head.kind != KIND:
+        raise _foreign(path)
+    if head.format > FORMAT_VERSION:
+        raise InputError(
+            "%(path)s was exported by a newer Rolebook (%(version)s). Update Rolebook to use it.",
+            path=path,
+            version=head.version[:40] or "?",
+        )
+
+
+def _require_sensible(comparison: Comparison, path: Path) -> None:
+    """Raises InputError for what no plan can be, however it came into the file."""
+    is_sensible = (
+        comparison.variants
+        and comparison.inputs
+        and all(entry.turns for entry in comparison.inputs)
+        and 1 <= comparison.repeats <= MAX_REPEATS
+        and 1 <= comparison.concurrency <= MAX_CONCURRENCY
+        and len(comparison.variants) * len(comparison.inputs) * comparison.repeats <= MAX_CELLS
+    )
+    if not is_sensible:
+        raise _foreign(path)
+
+
+def _require_unchanged(plan: ExportedPlan, path: Path) -> None:
+    """Raises InputError unless each revision is there, and is what its id says: the hash of its content."""
+    for revision in plan.revisions:
+        try:
+            actual = persona_of_revision(revision).revision.id
+        except FaultyDataError:
+            actual = ""
+        if actual != revision.id:
+            raise InputError(
+                "%(path)s was changed after it was exported: revision %(revision)s of '%(persona)s' is not what its id "
+                "stands for. Use the file as it was, or put the new wording into a persona file of its own.",
+                path=path,
+                revision=revision.id[:80],
+                persona=revision.persona_id[:80],
+            )
+    known = {revision.id for revision in plan.revisions}
+    judge = plan.comparison.judge
+    needed = {variant.revision for variant in plan.comparison.variants}
+    if not needed | ({judge.revision} if judge else set()) <= known:
+        raise _foreign(path)
+
+
+def _id_in_csv(text: str) -> str:
+    """The comparison that a CSV file is of; empty if it is no such file."""
+    if not text.startswith("comparison_id,"):
+        return ""
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    return (next(rows, {}).get("comparison_id") or "").strip()
+
+
+def _look_up(comparisons: Comparisons, comparison_id: str, path: Path) -> Comparison:
+    try:
+        return comparisons.get_comparison(comparison_id)
+    except NotFoundError:
+        raise InputError(
+            "%(path)s is CSV, which only names its comparison, and this log has no comparison %(id)s. Export it "
+            "as JSON or HTML where it was made.",
+            path=path,
+            id=comparison_id[:80],
+        ) from None
+
+
+def _require_turns(log: Log, comparison: Comparison, path: Path) -> None:
+    """Raises InputError if the comparison goes on from turns that this log does not have."""
+    needed = {id for entry in comparison.inputs for id in (entry.follows, *entry.recorded) if id}
+    for turn_id in needed:
+        try:
+            log.get_turn(turn_id)
+        except NotFoundError:
+            raise InputError(
+                "%(path)s goes on from sessions that are not in this log. Do it again with the log that it was made "
+                "with (ROLEBOOK_DATABASE).",
+                path=path,
+            ) from None

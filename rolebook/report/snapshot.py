@@ -1,0 +1,235 @@
+"""A comparison as it stands at one moment: what every kind of file to take away is made from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+from rolebook import __version__
+from rolebook.core.comparison import Ballot, Cell, CellKey, CellStatus, Comparison
+from rolebook.core.comparison_data import comparison_data
+from rolebook.core.errors import NotFoundError
+from rolebook.core.measure import Evidence, summarise, summarise_by_tag
+from rolebook.core.persona import FaultyDataError, Persona, persona_of_revision
+from rolebook.core.session import Revision, Turn, TurnMark, now
+from rolebook.language.translator import Translator
+from rolebook.report.evidence import Findings, findings
+from rolebook.report.markdown import INVISIBLE
+from rolebook.report.presentation import hue_of
+from rolebook.storage.encoding import encode_json
+
+#: Counts changes of the plan in exports that a reader must know of.
+FORMAT_VERSION = 1
+KIND = "comparison"
+
+
+class Log(Protocol):
+    """What is read of sessions and turns."""
+
+    def get_revision(self, revision_id: str) -> Revision: ...
+
+    def marks_of(self, turn_ids: Iterable[str]) -> Mapping[str, TurnMark]: ...
+
+
+class Comparisons(Protocol):
+    """What is read of comparisons."""
+
+    def cells(self, comparison: Comparison) -> Sequence[Cell]: ...
+
+    def ballots(self, comparison_id: str) -> Sequence[Ballot]: ...
+
+    def turns_up_to(self, turn_id: str) -> Sequence[Turn]: ...
+
+
+class Source(Protocol):
+    """What an export reads from; a Rolebook is one."""
+
+    @property
+    def log(self) -> Log: ...
+
+    @property
+    def comparisons(self) -> Comparisons: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How the answers of a variant were really asked for, each kind of it once, in the order of the cells.
+
+    ``models_requested`` are those asked for, ``models`` those that say they have answered; upstreams go by name.
+    """
+
+    models_requested: tuple[str, ...]
+    models: tuple[str, ...]
+    upstreams: tuple[str, ...]
+    parameters_requested: tuple[Mapping[str, Any], ...]
+    parameters_sent: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything about a comparison, read at once: a run that goes on meanwhile changes nothing of it.
+
+    ``cells`` are those that have begun, by their keys; ``votes`` the ballots with an outcome. ``revisions`` are by id;
+    ``histories`` are the turns that an input follows, by the id of the last of them; one that is gone is left out.
+    """
+
+    comparison: Comparison
+    cells: Mapping[CellKey, Cell]
+    votes: Sequence[Ballot]
+    revisions: Mapping[str, Revision]
+    histories: Mapping[str, Sequence[Turn]]
+    marks: Mapping[str, TurnMark]
+    taken_at: str
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What kind of file this is, and who wrote it when."""
+        return {
+            "kind": KIND,
+            "format": FORMAT_VERSION,
+            "version": __version__,
+            "exported_at": self.taken_at,
+        }
+
+    @property
+    def plan_data(self) -> dict[str, Any]:
+        """All that it takes to do the comparison again, exactly, as JSON can hold it.
+
+        ``history`` has what was said before inputs that follow turns of the log: to be read, not to be done again.
+        """
+        turns = {turn.id: turn for history in self.histories.values() for turn in history}
+        return {
+            "comparison": comparison_data(self.comparison),
+            "revisions": [asdict(revision) for revision in self.revisions.values()],
+            "history": {
+                "turns": {
+                    turn.id: {
+                        "session_id": turn.session_id,
+                        "revision": turn.revision,
+                        "input": turn.input,
+                        "text": turn.text,
+                    }
+                    for turn in turns.values()
+                },
+                "before": {
+                    last: [turn.id for turn in history] for last, history in self.histories.items()
+                },
+            },
+        }
+
+    @property
+    def plan_text(self) -> str:
+        """The plan under its head as one JSON object, exactly; characters that do not show are spelled out in it."""
+        data = {"rolebook": self.head, **self.plan_data}
+        lines = ",\n".join(f'"{name}": {encode_json(value)}' for name, value in data.items())
+        return INVISIBLE.sub(_spelled_out, f"{{{lines}}}")
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What can be measured in the answers."""
+        return summarise(self.comparison, self.cells.values())
+
+    def findings(self, translator: Translator) -> Findings:
+        """What the answers and the votes show, in words and charts."""
+        comparison = self.comparison
+        return findings(
+            comparison,
+            self.evidence,
+            self.votes,
+            translator=translator,
+            hues=[hue_of(variant) for variant in comparison.variants],
+            by_tag=summarise_by_tag(comparison, self.cells.values()),
+        )
+
+    @cached_property
+    def progress(self) -> Mapping[str, int]:
+        """How many cells are how far, by the names of CellStatus; ``total`` is all of them."""
+        counted = Counter(cell.status.value for cell in self.cells.values())
+        total = self.comparison.size
+        counted[CellStatus.WAITING.value] += total - len(self.cells)
+        return {"total": total, **{status.value: counted[status.value] for status in CellStatus}}
+
+    def persona_of(self, variant: int) -> Persona | None:
+        """The persona of a variant at its revision; ``None`` if this version cannot read it any more."""
+        try:
+            revision = self.revisions[self.comparison.variants[variant].revision]
+            return persona_of_revision(revision).persona
+        except FaultyDataError:
+            return None
+
+    def turns_of(self, variant: int) -> Iterator[Turn]:
+        """All turns in which a variant was asked."""
+        for key, cell in self.cells.items():
+            if key.variant == variant:
+                yield from cell.turns
+
+    def conduct_of(self, variant: int) -> Conduct:
+        """How the answers of a variant were asked for."""
+        turns = list(self.turns_of(variant))
+        return Conduct(
+            models_requested=_once(turn.model_requested for turn in turns),
+            models=_once(turn.model for turn in turns),
+            upstreams=_once(turn.upstream for turn in turns),
+            parameters_requested=_each_once(turn.parameters_requested for turn in turns),
+            parameters_sent=_each_once(turn.parameters_sent for turn in turns),
+        )
+
+
+def take_snapshot(source: Source, comparison: Comparison) -> Snapshot:
+    """Read all of a comparison. Raises StorageError."""
+    comparisons, log = source.comparisons, source.log
+    cells = {cell.key: _discreet(cell) for cell in comparisons.cells(comparison)}
+    ids = [variant.revision for variant in comparison.variants]
+    ids += [comparison.judge.revision] if comparison.judge else []
+    turn_ids = [turn.id for cell in cells.values() for turn in cell.turns]
+    return Snapshot(
+        comparison,
+        cells=cells,
+        votes=[ballot for ballot in comparisons.ballots(comparison.id) if ballot.outcome],
+        revisions={id: log.get_revision(id) for id in dict.fromkeys(ids)},
+        histories=dict(_histories(comparisons, comparison)),
+        marks=log.marks_of(turn_ids),
+        taken_at=now(),
+    )
+
+
+def _histories(
+    comparisons: Comparisons, comparison: Comparison
+) -> Iterator[tuple[str, Sequence[Turn]]]:
+    for last in dict.fromkeys(entry.follows for entry in comparison.inputs if entry.follows):
+        try:
+            yield last, comparisons.turns_up_to(last)
+        except NotFoundError:
+            continue
+
+
+def _discreet(cell: Cell) -> Cell:
+    """Without the addresses of upstreams, which are nobody's business to whom an export is given."""
+    if not any(turn.error and "base_url" in turn.error.parameters for turn in cell.turns):
+        return cell
+    return replace(cell, turns=tuple(map(_without_address, cell.turns)))
+
+
+def _without_address(turn: Turn) -> Turn:
+    if turn.error is None or "base_url" not in turn.error.parameters:
+        return turn
+    parameters = {**turn.error.parameters, "base_url": "…"}
+    return replace(turn, error=replace(turn.error, parameters=parameters))
+
+
+def _spelled_out(match: re.Match[str]) -> str:
+    """As JSON writes a character in ASCII; it only stands within texts."""
+    return match[0] if match["flag"] else json.dumps(match[0])[1:-1]
+
+
+def _once(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _each_once(sets: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    return tuple({encode_json(each): each for each in sets}.values())

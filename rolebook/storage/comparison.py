@@ -1,0 +1,566 @@
+"""Comparisons, cells, check results and ballots: each function is the content of one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlite_utils import Database
+
+from rolebook.core.check import CheckResult
+from rolebook.core.comparison import (
+    Ballot,
+    Cell,
+    CellKey,
+    CellOutline,
+    CellStatus,
+    Comparison,
+    Tally,
+    cell_status,
+)
+from rolebook.core.comparison_data import comparison_data, comparison_of
+from rolebook.core.errors import ConflictError, InputError, NotFoundError, Phrase
+from rolebook.core.preference import Outcome
+from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
+from rolebook.storage import lookup
+from rolebook.storage.connection import execute
+from rolebook.storage.encoding import decode_json, decode_text, encode_json, encode_some
+from rolebook.storage.record import message_hash, revision_of, turn_of
+from rolebook.storage.write import (
+    comparison_number,
+    insert,
+    insert_revision,
+    insert_session,
+    insert_turn,
+)
+
+#: Of a turn in a grid: all but the exact messages and the reply, which are long.
+_CELL_TURN = (
+    "turns.number, turns.id, turns.position, turns.attempt, turns.is_current, turns.status, turns.created_at, "
+    "turns.upstream, turns.model_requested, turns.model, turns.endpoint, turns.is_streamed, turns.dropped_turns, "
+    "turns.chosen, turns.finish_reason, turns.prompt_tokens, turns.completion_tokens, turns.total_tokens, "
+    "turns.cached_tokens, turns.reasoning_tokens, turns.cost, turns.time_to_first_token_ms, turns.duration_ms, "
+    "turns.input, turns.text, turns.parameters_requested, turns.parameters_sent, turns.adaptations, turns.error, "
+    "turns.choices, sessions.id AS session_id, "
+    "(SELECT id FROM revisions WHERE number = turns.revision) AS revision_id"
+)
+_CELLS = (
+    "SELECT cells.variant, cells.input AS input_index, cells.repeat, cells.reused, {columns} FROM cells "
+    "JOIN turns ON turns.session = cells.session AND turns.is_current "
+    "JOIN sessions ON sessions.number = turns.session "
+    "WHERE cells.comparison = ?1 AND cells.reused IS NULL AND {condition} "
+    "UNION ALL "
+    "SELECT cells.variant, cells.input AS input_index, cells.repeat, cells.reused, {columns} FROM cells "
+    "JOIN json_each(cells.reused) AS listed JOIN turns ON turns.number = listed.value "
+    "JOIN sessions ON sessions.number = turns.session "
+    "WHERE cells.comparison = ?1 AND cells.reused IS NOT NULL AND {condition} "
+    "ORDER BY 2, 3, 1, position"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonSummary:
+    """A comparison as a line of a list, with how far it is and how often it was voted on."""
+
+    comparison: Comparison
+    tally: Tally
+    votes: int
+
+
+def create_comparison(db: Database, comparison: Comparison, revisions: Iterable[Revision]) -> None:
+    """Record a comparison, and link the cells whose answers are in the log already. Raises NotFoundError."""
+    for revision in revisions:
+        insert_revision(db, revision)
+    row = {
+        "id": comparison.id,
+        "question": comparison.question,
+        "created_at": comparison.created_at,
+        "repeats_of": comparison.repeats_of,
+        "plan": encode_json(comparison_data(comparison)),
+    }
+    number = int(insert(db, "INTO comparisons", row).lastrowid)
+    for variant, entry in _recorded(comparison):
+        turns = [lookup.turn_row(db, turn_id) for turn_id in comparison.inputs[entry].recorded]
+        key = CellKey(variant, entry, 0)
+        _link(db, number, key, turns[0]["session"], [turn["number"] for turn in turns])
+
+
+def _recorded(comparison: Comparison) -> Iterator[tuple[int, int]]:
+    for number, variant in enumerate(comparison.variants):
+        if variant.is_recorded:
+            for index, entry in enumerate(comparison.inputs):
+                if entry.recorded:
+                    yield number, index
+
+
+def _link(db: Database, comparison: int, key: CellKey, session: int, reused: Sequence[int]) -> None:
+    row = {
+        "comparison": comparison,
+        "input": key.input,
+        "repeat": key.repeat,
+        "variant": key.variant,
+        "session": session,
+        "reused": encode_some(reused),
+    }
+    insert(db, "OR REPLACE INTO cells", row)
+
+
+def get_comparison(db: Database, comparison_id: str) -> Comparison:
+    """Raises NotFoundError."""
+    row = execute(db, "SELECT * FROM comparisons WHERE id = ?", (comparison_id,)).fetchone()
+    if row is None:
+        raise NotFoundError("There is no comparison %(id)s in the log.", id=comparison_id[:80])
+    return _comparison_of(row)
+
+
+def _comparison_of(row: sqlite3.Row) -> Comparison:
+    data = decode_json(row["plan"], {})
+    data["question"] = decode_text(row["question"])
+    return comparison_of(data, deleted_at=row["deleted_at"] or "")
+
+
+def list_comparisons(
+    db: Database, *, limit: int, before: str, is_deleted: bool
+) -> tuple[list[ComparisonSummary], str]:
+    """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one."""
+    rows = execute(
+        db,
+        "SELECT * FROM comparisons WHERE (deleted_at IS NOT NULL) = ? AND number < ? "
+        "ORDER BY number DESC LIMIT ?",
+        (is_deleted, int(before) if before.isdecimal() else 2**62, limit + 1),
+    ).fetchall()
+    shown = rows[:limit]
+    summaries = [
+        ComparisonSummary(
+            comparison := _comparison_of(row),
+            tally(db, comparison),
+            _count_votes(db, row["number"]),
+        )
+        for row in shown
+    ]
+    return summaries, str(shown[-1]["number"]) if len(rows) > limit else ""
+
+
+def _count_votes(db: Database, number: int) -> int:
+    sql = "SELECT count(*) FROM ballots WHERE comparison = ? AND outcome IS NOT NULL"
+    return int(execute(db, sql, (number,)).fetchone()[0])
+
+
+def rename_comparison(db: Database, comparison_id: str, question: str) -> None:
+    """Put its question in other words. Raises NotFoundError."""
+    number = comparison_number(db, get_comparison(db, comparison_id).id)
+    execute(db, "UPDATE comparisons SET question = ? WHERE number = ?", (question, number))
+
+
+def delete_comparisons(db: Database, ids: Iterable[str]) -> int:
+    """Move comparisons to the trash. Returns how many."""
+    sql = "UPDATE comparisons SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL"
+    return sum(execute(db, sql, (now(), comparison_id)).rowcount for comparison_id in ids)
+
+
+def restore_comparisons(db: Database, ids: Iterable[str]) -> int:
+    """Take comparisons out of the trash. Returns how many."""
+    sql = "UPDATE comparisons SET deleted_at = NULL WHERE id = ? AND deleted_at IS NOT NULL"
+    return sum(execute(db, sql, (comparison_id,)).rowcount for comparison_id in ids)
+
+
+_CELL_STATES = (
+    "SELECT cells.variant, cells.input, cells.repeat, sum(turns.status = 'complete') AS complete, "
+    "max(turns.position), turns.status AS last_status, "
+    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error, "
+    "coalesce(sum(turns.cost), 0.0) AS cost, sum(turns.cost IS NULL) AS without_cost "
+    "FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
+    "WHERE cells.comparison = ? AND cells.reused IS NULL "
+    "GROUP BY cells.input, cells.repeat, cells.variant"
+)
+_REUSED = "SELECT variant, input, repeat FROM cells WHERE comparison = ? AND reused IS NOT NULL"
+
+
+def tally(db: Database, comparison: Comparison) -> Tally:
+    """How many cells are how far, and what they have cost."""
+    number = comparison_number(db, comparison.id)
+    counted = dict.fromkeys(CellStatus, 0)
+    cost, without_cost = 0.0, 0
+    for row in execute(db, _CELL_STATES, (number,)):
+        counted[_status(comparison, row)] += 1
+        cost += row["cost"]
+        without_cost += row["without_cost"]
+    reused = len(execute(db, _REUSED, (number,)).fetchall())
+    return Tally(
+        total=comparison.size,
+        complete=counted[CellStatus.COMPLETE] + reused,
+        failed=counted[CellStatus.FAILED],
+        stopped=counted[CellStatus.STOPPED],
+        running=counted[CellStatus.RUNNING],
+        cost=cost,
+        without_cost=without_cost,
+    )
+
+
+def _status(comparison: Comparison, row: sqlite3.Row) -> CellStatus:
+    length = len(comparison.inputs[row["input"]].turns)
+    return cell_status(
+        row["complete"], length, TurnStatus(row["last_status"]), row["last_error"] or ""
+    )
+
+
+def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
+    """The cells that have begun, without what was said."""
+    number = comparison_number(db, comparison.id)
+    states = {
+        CellKey(row["variant"], row["input"], row["repeat"]): _status(comparison, row)
+        for row in execute(db, _CELL_STATES, (number,))
+    }
+    for row in execute(db, _REUSED, (number,)):
+        states[CellKey(row["variant"], row["input"], row["repeat"])] = CellStatus.COMPLETE
+    checked = _checks_of_cells(db, number)
+    return [CellOutline(key, status, *checked.get(key, (0, 0))) for key, status in states.items()]
+
+
+def _checks_of_cells(db: Database, number: int | None) -> dict[CellKey, tuple[int, int]]:
+    """How many results of checks each cell has that passed, and that failed."""
+    counts = "coalesce(sum(has_passed), 0) AS passed, coalesce(sum(NOT has_passed), 0) AS failed"
+    rows = execute(
+        db,
+        f"SELECT cells.variant, cells.input, cells.repeat, {counts} FROM cells "
+        "JOIN turns ON turns.session = cells.session AND turns.is_current "
+        "JOIN check_results ON check_results.turn = turns.number "
+        "WHERE cells.comparison = ?1 AND cells.reused IS NULL GROUP BY 1, 2, 3 "
+        "UNION ALL "
+        f"SELECT cells.variant, cells.input, cells.repeat, {counts} FROM cells "
+        "JOIN json_each(cells.reused) AS listed JOIN check_results ON check_results.turn = listed.value "
+        "WHERE cells.comparison = ?1 AND cells.reused IS NOT NULL GROUP BY 1, 2, 3",
+        (number,),
+    )
+    return {
+        CellKey(row["variant"], row["input"], row["repeat"]): (row["passed"], row["failed"])
+        for row in rows
+    }
+
+
+def cells(
+    db: Database, comparison: Comparison, *, inputs: Sequence[int] | None = None
+) -> list[Cell]:
+    """The cells that have begun, with turns and results, by input, repeat and variant."""
+    condition = "cells.input IN (SELECT value FROM json_each(?2))" if inputs is not None else "?2"
+    sql = _CELLS.format(columns=_CELL_TURN, condition=condition)
+    wanted = json.dumps(list(inputs)) if inputs is not None else 1
+    number = comparison_number(db, comparison.id)
+    grouped: dict[CellKey, list[sqlite3.Row]] = defaultdict(list)
+    for row in execute(db, sql, (number, wanted)):
+        grouped[CellKey(row["variant"], row["input_index"], row["repeat"])].append(row)
+    results = _results(db, [row["number"] for rows in grouped.values() for row in rows])
+    return [_cell(comparison, key, rows, results) for key, rows in grouped.items()]
+
+
+def _cell(
+    comparison: Comparison,
+    key: CellKey,
+    rows: Sequence[sqlite3.Row],
+    results: Mapping[int, tuple[CheckResult, ...]],
+) -> Cell:
+    length = len(comparison.inputs[key.input].turns)
+    own = rows[:length]
+    return Cell(
+        key,
+        length,
+        session_id=rows[0]["session_id"],
+        turns=tuple(turn_of(row) for row in own),
+        results={row["id"]: results[row["number"]] for row in own if row["number"] in results},
+        is_reused=rows[0]["reused"] is not None,
+    )
+
+
+def _results(db: Database, turns: Sequence[int]) -> dict[int, tuple[CheckResult, ...]]:
+    rows = execute(
+        db,
+        "SELECT * FROM check_results WHERE turn IN (SELECT value FROM json_each(?)) ORDER BY turn, label",
+        (json.dumps(list(turns)),),
+    )
+    found: dict[int, list[CheckResult]] = defaultdict(list)
+    for row in rows:
+        found[row["turn"]].append(_result_of(row))
+    return {turn: tuple(results) for turn, results in found.items()}
+
+
+def _result_of(row: sqlite3.Row) -> CheckResult:
+    has_passed = row["has_passed"]
+    value = row["value"]
+    return CheckResult(
+        label=decode_text(row["label"]),
+        has_passed=None if has_passed is None else bool(has_passed),
+        said=Phrase(**decode_json(row["said"], {})),
+        value=decode_text(value) if isinstance(value, bytes) else value,
+    )
+
+
+def results_of_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, tuple[CheckResult, ...]]:
+    """What checks found on turns, by the turns' ids; those without results are left out."""
+    rows = execute(
+        db,
+        "SELECT number, id FROM turns WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(turn_ids)),),
+    ).fetchall()
+    results = _results(db, [row["number"] for row in rows])
+    return {row["id"]: results[row["number"]] for row in rows if row["number"] in results}
+
+
+def judging_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The turns in which rubrics were judged, by the judged turn's id and the check's label."""
+    rows = execute(
+        db,
+        "SELECT turns.id, check_results.label, judging.id AS judging_id FROM turns "
+        "JOIN check_results ON check_results.turn = turns.number "
+        "JOIN turns AS judging ON judging.number = check_results.judged_by "
+        "WHERE turns.id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(turn_ids)),),
+    )
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        found[row["id"]][decode_text(row["label"])] = row["judging_id"]
+    return dict(found)
+
+
+def start_cell(
+    db: Database,
+    key: CellKey,
+    session: Session,
+    turn: Turn,
+    revision: Revision,
+    *,
+    owner: str,
+) -> Turn:
+    """Record a cell's session, its place in the grid and its first turn as pending. Returns the turn as recorded."""
+    insert_session(db, session, revision)
+    recorded = insert_turn(db, turn, revision, owner=owner)
+    number = comparison_number(db, session.comparison_id)
+    assert number is not None
+    session_number = lookup.session_row(db, session.id)["number"]
+    _link(db, number, key, session_number, ())
+    return recorded
+
+
+def reuse_answers(
+    db: Database, comparison_id: str, wanted: Mapping[CellKey, Turn]
+) -> list[CellKey]:
+    """Fill cells with complete turns that were asked in exactly the same way. Returns the keys that were filled."""
+    number = comparison_number(db, comparison_id)
+    assert number is not None
+    asked = {key: listed for key in wanted if (listed := _message_list(db, wanted[key]))}
+    # Turns are not indexed by their messages: one look through all of them is quicker than an index for every write.
+    rows = execute(
+        db,
+        "SELECT number, session, messages, upstream, model_requested, endpoint, parameters_requested FROM turns "
+        "WHERE status = 'complete' AND messages IN (SELECT value FROM json_each(?)) ORDER BY number",
+        (json.dumps(sorted(set(asked.values()))),),
+    ).fetchall()
+    known: dict[tuple[str, ...], list[sqlite3.Row]] = defaultdict(list)
+    for row in rows:
+        parameters = json.dumps(decode_json(row["parameters_requested"], {}), sort_keys=True)
+        identity = (row["messages"], row["upstream"], row["model_requested"], row["endpoint"])
+        known[*identity, parameters].append(row)
+    filled = []
+    for key, listed in asked.items():
+        turn = wanted[key]
+        parameters = json.dumps(dict(turn.parameters_requested), sort_keys=True)
+        answers = known[listed, turn.upstream, turn.model_requested, turn.endpoint, parameters]
+        if answers:
+            found = answers.pop(0)
+            _link(db, number, key, found["session"], [found["number"]])
+            filled.append(key)
+    return filled
+
+
+def _message_list(db: Database, turn: Turn) -> str:
+    """The turn's messages as the log would list them; empty if one of them was never sent."""
+    numbers = []
+    for message in turn.messages:
+        row = execute(
+            db,
+            "SELECT number FROM messages WHERE hash = ?",
+            (message_hash(message.role, message.content),),
+        ).fetchone()
+        if row is None:
+            return ""
+        numbers.append(str(row["number"]))
+    return f"[{','.join(numbers)}]"
+
+
+def runner_of(db: Database, comparison_id: str) -> str:
+    """Who runs a comparison now, or did when it was killed; empty: nobody."""
+    number = comparison_number(db, comparison_id)
+    row = execute(db, "SELECT runner FROM comparisons WHERE number = ?", (number,)).fetchone()
+    return row["runner"] or ""
+
+
+def set_runner(db: Database, comparison_id: str, runner: str, *, instead_of: str) -> None:
+    """Note who runs a comparison. Raises ConflictError if meanwhile somebody else does."""
+    cursor = execute(
+        db,
+        "UPDATE comparisons SET runner = ? WHERE id = ? AND coalesce(runner, '') = ?",
+        (runner or None, comparison_id, instead_of),
+    )
+    if not cursor.rowcount:
+        raise ConflictError("Another Rolebook runs this comparison at the moment.")
+
+
+def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
+    """The newest complete turns that people had with a persona, the oldest of them first."""
+    rows = execute(
+        db,
+        "SELECT turns.number FROM turns JOIN sessions ON sessions.number = turns.session "
+        "WHERE sessions.persona_id = ? AND sessions.activity > 0 AND sessions.deleted_at IS NULL "
+        "AND turns.is_current AND turns.status = 'complete' ORDER BY turns.number DESC LIMIT ?",
+        (persona_id, limit),
+    )
+    turns = lookup.turns_by_number(db, [row["number"] for row in rows])
+    return [turns[number] for number in sorted(turns)]
+
+
+def usual_answer(db: Database, persona_id: str) -> float | None:
+    """The mean length of a persona's newest answers, in tokens; ``None`` where none is known."""
+    row = execute(
+        db,
+        "SELECT avg(completion_tokens) FROM (SELECT completion_tokens FROM turns "
+        "JOIN sessions ON sessions.number = turns.session WHERE sessions.persona_id = ? "
+        "AND completion_tokens IS NOT NULL ORDER BY turns.number DESC LIMIT 50)",
+        (persona_id,),
+    ).fetchone()
+    return None if row[0] is None else float(row[0])
+
+
+def revisions_of(db: Database, persona_id: str, limit: int) -> list[Revision]:
+    """The revisions of a persona that people have talked with, the last used first.
+
+    What comparisons tried out with changes never stood in its file, so those do not count.
+    """
+    rows = execute(
+        db,
+        "SELECT revisions.* FROM revisions JOIN ("
+        "SELECT turns.revision AS number, max(turns.number) AS last FROM turns "
+        "JOIN sessions ON sessions.number = turns.session "
+        "WHERE sessions.persona_id = ? AND sessions.activity > 0 GROUP BY turns.revision"
+        ") AS used USING (number) ORDER BY used.last DESC LIMIT ?",
+        (persona_id, limit),
+    )
+    return [revision_of(row) for row in rows]
+
+
+def revision_times(db: Database, persona_id: str) -> dict[str, str]:
+    """When the log first saw each revision of a persona, by the revision's id."""
+    rows = execute(db, "SELECT id, created_at FROM revisions WHERE persona_id = ?", (persona_id,))
+    return {row["id"]: row["created_at"] for row in rows}
+
+
+def find_revision(db: Database, persona_id: str, prefix: str) -> Revision:
+    """Raises NotFoundError, and InputError if several revisions begin so."""
+    rows = execute(
+        db,
+        "SELECT * FROM revisions WHERE persona_id = ? AND substr(id, 1, ?) = ? LIMIT 2",
+        (persona_id, len(prefix), prefix.lower()),
+    ).fetchall()
+    if not rows:
+        raise NotFoundError(
+            "The log knows no revision %(revision)s of '%(persona)s'.",
+            revision=prefix[:80],
+            persona=persona_id,
+        )
+    if len(rows) > 1:
+        raise InputError(
+            "Several revisions of '%(persona)s' begin with %(revision)s: give more of it.",
+            revision=prefix[:80],
+            persona=persona_id,
+        )
+    return revision_of(rows[0])
+
+
+def create_ballot(db: Database, ballot: Ballot) -> None:
+    """Record that two cells are laid before somebody."""
+    row = {
+        "id": ballot.id,
+        "comparison": comparison_number(db, ballot.comparison_id),
+        "input": ballot.left.input,
+        "left_variant": ballot.left.variant,
+        "left_repeat": ballot.left.repeat,
+        "right_variant": ballot.right.variant,
+        "right_repeat": ballot.right.repeat,
+        "created_at": ballot.created_at,
+    }
+    insert(db, "INTO ballots", row)
+
+
+def get_ballot(db: Database, ballot_id: str) -> Ballot:
+    """Raises NotFoundError."""
+    row = execute(db, f"{_BALLOTS} WHERE ballots.id = ?", (ballot_id,)).fetchone()
+    if row is None:
+        raise NotFoundError("There is no such ballot.")
+    return _ballot_of(row)
+
+
+def cast_ballot(
+    db: Database, ballot_id: str, outcome: Outcome | None, *, is_skipped: bool = False
+) -> Ballot:
+    """Record what somebody said of it, or with neither take that back. Raises NotFoundError, ConflictError.
+
+    A vote that is there already is not overwritten by another one; the same one again changes nothing.
+    """
+    ballot = get_ballot(db, ballot_id)
+    is_cast = ballot.outcome is not None or ballot.is_skipped
+    is_new = outcome is not None or is_skipped
+    if is_cast and is_new:
+        if (ballot.outcome, ballot.is_skipped) != (outcome, is_skipped):
+            raise ConflictError("You have voted on these two already.")
+        return ballot
+    voted_at = now() if is_new else ""
+    execute(
+        db,
+        "UPDATE ballots SET outcome = ?, is_skipped = ?, voted_at = ? WHERE id = ?",
+        (outcome, is_skipped, voted_at or None, ballot_id),
+    )
+    return replace(ballot, outcome=outcome, is_skipped=is_skipped, voted_at=voted_at)
+
+
+def ballots(db: Database, comparison_id: str) -> list[Ballot]:
+    """All ballots of a comparison, the oldest first."""
+    number = comparison_number(db, comparison_id)
+    rows = execute(
+        db, f"{_BALLOTS} WHERE ballots.comparison = ? ORDER BY ballots.number", (number,)
+    )
+    return [_ballot_of(row) for row in rows]
+
+
+_BALLOTS = (
+    "SELECT ballots.*, comparisons.id AS comparison_id FROM ballots "
+    "JOIN comparisons ON comparisons.number = ballots.comparison"
+)
+
+
+def _ballot_of(row: sqlite3.Row) -> Ballot:
+    return Ballot(
+        id=row["id"],
+        comparison_id=row["comparison_id"],
+        left=CellKey(row["left_variant"], row["input"], row["left_repeat"]),
+        right=CellKey(row["right_variant"], row["input"], row["right_repeat"]),
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        is_skipped=bool(row["is_skipped"]),
+        created_at=row["created_at"],
+        voted_at=row["voted_at"] or "",
+    )
+
+
+def parameters_sent(db: Database, comparison_id: str) -> dict[int, list[dict[str, Any]]]:
+    """What was really sent beside messages, by variant: each set of parameters once."""
+    rows = execute(
+        db,
+        "SELECT DISTINCT cells.variant, turns.parameters_sent FROM cells "
+        "JOIN turns ON turns.session = cells.session WHERE cells.comparison = ? AND cells.reused IS NULL",
+        (comparison_number(db, comparison_id),),
+    )
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        found[row["variant"]].append(decode_json(row["parameters_sent"], {}))
+    return found

@@ -1,0 +1,176 @@
+"""Comparisons in the session log: :class:`SqliteComparisonLog`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rolebook.core.check import CheckResult
+from rolebook.core.comparison import Ballot, Cell, CellKey, CellOutline, Comparison, Tally
+from rolebook.core.errors import ConflictError
+from rolebook.core.preference import Outcome
+from rolebook.core.session import Revision, Session, Turn
+from rolebook.storage import comparison as queries
+from rolebook.storage.comparison import ComparisonSummary
+from rolebook.storage.log import SqliteLog
+from rolebook.storage.owner import is_alive
+from rolebook.storage.write import record_results
+
+
+class SqliteComparisonLog:
+    """The comparisons in a log's file. Safe for threads; every method may raise StorageError.
+
+    Other than turns, nothing here is kept in memory while the file cannot be written: whoever asked is told.
+    """
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+
+    def create_comparison(self, comparison: Comparison, revisions: Sequence[Revision]) -> None:
+        """Record a comparison with the revisions of its variants and its judge, and link its recorded cells."""
+        self._log.change(queries.create_comparison, comparison, revisions)
+
+    def get_comparison(self, comparison_id: str) -> Comparison:
+        """Also finds one in the trash. Raises NotFoundError."""
+        return self._log.read(queries.get_comparison, comparison_id)
+
+    def list_comparisons(
+        self, *, limit: int = 40, before: str = "", is_deleted: bool = False
+    ) -> tuple[list[ComparisonSummary], str]:
+        """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one."""
+        return self._log.read(
+            queries.list_comparisons, limit=limit, before=before, is_deleted=is_deleted
+        )
+
+    def rename_comparison(self, comparison_id: str, question: str) -> None:
+        """Put its question in other words. Raises NotFoundError."""
+        self._log.change(queries.rename_comparison, comparison_id, question)
+
+    def delete_comparisons(self, ids: Iterable[str]) -> int:
+        """Move comparisons to the trash. Returns how many; unknown ones are passed over."""
+        return self._log.change(queries.delete_comparisons, ids)
+
+    def restore_comparisons(self, ids: Iterable[str]) -> int:
+        """Take comparisons out of the trash. Returns how many."""
+        return self._log.change(queries.restore_comparisons, ids)
+
+    def tally(self, comparison: Comparison) -> Tally:
+        """How many of its cells are how far, and what they have cost."""
+        return self._log.read(queries.tally, comparison)
+
+    def outlines(self, comparison: Comparison) -> Sequence[CellOutline]:
+        """The cells that have begun, without what was said, in no order."""
+        return self._log.read(queries.outlines, comparison)
+
+    def cells(
+        self, comparison: Comparison, *, inputs: Sequence[int] | None = None
+    ) -> Sequence[Cell]:
+        """The cells that have begun, with turns and results, by input, repeat and variant.
+
+        Arguments:
+            inputs: only those of these inputs.
+        """
+        return self._log.read(queries.cells, comparison, inputs=inputs)
+
+    def get_cell(self, comparison: Comparison, key: CellKey) -> Cell:
+        """One cell; a waiting one if it has not begun."""
+        cells = self.cells(comparison, inputs=[key.input])
+        waiting = Cell(key, len(comparison.inputs[key.input].turns))
+        return next((cell for cell in cells if cell.key == key), waiting)
+
+    def start_cell(
+        self, comparison_id: str, key: CellKey, session: Session, turn: Turn, revision: Revision
+    ) -> Turn:
+        """Record in one piece that a cell begins: its session, its place in the grid, its first turn as pending."""
+        return self._log.change(
+            queries.start_cell, key, session, turn, revision, owner=self._log.owner_id()
+        )
+
+    def reuse_answers(
+        self, comparison_id: str, wanted: Mapping[CellKey, Turn]
+    ) -> Sequence[CellKey]:
+        """Fill cells with complete turns of the log that were asked in exactly the same way.
+
+        Arguments:
+            wanted: for each cell a turn as it would be sent; several repeats get different turns.
+
+        Returns the keys that were filled.
+        """
+        return self._log.change(queries.reuse_answers, comparison_id, wanted)
+
+    def record_results(
+        self, turn_id: str, results: Sequence[CheckResult], *, judged_by: Mapping[str, str]
+    ) -> None:
+        """Record what checks found on a turn; an older result of the same label is replaced."""
+        self._log.change(record_results, turn_id, results, judged_by)
+
+    def results_of_turns(self, turn_ids: Iterable[str]) -> Mapping[str, tuple[CheckResult, ...]]:
+        """What checks found on turns, by the turns' ids; those without results are left out."""
+        return self._log.results_of_turns(turn_ids)
+
+    def judging_turns(self, turn_ids: Iterable[str]) -> Mapping[str, Mapping[str, str]]:
+        """The turns in which rubrics were judged, by the judged turn's id and the check's label."""
+        return self._log.read(queries.judging_turns, turn_ids)
+
+    def claim_comparison(self, comparison_id: str) -> None:
+        """Keep other processes from running it meanwhile. Raises ConflictError if one does, NotFoundError."""
+        owner = self._log.owner_id()
+        runner = self._log.read(queries.runner_of, comparison_id)
+        if runner and runner != owner and is_alive(self._log.path, runner):
+            raise ConflictError("Another Rolebook runs this comparison at the moment.")
+        self._log.change(queries.set_runner, comparison_id, owner, instead_of=runner)
+
+    def release_comparison(self, comparison_id: str) -> None:
+        """Let others run it again."""
+        self._log.change(queries.set_runner, comparison_id, "", instead_of=self._log.owner_id())
+
+    def is_run_elsewhere(self, comparison_id: str) -> bool:
+        """Whether another process runs it at the moment."""
+        runner = self._log.read(queries.runner_of, comparison_id)
+        return bool(runner) and runner != self._log.owner_id() and is_alive(self._log.path, runner)
+
+    def recent_turns(self, persona_id: str, limit: int) -> Sequence[Turn]:
+        """The newest complete turns that people had with a persona, the oldest of them first."""
+        return self._log.read(queries.recent_turns, persona_id, limit)
+
+    def usual_answer(self, persona_id: str) -> float | None:
+        """The mean length of a persona's newest answers, in tokens; ``None`` where none is known."""
+        return self._log.read(queries.usual_answer, persona_id)
+
+    def revisions_of(self, persona_id: str, limit: int = 50) -> Sequence[Revision]:
+        """The revisions of a persona that people have talked with, the last used first."""
+        return self._log.read(queries.revisions_of, persona_id, limit)
+
+    def revision_times(self, persona_id: str) -> Mapping[str, str]:
+        """When the log first saw each revision of a persona, by the revision's id."""
+        return self._log.read(queries.revision_times, persona_id)
+
+    def find_revision(self, persona_id: str, prefix: str) -> Revision:
+        """A revision of a persona by the beginning of its id. Raises NotFoundError, InputError if several begin so."""
+        return self._log.read(queries.find_revision, persona_id, prefix)
+
+    def turns_up_to(self, turn_id: str) -> Sequence[Turn]:
+        """The turns that are history after this one, which is the last. Raises NotFoundError."""
+        return self._log.turns_up_to(turn_id)
+
+    def parameters_sent(self, comparison_id: str) -> Mapping[int, Sequence[Mapping[str, Any]]]:
+        """What was really sent beside messages, by the variant's index: each set of parameters once."""
+        return self._log.read(queries.parameters_sent, comparison_id)
+
+    def create_ballot(self, ballot: Ballot) -> None:
+        """Record that two cells are laid before somebody."""
+        self._log.change(queries.create_ballot, ballot)
+
+    def get_ballot(self, ballot_id: str) -> Ballot:
+        """Raises NotFoundError."""
+        return self._log.read(queries.get_ballot, ballot_id)
+
+    def cast_ballot(
+        self, ballot_id: str, outcome: Outcome | None, *, is_skipped: bool = False
+    ) -> Ballot:
+        """Record what somebody said of it, or with neither take that back. Raises NotFoundError, ConflictError."""
+        return self._log.change(queries.cast_ballot, ballot_id, outcome, is_skipped=is_skipped)
+
+    def ballots(self, comparison_id: str) -> Sequence[Ballot]:
+        """All ballots of a comparison, the oldest first. Raises NotFoundError."""
+        return self._log.read(queries.ballots, comparison_id)

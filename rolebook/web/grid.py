@@ -1,0 +1,300 @@
+"""One comparison: its grid, its matrix, a cell's own page, the live stream, and starting, stopping, trying again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from babel.dates import format_timedelta
+from flask import (
+    Blueprint,
+    Response,
+    redirect,
+    render_template,
+    request,
+    stream_with_context,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from werkzeug.wrappers import Response as BaseResponse
+
+from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Variant
+from rolebook.core.difference import Piece
+from rolebook.core.errors import ConflictError, NotFoundError
+from rolebook.core.session import Turn
+from rolebook.report.differing import Setting
+from rolebook.web.comparison_cells import (
+    Grid,
+    Layout,
+    Part,
+    key_of,
+    layout_of,
+    marks_of,
+    open_grid,
+    page_count,
+    parts_of,
+    recorded_texts,
+    rows_per_page,
+    squares,
+    trouble_in,
+    variant_name,
+)
+from rolebook.web.comparison_stream import Feed, Watched
+from rolebook.web.current import language, rolebook
+from rolebook.web.errors import RequestError, wants_json
+from rolebook.web.security import local_path
+from rolebook.web.submission import submitted
+from rolebook.web.variant_settings import (
+    answer_difference,
+    differing_settings,
+    prompt_differences,
+)
+
+blueprint = Blueprint("grid", __name__)
+blueprint.add_app_template_filter(variant_name)
+blueprint.add_app_template_filter(squares)
+
+_LONGEST_QUESTION = 500
+
+
+@blueprint.app_template_filter()
+def span(seconds: float) -> str:
+    """About how long, in words."""
+    return format_timedelta(timedelta(seconds=seconds), threshold=1.5, locale=language())
+
+
+@blueprint.get("/comparisons/<comparison_id>")
+def show(comparison_id: str) -> str:
+    """The page of a comparison: its grid, or with ``view=matrix`` all of it at once."""
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    layout = layout_of(comparison, request.args)
+    grid = Grid(comparison, layout, ()) if layout.is_matrix else open_grid(comparison, layout)
+    answering = [v for v in layout.order if not comparison.variants[v].is_recorded]
+    marks = marks_of(comparison) if layout.is_matrix else ()
+    return render_template(
+        "comparison.html",
+        comparison=comparison,
+        grid=grid,
+        layout=layout,
+        progress=rolebook().compare.progress_of(comparison),
+        is_elsewhere=rolebook().comparisons.is_run_elsewhere(comparison.id),
+        settings=differing_settings(comparison, answering),
+        prompts=prompt_differences(comparison, answering),
+        answering=answering,
+        marks=marks,
+        counts=Counter("".join(marks)),
+        trouble=trouble_in(comparison, marks),
+    )
+
+
+@blueprint.get("/comparisons/<comparison_id>/events")
+def events(comparison_id: str) -> Response:
+    """The run as it goes on, as server-sent events.
+
+    The page says what it shows: ``inputs=0-24&repeat=0`` or ``marks=1``. It is told of ``cell``, when one has another
+    state, ``marks`` of all, ``delta``, when words have arrived, ``progress``, and the ``end``, after which
+    nothing comes.
+    """
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    watched = Watched(
+        inputs=_inputs(comparison, request.args.get("inputs", "")),
+        repeat=_index(request.args.get("repeat", "")),
+        has_marks="marks" in request.args,
+    )
+    return Response(
+        stream_with_context(Feed(comparison, watched).frames()),
+        mimetype="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _inputs(comparison: Comparison, text: str) -> range:
+    """The inputs from one to another, as many of them as a page has at most."""
+    first, dash, last = text.partition("-")
+    start = _index(first)
+    end = min(_index(last) + 1, start + rows_per_page(comparison), len(comparison.inputs))
+    return range(start, end) if dash else range(0)
+
+
+def _index(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+@blueprint.post("/comparisons/<comparison_id>/question")
+def rename(comparison_id: str) -> ResponseReturnValue:
+    """Put its question in other words; without any it goes by its variants."""
+    question = " ".join(submitted().get("question", "").split())[:_LONGEST_QUESTION]
+    rolebook().comparisons.rename_comparison(comparison_id, question)
+    return _back_to(comparison_id)
+
+
+@blueprint.post("/comparisons/<comparison_id>/start")
+def start(comparison_id: str) -> ResponseReturnValue:
+    """Fill its cells; with ``reuse`` take the answers that the log has already."""
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    rolebook().compare.start(comparison, is_reusing=bool(submitted().get("reuse")))
+    return _back_to(comparison_id)
+
+
+@blueprint.post("/comparisons/<comparison_id>/resume")
+def resume(comparison_id: str) -> ResponseReturnValue:
+    """Go on where it was stopped."""
+    rolebook().compare.start(rolebook().comparisons.get_comparison(comparison_id))
+    return _back_to(comparison_id)
+
+
+@blueprint.post("/comparisons/<comparison_id>/retry")
+def retry(comparison_id: str) -> ResponseReturnValue:
+    """Try one ``cell`` again, or all that failed."""
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    named = submitted().get("cell", "")
+    keys = [key_of(comparison, named)] if named else _failed(comparison)
+    rolebook().compare.start(comparison, keys=keys)
+    return _back_to(comparison_id)
+
+
+def _failed(comparison: Comparison) -> Sequence[CellKey]:
+    outlines = rolebook().comparisons.outlines(comparison)
+    return sorted(o.key for o in outlines if o.status is CellStatus.FAILED)
+
+
+@blueprint.post("/comparisons/<comparison_id>/stop")
+def stop(comparison_id: str) -> ResponseReturnValue:
+    """Stop its run; what has been answered stays."""
+    rolebook().comparisons.get_comparison(comparison_id)
+    is_elsewhere = rolebook().comparisons.is_run_elsewhere(comparison_id)
+    if not rolebook().compare.stop(comparison_id) and is_elsewhere:
+        raise ConflictError("Another Rolebook runs this comparison at the moment. Stop it there.")
+    return _back_to(comparison_id)
+
+
+def _back_to(comparison_id: str) -> ResponseReturnValue:
+    url = url_for("grid.show", comparison_id=comparison_id)
+    if wants_json():
+        return {"url": url}
+    return redirect(local_path(request.form.get("next", "") or url), 303)
+
+
+@blueprint.get("/comparisons/<comparison_id>/question")
+@blueprint.get("/comparisons/<comparison_id>/start")
+@blueprint.get("/comparisons/<comparison_id>/resume")
+@blueprint.get("/comparisons/<comparison_id>/retry")
+@blueprint.get("/comparisons/<comparison_id>/stop")
+def return_to_comparison(comparison_id: str) -> BaseResponse:
+    """Where a reload or a change of language ends up after something that was sent here could not be used."""
+    return redirect(url_for("grid.show", comparison_id=comparison_id), 303)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A cell beside the one that is shown. ``arrow`` is the key that leads there."""
+
+    arrow: str
+    key: CellKey
+
+
+@dataclass(frozen=True, slots=True)
+class Comparand:
+    """Another cell of the same input to hold against the one that is shown, turn by turn."""
+
+    key: CellKey
+    variant: Variant
+    pieces: tuple[Sequence[Piece] | None, ...]
+    """For each of the shown turns how its words differ from the other's; ``None`` where one of the two has none."""
+    settings: Sequence[Setting]
+
+
+@blueprint.get("/comparisons/<comparison_id>/cells/<cell>")
+def show_cell(comparison_id: str, cell: str) -> str:
+    """One cell on a page of its own; ``with`` names another of the same input to hold against it."""
+    log = rolebook().comparisons
+    comparison = log.get_comparison(comparison_id)
+    key = key_of(comparison, cell)
+    cells = {found.key: found for found in log.cells(comparison, inputs=[key.input])}
+    parts = tuple(
+        parts_of(comparison, cells.get(key), key, recorded_texts(comparison, key.input, cells))
+    )
+    others = [other for other in _cells_of_input(comparison, key.input) if other != key]
+    entry = comparison.inputs[key.input]
+    return render_template(
+        "comparison_answer.html",
+        comparison=comparison,
+        entry=entry,
+        key=key,
+        parts=parts,
+        cell=parts[0].cell,
+        variant=parts[0].variant,
+        before=_before(entry.follows),
+        layout=_layout_around(comparison, key),
+        neighbours=_neighbours(comparison, key),
+        others=others,
+        judged_by=log.judging_turns([turn.id for turn in parts[0].cell.turns]),
+        comparand=_comparand(comparison, parts, cells, others),
+        progress=rolebook().compare.progress_of(comparison),
+    )
+
+
+def _cells_of_input(comparison: Comparison, index: int) -> Sequence[CellKey]:
+    keys = [
+        CellKey(variant, index, repeat)
+        for variant in range(len(comparison.variants))
+        for repeat in range(comparison.repeats)
+    ]
+    return [key for key in keys if comparison.has(key)]
+
+
+def _before(follows: str) -> Sequence[Turn] | None:
+    """What was said before the input; ``None`` if that is gone."""
+    try:
+        return rolebook().comparisons.turns_up_to(follows) if follows else ()
+    except NotFoundError:
+        return None
+
+
+def _layout_around(comparison: Comparison, key: CellKey) -> Layout:
+    """The grid where the cell is to be seen."""
+    page = min(key.input // rows_per_page(comparison), page_count(comparison) - 1)
+    return Layout(tuple(range(len(comparison.variants))), repeat=key.repeat, page=page)
+
+
+def _neighbours(comparison: Comparison, key: CellKey) -> Sequence[Neighbour]:
+    variant, entry, repeat = key
+    around = [
+        Neighbour("ArrowLeft", CellKey(variant - 1, entry, repeat)),
+        Neighbour("ArrowRight", CellKey(variant + 1, entry, repeat)),
+        Neighbour("ArrowUp", CellKey(variant, entry - 1, repeat)),
+        Neighbour("ArrowDown", CellKey(variant, entry + 1, repeat)),
+    ]
+    return [neighbour for neighbour in around if comparison.has(neighbour.key)]
+
+
+def _comparand(
+    comparison: Comparison,
+    parts: Sequence[Part],
+    cells: Mapping[CellKey, Cell],
+    others: Sequence[CellKey],
+) -> Comparand | None:
+    named = request.args.get("with", "")
+    if not named:
+        return None
+    key = key_of(comparison, named)
+    if key not in others:
+        raise RequestError("Only answers to the same input can be compared.", status=400)
+    other = cells.get(key)
+    texts = [turn.text for turn in other.turns] if other else []
+    own = [part.turn.text if part.turn else "" for part in parts]
+    texts += [""] * (len(own) - len(texts))
+    variants = [parts[0].key.variant, key.variant]
+    return Comparand(
+        key,
+        comparison.variants[key.variant],
+        tuple(
+            answer_difference(text, words) if text and words else None
+            for text, words in zip(own, texts, strict=True)
+        ),
+        differing_settings(comparison, variants)
+        if not any(comparison.variants[variant].is_recorded for variant in variants)
+        else (),
+    )

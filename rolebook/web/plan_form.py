@@ -1,0 +1,626 @@
+"""The form of a plan: its fields, what its buttons do to them, and the comparison that they describe."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rolebook.core.comparison import CellKey
+from rolebook.core.comparison_spec import ComparisonSpec, InputSpec, VariantSpec, parse_spec
+from rolebook.core.errors import (
+    InputError,
+    NotFoundError,
+    PromptError,
+    RolebookError,
+    UpstreamKeyError,
+    VariableError,
+)
+from rolebook.core.persona import (
+    Fault,
+    FaultyDataError,
+    ResolvedPersona,
+    Sampling,
+    persona_of_revision,
+)
+from rolebook.core.planning import Plan
+from rolebook.library.persona_file import TYPED_KEYS
+from rolebook.library.yaml_text import dump_yaml, parse_yaml
+from rolebook.web.current import rolebook
+from rolebook.web.submission import SAMPLING, VARIABLE, fields_under, lines_of, start_of, texts_of
+
+#: The persona of a variant whose role is described in the form itself.
+DESCRIBED = "-"
+MOST_VARIANTS = 8
+#: The kinds of checks in the order in which they are offered.
+CHECK_KINDS = (
+    "contains",
+    "contains_any",
+    "not_contains",
+    "max_words",
+    "min_words",
+    "max_characters",
+    "min_characters",
+    "max_questions",
+    "min_questions",
+    "language",
+    "regex",
+    "not_regex",
+    "equals",
+    "is_json",
+    "similarity",
+    "max_seconds",
+    "max_cost",
+    "finish_reason",
+    "rubric",
+)
+LIST_CHECKS = frozenset({"contains", "contains_any", "not_contains"})
+_NUMBERED = re.compile(r"(variant|check|session)-([0-9]{1,4})(?:-(.+))?")
+_TURN = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
+_SCRIPT = re.compile(r"^[ \t]*={3,}[ \t]*$", re.MULTILINE)
+#: What makes a variant more than its persona; these fields are behind "What is different here".
+_DIFFERENCES = ("revision", "model", "upstream", "template", "system", "more", "changes")
+#: What planning raises for something that was chosen in the form.
+_UNPLANNABLE = (InputError, NotFoundError, UpstreamKeyError)
+
+Fields = Mapping[str, str]
+
+
+class FieldError(InputError):
+    """What stands in one field of the form cannot be used."""
+
+    def __init__(self, message: str, *, field: str, **parameters: Any) -> None:
+        super().__init__(message, **parameters)
+        self.field = field
+
+
+class FaultyFormError(InputError):
+    """The form makes no plan; ``errors`` says why, by the names of its fields."""
+
+    def __init__(self, errors: Mapping[str, RolebookError]) -> None:
+        first = next(iter(errors.values()))
+        super().__init__(first.message, **first.parameters)
+        self.errors = dict(errors)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanForm:
+    """A plan as it stands in its form: texts as typed, by the names of their fields.
+
+    ``variants`` and ``checks`` have the fields of each without the prefix ``variant-0-``. ``sessions`` are ids.
+    """
+
+    fields: Fields = field(default_factory=dict)
+    variants: tuple[Fields, ...] = ()
+    checks: tuple[Fields, ...] = ()
+    sessions: tuple[str, ...] = ()
+
+    def get(self, name: str, default: str = "") -> str:
+        """What stands in a field."""
+        return self.fields.get(name, default)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The inputs that were read from a file. Raises FieldError if they were tampered with."""
+        try:
+            rows = json.loads(self.get("rows") or "[]")
+        except (ValueError, RecursionError):
+            rows = None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise FieldError("What was read from the file is damaged. Read it again.", field="rows")
+        return rows
+
+
+def read_form(fields: Fields) -> PlanForm:
+    """The plan in the fields of a page."""
+    plain: dict[str, str] = {}
+    numbered: dict[str, dict[int, dict[str, str]]] = {"variant": {}, "check": {}, "session": {}}
+    for name, value in fields.items():
+        if match := _NUMBERED.fullmatch(name):
+            kind, number, part = match.groups()
+            numbered[kind].setdefault(int(number), {})[part or ""] = value
+        else:
+            plain[name] = value
+    variants, checks, sessions = (
+        tuple(entries[number] for number in sorted(entries)) for entries in numbered.values()
+    )
+    return PlanForm(
+        plain,
+        variants=tuple(map(_settled, variants)),
+        checks=checks,
+        sessions=tuple(dict.fromkeys(entry.get("", "") for entry in sessions)),
+    )
+
+
+def says_something(form: PlanForm) -> bool:
+    """Whether there is anything yet that is said to the variants."""
+    names = ("lines", "scripts", "rows", "last-of")
+    return bool(form.sessions) or any(form.get(name).strip() for name in names)
+
+
+def _settled(given: Fields) -> Fields:
+    """A variant without what belonged to the persona that was chosen before; what was typed stays.
+
+    ``shown`` says for which persona, at which revision, the fields were made.
+    """
+    shown, chosen = given.get("shown", ""), identity(given)
+    if shown == chosen:
+        return given
+    fields = {**given, "shown": chosen}
+    if own_text(shown) == _unified(given.get("system", "")):
+        fields["system"] = ""
+    if shown.partition("@")[0] != given.get("persona", ""):
+        fields["revision"] = ""
+        resolved = resolved_of(fields)
+        known = resolved.persona.variables if resolved else {}
+        for name in fields_under(VARIABLE, given):
+            if name not in known:
+                del fields[VARIABLE + name]
+    return {**fields, "shown": identity(fields)}
+
+
+def identity(given: Fields) -> str:
+    """Whose fields a variant has: ``teacher`` or ``teacher@3f9c…``."""
+    revision = given.get("revision", "")
+    return given.get("persona", "") + (f"@{revision}" if revision else "")
+
+
+def resolved_of(given: Fields) -> ResolvedPersona | None:
+    """The persona that is chosen for a variant, at its revision; ``None`` if there is none such."""
+    persona_id, revision = given.get("persona", ""), given.get("revision", "")
+    if persona_id in {"", DESCRIBED}:
+        return None
+    book = rolebook()
+    try:
+        if revision:
+            return persona_of_revision(book.comparisons.find_revision(persona_id, revision))
+        return book.library.get_persona(persona_id)
+    except (RolebookError, FaultyDataError):
+        return None
+
+
+def own_text(identity: str) -> str:
+    """The system text that the persona of a variant has by itself."""
+    persona_id, _, revision = identity.partition("@")
+    resolved = resolved_of({"persona": persona_id, "revision": revision})
+    return _unified(resolved.persona.system) if resolved else ""
+
+
+def _unified(text: str) -> str:
+    """A text as a form gives it back: without a line break at its end."""
+    return text.replace("\r\n", "\n").rstrip("\n")
+
+
+def is_different(given: Fields) -> bool:
+    """Whether something of a variant is other than its persona has it."""
+    names = [name for name in _DIFFERENCES if name != "system"]
+    is_set = any(given.get(name, "").strip() for name in names)
+    is_filled = any(
+        value.strip() for name, value in given.items() if name.startswith((VARIABLE, SAMPLING))
+    )
+    return is_set or is_filled or bool(new_wording(given))
+
+
+def new_wording(given: Fields) -> str:
+    """The system text of a variant where it is another one than its persona's."""
+    text = given.get("system", "")
+    return "" if _unified(text) == own_text(identity(given)) else text
+
+
+def edit(form: PlanForm, action: str) -> tuple[PlanForm, str]:
+    """What one of the form's buttons makes of it.
+
+    Arguments:
+        action: ``add-variant``, ``copy-variant 1``, ``remove-check 0`` and so on.
+
+    Returns the form and the name of the field to go on with.
+    """
+    verb, _, number = action.partition(" ")
+    index = int(number) if number.isdecimal() and len(number) < 5 else 0
+    match verb:
+        case "add-variant" | "copy-variant" | "remove-variant" | "raise-variant" | "lower-variant":
+            variants, index = _edited(form.variants, verb.removesuffix("-variant"), index)
+            return replace(form, variants=variants), f"variant-{index}-persona"
+        case "add-check":
+            kind = form.get("new-check")
+            checks = (*form.checks, {"kind": kind if kind in CHECK_KINDS else CHECK_KINDS[0]})
+            return replace(form, checks=checks), f"check-{len(checks) - 1}-value"
+        case "remove-check":
+            checks, index = _edited(form.checks, "remove", index)
+            focus = f"check-{index}-value" if checks else "new-check"
+            return replace(form, checks=checks), focus
+        case "remove-session":
+            sessions = form.sessions[:index] + form.sessions[index + 1 :]
+            return replace(form, sessions=sessions), "lines"
+        case "remove-rows":
+            return replace(form, fields={**form.fields, "rows": ""}), "inputs-file"
+        case "remove-last":
+            return replace(form, fields={**form.fields, "last-of": ""}), "lines"
+    return form, ""
+
+
+def _edited(entries: tuple[Fields, ...], verb: str, index: int) -> tuple[tuple[Fields, ...], int]:
+    """A list after something was done to its entry, and the entry to go on with."""
+    if verb == "add":
+        return (*entries, {}), len(entries)
+    if not 0 <= index < len(entries):
+        return entries, 0
+    before, entry, after = entries[:index], entries[index], entries[index + 1 :]
+    match verb:
+        case "copy":
+            return (*before, entry, {**entry, "name": ""}, *after), index + 1
+        case "raise" if before:
+            return (*before[:-1], entry, before[-1], *after), index - 1
+        case "lower" if after:
+            return (*before, after[0], entry, *after[1:]), index + 1
+        case "remove":
+            return (*before, *after), max(0, index - 1)
+    return entries, index
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a form says, as data of a comparison, with the fields that each part of it comes from.
+
+    ``variants`` and ``checks`` are the numbers of those that take part, ``inputs`` the name of a field for each input.
+    """
+
+    data: dict[str, Any]
+    variants: tuple[int, ...]
+    checks: tuple[int, ...]
+    inputs: tuple[str, ...]
+
+    def field_of(self, path: Sequence[str | int]) -> str:
+        """The field that a fault of the data is about; empty if it is none in particular."""
+        match list(path):
+            case ["variants", int(index), *rest]:
+                return f"variant-{self.variants[index]}-{_variant_field(rest)}"
+            case ["variants"]:
+                return "variant-0-persona"
+            case ["inputs", int(index), *_]:
+                return self.inputs[index]
+            case ["inputs"]:
+                return "lines"
+            case ["checks", int(index), *_]:
+                return f"check-{self.checks[index]}-value"
+            case ["judge" | "context" as part, *rest]:
+                return "-".join([part, *map(str, rest[:1])])
+            case [str(name), *_]:
+                return name
+        return ""
+
+
+def _variant_field(path: Sequence[str | int]) -> str:
+    match path:
+        case ["sampling", str(name), *_]:
+            return SAMPLING + name
+        case ["variables", str(name), *_]:
+            return VARIABLE + name
+        case ["request", *_]:
+            return "more"
+        case ["changes", "system" | "template" as name, *_]:
+            return name
+        case [str(name), *_]:
+            return name
+    return "persona"
+
+
+def draft_of(form: PlanForm, *, is_begun: bool = False) -> Draft:
+    """What the form says. Variants without a persona are left out.
+
+    Arguments:
+        is_begun: somebody is still at it, so checks and described roles that have no text yet are left out too.
+
+    Raises FieldError.
+    """
+    variants, checks = list(enumerate(form.variants)), list(enumerate(form.checks))
+    chosen = [number for number, given in variants if given.get("persona")]
+    wanted = [number for number, _check in checks]
+    if is_begun:
+        chosen = [number for number in chosen if not _lacks_text(form.variants[number])]
+        wanted = [number for number in wanted if not _is_blank(form.checks[number])]
+    inputs = list(_inputs(form))
+    data = {
+        "question": form.get("question"),
+        "variants": [_variant_data(number, form.variants[number]) for number in chosen],
+        "inputs": [entry for _, entry in inputs],
+        "repeats": form.get("repeats").strip(),
+        "concurrency": form.get("concurrency").strip(),
+        "checks": [_check_data(number, form.checks[number]) for number in wanted],
+        "judge": _filled({name: form.get(f"judge-{name}").strip() for name in _JUDGE}),
+        "context": _filled({name: form.get(f"context-{name}").strip() for name in _CONTEXT}),
+        "recorded": "true"
+        if form.get("recorded") and (form.sessions or form.get("last-of"))
+        else "",
+    }
+    return Draft(
+        {"variants": [], "inputs": [], **_filled(data)},
+        variants=tuple(chosen),
+        checks=tuple(wanted),
+        inputs=tuple(name for name, _ in inputs),
+    )
+
+
+def _lacks_text(given: Fields) -> bool:
+    return given["persona"] == DESCRIBED and not given.get("system", "").strip()
+
+
+def _is_blank(check: Fields) -> bool:
+    return not check.get("value", "").strip() and check.get("kind") != "is_json"
+
+
+_JUDGE = ("persona", "model", "upstream")
+_CONTEXT = ("turns", "tokens")
+
+
+def _filled(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if value not in ("", None, [], {})}
+
+
+def _variant_data(number: int, given: Fields) -> dict[str, Any]:
+    prefix = f"variant-{number}-"
+    is_described = given["persona"] == DESCRIBED
+    if _lacks_text(given):
+        raise FieldError("Please say what the role should be.", field=prefix + "system")
+    try:
+        chosen = start_of({**given, "system": ""}).session
+    except InputError as error:
+        name = str(error.parameters.get("key", ""))
+        part = SAMPLING + name if SAMPLING + name in given else "more"
+        raise FieldError(error.message, field=prefix + part, **error.parameters) from None
+    wording = "" if is_described else new_wording(given)
+    changes = {
+        **_changes(given.get("changes", ""), field=prefix + "changes"),
+        **_filled({"template": given.get("template", ""), "system": wording}),
+    }
+    parameters = chosen.parameters
+    return _filled(
+        {
+            "persona": "" if is_described else given["persona"],
+            "system": given["system"] if is_described else "",
+            "name": given.get("name", "").strip(),
+            "revision": given.get("revision", ""),
+            "model": chosen.model,
+            "upstream": chosen.upstream,
+            "variables": _filled(chosen.variables),
+            "sampling": {k: v for k, v in parameters.items() if k in Sampling.model_fields},
+            "request": {k: v for k, v in parameters.items() if k not in Sampling.model_fields},
+            "changes": changes,
+        }
+    )
+
+
+def _changes(text: str, *, field: str) -> dict[str, Any]:
+    """Keys of a persona's file, as they stand there."""
+    if not text.strip():
+        return {}
+    try:
+        document = parse_yaml(text, file="", typed=TYPED_KEYS)
+    except InputError as error:
+        raise FieldError(error.message, field=field, **error.parameters) from None
+    return dict(document.data)
+
+
+def _inputs(form: PlanForm) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each input with the name of the field that it stands in."""
+    for line in texts_of(form.get("lines")):
+        if line.strip():
+            yield "lines", {"input": line}
+    for script in _SCRIPT.split(form.get("scripts")):
+        turns = [turn.strip("\n") for turn in _TURN.split(script) if turn.strip()]
+        if turns:
+            yield "scripts", {"turns": turns}
+    for row in form.rows:
+        yield "rows", row
+    history = form.get("history") or "fixed"
+    for number, session in enumerate(form.sessions):
+        yield f"session-{number}", {"session": session, "history": history}
+    if persona_id := form.get("last-of"):
+        yield "last", {"persona": persona_id, "last": form.get("last").strip() or "10"}
+
+
+def _check_data(number: int, check: Fields) -> dict[str, Any]:
+    kind, value, place = check.get("kind", ""), check.get("value", ""), f"check-{number}-value"
+    extra = _json_object(check.get("extra", ""), field=place)
+    if _is_blank(check):
+        raise FieldError("Fill in what is to be checked, or remove the check.", field=place)
+    if kind in LIST_CHECKS:
+        return {kind: texts_of(value), **extra}
+    if kind == "is_json":
+        return {kind: _json_object(value, field=place) if value.strip() else True, **extra}
+    if kind == "similarity":
+        return {kind: _filled({"at_least": value.strip(), "to": extra.pop("to", "")}), **extra}
+    return {kind: value if kind in {"equals", "regex", "not_regex"} else value.strip(), **extra}
+
+
+def _json_object(text: str, *, field: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise FieldError("Write a JSON Schema, or leave it empty: any JSON will do.", field=field)
+    return value
+
+
+def form_of_spec(spec: ComparisonSpec) -> PlanForm:
+    """A form filled in with a comparison, as a file describes it."""
+    sessions = [entry for entry in spec.inputs if entry.session]
+    last = next((entry for entry in spec.inputs if entry.persona), None)
+    texts = [entry for entry in spec.inputs if entry.texts]
+    lines = [entry.input for entry in texts if _is_line(entry)]
+    rows = [entry for entry in texts if not _is_line(entry)]
+    judge, context = spec.judge, spec.context
+    return PlanForm(
+        _filled(
+            {
+                "question": spec.question,
+                "lines": lines_of(lines),
+                "rows": json.dumps([_data_of(row) for row in rows], ensure_ascii=False)
+                if rows
+                else "",
+                "history": sessions[0].history if sessions else "",
+                "last-of": last.persona if last else "",
+                "last": str(last.last) if last else "",
+                "repeats": str(spec.repeats),
+                "concurrency": str(spec.concurrency),
+                "recorded": "1" if spec.recorded else "",
+                **{f"judge-{name}": getattr(judge, name) for name in _JUDGE},
+                **{
+                    f"context-{name}": _text(getattr(context, name)) for name in _CONTEXT if context
+                },
+            }
+        ),
+        variants=tuple(map(_variant_fields, spec.variants)),
+        checks=tuple(_check_fields(check.as_data()) for check in spec.checks),
+        sessions=tuple(entry.session for entry in sessions),
+    )
+
+
+def _is_line(entry: InputSpec) -> bool:
+    """Whether an input is nothing but a text that a line of the form can hold."""
+    return _data_of(entry) == {"input": entry.input} and "\\n" not in entry.input
+
+
+def _data_of(entry: InputSpec) -> dict[str, Any]:
+    return entry.model_dump(mode="json", exclude_defaults=True)
+
+
+def _text(value: object) -> str:
+    """A value as it is typed."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _variant_fields(given: VariantSpec) -> Fields:
+    sampling = given.sampling.as_parameters()
+    changes = dict(given.changes)
+    system, template = changes.pop("system", ""), changes.pop("template", "")
+    fields = {
+        "persona": given.persona or DESCRIBED,
+        "system": given.system or str(system),
+        "template": str(template),
+        "changes": dump_yaml(changes) if changes else "",
+        **{name: getattr(given, name) for name in ("name", "revision", "model", "upstream")},
+        **{VARIABLE + name: _text(value) for name, value in given.variables.items()},
+        **{
+            SAMPLING + name: lines_of(value) if name == "stop" else _text(value)
+            for name, value in sampling.items()
+        },
+        "more": "\n".join(f"{name}={_text(value)}" for name, value in given.request.items()),
+    }
+    return {**_filled(fields), "shown": identity(fields)}
+
+
+def _check_fields(data: Mapping[str, Any]) -> Fields:
+    kind = next(kind for kind in CHECK_KINDS if kind in data)
+    extra = {name: value for name, value in data.items() if name != kind}
+    value = data[kind]
+    if kind == "similarity":
+        extra |= _filled({"to": value.get("to", "")})
+        value = value["at_least"]
+    if value is True:
+        value = ""
+    text = (
+        lines_of([value] if isinstance(value, str) else value)
+        if kind in LIST_CHECKS
+        else _text(value)
+    )
+    return {"kind": kind, "value": text, "extra": json.dumps(extra) if extra else ""}
+
+
+def plan_of(form: PlanForm, *, stand_in: str = "") -> Plan:
+    """The plan that a form describes, of which every variant is known to render.
+
+    Arguments:
+        stand_in: what is said where the form says nothing yet; then the form is taken as one that is still being
+            filled in.
+
+    Raises FaultyFormError.
+    """
+    try:
+        draft = draft_of(form, is_begun=bool(stand_in))
+        if stand_in and not draft.inputs:
+            draft = replace(
+                draft,
+                data={**draft.data, "inputs": [stand_in], "recorded": "false"},
+                inputs=("lines",),
+            )
+        _require_complete(draft)
+    except FieldError as error:
+        raise FaultyFormError({error.field: error}) from None
+    try:
+        spec = parse_spec(draft.data)
+    except FaultyDataError as error:
+        raise FaultyFormError(_by_field(error.faults, draft)) from None
+    try:
+        plan = rolebook().compare.plan(spec)
+    except _UNPLANNABLE as error:
+        raise FaultyFormError({_place_of(error, form, draft, spec): error}) from None
+    _try_out(plan, form, draft)
+    return plan
+
+
+def _require_complete(draft: Draft) -> None:
+    if not draft.variants:
+        raise FieldError("Choose who takes part.", field="variant-0-persona")
+    if len(draft.variants) > MOST_VARIANTS:
+        raise FieldError(
+            "Up to %(most)d can be compared at once. Remove some.",
+            field=f"variant-{draft.variants[MOST_VARIANTS]}-persona",
+            most=MOST_VARIANTS,
+        )
+    if not draft.inputs:
+        raise FieldError("Write what is said to them, or take it from a file.", field="lines")
+
+
+def _by_field(faults: Sequence[Fault], draft: Draft) -> dict[str, RolebookError]:
+    """What is wrong, by the field that it stands in; it is called there by its own name alone."""
+    errors: dict[str, RolebookError] = {}
+    for fault in faults:
+        name = next((part for part in reversed(fault.path) if isinstance(part, str)), "")
+        error = InputError(fault.message, **{**fault.parameters, "key": name})
+        errors.setdefault(draft.field_of(fault.path), error)
+    return errors
+
+
+def _place_of(error: RolebookError, form: PlanForm, draft: Draft, spec: ComparisonSpec) -> str:
+    """The field that planning has failed at."""
+    persona = error.parameters.get("id") or error.parameters.get("persona")
+    if persona == spec.judge.persona and persona not in {v.persona for v in spec.variants}:
+        return "judge-persona"
+    for number, variant in zip(draft.variants, spec.variants, strict=True):
+        try:
+            rolebook().compare.plan(spec.model_copy(update={"variants": (variant,)}))
+        except _UNPLANNABLE as alone:
+            if str(alone) == str(error):
+                return _place_in_variant(error, form.variants[number], number)
+    # No variant alone brings it about, so it is something about what is said.
+    for place, entry in zip(draft.inputs, draft.data["inputs"], strict=True):
+        if isinstance(entry, dict) and persona in (entry.get("session"), entry.get("persona")):
+            return place
+    return draft.inputs[0]
+
+
+def _place_in_variant(error: RolebookError, given: Fields, number: int) -> str:
+    prefix = f"variant-{number}-"
+    if isinstance(error, VariableError):
+        return f"{prefix}{VARIABLE}{error.name}"
+    if isinstance(error, PromptError):
+        return f"{prefix}system"
+    told = set(map(str, error.parameters.values()))
+    return prefix + next((name for name in _DIFFERENCES if given.get(name) in told), "persona")
+
+
+def _try_out(plan: Plan, form: PlanForm, draft: Draft) -> None:
+    """Render the first cell of each variant, so that a text that cannot be rendered is told before it is paid for."""
+    answering = [i for i, v in enumerate(plan.comparison.variants) if not v.is_recorded]
+    for number, index in zip(draft.variants, answering, strict=True):
+        try:
+            rolebook().compare.prepare(plan.comparison, CellKey(index, 0, 0))
+        except InputError as error:
+            place = _place_in_variant(error, form.variants[number], number)
+            raise FaultyFormError({place: error}) from None

@@ -1,0 +1,295 @@
+// A comparison, live: answers appear as they come, columns move, and nothing that is shown is loaded twice.
+import { announce, isComposing, post } from "./page.js";
+import { readEvents } from "./sse.js";
+
+const RETRY_MS = 2000;
+const IN_STEP = "comparison.in-step";
+
+/** Ends the stream that is being read. */
+let following = new AbortController();
+/** The answers that have got longer since the page was painted. */
+const growing = new Set();
+
+const board = () => document.getElementById("board");
+const state = () => document.getElementById("state");
+
+/* Following a run. */
+
+/** Show what happens until the run ends; a line that breaks is taken up again. */
+async function follow() {
+  following.abort();
+  if (!state()?.dataset.running) return;
+  const { signal } = (following = new AbortController());
+  let isTold = false;
+  while (!signal.aborted) {
+    try {
+      const { events, shows } = board().dataset;
+      const response = await fetch(`${events}?${shows}`, { signal, headers: { Accept: "text/event-stream" } });
+      if (response.ok && (await read(response.body))) return await finish();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+    }
+    if (signal.aborted) return;
+    if (!isTold) announce(board().dataset.broken);
+    isTold = true;
+    await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
+  }
+}
+
+/** Show the events of a stream; returns whether the run has ended. */
+async function read(body) {
+  for await (const { name, data } of readEvents(body)) {
+    if (name === "cell") showCell(data);
+    else if (name === "delta") addWords(data);
+    else if (name === "marks") data.strips.forEach(showStrip);
+    else if (name === "progress") document.getElementById("progress").replaceWith(parse(data.html));
+    else if (name === "end") {
+      if (data.error) tell(data.error);
+      return true;
+    }
+  }
+  return false;
+}
+
+/** What the page shows of the whole, now that nothing moves any more. */
+async function finish() {
+  announce(board().dataset.ended);
+  await load(location.href, ["state", ...(board().querySelector(".matrix") ? ["board"] : [])]);
+  await showEvidence();
+}
+
+function showCell({ cell, mark, parts }) {
+  for (const html of parts ?? []) showBox(parse(html));
+  const [variant, input, repeat] = cell.split("-").map(Number);
+  const strip = board().querySelector(`.strip .marks[data-variant="${variant}"]`);
+  if (strip) showMark(strip.children[(input - 1) * repeats() + repeat - 1], mark);
+}
+
+/** Put a box in the place of the one on the page, with what the reader has done to that. */
+function showBox(fresh) {
+  const old = document.getElementById(fresh.id);
+  if (!old || old.isEqualNode(fresh)) return;
+  const hadFocus = old.contains(document.activeElement);
+  const fold = fresh.querySelector(".folded");
+  if (fold && old.querySelector(".folded.open")) unfold(fresh.querySelector(".unfold"));
+  old.replaceWith(fresh);
+  if (hadFocus) {
+    fresh.tabIndex = -1;
+    fresh.focus({ preventScroll: true });
+  }
+  if (isInStep()) reach(fresh);
+}
+
+function addWords({ id, text }) {
+  const stream = document.getElementById(id)?.querySelector(".stream");
+  if (!stream) return;
+  stream.append(text);
+  if (!growing.size) requestAnimationFrame(showLastWords);
+  growing.add(stream);
+}
+
+/** All that has grown goes to its end at once: the page is laid out anew for each that does so alone. */
+function showLastWords() {
+  for (const stream of growing) stream.scrollTop = stream.scrollHeight;
+  growing.clear();
+}
+
+const repeats = () => Number(board().querySelector(".matrix").dataset.repeats);
+
+function showStrip(letters, variant) {
+  const { children } = board().querySelector(`.strip .marks[data-variant="${variant + 1}"]`);
+  [...letters].forEach((letter, place) => showMark(children[place], letter));
+}
+
+/** Give a square another meaning, and count it there. */
+function showMark(square, letter) {
+  if (square.className === letter) return;
+  count(square.className, -1);
+  count(letter, 1);
+  square.className = letter;
+}
+
+function count(letter, by) {
+  const shown = board().querySelector(`[data-count="${letter}"]`);
+  if (!shown) return;
+  shown.number = (shown.number ?? Number(shown.textContent.replace(/\D/g, ""))) + by;
+  shown.textContent = shown.number.toLocaleString(document.documentElement.lang);
+}
+
+/* Changing what is shown. */
+
+/** Show these parts of a page in the place of ours; what had the focus has it again. */
+async function load(url, ids) {
+  const response = await fetch(url, { headers: { Accept: "text/html" } });
+  if (!response.ok) return location.assign(url);
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const focused = document.activeElement;
+  const wasInState = state().contains(focused);
+  const scrolled = document.getElementById("grid")?.scrollLeft ?? 0;
+  for (const id of ids) document.getElementById(id).replaceWith(page.getElementById(id));
+  prepare();
+  document.getElementById("grid").scrollLeft = scrolled;
+  if (focused?.isConnected) return;
+  const next = document.getElementById(focused.id) ?? (wasInState && state().querySelector("button"));
+  (next || document.getElementById("grid")).focus({ preventScroll: true });
+}
+
+/** Lay the answers out otherwise; the address says how, so that it can be kept. */
+async function swap(url) {
+  following.abort();
+  await load(url, ["board"]);
+  const address = new URL(url);
+  address.hash = "";
+  history.replaceState(null, "", address);
+  for (const next of document.querySelectorAll('input[name="next"]')) next.value = address.pathname + address.search;
+  follow();
+}
+
+async function showEvidence() {
+  const place = document.getElementById("evidence");
+  if (!place) return;
+  const response = await fetch(place.dataset.src, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!response?.ok) return;
+  const found = new DOMParser().parseFromString(await response.text(), "text/html");
+  // What was found stands above the answers, what it rests on below them.
+  document.getElementById("verdict").replaceChildren(found.querySelector(".verdicts") ?? "");
+  place.replaceChildren(...found.body.childNodes);
+  place.hidden = false;
+}
+
+/** Do what a form says, and show what came of it. */
+async function act(form) {
+  try {
+    await post(form.action, new FormData(form));
+    await load(location.href, ["state", "board"]);
+    follow();
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
+function tell(message) {
+  state().querySelector(".problem")?.remove();
+  const paragraph = Object.assign(document.createElement("p"), { className: "problem", textContent: message });
+  paragraph.setAttribute("role", "alert");
+  state().append(paragraph);
+}
+
+function parse(html) {
+  const piece = document.createElement("template");
+  piece.innerHTML = html;
+  return piece.content.firstElementChild;
+}
+
+function unfold(button) {
+  const isOpen = button.previousElementSibling.classList.toggle("open");
+  const { less } = button.dataset;
+  button.dataset.less = button.textContent;
+  button.textContent = less;
+  button.setAttribute("aria-expanded", String(isOpen));
+}
+
+/* Long answers that scroll in step. */
+
+const isInStep = () => document.getElementById("in-step")?.checked ?? false;
+
+/** Let the keyboard scroll what is longer than its place. */
+function reach(root) {
+  for (const fold of root.querySelectorAll(".fold")) {
+    if (isInStep() && fold.scrollHeight > fold.clientHeight) fold.tabIndex = 0;
+    else fold.removeAttribute("tabindex");
+  }
+}
+
+function stepOrNot() {
+  board().classList.toggle("in-step", isInStep());
+  reach(board());
+}
+
+/** The other answers of a row go as far down, each in proportion to its length. */
+function scrollRow({ target }) {
+  if (!isInStep() || !target.matches?.(".fold") || target !== scrolling(target)) return;
+  const share = target.scrollTop / (target.scrollHeight - target.clientHeight || 1);
+  for (const fold of target.closest("tr").querySelectorAll(".fold")) {
+    if (fold !== target) fold.scrollTop = share * (fold.scrollHeight - fold.clientHeight);
+  }
+}
+
+/** The one that the reader scrolls; the others only follow, and their own events must not lead. */
+const scrolling = (fold) => fold.closest("tr").querySelector(".fold:hover, .fold:focus") ?? fold;
+
+/* Listening. */
+
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("[data-act]") || !board()) return;
+  event.preventDefault();
+  act(event.target);
+});
+
+document.addEventListener("click", (event) => {
+  closeMenus(event.target);
+  const link = event.target.closest("a[data-swap]");
+  const isPlain = event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+  if (link && isPlain) {
+    event.preventDefault();
+    swap(link.href);
+  }
+  if (event.target.matches(".unfold")) unfold(event.target);
+  const square = event.target.closest(".strip .marks > i");
+  if (square && !"wn".includes(square.className)) location.assign(addressOf(square));
+});
+
+document.addEventListener("pointerover", ({ target }) => {
+  if (!target.matches?.(".strip .marks > i") || target.title) return;
+  const name = target.closest(".strip").querySelector("h3").textContent;
+  const number = placeOf(target)[0];
+  target.title = target.closest(".matrix").dataset.title.replace("{variant}", name).replace("{number}", number);
+});
+
+/** The input and the repeat of a square, from 1. */
+function placeOf(square) {
+  const place = [...square.parentElement.children].indexOf(square);
+  return [Math.floor(place / repeats()) + 1, (place % repeats()) + 1];
+}
+
+function addressOf(square) {
+  return `${board().dataset.cells}${[square.parentElement.dataset.variant, ...placeOf(square)].join("-")}`;
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || isComposing(event)) return;
+  if (event.key === "Escape") return closeMenus(null);
+  // Arrow keys also scroll and choose; they lead to other cells only where they would do neither.
+  if (!event.key.startsWith("Arrow") || event.target.closest("input, textarea, select, [tabindex='0']")) return;
+  const link = document.querySelector(`[data-key="${event.key}"]`);
+  if (!link) return;
+  event.preventDefault();
+  location.assign(link.href);
+});
+
+function closeMenus(target) {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (menu.contains(target)) continue;
+    menu.open = false;
+    if (!target) menu.querySelector("summary").focus();
+  }
+}
+
+/** What the board needs each time that it is put on the page. */
+function prepare() {
+  const box = document.getElementById("in-step");
+  if (!box) return;
+  box.checked = sessionStorage.getItem(IN_STEP) === "yes";
+  box.addEventListener("change", () => {
+    sessionStorage.setItem(IN_STEP, box.checked ? "yes" : "no");
+    stepOrNot();
+  });
+  stepOrNot();
+}
+
+document.addEventListener("scroll", scrollRow, { capture: true, passive: true });
+if (board()) {
+  prepare();
+  showEvidence();
+  follow();
+}

@@ -1,0 +1,244 @@
+"""Voting blind: two answers side by side, and no word about who gave them until the vote is cast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import Any
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.wrappers import Response as BaseResponse
+
+from rolebook.core.comparison import (
+    Ballot,
+    Cell,
+    CellKey,
+    Comparison,
+    ComparisonInput,
+    Tally,
+)
+from rolebook.core.errors import ConflictError, NotFoundError
+from rolebook.core.preference import Outcome, Preference, preference
+from rolebook.core.session import Turn, new_id
+from rolebook.core.text import language_of
+from rolebook.core.voting import Pairing, look_alike, votes_of
+from rolebook.web.comparison_cells import variant_name
+from rolebook.web.current import rolebook
+from rolebook.web.errors import RequestError, wants_json
+from rolebook.web.kept import Kept
+from rolebook.web.submission import submitted
+
+blueprint = Blueprint("votes", __name__)
+
+_SKIP, _UNDO = "skip", "undo"
+_OUTCOMES = {str(outcome): outcome for outcome in Outcome}
+#: Who guesses the sides has to guess; no seed is kept.
+_RANDOM = SystemRandom()
+_pairings: Kept[Pairing] = Kept(8)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as it is laid before somebody. Its language is told from its text, and not from its persona."""
+
+    text: str
+    refusal: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What was said, and both answers to it."""
+
+    input: str
+    answers: tuple[Answer, Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A ballot to look at. ``before`` is what was said before the input, ``None`` if that is gone.
+
+    ``names`` are known once the vote is cast.
+    """
+
+    ballot: Ballot
+    entry: ComparisonInput
+    before: Sequence[Turn] | None
+    exchanges: tuple[Exchange, ...]
+    names: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many votes there are. ``more`` are about as many as it takes until it is clear who is best.
+
+    ``is_clear``: it is. ``are_alike``: no number of votes would tell them apart.
+    """
+
+    votes: int
+    more: int = 0
+    is_clear: bool = False
+    are_alike: bool = False
+
+
+@blueprint.get("/comparisons/<comparison_id>/vote")
+def begin(comparison_id: str) -> str:
+    """Where voting begins, and where it ends when nothing is left."""
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    return _page(comparison, None)
+
+
+@blueprint.post("/comparisons/<comparison_id>/vote")
+def draw(comparison_id: str) -> BaseResponse:
+    """Lay two answers before somebody."""
+    return _go_on(rolebook().comparisons.get_comparison(comparison_id))
+
+
+@blueprint.get("/comparisons/<comparison_id>/vote/<ballot_id>")
+def show(comparison_id: str, ballot_id: str) -> str:
+    """One ballot: the same two answers on the same sides, however often one looks."""
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    return _page(comparison, _ballot(comparison, ballot_id))
+
+
+@blueprint.post("/comparisons/<comparison_id>/vote/<ballot_id>")
+def cast(comparison_id: str, ballot_id: str) -> ResponseReturnValue:
+    """Vote, with ``vote`` being an outcome or ``skip``, and go on to the next two; ``undo`` takes it back."""
+    log = rolebook().comparisons
+    comparison = log.get_comparison(comparison_id)
+    ballot = _ballot(comparison, ballot_id)
+    vote = submitted().get("vote", "")
+    if vote == _UNDO:
+        log.cast_ballot(ballot.id, None)
+        return redirect(_address(comparison, ballot.id), 303)
+    if vote != _SKIP and vote not in _OUTCOMES:
+        raise RequestError("A vote is left, right, tie, both_bad or skip.", status=400)
+    try:
+        log.cast_ballot(ballot.id, _OUTCOMES.get(vote), is_skipped=vote == _SKIP)
+    except ConflictError as error:
+        if wants_json():
+            raise
+        return _page(comparison, ballot, error=error), 409
+    return _go_on(comparison, last=ballot.id)
+
+
+def _ballot(comparison: Comparison, ballot_id: str) -> Ballot:
+    ballot = rolebook().comparisons.get_ballot(ballot_id)
+    if ballot.comparison_id != comparison.id:
+        raise NotFoundError("There is no such ballot.")
+    return ballot
+
+
+def _go_on(comparison: Comparison, *, last: str = "") -> BaseResponse:
+    """To the next two answers, or to where voting ends."""
+    log = rolebook().comparisons
+    ballots = log.ballots(comparison.id)
+    pair = _pairing(comparison, log.tally(comparison)).next_pair(ballots, _RANDOM, rounds=_rounds())
+    if pair is None:
+        return redirect(_address(comparison, "", last=last), 303)
+    ballot = Ballot(new_id(), comparison.id, *pair)
+    log.create_ballot(ballot)
+    return redirect(_address(comparison, ballot.id, last=last), 303)
+
+
+def _pairing(comparison: Comparison, tally: Tally) -> Pairing:
+    log = rolebook().comparisons
+    return _pairings.get(comparison.id, tally, lambda: Pairing(log.cells(comparison)))
+
+
+def _address(comparison: Comparison, ballot_id: str, *, last: str = "", rounds: int = 0) -> str:
+    rounds = rounds or _rounds()
+    said = {"last": last, "rounds": str(rounds) if rounds > 1 else ""}
+    query: dict[str, Any] = {name: value for name, value in said.items() if value}
+    if ballot_id:
+        return url_for("votes.show", comparison_id=comparison.id, ballot_id=ballot_id, **query)
+    return url_for("votes.begin", comparison_id=comparison.id, **query)
+
+
+def _rounds() -> int:
+    """How often each pair may be voted on: 1, unless somebody goes round again."""
+    text = request.args.get("rounds", "")
+    is_number = text.isascii() and text.isdecimal() and len(text) < 4
+    return max(1, int(text)) if is_number else 1
+
+
+def _page(comparison: Comparison, ballot: Ballot | None, error: ConflictError | None = None) -> str:
+    log = rolebook().comparisons
+    ballots, tally = log.ballots(comparison.id), log.tally(comparison)
+    pairing = _pairing(comparison, tally)
+    last = next((b for b in ballots if b.id == request.args.get("last")), None)
+    is_open = ballot is not None and ballot.outcome is None and not ballot.is_skipped
+    return render_template(
+        "vote.html",
+        comparison=comparison,
+        sheet=_sheet(comparison, ballot) if ballot else None,
+        is_open=is_open,
+        last=last,
+        last_names=_names(comparison, last) if last and last.outcome else None,
+        count=_count(comparison, ballots),
+        pairing=pairing,
+        can_go_on=pairing.next_pair(ballots, _RANDOM, rounds=_rounds()) is not None,
+        progress=rolebook().compare.progress_of(comparison),
+        start_to=_address(comparison, ""),
+        again=_address(comparison, "", rounds=_rounds() + 1),
+        here_to=_address(comparison, ballot.id if ballot else ""),
+        undo_to=_address(comparison, last.id) if last else "",
+        error=error,
+    )
+
+
+def _names(comparison: Comparison, ballot: Ballot) -> tuple[str, str]:
+    left, right = (comparison.variants[key.variant] for key in (ballot.left, ballot.right))
+    return variant_name(left), variant_name(right)
+
+
+def _sheet(comparison: Comparison, ballot: Ballot) -> Sheet:
+    entry = comparison.inputs[ballot.left.input]
+    cells = rolebook().comparisons.cells(comparison, inputs=[ballot.left.input])
+    left, right = (_turns(cells, key) for key in (ballot.left, ballot.right))
+    exchanges = (
+        Exchange(text, (_answer(left, number), _answer(right, number)))
+        for number, text in enumerate(entry.turns)
+    )
+    names = _names(comparison, ballot) if ballot.outcome else None
+    return Sheet(ballot, entry, _before(entry.follows), tuple(exchanges), names)
+
+
+def _turns(cells: Sequence[Cell], key: CellKey) -> Sequence[Turn]:
+    return next((cell.turns for cell in cells if cell.key == key), ())
+
+
+def _answer(turns: Sequence[Turn], number: int) -> Answer:
+    if number >= len(turns):
+        return Answer("", "", "")
+    choice = turns[number].choice
+    return Answer(choice.text, choice.refusal, language_of(choice.text))
+
+
+def _before(follows: str) -> Sequence[Turn] | None:
+    try:
+        return rolebook().comparisons.turns_up_to(follows) if follows else ()
+    except NotFoundError:
+        return None
+
+
+def _count(comparison: Comparison, ballots: Sequence[Ballot]) -> Count:
+    votes = votes_of(comparison, ballots)
+    if not votes:
+        return Count(0)
+    found = preference(votes)
+    if not found.is_connected or len(found.variants) < len(comparison.variants):
+        return Count(len(votes))
+    return _outlook(found)
+
+
+def _outlook(found: Preference) -> Count:
+    unclear = [verdict for verdict in found.verdicts if not verdict.is_clear]
+    return Count(
+        found.votes,
+        more=max((verdict.votes_needed or 0 for verdict in unclear), default=0),
+        is_clear=not unclear,
+        are_alike=bool(unclear) and all(map(look_alike, unclear)),
+    )

@@ -1,0 +1,399 @@
+"""`rolebook compare` and `rolebook replay`: from what was said on the command line to a table, a status and the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rolebook.core.comparison import Cell, CellStatus, Comparison
+from rolebook.storage.comparison_log import SqliteComparisonLog
+from rolebook.storage.log import SqliteLog
+from tests.cli.conftest import Shell
+from tests.fake_upstream import FakeUpstream
+
+SPEC = """\
+question: Who is brief?
+variants:
+  - plain
+  - {persona: teacher, name: Expert, variables: {level: expert}}
+inputs:
+  - {file: questions.csv, tags: [all]}
+  - {turns: [Hello, And then?]}
+checks:
+  - max_words: 5
+"""
+
+
+@pytest.fixture
+def comparisons(log: SqliteLog) -> SqliteComparisonLog:
+    return SqliteComparisonLog(log)
+
+
+@pytest.fixture
+def spec(shell: Shell) -> Path:
+    """A comparison file with a file of inputs."""
+    (shell.folder / "questions.csv").write_text(
+        "input,level\nWhat is it?,beginner\n=1+1,\n", "utf-8"
+    )
+    path = shell.folder / "spec.yaml"
+    path.write_text(SPEC, "utf-8")
+    return path
+
+
+def newest(comparisons: SqliteComparisonLog) -> Comparison:
+    return comparisons.list_comparisons(limit=1)[0][0].comparison
+
+
+def cells_of(comparisons: SqliteComparisonLog) -> list[Cell]:
+    return list(comparisons.cells(newest(comparisons)))
+
+
+def said(upstream: FakeUpstream) -> list[str]:
+    return [request.body["messages"][-1]["content"] for request in upstream.requests]
+
+
+def test_whole_way_with_a_file(
+    shell: Shell, upstream: FakeUpstream, spec: Path, comparisons: SqliteComparisonLog
+) -> None:
+    finished = shell.run("compare", "spec.yaml")
+    assert 0 == finished.status
+    assert ["Plain assistant", "Expert"] == [
+        line.split("\t")[0] for line in finished.text.splitlines()[:2]
+    ]
+    assert "max_words: 5\tExpert\t100 %" in finished.text
+    assert ["=1+1", "=1+1", "And then?", "And then?", "Hello", "Hello"] == sorted(said(upstream))[
+        :6
+    ]
+    comparison = newest(comparisons)
+    assert ("Who is brief?", ("all",)) == (comparison.question, comparison.inputs[0].tags)
+    assert {CellStatus.COMPLETE} == {cell.status for cell in cells_of(comparisons)}
+    assert comparison.id in finished.notices
+    assert "sk-secret" not in finished.text + finished.notices
+
+
+def test_in_a_process_of_its_own_it_says_the_same(shell: Shell, upstream: FakeUpstream) -> None:
+    finished = shell.spawn("compare", "plain", "teacher", "--input", "Hello")
+    assert (0, 2) == (finished.status, len(upstream.requests))
+    assert "› Hello\n── Plain assistant\nEcho: Hello\n── Teacher\nEcho: Hello\n" in finished.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "notice"),
+    [
+        (["--check", "max_words=5"], 0, "2 of 2 cells"),
+        (["--check", "max_words=1"], 1, "2 of 2 cells"),
+        (["--check", 'contains=["Echo", "Hi"]'], 0, ""),
+        (["--check", "contains=Bye"], 1, ""),
+        (["--check", "max_cost=1"], 0, "Checks that could not be judged: 2."),
+        (["-m", "500"], 1, "Ask the failed cells again with: rolebook comparisons retry"),
+        (["-m", "ok", "-m", "500"], 1, "4 of 4 cells · 2 failed"),
+    ],
+)
+def test_status_says_whether_cells_and_checks_were_good(
+    shell: Shell, arguments: list[str], status: int, notice: str
+) -> None:
+    finished = shell.run("compare", "plain", "teacher", "--input", "Hi", *arguments)
+    assert status == finished.status
+    assert notice in finished.notices
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare"], "Who shall answer?"),
+        (["compare", "plain"], "What shall be said?"),
+        (["compare", "nobody", "--input", "Hi"], "There is no persona 'nobody'."),
+        (["compare", "plain@abc", "--input", "Hi"], "The log knows no revision abc of 'plain'."),
+        (["compare", "plain", "spec.yaml"], "not both"),
+        (["compare", "gone.yaml"], "gone.yaml cannot be read: No such file"),
+        (["compare", "bad.yaml"], "bad.yaml:3:10: repeats must be a whole number"),
+        (["compare", "bad.yaml"], "bad.yaml:4:1: 'concurency' is no known key"),
+        (["compare", "plain", "--inputs", "bad.csv"], "bad.csv:3: Cells in this row: 2"),
+        (["compare", "plain", "--inputs", "gone.csv"], "gone.csv cannot be read"),
+        (
+            ["compare", "plain", "--input", "Hi", "--check", "max_wrds=3"],
+            "Did you mean 'max_words'",
+        ),
+        (["compare", "plain", "--input", "Hi", "--check", "max_words"], "name=value"),
+        (["compare", "plain", "--input", "Hi", "-v", "level=expert"], "has a variable 'level'"),
+        (["compare", "plain", "--input", "Hi", "-s", "temperature=warm"], "from 0 to 2"),
+        (["compare", "plain", "--input", "Hi", "-o", "a.pdf"], "the ending says the format"),
+        (
+            ["compare", "plain", "--input", "Hi", "-o", "no/a.json"],
+            "give a file in a folder that is there",
+        ),
+        (["compare", "plain", "--recent", "5"], "The log has no turn with 'plain' yet"),
+        (["compare", "plain", "--changed"], "The log knows 'plain' only as it is now"),
+        (["compare", "plain", "teacher", "--changed"], "give its id alone"),
+        (["compare", "--resume", "00000"], "There is no comparison 00000"),
+        (["compare", "plain", "--resume", "00000"], "Give --resume or --repeat alone"),
+        (["compare", "--resume", "00000", "-m", "ok"], "stays as it is"),
+        (["compare", "--repeat", "bad.csv"], "no comparison that Rolebook has exported"),
+        (["replay", "00000", "plain"], "00000"),
+    ],
+)
+def test_wrong_use_is_told_before_any_call(
+    shell: Shell, upstream: FakeUpstream, spec: Path, arguments: list[str], message: str
+) -> None:
+    (shell.folder / "bad.yaml").write_text(
+        "variants: [plain]\ninputs: [Hi]\nrepeats: many\nconcurency: 3\n", "utf-8"
+    )
+    (shell.folder / "bad.csv").write_text("input\nHi\nHello, you\n", "utf-8")
+    finished = shell.run(*arguments)
+    assert 2 == finished.status
+    assert message in finished.notices
+    assert [] == upstream.requests
+
+
+def test_variants_are_multiplied_by_models_and_options_win_over_the_file(
+    shell: Shell, upstream: FakeUpstream, spec: Path, comparisons: SqliteComparisonLog
+) -> None:
+    shell.run(
+        *("compare", "spec.yaml", "-m", "ok", "-m", "gpt-4o", "--repeats", "2", "--input", "Hi"),
+        *(
+            "-s",
+            "temperature=0.1",
+            "-s",
+            "user=me",
+            "--question",
+            "Other?",
+            "--concurrency",
+            "2",
+            "--no-stream",
+        ),
+    )
+    comparison = newest(comparisons)
+    assert ["ok", "gpt-4o", "ok", "gpt-4o"] == [variant.model for variant in comparison.variants]
+    assert {"temperature": 0.1, "user": "me"} == comparison.variants[3].parameters
+    assert ("Other?", 2, 2) == (comparison.question, comparison.repeats, comparison.concurrency)
+    assert ["Hi"] == [entry.text for entry in comparison.inputs]
+    assert not any(request.body.get("stream") for request in upstream.requests)
+
+
+def test_empty_value_leaves_out_what_the_persona_sets(shell: Shell, upstream: FakeUpstream) -> None:
+    assert 0 == shell.run("compare", "teacher", "--input", "Hi", "-s", "max_tokens=").status
+    assert "max_tokens" not in upstream.requests[0].body
+    assert 0.7 == upstream.requests[0].body["temperature"]
+
+
+def test_variable_goes_to_those_that_have_it(shell: Shell, upstream: FakeUpstream) -> None:
+    shell.run("compare", "teacher", "plain", "--input", "Hi", "-v", "subject=music")
+    systems = sorted(request.body["messages"][0]["content"] for request in upstream.requests)
+    assert ["Answer briefly.", "You are a patient teacher of music for a beginner."] == systems
+
+
+def test_plan_calls_nobody_and_shows_what_would_be_sent(
+    shell: Shell, upstream: FakeUpstream, spec: Path
+) -> None:
+    shown = shell.run("compare", "spec.yaml", "--plan")
+    assert (0, []) == (shown.status, upstream.requests)
+    assert "--- Plain assistant\n+++ Expert\n" in shown.text
+    assert "+     level: expert\n" in shown.text
+    assert "Variants: 2, inputs: 3, repeats: 1, calls: 8." in shown.notices
+    planned = shell.run("compare", "spec.yaml", "--plan", "--json").json
+    assert 8 == planned["estimate"]["calls"]
+    assert ["1-1-1", "2-1-1"] == [cell["cell"] for cell in planned["cells"]]
+    messages = planned["cells"][1]["messages"]
+    assert "You are a patient teacher of mathematics for a expert." == messages[0]["content"]
+    assert [] == shell.run("comparisons", "--json").json
+
+
+def test_stopped_by_ctrl_c_it_goes_on_where_it_was(
+    shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
+) -> None:
+    upstream.model_rule("slow", "ok?text=Quick,ok?text=Quick,ok?tokens=400&delay_ms=20")
+    arguments = ["compare", "plain", "--concurrency", "2", "-m", "slow"]
+    texts = [part for number in range(6) for part in ("--input", f"Number {number}")]
+    with shell.start(*arguments, *texts) as running:
+        upstream.wait_for(lambda: len(upstream.requests) == 4, 10)
+        time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        _, notices = running.communicate(timeout=10)
+    comparison = newest(comparisons)
+    assert 130 == running.returncode
+    assert f"Go on with: rolebook compare --resume {comparison.id}" in notices.decode()
+    assert ["complete", "complete", "stopped", "stopped"] == [
+        cell.status for cell in cells_of(comparisons)
+    ]
+    upstream.reset()
+    upstream.model_rule("slow", "ok")
+    resumed = shell.run("compare", "--resume", comparison.id)
+    assert (0, 4) == (resumed.status, len(upstream.requests))
+    assert [f"Number {number}" for number in range(2, 6)] == sorted(said(upstream))
+
+
+def test_killed_it_loses_nothing_and_asks_nothing_twice(
+    shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
+) -> None:
+    (shell.folder / "questions.txt").write_text("".join(f"Number {n}\n" for n in range(12)))
+    with shell.start(
+        *("compare", "plain", "teacher", "--inputs", "questions.txt"),
+        *("-m", "ok?latency_ms=60", "--concurrency", "3"),
+    ) as running:
+        upstream.wait_for(lambda: len(upstream.requests) >= 10, 10)
+        running.kill()
+        running.communicate(timeout=10)
+    done = {cell.key for cell in cells_of(comparisons) if cell.status is CellStatus.COMPLETE}
+    assert 4 <= len(done) < 24
+    answers = {cell.key: cell.turns[0].id for cell in cells_of(comparisons)}
+    upstream.reset()
+    resumed = shell.run("comparisons", "resume", newest(comparisons).id)
+    assert (0, 24 - len(done)) == (resumed.status, len(upstream.requests))
+    cells = {cell.key: cell for cell in cells_of(comparisons)}
+    assert 24 == len(cells) == len({cell.turns[0].id for cell in cells.values()})
+    assert {CellStatus.COMPLETE} == {cell.status for cell in cells.values()}
+    assert [] == [key for key in done if cells[key].turns[0].id != answers[key]]
+
+
+def test_answers_of_the_log_are_reused_on_request(shell: Shell, upstream: FakeUpstream) -> None:
+    shell.run("compare", "plain", "--input", "Hi", "--input", "Hello")
+    finished = shell.run("compare", "plain", "teacher", "--input", "Hi", "--reuse")
+    assert 3 == len(upstream.requests)
+    assert "Answers taken from the log, not asked for again: 1." in finished.notices
+
+
+@pytest.fixture
+def session_id(shell: Shell, upstream: FakeUpstream) -> Any:
+    """A session of two turns with the teacher; what it took is forgotten by the upstream."""
+    shell.run("chat", "teacher", "-v", "subject=music", stdin=b"Do re mi\nAnd then?\n")
+    upstream.reset()
+    return shell.run("sessions", "--json").json[0]["id"]
+
+
+def test_session_is_replayed_beside_what_was_recorded(
+    shell: Shell, upstream: FakeUpstream, session_id: str
+) -> None:
+    finished = shell.run("replay", session_id, "plain", "teacher")
+    assert 0 == finished.status
+    names = [line.split("\t")[:2] for line in finished.text.splitlines()[:3]]
+    assert [["As recorded", "2/2"], ["Plain assistant", "2/2"], ["Teacher", "2/2"]] == names
+    assert 4 == len(upstream.requests)
+    told = [request.body["messages"] for request in upstream.requests]
+    assert any("music" in messages[0]["content"] for messages in told)
+    followed = [messages[-3:] for messages in told if messages[-1]["content"] == "And then?"]
+    assert {"Echo: Do re mi"} == {messages[1]["content"] for messages in followed}
+
+
+def test_check_that_only_the_recorded_answers_fail_leaves_the_status_good(
+    shell: Shell, session_id: str
+) -> None:
+    arguments = ("plain", "-m", "ok?text=Sol", "--check", "contains=Sol")
+    finished = shell.run("replay", session_id, *arguments)
+    assert "contains: Sol\tAs recorded\t0 %" in finished.text
+    assert 0 == finished.status
+
+
+def test_replay_goes_on_freely_with_the_own_persona_and_other_models(
+    shell: Shell, upstream: FakeUpstream, session_id: str
+) -> None:
+    arguments = ("-m", "ok?text=La", "--free", "--no-recorded")
+    finished = shell.run("replay", session_id, *arguments)
+    assert ["Teacher\t1/1"] == [line[:11] for line in finished.text.splitlines()[:1]]
+    assert "La" == upstream.requests[1].body["messages"][-2]["content"]
+
+
+def test_session_and_recent_inputs_are_inputs(
+    shell: Shell, upstream: FakeUpstream, session_id: str
+) -> None:
+    assert 0 == shell.run("compare", "plain", "--session", session_id, "--history", "free").status
+    assert ["Do re mi", "And then?"] == said(upstream)
+    upstream.reset()
+    assert 0 == shell.run("compare", "teacher", "--recent", "1").status
+    assert ["And then?"] == said(upstream)
+
+
+def test_what_an_edit_has_changed(
+    shell: Shell, upstream: FakeUpstream, session_id: str, comparisons: SqliteComparisonLog
+) -> None:
+    path = shell.folder / "personas" / "teacher.yaml"
+    path.write_text(path.read_text("utf-8").replace("patient", "brisk"), "utf-8")
+    planned = shell.run("compare", "teacher", "--changed", "--plan")
+    assert "- system: You are a patient teacher" in planned.text
+    assert "+ system: You are a brisk teacher" in planned.text
+    assert 0 == shell.run("compare", "teacher", "--changed").status
+    first, second = newest(comparisons).variants
+    assert (f"Teacher (@{first.revision[:8]})", "Teacher") == (first.name, second.name)
+    assert ["And then?"] * 2 + ["Do re mi"] * 2 == sorted(said(upstream))
+    earlier = shell.run("compare", f"teacher@{first.revision[:6]}", "--input", "Hi")
+    assert 0 == earlier.status
+    assert "patient" in upstream.requests[-1].body["messages"][0]["content"]
+
+
+def test_at_a_terminal_it_shows_a_bar_and_a_table_with_headings(
+    shell: Shell, upstream: FakeUpstream
+) -> None:
+    shown = at_terminal(shell, "compare", "plain", "--input", "Hi", "-m", "ok?latency_ms=400")
+    assert "━" in shown
+    assert "1 of 1 cells" in shown
+    assert "First token" in shown
+
+
+def test_at_a_terminal_it_asks_before_very_many_calls(
+    shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
+) -> None:
+    arguments = ["compare", "plain", *("--input", "Hi") * 3, "--repeats", "70"]
+    assert "Go ahead?" in at_terminal(shell, *arguments, typed="n\n")
+    assert [] == upstream.requests
+    assert [] == comparisons.list_comparisons()[0]
+
+
+def at_terminal(shell: Shell, *arguments: str, typed: str = "") -> str:
+    """What a person sees."""
+    screen, terminal = pty.openpty()
+    running = subprocess.Popen(
+        shell.command(*arguments),
+        cwd=shell.folder,
+        env=shell.environment | {"TERM": "xterm", "COLUMNS": "120"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    os.write(screen, typed.encode())
+    shown = b""
+    try:
+        while piece := os.read(screen, 4096):
+            shown += piece
+    except OSError:
+        # A terminal that nobody writes to any more ends so.
+        pass
+    finally:
+        running.kill()
+        running.wait()
+        os.close(screen)
+    return shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "imported"),
+    [(["--help"], []), (["plain", "--input", "Hi"], ["pydantic"])],
+)
+def test_it_imports_no_pages_and_for_help_next_to_nothing(
+    shell: Shell, arguments: list[str], imported: list[str]
+) -> None:
+    program = (
+        "import json, sys\n"
+        "from rolebook.__main__ import main\n"
+        "try: main(['compare', *sys.argv[1:]])\n"
+        "finally: print(json.dumps([n for n in ('flask', 'pydantic', 'rich') if n in sys.modules]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=shell.folder,
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert imported == json.loads(run.stdout.splitlines()[-1])

@@ -1,0 +1,208 @@
+"""What is counted in the answers of a comparison, held against the same numbers worked out by hand or by scipy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+from scipy import stats  # type: ignore[import-untyped]
+
+from rolebook.core.comparison import Cell, ComparisonInput
+from rolebook.core.completion import Usage
+from rolebook.core.interval import Interval
+from rolebook.core.measure import CHECKS, SIMILARITY, summarise, summarise_by_tag
+from rolebook.core.session import TurnError, TurnStatus
+from rolebook.core.text import similarity
+from tests.core.grids import cell, grid, turn
+
+
+def figures(interval: Interval | None) -> tuple[float, float | None, float | None]:
+    assert interval is not None
+    return interval.value, interval.low, interval.high
+
+
+def words(count: int) -> str:
+    return " ".join(["word"] * count) + "."
+
+
+def test_an_interval_is_over_inputs_and_repeats_are_averaged_first() -> None:
+    counts = {1: (20, 24), 2: (20, 20), 3: (27, 23)}
+    cells = [
+        cell(f"1-{entry}-{repeat}", words(count))
+        for entry, pair in counts.items()
+        for repeat, count in enumerate(pair, start=1)
+    ]
+    interval = summarise(grid(1, 3, 2), cells).get("words").intervals[0]
+    means = [fmean(pair) for pair in counts.values()]
+    low, high = stats.t.interval(0.95, 2, fmean(means), stats.sem(means))
+    assert pytest.approx((67 / 3, low, high)) == figures(interval)
+
+
+def test_turns_of_one_conversation_are_no_repeats() -> None:
+    comparison = grid(2, 1, 2)
+    cells = [
+        cell("1-1-1", words(10), words(30)),
+        cell("1-1-2", words(22), words(22)),
+        cell("2-1-1", words(10), words(20)),
+    ]
+    first, second = summarise(comparison, cells).get("words").intervals
+    assert first is not None
+    assert second is not None
+    assert (21, 2, "repeats") == (first.value, first.n, first.over)
+    assert (15, None, 1) == (second.value, second.low, second.n)
+
+
+def test_differences_are_to_the_first_variant_on_the_inputs_that_both_answered() -> None:
+    counts = {1: (10, 12), 2: (20, 25), 3: (33, 34), 4: (90, None)}
+    cells = [
+        cell(f"{variant}-{entry}-1", words(count))
+        for entry, pair in counts.items()
+        for variant, count in enumerate(pair, start=1)
+        if count
+    ]
+    measured = summarise(grid(3, 4), cells).get("words")
+    none, difference, unanswered = measured.differences
+    assert none is unanswered is None
+    assert difference is not None
+    deltas = [2, 5, 1]
+    low, high = stats.t.interval(0.95, 2, fmean(deltas), stats.sem(deltas))
+    assert pytest.approx((8 / 3, low, high)) == figures(difference)
+    assert 3 == difference.n
+    assert not difference.is_clear
+
+
+def test_every_measure_takes_its_number_in_its_unit_from_the_turn() -> None:
+    answer = cell(
+        "1-1-1",
+        "Why? Because 3.5 is more than 3!",
+        usage=Usage(9, 12, 21),
+        cost=0.25,
+        time_to_first_token_ms=300.0,
+        duration_ms=1500.0,
+        checks={"a": True, "b": False, "c": None},
+    )
+    evidence = summarise(grid(1, 1), [answer])
+    found = {m.name: (m.unit, m.intervals[0] and m.intervals[0].value) for m in evidence.measured}
+    assert {
+        "words": ("words", 7),
+        "characters": ("characters", 26),
+        "questions": ("questions", 1),
+        "time to first token": ("s", 0.3),
+        "duration": ("s", 1.5),
+        "tokens": ("tokens", 12),
+        "cost": ("$", 0.25),
+        SIMILARITY: ("share", None),
+        CHECKS: ("share", 0.5),
+    } == found
+    assert not evidence.get(SIMILARITY).is_known
+
+
+def test_what_is_unknown_is_left_out_and_is_not_zero() -> None:
+    cells = [
+        cell("1-1-1", "One.", cost=0.5),
+        cell("1-2-1", "Two."),
+        cell("2-1-1", "One."),
+        cell("2-2-1", "Two."),
+    ]
+    cost = summarise(grid(2, 2), cells).get("cost")
+    assert cost.intervals == (Interval(0.5, None, None, 1), None)
+    assert cost.differences == (None, None)
+    assert cost.is_known
+
+
+def test_nothing_counted_is_below_zero_and_no_share_above_one() -> None:
+    texts = ["What? How? Who?", "So.", "So."]
+    cells = [cell(f"1-{n}-{r}", text) for n, text in enumerate(texts, 1) for r in (1, 2)]
+    cells[0] = cell("1-1-1", "What? How? When?")
+    evidence = summarise(grid(1, 3, 2), cells)
+    questions, alike = (evidence.get(name).intervals[0] for name in ("questions", SIMILARITY))
+    assert questions is not None
+    assert alike is not None
+    assert (1, 0) == (questions.value, questions.low)
+    assert 1 == alike.high
+    assert alike.low is not None
+    assert alike.low < alike.value < 1
+
+
+def test_similarity_is_over_all_pairs_of_an_inputs_repeats_turn_by_turn() -> None:
+    texts = [("the sky is blue", "yes"), ("the sky is red", "no"), ("grass", "no")]
+    cells = [cell(f"1-1-{r}", *pair) for r, pair in enumerate(texts, 1)]
+    interval = summarise(grid(1, 1, 3), cells).get(SIMILARITY).intervals[0]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    expected = fmean(fmean(similarity(texts[a][n], texts[b][n]) for n in (0, 1)) for a, b in pairs)
+    assert interval is not None
+    assert pytest.approx(expected) == interval.value
+
+
+def test_cells_that_failed_are_counted_and_their_answered_turns_still_measured() -> None:
+    failed = turn("", status=TurnStatus.FAILED, error=TurnError("upstream", "It broke."))
+    half = cell("1-1-1", words(8))
+    cells = [
+        replace(half, length=2, turns=(*half.turns, failed)),
+        Cell(cell("1-2-1").key, 1, "s", (failed,)),
+        cell("2-1-1", words(4)),
+    ]
+    evidence = summarise(grid(2, 2), cells)
+    assert ((2, 0), (1, 1), 1) == (evidence.failed, evidence.answers, evidence.inputs)
+    interval = evidence.get("words").intervals[0]
+    assert interval is not None
+    assert (8, 1) == (interval.value, interval.n)
+
+
+def test_finish_reasons_and_lengths_are_of_single_answers() -> None:
+    cells = [
+        cell("1-1-1", words(3), words(9), finish_reason="length"),
+        cell("1-2-1", words(5)),
+        cell("1-3-1", words(4), finish_reason=None),
+    ]
+    evidence = summarise(grid(1, 3), cells)
+    assert ({"length": 2, "stop": 1, "unknown": 1},) == evidence.finish_reasons
+    assert [[3, 9, 5, 4]] == [list(counts) for counts in evidence.words]
+    spread = evidence.lengths[0]
+    assert spread is not None
+    assert (3, 4.5, 9, 4) == (spread.minimum, spread.median, spread.maximum, spread.count)
+
+
+def test_a_check_has_a_share_for_each_variant_that_it_was_run_on() -> None:
+    outcomes = [True, True, False, None]
+    cells = [cell(f"1-{n}-1", "Yes.", checks={"short": ok}) for n, ok in enumerate(outcomes, 1)]
+    cells += [cell("2-1-1", "Yes.", checks={"polite": True})]
+    short, polite = summarise(grid(2, 4), cells).checks
+    low, high = stats.binomtest(2, 3).proportion_ci(method="wilson")
+    assert ("short", (1, 0), None) == (short.label, short.untold, short.shares[1])
+    assert pytest.approx((2 / 3, low, high)) == figures(short.shares[0])
+    assert ("polite", None) == (polite.label, polite.shares[0])
+
+
+def test_repeats_of_an_input_do_not_make_a_share_surer_than_inputs_do() -> None:
+    cells = [
+        cell(f"1-{entry}-{repeat}", "Yes.", checks={"ok": entry == 1})
+        for entry in (1, 2)
+        for repeat in range(1, 11)
+    ]
+    shares = summarise(grid(1, 2, 10), cells).checks[0].shares
+    assert shares[0] is not None
+    assert (0.5, 2, "inputs") == (shares[0].value, shares[0].n, shares[0].over)
+    alone = summarise(grid(1, 2, 10), cells[:10]).checks[0].shares
+    assert alone[0] is not None
+    assert (1, 10, "repeats") == (alone[0].value, alone[0].n, alone[0].over)
+
+
+def test_a_comparison_without_answers_has_nothing_to_show() -> None:
+    evidence = summarise(grid(2, 3), [])
+    assert ((0, 0), 0, ()) == (evidence.answers, evidence.inputs, evidence.checks)
+    assert not any(measured.is_known for measured in evidence.measured)
+    assert (None, None) == evidence.lengths
+
+
+def test_each_tag_has_the_evidence_of_its_inputs_alone() -> None:
+    tags = [("hard", "sky"), ("easy",), ()]
+    comparison = replace(
+        grid(1, 3), inputs=tuple(ComparisonInput(("Why?",), tags=own) for own in tags)
+    )
+    cells = [cell(f"1-{n}-1", words(10 * n)) for n in (1, 2, 3)]
+    by_tag = summarise_by_tag(comparison, cells)
+    means = {tag: evidence.get("words").intervals[0] for tag, evidence in by_tag.items()}
+    assert ["easy", "hard", "sky"] == list(by_tag)
+    assert {"easy": 20, "hard": 10, "sky": 10} == {tag: i and i.value for tag, i in means.items()}

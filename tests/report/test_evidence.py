@@ -1,0 +1,316 @@
+"""What is said of a comparison: no more than its answers and votes show, and nothing without what it rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from rolebook.core.comparison import Ballot, Cell, Comparison, ComparisonInput, Variant
+from rolebook.core.measure import summarise, summarise_by_tag
+from rolebook.core.preference import preference
+from rolebook.core.session import TurnError, TurnStatus
+from rolebook.core.voting import votes_of
+from rolebook.language.translator import translator
+from rolebook.report import PAGES
+from rolebook.report.evidence import Findings, findings
+from tests.core.grids import ballot, cell, grid, turn
+
+SAID = ["Because.", "It is so.", "Who knows, really."]
+
+
+def read(
+    comparison: Comparison,
+    cells: Sequence[Cell],
+    ballots: Sequence[Ballot] = (),
+    language: str = "en",
+) -> Findings:
+    return findings(
+        comparison,
+        summarise(comparison, cells),
+        ballots,
+        translator=translator(language),
+        hues=[f"hue-{number}" for number in range(len(comparison.variants))],
+        by_tag=summarise_by_tag(comparison, cells),
+    )
+
+
+def named(comparison: Comparison, *names: str) -> Comparison:
+    return replace(comparison, variants=tuple(Variant(name, name.lower(), "r") for name in names))
+
+
+def said(found: Findings, kind: str = "") -> list[str]:
+    return [s.text for s in found.sentences if kind in ("", s.kind)]
+
+
+def asking(comparison: Comparison, *questions: Sequence[int]) -> list[Cell]:
+    """Cells in which each variant asks a number of questions at each input."""
+    return [
+        cell(f"{variant}-{entry}-1", f"Well {entry}. " + "What? " * count)
+        for variant, counts in enumerate(questions, 1)
+        for entry, count in enumerate(counts, 1)
+    ]
+
+
+def votes(comparison: Comparison, left: int, right: int, *, inputs: int = 1) -> list[Ballot]:
+    """So many votes for the first variant and for the second, sides in turn."""
+    outcomes = [True] * left + [False] * right
+    ballots = []
+    for number, is_first in enumerate(outcomes):
+        entry = number % inputs + 1
+        keys = [f"1-{entry}-1", f"2-{entry}-1"]
+        is_turned = number % 4 in (1, 2)
+        vote = "left" if is_first is not is_turned else "right"
+        left_key, right_key = reversed(keys) if is_turned else keys
+        ballots.append(ballot(comparison, left_key, right_key, vote))
+    return ballots
+
+
+def rendered(found: Findings, **values: str) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(PAGES),
+        extensions=["jinja2.ext.i18n"],
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    spoken = translator("en")
+    environment.install_gettext_callables(  # type: ignore[attr-defined]
+        spoken.gettext, spoken.ngettext, newstyle=True
+    )
+    return environment.get_template("evidence.html").render(
+        findings=found, **({"vote_link": ""} | values)
+    )
+
+
+def test_a_clear_difference_is_said_with_its_interval_and_what_it_rests_on() -> None:
+    comparison = named(grid(2, 12), "Teacher", "Socratic teacher")
+    counts = [2, 3] * 6, [1, 2, 1, 2, 1, 3] * 2
+    found = read(comparison, asking(comparison, *counts))
+    (sentence,) = [text for text in said(found, "clear") if "questions" in text]
+    assert re.fullmatch(
+        r"Socratic teacher asks 0\.8 fewer questions an answer than Teacher \[0\.6–1\.1\],"
+        r" over 12 inputs\.",
+        sentence,
+    )
+    questions = next(panel for panel in found.clear if panel.title == "Questions per answer")
+    (line,) = questions.against
+    assert ("−0.8 questions", "−1.1 – −0.6", "12 inputs", True) == (
+        line.value,
+        line.interval,
+        line.basis,
+        line.is_clear,
+    )
+
+
+def test_what_cannot_be_told_is_folded_away_and_said_to_be_open() -> None:
+    comparison = grid(2, 12)
+    cells = asking(comparison, [1, 2, 1, 0] * 3, [2, 1, 0, 1] * 3)
+    found = read(comparison, cells)
+    assert () == found.clear
+    assert "Questions per answer" in [panel.title for panel in found.unclear]
+    assert ["In what can be counted, no difference between them is clear yet."] == said(found)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (1, ["Only 1 input: treat this as a first impression."]),
+        (3, ["Only 3 inputs: treat these as a first impression."]),
+        (10, []),
+    ],
+)
+def test_small_samples_are_said_to_be_small(inputs: int, expected: list[str]) -> None:
+    comparison = grid(2, inputs)
+    found = read(comparison, asking(comparison, [1] * inputs, [0] * inputs))
+    assert expected == said(found, "note")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "kind", "expected"),
+    [
+        (30, 10, "clear", r"A is preferred to B: 75 % \[60–86\] of 40 blind votes\."),
+        (
+            12,
+            8,
+            "open",
+            r"Not enough yet to tell A from B: 60 % \[39–78\] of 20 blind votes for A"
+            r" \(about \d+ more\)\.",
+        ),
+        (100, 100, "open", r"A and B look alike: 50 % \[43–57\] of 200 blind votes for A\."),
+        (1, 1, "open", r"Not enough yet to tell A from B: 50 % \[9–91\] of 2 blind votes for A\."),
+        (1, 0, "open", r"Not enough yet .* 100 % \[\d+–100\] of 1 blind vote for A .*"),
+    ],
+)
+def test_votes_are_told_as_far_as_they_tell(
+    left: int, right: int, kind: str, expected: str
+) -> None:
+    comparison = grid(2, left + right)
+    ballots = votes(comparison, left, right, inputs=left + right)
+    first, *_ = read(comparison, [], ballots).sentences[1:]
+    assert re.fullmatch(expected, first.text), first.text
+    assert kind == first.kind
+
+
+def test_figures_of_votes_are_those_of_the_statistics() -> None:
+    comparison = grid(2, 20)
+    ballots = votes(comparison, 44, 20, inputs=20)
+    (verdict,) = preference(votes_of(comparison, ballots)).verdicts
+    found = read(comparison, [], ballots)
+    low, high = verdict.share.low, verdict.share.high
+    assert low is not None
+    assert high is not None
+    figures = f"{verdict.share.value:.0%}"[:-1] + f" % [{low:.0%}"[:-1] + f"–{high:.0%}"[:-1]
+    assert f"A is preferred to B: {figures}] of 64 blind votes." in said(found)
+    assert 64 == found.votes
+    assert found.strengths is not None
+    assert ["A", "B"] == [row.name.whole for row in found.strengths.rows]
+
+
+def test_variants_without_votes_are_named() -> None:
+    comparison = grid(4, 10)
+    found = read(comparison, [], votes(comparison, 8, 2, inputs=10))
+    assert "No votes yet on: C, D." in said(found, "open")
+
+
+def test_votes_that_connect_nothing_rank_nothing() -> None:
+    comparison = grid(4, 2)
+    ballots = [
+        ballot(comparison, "1-1-1", "2-1-1", "left"),
+        ballot(comparison, "3-1-1", "4-1-1", "left"),
+    ]
+    found = read(comparison, [], ballots)
+    assert any("do not connect all variants" in text for text in said(found, "open"))
+
+
+def test_a_habit_of_the_eye_is_a_warning() -> None:
+    comparison = grid(2, 40)
+    ballots = [
+        ballot(comparison, f"{n % 2 + 1}-{n + 1}-1", f"{2 - n % 2}-{n + 1}-1", "left")
+        for n in range(40)
+    ]
+    (warning,) = said(read(comparison, [], ballots), "warning")
+    assert warning.startswith("100 % [91–100] of 40 decided votes went to A, the left side.")
+
+
+def test_failures_and_cut_off_answers_are_warnings_with_their_numbers() -> None:
+    comparison = grid(2, 3)
+    failed = turn("", status=TurnStatus.FAILED, error=TurnError("upstream", "It broke."))
+    cells = [
+        cell("1-1-1", "Long", finish_reason="length"),
+        cell("1-2-1", "Short."),
+        Cell(cell("2-1-1").key, 1, "s", (failed,)),
+        cell("2-2-1", "Hm", finish_reason="content_filter"),
+    ]
+    assert [
+        "1 of 6 cells failed (B 1/3).",
+        "Answers were cut off, as the longest allowed was reached (max_tokens): A 1/2.",
+        "Answers were cut off by the upstream's content filter: B 1/1.",
+    ] == said(read(comparison, cells), "warning")
+
+
+def test_checks_have_a_line_each_and_unknown_is_a_dash() -> None:
+    comparison = grid(2, 12)
+    cells = [cell(f"1-{n}-1", "Yes.", checks={"short": n > 3}) for n in range(1, 13)]
+    cells += [cell("2-1-1", "Yes.", checks={"polite": None})]
+    found = read(comparison, cells)
+    short, polite = found.checks
+    assert (("75 %", "47–91", "12 answers"), ("–", "", "")) == short.shares
+    assert (("–", "", ""), ("–", "", ""), 1) == (*polite.shares, polite.untold)
+    assert any("could not be judged: 1." in text for text in said(found, "note"))
+
+
+def test_quality_is_votes_where_there_are_any_else_checks() -> None:
+    comparison = grid(2, 4)
+    cells = [
+        cell(f"{v}-{n}-1", "Yes.", duration_ms=900.0 + n, checks={"ok": n > v})
+        for v in (1, 2)
+        for n in range(1, 5)
+    ]
+    (scatter,) = read(comparison, cells).scatters
+    assert ("Time per answer", "Checks passed") == (scatter.x_title, scatter.y_title)
+    (scatter,) = read(comparison, cells, votes(comparison, 3, 1, inputs=4)).scatters
+    assert "How often it is preferred" == scatter.y_title
+
+
+def test_recorded_answers_go_by_a_name_in_the_readers_language() -> None:
+    comparison = grid(2, 2)
+    recorded = replace(comparison.variants[0], name="As recorded", is_recorded=True)
+    comparison = replace(comparison, variants=(recorded, comparison.variants[1]))
+    assert "As recorded" == read(comparison, []).variants[0].name
+    chinese = translator("zh")
+    assert chinese.gettext("As recorded") == read(comparison, [], language="zh").variants[0].name
+
+
+def test_names_that_hide_something_are_shown_as_they_are() -> None:
+    comparison = named(grid(2, 1), "Teacher\u202e", "100 %(name)s")
+    found = read(comparison, [], votes(comparison, 1, 0))
+    assert ["Teacher⟨U+202E⟩", "100 %(name)s"] == [who.name for who in found.variants]
+    assert "Not enough yet to tell Teacher⟨U+202E⟩ from 100 %(name)s" in said(found)[1]
+
+
+def test_tags_and_inputs_have_findings_of_their_own() -> None:
+    comparison = replace(
+        grid(2, 20),
+        inputs=tuple(
+            ComparisonInput((f"Why {n}?",), tags=("easy",) if n < 10 else ("hard",))
+            for n in range(20)
+        ),
+    )
+    cells = asking(comparison, [2, 3] * 10, [0, 1] * 5 + [2, 3] * 5)
+    found = read(comparison, cells, votes(comparison, 20, 4, inputs=20))
+    easy, hard = found.tags
+    assert ("easy", 10) == (easy.tag, easy.inputs)
+    assert any("B asks 2.0 fewer questions" in s.text for s in easy.sentences)
+    assert not any("questions" in s.text for s in hard.sentences)
+    assert any("blind votes" in s.text for s in hard.sentences)
+    assert 20 == len(found.inputs)
+    assert 24 == sum(sum(line.wins) for line in found.inputs)
+    assert "1. Why 0?" == found.inputs[0].label
+
+
+def test_a_difference_that_is_clear_never_seems_to_reach_zero() -> None:
+    comparison = grid(2, 3)
+    cost = {1: (1.0, 1.0, 1.0), 2: (1.0301, 1.0100, 1.0200)}
+    cells = [
+        cell(f"{v}-{n}-1", "Yes.", cost=value)
+        for v, values in cost.items()
+        for n, value in enumerate(values, 1)
+    ]
+    found = read(comparison, cells)
+    assert not any("[0.00–" in text for text in said(found))
+    assert not any(re.search(r"\[0(\.0+)?–", text) for text in said(found, "clear"))
+
+
+def test_nothing_answered_yet_is_said_and_nothing_else_is_shown() -> None:
+    found = read(grid(2, 3), [])
+    assert ["Nothing has been answered yet."] == said(found)
+    assert found.is_empty
+    html = rendered(found, vote_link="/vote")
+    assert "Nothing has been answered yet." in html
+    assert "<svg" not in html
+    assert "/vote" not in html
+
+
+def test_the_page_needs_no_application_and_runs_nothing() -> None:
+    comparison = named(grid(3, 12), "Teacher", "<b>Bold</b>", "知心朋友")
+    cells = [
+        cell(str(key), SAID[key.variant] * (key.input + 1), cost=0.1, checks={"<i>": True})
+        for key in comparison.cell_keys()
+    ]
+    html = rendered(read(comparison, cells, votes(comparison, 20, 4, inputs=12)))
+    assert "&lt;b&gt;Bold&lt;/b&gt;" in html
+    assert not re.search(r"<b>|<i>|<script|style=|href=|\bon\w+=", html)
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'aria-labelledby="([^" ]+)', html)) <= set(ids)
+
+
+def test_it_invites_to_vote_where_nobody_has() -> None:
+    comparison = grid(2, 3)
+    cells = asking(comparison, [1, 2, 3], [0, 1, 1])
+    assert 'href="/vote"' in rendered(read(comparison, cells), vote_link="/vote")
+    voted = read(comparison, cells, votes(comparison, 2, 1, inputs=3))
+    assert 'href="/vote"' not in rendered(voted, vote_link="/vote")

@@ -1,0 +1,389 @@
+"""Comparisons to take away, in every format, and the page in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from markdown_it import MarkdownIt
+
+from rolebook import __version__
+from rolebook.core.comparison import Ballot, CellKey, Comparison
+from rolebook.core.errors import InputError
+from rolebook.core.measure import summarise
+from rolebook.core.preference import Outcome
+from rolebook.core.session import new_id
+from rolebook.language.translator import translator
+from rolebook.report.export import EXPORT_FORMATS, export_comparison
+from rolebook.wiring import Rolebook
+from tests.conftest import Failures, MakeRolebook, NewPage
+from tests.fake_upstream import FakeUpstream
+from tests.test_compare import cells_of, fill, plan, talk
+from tests.web.checks import assert_accessible
+
+QUESTION = "Which teacher is better?"
+READABLE = ("md", "html")
+
+
+def exported(rolebook: Rolebook, comparison: Comparison, format: str, language: str = "en") -> str:
+    pieces = export_comparison(rolebook, comparison, format, translator=translator(language))
+    return "".join(pieces)
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    assert text.startswith("\ufeffcomparison_id,")
+    assert "\n" not in text.replace("\r\n", "").split("\r\n")[0]
+    return list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline="")))
+
+
+def vote(rolebook: Rolebook, comparison: Comparison, outcome: Outcome) -> None:
+    ballot = Ballot(new_id(), comparison.id, CellKey(0, 0, 0), CellKey(1, 0, 0))
+    rolebook.comparisons.create_ballot(ballot)
+    rolebook.comparisons.cast_ballot(ballot.id, outcome)
+
+
+def planned(rolebook: Rolebook, **spec: Any) -> Comparison:
+    return plan(rolebook, question=QUESTION, **spec)
+
+
+@pytest.fixture
+def comparison(rolebook: Rolebook) -> Comparison:
+    """Two variants by two inputs, one of two turns, filled, checked and voted on."""
+    comparison = planned(
+        rolebook,
+        variants=["teacher", {"persona": "plain", "model": "500", "name": "Broken"}],
+        inputs=[
+            {"input": "Why is the sky blue?", "name": "Sky", "tags": ["physics"]},
+            {"turns": ["What is a fraction?", "And why?"], "variables": {"level": "expert"}},
+        ],
+        checks=[{"max_words": 3}],
+    )
+    fill(rolebook, comparison)
+    vote(rolebook, comparison, Outcome.LEFT)
+    return rolebook.comparisons.get_comparison(comparison.id)
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_every_format_names_all_that_it_takes_to_say_how_it_came_about(
+    rolebook: Rolebook, comparison: Comparison, format: str
+) -> None:
+    text = exported(rolebook, comparison, format)
+    turn = cells_of(rolebook, comparison)["1-1-1"].turns[0]
+    for named in (
+        QUESTION,
+        comparison.id,
+        __version__,
+        comparison.variants[0].revision,
+        comparison.variants[1].revision,
+        "Broken",
+        "Sky",
+        "physics",
+        "Echo: Why is the sky blue?",
+        "at most 3 is allowed",
+        "failed with status 500",
+        turn.id,
+        turn.session_id,
+        turn.upstream,
+    ):
+        assert named in text, named
+
+
+@pytest.mark.parametrize("format", [format for format in EXPORT_FORMATS if format != "csv"])
+def test_every_format_but_csv_holds_personas_and_templates_whole(
+    rolebook: Rolebook, comparison: Comparison, format: str
+) -> None:
+    text = exported(rolebook, comparison, format)
+    revision = rolebook.log.get_revision(comparison.variants[0].revision)
+    quoted = json.dumps(revision.templates["chat"], ensure_ascii=False)
+    assert quoted.replace('"', "&#34;").replace("'", "&#39;") in text or quoted in text
+
+
+def test_json_has_every_turn_as_the_log_has_it(rolebook: Rolebook, comparison: Comparison) -> None:
+    document = json.loads(exported(rolebook, comparison, "json"))
+    assert {"kind": "comparison", "format": 1, "version": __version__} == {
+        name: document["rolebook"][name] for name in ("kind", "format", "version")
+    }
+    cells = cells_of(rolebook, comparison)
+    assert list(cells) == [cell["key"] for cell in document["cells"]]
+    two = document["cells"][2]
+    assert (two["input"], two["variant_name"], two["status"]) == (2, "Teacher", "complete")
+    assert [turn.text for turn in cells["1-2-1"].turns] == [turn["text"] for turn in two["turns"]]
+    assert cells["1-2-1"].turns[0].parameters_sent == two["turns"][0]["parameters_sent"]
+    failed = document["cells"][1]
+    assert "upstream_server" == failed["turns"][0]["error"]["code"]
+    assert ({"level": "expert"}, 3, 1) == (
+        document["comparison"]["inputs"][1]["variables"],
+        document["comparison"]["checks"][0]["max_words"],
+        len(document["votes"]),
+    )
+
+
+def test_json_has_measures_with_their_intervals(rolebook: Rolebook, comparison: Comparison) -> None:
+    document = json.loads(exported(rolebook, comparison, "json"))
+    evidence = summarise(comparison, rolebook.comparisons.cells(comparison))
+    words = next(measure for measure in document["measures"] if measure["name"] == "words")
+    interval = evidence.get("words").intervals[0]
+    assert interval
+    assert (interval.value, interval.low, interval.n) == tuple(
+        words["intervals"]["Teacher"][name] for name in ("value", "low", "n")
+    )
+    assert words["intervals"]["Broken"] is None
+    assert document["preference"]["strength"]["Teacher"]["n"] == 1
+
+
+def test_jsonl_has_the_head_and_then_a_turn_a_line(
+    rolebook: Rolebook, comparison: Comparison
+) -> None:
+    head, *lines = map(json.loads, exported(rolebook, comparison, "jsonl").splitlines())
+    assert comparison.id == head["comparison"]["id"]
+    # A cell that fails at its first text is not asked the second.
+    assert ["1-1-1", "2-1-1", "1-2-1", "1-2-1", "2-2-1"] == [line["cell"]["key"] for line in lines]
+    assert "Echo: And why?" == lines[3]["turn"]["text"]
+
+
+def test_csv_has_a_row_for_each_turn(rolebook: Rolebook, comparison: Comparison) -> None:
+    rows = rows_of(exported(rolebook, comparison, "csv"))
+    assert {(comparison.id, __version__)} == {
+        (row["comparison_id"], row["rolebook_version"]) for row in rows
+    }
+    assert [variant.revision for variant in comparison.variants] == [
+        row["revision"] for row in rows[:2]
+    ]
+    said = [(row["variant_name"], row["input_number"], row["turn"]) for row in rows]
+    assert ("Teacher", "2", "2") == said[3]
+    assert ("complete", "failed") == (rows[0]["status"], rows[1]["cell_status"])
+    # Each vote once, on the first turn of its cells.
+    assert ["1", ""] == [rows[0]["votes_won"], rows[2]["votes_won"]]
+    assert ("0", "1") == (rows[0]["checks_passed"], rows[0]["checks_failed"])
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠"])
+def test_csv_cell_is_never_a_formula_and_jsonl_is_exact(
+    rolebook: Rolebook, upstream: FakeUpstream, start: str
+) -> None:
+    said = f'{start}HYPERLINK("https://evil.example","x")'
+    comparison = planned(rolebook, variants=["plain"], inputs=[{"input": said, "name": said}])
+    fill(rolebook, comparison)
+    (row,) = rows_of(exported(rolebook, comparison, "csv"))
+    assert f"'{said}" == row["input"]
+    assert not [cell for cell in row.values() if cell.startswith(start)]
+    head, line = map(json.loads, exported(rolebook, comparison, "jsonl").splitlines())
+    assert said == line["turn"]["input"] == head["comparison"]["inputs"][0]["turns"][0]
+
+
+def test_markdown_lets_no_answer_out_of_its_fence(rolebook: Rolebook) -> None:
+    said = "````\n# Not a heading\n```json rolebook-comparison\n{}\n```\n<img src=x>"
+    comparison = planned(
+        rolebook, variants=[{"persona": "plain", "name": "# a | `b` <i>"}], inputs=[said]
+    )
+    fill(rolebook, comparison)
+    tokens = MarkdownIt("commonmark").enable("table").parse(exported(rolebook, comparison, "md"))
+    fences = [token for token in tokens if token.type == "fence"]
+    assert [f"{said}\n", f"Echo: {said}\n"] == [fence.content for fence in fences[1:3]]
+    assert "json rolebook-comparison" == fences[-1].info
+    assert comparison.id == json.loads(fences[-1].content)["comparison"]["id"]
+    headings = [
+        tokens[index + 1].content for index, token in enumerate(tokens) if token.tag == "h1"
+    ]
+    assert QUESTION == headings[0]
+    assert 1 == len(
+        [token for token in tokens if token.type == "heading_open" and token.tag == "h1"]
+    )
+    assert not [token for token in tokens if token.type == "html_block"]
+    inline = [child for token in tokens for child in token.children or ()]
+    assert not [child for child in inline if child.type in ("html_inline", "image")]
+
+
+@pytest.mark.parametrize("format", READABLE)
+def test_it_speaks_the_language_of_its_reader(
+    rolebook: Rolebook, comparison: Comparison, format: str
+) -> None:
+    said = translator("zh")
+    text = exported(rolebook, comparison, format, "zh")
+    assert said.gettext("Checks passed") in text
+    assert "Echo: Why is the sky blue?" in text
+
+
+def test_other_formats_are_the_same_in_every_language(
+    rolebook: Rolebook, comparison: Comparison
+) -> None:
+    def in_language(language: str) -> str:
+        return exported(rolebook, comparison, "csv", language)
+
+    times = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
+    assert times.sub("", in_language("en")) == times.sub("", in_language("zh"))
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_no_address_of_an_upstream_is_given_away(
+    make_rolebook: MakeRolebook, library_dir: Path, format: str
+) -> None:
+    library_dir.joinpath("rolebook.yaml").write_text(
+        "upstreams:\n  quiet:\n    base_url: http://127.0.0.1:9/secret-path/v1\n    keys: [env:QUIET_KEY]\n",
+        "utf-8",
+    )
+    book = make_rolebook({"QUIET_KEY": "sk-very-secret", "ROLEBOOK_MODEL": "m"})
+    comparison = planned(
+        book, variants=[{"persona": "plain", "upstream": "quiet"}], inputs=["Hello"]
+    )
+    fill(book, comparison)
+    text = exported(book, comparison, format)
+    assert "quiet" in text
+    assert "secret" not in text
+    assert "No connection to quiet" in text
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_what_goes_on_while_it_is_taken_away_changes_nothing_of_it(
+    rolebook: Rolebook, format: str
+) -> None:
+    comparison = planned(rolebook, variants=["plain", "teacher"], inputs=["One", "Two"])
+    fill(rolebook, comparison, keys=[CellKey(0, 0, 0)])
+    pieces = export_comparison(rolebook, comparison, format)
+    begun = next(pieces)
+    fill(rolebook, comparison)
+    text = begun + "".join(pieces)
+    assert "Echo: One" in text
+    assert "Echo: Two" not in text
+
+
+def test_it_says_how_far_the_run_was(rolebook: Rolebook) -> None:
+    comparison = planned(rolebook, variants=["plain", "teacher"], inputs=["One", "Two"])
+    fill(rolebook, comparison, keys=[CellKey(0, 0, 0)])
+    progress = json.loads(exported(rolebook, comparison, "json"))["progress"]
+    assert (4, 1, 3) == (progress["total"], progress["complete"], progress["waiting"])
+    assert "Answered cells: 1 / 4" in exported(rolebook, comparison, "md")
+    assert "3 of 4 cells had no complete answer yet" in exported(rolebook, comparison, "html")
+
+
+def test_unknown_format_is_refused_at_once(rolebook: Rolebook, comparison: Comparison) -> None:
+    with pytest.raises(InputError, match=r"no export format xml.*json, jsonl, csv, md, html"):
+        export_comparison(rolebook, comparison, "xml")
+
+
+@pytest.mark.parametrize("format", READABLE)
+def test_what_was_said_before_an_input_is_there_to_read(rolebook: Rolebook, format: str) -> None:
+    recorded = talk(rolebook, "plain", "A first question", "A second one")
+    comparison = planned(
+        rolebook, variants=["teacher"], inputs=[{"session": recorded[0].session_id}], recorded=True
+    )
+    fill(rolebook, comparison)
+    text = exported(rolebook, comparison, format)
+    assert text.count("Echo: A first question") >= 3
+    chinese = exported(rolebook, comparison, format, "zh")
+    assert translator("zh").gettext("As recorded") in chinese
+
+
+def test_large_one_is_given_out_piece_by_piece(rolebook: Rolebook) -> None:
+    comparison = planned(
+        rolebook, variants=["plain"], inputs=[f"Question {i} {'x' * 2000}" for i in range(100)]
+    )
+    fill(rolebook, comparison)
+    for format in EXPORT_FORMATS:
+        pieces: Iterator[str] = export_comparison(rolebook, comparison, format)
+        tracemalloc.start()
+        longest = max(map(len, pieces))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # The plan itself is one piece, as it is one value; nothing else is as long.
+        assert longest < 400_000, format
+        assert peak < 8_000_000, format
+
+
+class OpenPage(Protocol):
+    """Opens the export of a comparison as a file; the page's own request is the only one that it may make."""
+
+    def __call__(self, comparison: Comparison, **chosen: Any) -> Any: ...
+
+
+@pytest.fixture
+def open_page(
+    rolebook: Rolebook, new_page: NewPage, failures: Failures, tmp_path: Path
+) -> OpenPage:
+    def open_file(comparison: Comparison, **chosen: Any) -> Any:
+        path = tmp_path / "export.html"
+        language = chosen.get("language", "en")
+        path.write_text(exported(rolebook, comparison, "html", language), "utf-8")
+        page = new_page(**chosen)
+        page.goto(path.as_uri())
+        failures.expect(f"request to {path.as_uri()}")
+        return page
+
+    return open_file
+
+
+@pytest.fixture
+def hostile(rolebook: Rolebook) -> Comparison:
+    """Everything that anybody can name or say tries to run or to load something."""
+    text = "<script>window.__pwned=1</script><img src=https://evil.example/x onerror=window.__pwned=1></pre>"
+    comparison = plan(
+        rolebook,
+        question=f"Who? {text}",
+        variants=[
+            {"persona": "plain", "model": "xss", "name": f"One {text}"},
+            {"persona": "teacher", "model": "xss", "variables": {"subject": text}},
+        ],
+        inputs=[
+            {"input": f'Say {text} <pre id="plan">{{}}</pre>', "name": text, "tags": [text]},
+            {"turns": ["</style></title>", "]]>"], "reference": text},
+        ],
+        checks=[{"contains": [text]}],
+    )
+    fill(rolebook, comparison)
+    vote(rolebook, comparison, Outcome.RIGHT)
+    cell = cells_of(rolebook, comparison)["1-1-1"]
+    rolebook.log.mark_turn(cell.turns[0].id, note=text, is_starred=True)
+    return comparison
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_html_runs_nothing_and_asks_nobody(
+    hostile: Comparison, open_page: OpenPage, language: str
+) -> None:
+    page = open_page(hostile, language=language)
+    for details in page.locator("details").all():
+        details.evaluate("element => { element.open = true }")
+    assert page.evaluate("window.__pwned") is None
+    assert 0 == page.locator("script, img, iframe, form, object, embed, link, [style]").count()
+    assert (
+        page.locator("meta[http-equiv='Content-Security-Policy']")
+        .get_attribute("content")
+        .startswith("default-src 'none'")
+    )
+
+
+def test_html_plan_is_text_that_a_browser_shows_as_it_is(
+    hostile: Comparison, open_page: OpenPage
+) -> None:
+    page = open_page(hostile)
+    document = json.loads(page.locator("#plan").text_content())
+    assert hostile.id == document["comparison"]["id"]
+    assert hostile.question == document["comparison"]["question"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_html_is_accessible_and_fits_its_screen(
+    comparison: Comparison, open_page: OpenPage, theme: str, width: int
+) -> None:
+    page = open_page(comparison, theme=theme, width=width)
+    assert_accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_html_folds_many_inputs_to_a_line_each(rolebook: Rolebook, open_page: OpenPage) -> None:
+    comparison = planned(rolebook, variants=["plain"], inputs=[f"Question {i}" for i in range(30)])
+    fill(rolebook, comparison)
+    page = open_page(comparison)
+    inputs = page.locator("details.input")
+    assert 30 == inputs.count()
+    assert not page.get_by_text("Echo: Question 29").is_visible()
+    inputs.nth(29).locator("summary").first.click()
+    assert page.get_by_text("Echo: Question 29").is_visible()

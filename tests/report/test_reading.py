@@ -1,0 +1,312 @@
+"""What was exported can be read back, and done again, anywhere; what was tampered with cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rolebook.core.check import Check
+from rolebook.core.comparison import Comparison, ComparisonInput, Judge, Variant
+from rolebook.core.errors import InputError
+from rolebook.core.session import Revision, now
+from rolebook.report.export import EXPORT_FORMATS, export_comparison
+from rolebook.report.reading import read_export, repeat_export
+from rolebook.wiring import Rolebook
+from tests.conftest import MakeRolebook
+from tests.fake_upstream import FakeUpstream
+from tests.test_compare import cells_of, fill, plan, talk
+
+PLANNED = [format for format in EXPORT_FORMATS if format != "csv"]
+HOSTILE = '</pre><pre id="plan">{}</pre>\n```json rolebook-comparison\n{}\n```\n\u202e\x00\r'
+
+
+@pytest.fixture
+def comparison(rolebook: Rolebook) -> Comparison:
+    comparison = plan(
+        rolebook,
+        question=f"Who? {HOSTILE}",
+        variants=["teacher", {"persona": "teacher", "changes": {"system": f"Be terse. {HOSTILE}"}}],
+        inputs=[{"turns": [HOSTILE, "And why?"], "name": HOSTILE}, "Why is the sky blue?"],
+        repeats=2,
+        checks=[{"max_words": 5}],
+    )
+    fill(rolebook, comparison)
+    return rolebook.comparisons.get_comparison(comparison.id)
+
+
+@pytest.fixture
+def save(rolebook: Rolebook, tmp_path: Path) -> Callable[[Comparison, str], Path]:
+    """Exports a comparison to a file."""
+
+    def write(comparison: Comparison, format: str) -> Path:
+        path = tmp_path / f"saved.{format}"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(export_comparison(rolebook, comparison, format))
+        return path
+
+    return write
+
+
+Save = Callable[[Comparison, str], Path]
+
+
+@pytest.mark.parametrize("format", PLANNED)
+def test_a_plan_comes_back_as_it_was(
+    rolebook: Rolebook, comparison: Comparison, save: Save, format: str
+) -> None:
+    found = read_export(save(comparison, format))
+    assert comparison == found.comparison
+    revisions = {variant.revision for variant in comparison.variants}
+    assert {id: rolebook.log.get_revision(id) for id in revisions} == {
+        revision.id: revision for revision in found.revisions
+    }
+
+
+@pytest.mark.parametrize("format", PLANNED)
+def test_it_is_done_again_in_a_fresh_database_without_its_persona_files(
+    make_rolebook: MakeRolebook,
+    upstream: FakeUpstream,
+    library_dir: Path,
+    comparison: Comparison,
+    save: Save,
+    format: str,
+) -> None:
+    path = save(comparison, format)
+    shutil.rmtree(library_dir / "personas")
+    fresh = make_rolebook(
+        {"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"},
+        database=str(library_dir / "fresh.db"),
+    )
+    again = repeat_export(fresh, path)
+    assert (comparison.id, comparison.variants) == (again.repeats_of, again.variants)
+    asked = len(upstream.requests)
+    fill(fresh, again)
+    sent = [request.body["messages"] for request in upstream.requests]
+    assert sorted(map(str, sent[:asked])) == sorted(map(str, sent[asked:]))
+    assert {"complete"} == {cell.status for cell in cells_of(fresh, again).values()}
+
+
+def test_csv_is_done_again_where_its_comparison_is(
+    rolebook: Rolebook, comparison: Comparison, save: Save
+) -> None:
+    again = repeat_export(rolebook, save(comparison, "csv"))
+    assert (comparison.id, comparison.inputs) == (again.repeats_of, again.inputs)
+
+
+def test_csv_says_elsewhere_what_would_help(
+    make_rolebook: MakeRolebook, library_dir: Path, comparison: Comparison, save: Save
+) -> None:
+    fresh = make_rolebook(database=str(library_dir / "fresh.db"))
+    path = save(comparison, "csv")
+    with pytest.raises(InputError, match=f"{comparison.id}.*JSON or HTML"):
+        repeat_export(fresh, path)
+    with pytest.raises(InputError, match="CSV, which has only the answers"):
+        read_export(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no export",
+        "{",
+        "[]",
+        "null",
+        '{"rolebook": {"format": 1, "version": "0.1.0"}, "sessions": []}',
+        '{"rolebook": {"kind": "comparison", "format": 1}}',
+        '{"rolebook": {"kind": "comparison", "format": "one"}}',
+        '{"rolebook": {"kind": "comparison", "format": 1}, "comparison": [], "revisions": []}',
+        "<!doctype html><title>Something else</title>",
+        "# A page\n\n```json rolebook-comparison\n{]\n```\n",
+        '<pre id="plan">' + "[" * 100_000 + "</pre>",
+        "comparison_id,question\r\n",
+    ],
+)
+def test_what_is_no_export_of_a_comparison_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "foreign.json"
+    path.write_text(text, "utf-8")
+    with pytest.raises(InputError, match=r"foreign.json is no comparison .* Export it again"):
+        read_export(path)
+
+
+def test_bytes_that_are_no_text_and_files_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "binary.html"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="is no comparison"):
+        read_export(path)
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        read_export(tmp_path / "missing.json")
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """An export in JSON that somebody has edited."""
+    data = json.loads(path.read_text("utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), "utf-8")
+    return path
+
+
+def test_a_file_of_a_newer_rolebook_says_so(comparison: Comparison, save: Save) -> None:
+    path = edited(
+        save(comparison, "json"),
+        lambda data: data.update(rolebook={"kind": "comparison", "format": 2, "version": "9.1"}),
+    )
+    with pytest.raises(InputError, match=r"newer Rolebook \(9.1\). Update Rolebook"):
+        read_export(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda revision: revision["resolved"].update(system="You are somebody else."),
+        lambda revision: revision["templates"].update(chat="{{ input }}"),
+        lambda revision: revision["resolved"].update(system=["no text"]),
+        lambda revision: revision.update(id="0" * 32),
+    ],
+)
+def test_a_changed_revision_does_not_pass_for_the_one_it_was(
+    comparison: Comparison, save: Save, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    path = edited(save(comparison, "json"), lambda data: change(data["revisions"][0]))
+    with pytest.raises(InputError, match="was changed after it was exported"):
+        read_export(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["comparison"].update(repeats="often"),
+        lambda data: data["comparison"].update(repeats=10**9),
+        lambda data: data["comparison"].update(repeats=-1),
+        lambda data: data["comparison"].update(concurrency=0),
+        lambda data: data["comparison"].update(variants=[]),
+        lambda data: data["comparison"]["inputs"].append({"turns": []}),
+        lambda data: data["comparison"]["inputs"].append({"turns": [{"text": 1}]}),
+        lambda data: data["comparison"]["variants"][0].update(model=["m"]),
+        lambda data: data["comparison"]["variants"][0].update(colour="red"),
+        lambda data: data["comparison"]["checks"].append({"max_words": "many"}),
+        lambda data: data["revisions"].pop(),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_refused(
+    comparison: Comparison, save: Save, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    path = edited(save(comparison, "json"), change)
+    with pytest.raises(InputError, match="is no comparison"):
+        read_export(path)
+
+
+def test_a_file_that_ends_early_is_refused(comparison: Comparison, save: Save) -> None:
+    path = save(comparison, "html")
+    path.write_text(path.read_text("utf-8")[:-600], "utf-8")
+    with pytest.raises(InputError, match="damaged"):
+        read_export(path)
+
+
+texts = st.text(st.characters(exclude_categories=()), max_size=12)
+filled = st.text(min_size=1, max_size=12)
+values = st.dictionaries(filled, st.none() | st.booleans() | st.integers() | texts, max_size=3)
+variants = st.builds(
+    Variant,
+    name=filled,
+    persona_id=st.sampled_from(["", "plain"]),
+    revision=st.just("filled in below"),
+    model=texts,
+    upstream=texts,
+    variables=values,
+    parameters=values,
+    is_recorded=st.booleans(),
+)
+inputs = st.builds(
+    ComparisonInput,
+    turns=st.lists(texts, min_size=1, max_size=3).map(tuple),
+    name=texts,
+    variables=values,
+    reference=texts,
+    tags=st.lists(texts, max_size=2).map(tuple),
+    source=texts,
+    recorded=st.lists(filled, max_size=2).map(tuple),
+)
+checks = st.lists(
+    st.builds(lambda words: Check.model_validate({"max_words": words}), st.integers(1, 9))
+    | st.builds(lambda text: Check.model_validate({"contains": [text]}), filled),
+    max_size=2,
+).map(tuple)
+
+
+class Shelf:
+    """The least that an export reads from: revisions, and nothing answered yet."""
+
+    def __init__(self, revision: Revision) -> None:
+        self.log = self.comparisons = self
+        self._revision = revision
+
+    def get_revision(self, revision_id: str) -> Revision:
+        return self._revision
+
+    def marks_of(self, turn_ids: object) -> dict[str, Any]:
+        return {}
+
+    def cells(self, comparison: Comparison) -> list[Any]:
+        return []
+
+    def ballots(self, comparison_id: str) -> list[Any]:
+        return []
+
+    def turns_up_to(self, turn_id: str) -> list[Any]:
+        return []
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    question=texts,
+    variants=st.lists(variants, min_size=1, max_size=3).map(tuple),
+    inputs=st.lists(inputs, min_size=1, max_size=3).map(tuple),
+    repeats=st.integers(1, 100),
+    checks=checks,
+    concurrency=st.integers(1, 64),
+    is_streamed=st.booleans(),
+    has_judge=st.booleans(),
+    format=st.sampled_from(PLANNED),
+)
+def test_any_comparison_comes_back_equal(
+    rolebook: Rolebook, tmp_path: Path, has_judge: bool, format: str, **plan: Any
+) -> None:
+    revision = rolebook.library.get_persona("plain").revision
+    plan["variants"] = tuple(
+        Variant(
+            **{field: getattr(v, field) for field in Variant.__slots__} | {"revision": revision.id}
+        )
+        for v in plan["variants"]
+    )
+    judge = Judge("plain", revision.id, "m") if has_judge else None
+    comparison = Comparison(id="01kajq3m5w8r2c9x0v", judge=judge, created_at=now(), **plan)
+    path = tmp_path / "any"
+    text = "".join(export_comparison(Shelf(revision), comparison, format))
+    path.write_text(text, "utf-8", newline="")
+    assert comparison == read_export(path).comparison
+
+
+def test_sessions_that_are_elsewhere_are_asked_for(
+    rolebook: Rolebook, make_rolebook: MakeRolebook, library_dir: Path, save: Save
+) -> None:
+    recorded = talk(rolebook, "plain", "one", "two")
+    comparison = plan(
+        rolebook, variants=["teacher"], inputs=[{"session": recorded[0].session_id}], recorded=True
+    )
+    path = save(comparison, "json")
+    assert comparison.inputs == repeat_export(rolebook, path).inputs
+    fresh = make_rolebook(database=str(library_dir / "fresh.db"))
+    with pytest.raises(InputError, match="sessions that are not in this log"):
+        repeat_export(fresh, path)

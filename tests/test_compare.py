@@ -1,0 +1,561 @@
+"""A comparison, end to end: persona files, a real upstream on a socket, and the log."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from rolebook.core.chat import TurnEnded, TurnRequest
+from rolebook.core.compare import CompareService
+from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
+from rolebook.core.comparison_spec import parse_spec
+from rolebook.core.errors import ConflictError, InputError, NotFoundError, VariableError
+from rolebook.core.persona import FaultyDataError, persona_of_revision
+from rolebook.core.planning import AS_RECORDED
+from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
+from rolebook.core.session import Session, Turn, TurnStatus, new_id
+from rolebook.wiring import Rolebook
+from tests.fake_upstream import FakeUpstream
+
+Make = Callable[..., Rolebook]
+
+
+def plan(rolebook: Rolebook, **spec: Any) -> Comparison:
+    """Record a comparison."""
+    return rolebook.compare.create(rolebook.compare.plan(parse_spec(spec)))
+
+
+def fill(rolebook: Rolebook, comparison: Comparison, **arguments: Any) -> Run:
+    """Run it to its end."""
+    run = rolebook.compare.start(comparison, **arguments)
+    assert run.wait(20)
+    return run
+
+
+def cells_of(rolebook: Rolebook, comparison: Comparison) -> dict[str, Cell]:
+    return {str(cell.key): cell for cell in rolebook.comparisons.cells(comparison)}
+
+
+def talk(rolebook: Rolebook, persona_id: str, *inputs: str, **chosen: Any) -> list[Turn]:
+    """A session that somebody had."""
+    session = rolebook.chat.start_session(Session(new_id(), persona_id, "", **chosen))
+    events = [
+        event
+        for text in inputs
+        for event in rolebook.chat.stream_turn(TurnRequest(session.id, text))
+    ]
+    return [event.turn for event in events if isinstance(event, TurnEnded)]
+
+
+def test_every_variant_answers_every_input_in_a_session_of_its_own(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        rolebook, variants=["teacher", "plain"], inputs=["What is a fraction?", "Why?"], repeats=2
+    )
+    run = fill(rolebook, comparison)
+    cells = cells_of(rolebook, comparison)
+    assert [f"{v}-{i}-{r}" for i in (1, 2) for r in (1, 2) for v in (1, 2)] == list(cells)
+    assert {CellStatus.COMPLETE} == {cell.status for cell in cells.values()}
+    assert 8 == len({cell.session_id for cell in cells.values()}) == len(upstream.requests)
+    assert ["Echo: Why?"] == [turn.text for turn in cells["2-2-1"].turns]
+    assert run.progress.tally == rolebook.comparisons.tally(comparison)
+    assert (8, 8, 0) == (
+        run.progress.tally.total,
+        run.progress.tally.complete,
+        run.progress.tally.failed,
+    )
+
+
+def test_cell_is_a_turn_like_any_other_but_its_session_is_not_listed(rolebook: Rolebook) -> None:
+    comparison = plan(rolebook, variants=["teacher"], inputs=["What is a fraction?"])
+    fill(rolebook, comparison)
+    cell = cells_of(rolebook, comparison)["1-1-1"]
+    turn = rolebook.log.get_turn(cell.turns[0].id)
+    prepared = rolebook.compare.prepare(comparison, cell.key)
+    assert prepared.messages == turn.messages
+    session = rolebook.log.get_session(cell.session_id)
+    assert comparison.id == session.comparison_id
+    assert () == rolebook.log.list_sessions().summaries
+    assert () == rolebook.log.search("fraction").hits
+    with pytest.raises(ConflictError, match="belongs to a comparison"):
+        list(rolebook.chat.stream_turn(TurnRequest(session.id, "go on")))
+
+
+def test_one_may_compare_only_what_one_changed(rolebook: Rolebook, upstream: FakeUpstream) -> None:
+    comparison = plan(
+        rolebook,
+        variants=[
+            "teacher",
+            {"persona": "teacher", "sampling": {"temperature": 0}, "model": "other"},
+            {"persona": "teacher", "variables": {"level": "expert"}},
+            {
+                "persona": "teacher",
+                "changes": {"system": "You are terse.", "template": "no-system"},
+            },
+            {"system": "You are a poet.", "name": "Poet"},
+        ],
+        inputs=["Hello"],
+    )
+    assert comparison == rolebook.comparisons.get_comparison(comparison.id)
+    fill(rolebook, comparison)
+    names = [variant.name for variant in comparison.variants]
+    assert [
+        "Teacher",
+        "Teacher (other, temperature 0.0)",
+        "Teacher (level expert)",
+        "Teacher (system, template)",
+        "Poet",
+    ] == names
+    turns = [
+        rolebook.log.get_turn(cell.turns[0].id) for cell in cells_of(rolebook, comparison).values()
+    ]
+    assert (0.7, 0.0) == tuple(turn.parameters_requested["temperature"] for turn in turns[:2])
+    assert "other" == turns[1].model_requested
+    assert "for a expert" in turns[2].messages[0].content
+    assert turns[0].revision == turns[1].revision == turns[2].revision != turns[3].revision
+    assert not any(message.role == "system" for message in turns[3].messages)
+    assert "You are a poet." == turns[4].messages[0].content
+
+
+def test_edit_during_a_run_does_not_mix_wordings(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "plain", "model": "ok?latency_ms=100"}],
+        inputs=["a", "b", "c"],
+        concurrency=1,
+    )
+    run = rolebook.compare.start(comparison)
+    upstream.wait_for(lambda: upstream.requests)
+    (rolebook.library.personas_dir / "plain.yaml").write_text("name: New\nsystem: New.\n", "utf-8")
+    assert run.wait(10)
+    revisions = {c.turns[0].revision for c in cells_of(rolebook, comparison).values()}
+    assert {comparison.variants[0].revision} == revisions
+
+
+def test_revision_of_a_persona_survives_the_log(rolebook: Rolebook) -> None:
+    (rolebook.library.personas_dir / "child.yaml").write_text(
+        "name: Child\nextends: teacher\nchecks: [{max_words: 5}]\n", "utf-8"
+    )
+    for persona_id in ("teacher", "friend", "child"):
+        revision = rolebook.library.get_persona(persona_id).revision
+        assert revision == persona_of_revision(revision).revision
+
+
+def test_failed_cell_is_a_value_and_the_others_finish(make_rolebook: Make) -> None:
+    """Six cells, one of them hangs and one breaks off: the other four are done in the usual time."""
+    with FakeUpstream(max_wait_s=3) as upstream:
+        rolebook = make_rolebook(
+            {"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"},
+            idle_timeout="1",
+            first_byte_timeout="1",
+        )
+        models = ["ok", "hang", "ok?text=b", "rst-mid", "ok?text=c", "500,500,500"]
+        comparison = plan(
+            rolebook,
+            variants=[{"persona": "plain", "model": model} for model in models],
+            inputs=["Hello"],
+            concurrency=6,
+        )
+        run = rolebook.compare.start(comparison)
+        ended: dict[int, float] = {}
+        began = time.monotonic()
+        with run.watching() as events:
+            while not isinstance(event := events.get(20), RunEnded):
+                if isinstance(event, CellEnded):
+                    ended[event.cell.key.variant] = time.monotonic() - began
+    cells = cells_of(rolebook, comparison)
+    expected = ["complete", "failed", "complete", "failed", "complete", "failed"]
+    assert expected == [cell.status.value for cell in cells.values()]
+    assert max(ended[number] for number in (0, 2, 4)) < ended[1]
+    errors = [cell.turns[0].error for cell in cells.values()]
+    assert ["", "upstream_timeout", "", "upstream_connection", "", "upstream_server"] == [
+        error.code if error else "" for error in errors
+    ]
+    assert "Echo:" in cells["4-1-1"].turns[0].text
+    tally = rolebook.comparisons.tally(comparison)
+    assert (3, 3, 0) == (tally.complete, tally.failed, tally.waiting)
+
+
+def test_cell_that_cannot_be_rendered_fails_with_its_reason(rolebook: Rolebook) -> None:
+    (rolebook.library.personas_dir / "odd.yaml").write_text(
+        "name: Odd\nsystem: '{% if deep %}{{ nothing }}{% endif %}Hi.'\n"
+        "variables: {deep: {type: boolean, default: false}}\n",
+        "utf-8",
+    )
+    comparison = plan(
+        rolebook, variants=["odd"], inputs=["fine", {"input": "bad", "variables": {"deep": True}}]
+    )
+    run = fill(rolebook, comparison)
+    assert run.error is None
+    cells = cells_of(rolebook, comparison)
+    assert (CellStatus.COMPLETE, CellStatus.FAILED) == (
+        cells["1-1-1"].status,
+        cells["1-2-1"].status,
+    )
+    error = cells["1-2-1"].turns[0].error
+    assert error is not None
+    assert "nothing" in error.text
+
+
+def test_resuming_runs_only_what_is_missing_and_retry_only_what_failed(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        rolebook,
+        variants=["plain", {"persona": "plain", "model": "500,500,500,ok?text=better"}],
+        inputs=["a", "b"],
+        concurrency=1,
+    )
+    fill(rolebook, comparison, keys=[CellKey(0, 0, 0), CellKey(1, 0, 0)])
+    before = len(upstream.requests)
+    fill(rolebook, comparison)
+    assert before + 2 == len(upstream.requests)
+    assert 1 == rolebook.comparisons.tally(comparison).failed
+    failed = cells_of(rolebook, comparison)["2-1-1"]
+    fill(rolebook, comparison, with_failed=True)
+    again = cells_of(rolebook, comparison)["2-1-1"]
+    assert (CellStatus.COMPLETE, 2) == (again.status, again.turns[0].attempt)
+    assert failed.session_id == again.session_id
+    assert before + 3 == len(upstream.requests)
+    fill(rolebook, comparison, with_failed=True)
+    assert before + 3 == len(upstream.requests)
+
+
+def test_stopped_run_keeps_what_arrived_and_goes_on_there(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "plain", "model": "ok?tokens=50&delay_ms=50,ok,ok,ok"}],
+        inputs=["a", {"turns": ["b", "c"]}],
+        concurrency=1,
+    )
+    run = rolebook.compare.start(comparison)
+    with run.watching() as events:
+        while not isinstance(events.get(5), CellDelta):
+            pass
+    assert run.live_texts()[CellKey(0, 0, 0)].text.startswith("Echo")
+    with pytest.raises(ConflictError):
+        rolebook.compare.start(comparison)
+    assert rolebook.compare.stop(comparison.id)
+    cells = cells_of(rolebook, comparison)
+    assert ["1-1-1"] == list(cells)
+    assert (CellStatus.STOPPED, TurnStatus.CANCELLED) == (
+        cells["1-1-1"].status,
+        cells["1-1-1"].turns[0].status,
+    )
+    assert cells["1-1-1"].turns[0].text.startswith("Echo")
+    fill(rolebook, comparison)
+    cells = cells_of(rolebook, comparison)
+    assert [CellStatus.COMPLETE] * 2 == [cell.status for cell in cells.values()]
+    assert ["b", "c"] == [turn.input for turn in cells["1-2-1"].turns]
+    assert 4 == len(upstream.requests)
+
+
+def test_script_goes_on_with_its_own_answers(rolebook: Rolebook) -> None:
+    comparison = plan(rolebook, variants=["plain"], inputs=[{"turns": ["one", "two", "three"]}])
+    fill(rolebook, comparison)
+    cell = cells_of(rolebook, comparison)["1-1-1"]
+    last = rolebook.log.get_turn(cell.turns[2].id)
+    said = [message.content for message in last.messages[1:]]
+    assert ["one", "Echo: one", "two", "Echo: two", "three"] == said
+
+
+def test_replay_with_fixed_history_answers_each_turn_after_the_recorded_ones(
+    rolebook: Rolebook,
+) -> None:
+    recorded = talk(rolebook, "plain", "one", "two", "three")
+    comparison = plan(
+        rolebook,
+        variants=["teacher"],
+        recorded=True,
+        inputs=[{"session": recorded[0].session_id}],
+    )
+    assert [AS_RECORDED, "Teacher"] == [variant.name for variant in comparison.variants]
+    fill(rolebook, comparison)
+    cells = cells_of(rolebook, comparison)
+    assert [turn.id for turn in recorded] == [
+        cells[f"1-{index}-1"].turns[0].id for index in (1, 2, 3)
+    ]
+    last = rolebook.log.get_turn(cells["2-3-1"].turns[0].id)
+    assert ["one", "Echo: one", "two", "Echo: two", "three"] == [
+        message.content for message in last.messages[-5:]
+    ]
+    assert recorded[1].id == rolebook.log.get_session(last.session_id).forked_from
+    assert 3 == last.position
+
+
+def test_replay_with_free_history_carries_its_own_answers_on(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    recorded = talk(rolebook, "plain", "one", "two")
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "plain", "model": "ok?text=Mine."}],
+        recorded=True,
+        inputs=[{"session": recorded[0].session_id, "history": "free"}],
+    )
+    before = len(upstream.requests)
+    fill(rolebook, comparison)
+    cells = cells_of(rolebook, comparison)
+    last = rolebook.log.get_turn(cells["2-1-1"].turns[1].id)
+    assert ["one", "Mine.", "two"] == [message.content for message in last.messages[1:]]
+    assert [turn.id for turn in recorded] == [turn.id for turn in cells["1-1-1"].turns]
+    assert cells["1-1-1"].is_reused
+    assert before + 2 == len(upstream.requests)
+
+
+def test_newest_real_inputs_of_a_persona_lay_two_revisions_side_by_side(rolebook: Rolebook) -> None:
+    for text in ("one", "two", "three"):
+        talk(rolebook, "plain", text)
+    old = rolebook.library.get_persona("plain").revision.id
+    (rolebook.library.personas_dir / "plain.yaml").write_text(
+        "name: Plain\nsystem: New.\n", "utf-8"
+    )
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "plain", "revision": old[:6]}, "plain"],
+        inputs=[{"persona": "plain", "last": 2}],
+    )
+    assert ["two", "three"] == [entry.text for entry in comparison.inputs]
+    assert old == comparison.variants[0].revision != comparison.variants[1].revision
+    fill(rolebook, comparison)
+    assert 4 == rolebook.comparisons.tally(comparison).complete
+    with pytest.raises(NotFoundError):
+        plan(rolebook, variants=[{"persona": "plain", "revision": "ffffff"}], inputs=["x"])
+
+
+def test_answers_that_the_log_has_are_reused_on_request_and_say_so(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    spec = {"variants": ["plain", "teacher"], "inputs": ["Hello", {"turns": ["a", "b"]}]}
+    fill(rolebook, plan(rolebook, **spec))
+    talk(rolebook, "plain", "Hello")
+    before = len(upstream.requests)
+    again = plan(rolebook, **spec, repeats=3)
+    fill(rolebook, again, is_reusing=True)
+    cells = cells_of(rolebook, again)
+    assert ["1-1-1", "2-1-1", "1-1-2"] == [key for key, cell in cells.items() if cell.is_reused]
+    assert cells["1-1-1"].turns[0].id != cells["1-1-2"].turns[0].id
+    # Of 12 cells three are reused; the others are three of one turn and six of two.
+    assert before + 3 + 12 == len(upstream.requests)
+    other = plan(
+        rolebook, variants=[{"persona": "plain", "sampling": {"seed": 1}}], inputs=["Hello"]
+    )
+    fill(rolebook, other, is_reusing=True)
+    assert not cells_of(rolebook, other)["1-1-1"].is_reused
+
+
+def test_checks_of_persona_and_comparison_run_on_every_answer(rolebook: Rolebook) -> None:
+    (rolebook.library.personas_dir / "checked.yaml").write_text(
+        "name: Checked\nsystem: Hi.\nchecks: [{max_words: 3}]\n", "utf-8"
+    )
+    comparison = plan(
+        rolebook,
+        variants=["checked", "plain"],
+        inputs=[{"turns": ["x", "a long text with words"]}],
+        checks=[{"contains": "Echo"}],
+    )
+    fill(rolebook, comparison)
+    cells = cells_of(rolebook, comparison)
+    assert [True, True, True, False] == [
+        result.has_passed
+        for result in sorted(
+            (result for result in cells["1-1-1"].checks), key=lambda result: not result.has_passed
+        )
+    ]
+    assert 2 == len(cells["2-1-1"].checks)
+    assert {turn.id for turn in cells["2-1-1"].turns} == set(cells["2-1-1"].results)
+
+
+def test_checks_that_a_killed_process_left_out_are_made_up_without_a_call(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(rolebook, variants=["plain"], inputs=["Hello"], checks=[{"contains": "Echo"}])
+    fill(rolebook, comparison)
+    rolebook.log.change(lambda db: db.conn.execute("DELETE FROM check_results"))
+    before = len(upstream.requests)
+    fill(rolebook, comparison)
+    assert [True] == [
+        result.has_passed for result in cells_of(rolebook, comparison)["1-1-1"].checks
+    ]
+    assert before == len(upstream.requests)
+
+
+JUDGE = """\
+name: Judge
+system: You judge by {{ rubric }} what follows {{ conversation }}{{ reference }}.
+variables: {rubric: "", conversation: "", reference: ""}
+"""
+
+
+def test_rubric_is_judged_by_a_persona_whose_turn_is_in_the_log(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    (rolebook.library.personas_dir / "judge.yaml").write_text(JUDGE, "utf-8")
+    verdict = json.dumps({"passed": False, "reason": "It only echoes."})
+    upstream.model_rule("strict", f"ok?text={quote(verdict)}")
+    comparison = plan(
+        rolebook,
+        variants=["plain"],
+        inputs=[{"turns": ["Why?", "And then?"]}],
+        checks=[{"rubric": "It explains."}, {"contains": "Echo"}],
+        judge={"model": "strict"},
+    )
+    fill(rolebook, comparison)
+    cell = cells_of(rolebook, comparison)["1-1-1"]
+    results = {result.label: result for result in cell.results[cell.turns[1].id]}
+    judged = next(result for label, result in results.items() if label.startswith("rubric"))
+    assert (False, "It only echoes.") == (judged.has_passed, str(judged.said))
+    asked = [request for request in upstream.requests if request.body["model"] == "strict"]
+    assert 2 == len(asked)
+    messages = asked[-1].body["messages"]
+    assert "It explains." in messages[0]["content"]
+    assert "Echo: Why?" in messages[0]["content"]
+    assert "Echo: And then?" == messages[-1]["content"]
+    assert () == rolebook.log.list_sessions().summaries
+
+
+def test_rubric_without_a_judge_is_an_error_before_anything_is_called(rolebook: Rolebook) -> None:
+    with pytest.raises(NotFoundError):
+        plan(rolebook, variants=["plain"], inputs=["x"], checks=[{"rubric": "It explains."}])
+
+
+def test_estimate_says_what_it_will_take_and_calls_nobody(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "teacher", "model": "gpt-4o-mini"}],
+        inputs=["Why?", {"turns": ["a", "b", "c"]}],
+        repeats=5,
+    )
+    estimate = rolebook.compare.estimate(comparison)
+    assert (10, 20, 0) == (estimate.cells, estimate.calls, estimate.judgements)
+    prepared = rolebook.compare.prepare(comparison, CellKey(0, 0, 0))
+    tokens = rolebook.count_tokens(prepared.messages, "gpt-4o-mini")
+    # Five times the short one; the script sends its start three times and two and then one of its answers again.
+    assert tokens * 20 * 0.75 < estimate.prompt_tokens - 5 * 3 * 250 < tokens * 20 * 1.25
+    assert 20 * 250 == estimate.completion_tokens
+    assert 0 == len(upstream.requests)
+
+
+def test_deleted_comparison_is_out_of_the_list_until_it_is_restored(rolebook: Rolebook) -> None:
+    comparison = plan(rolebook, question="Which?", variants=["plain"], inputs=["x"])
+    fill(rolebook, comparison)
+    ((summary,), _) = rolebook.comparisons.list_comparisons()
+    assert (comparison, 1) == (summary.comparison, summary.tally.complete)
+    assert 1 == rolebook.comparisons.delete_comparisons([comparison.id])
+    assert ([], "") == rolebook.comparisons.list_comparisons()
+    assert rolebook.comparisons.get_comparison(comparison.id).deleted_at
+    assert 1 == rolebook.comparisons.restore_comparisons([comparison.id])
+    rolebook.comparisons.rename_comparison(comparison.id, "Whose?")
+    assert "Whose?" == rolebook.comparisons.list_comparisons()[0][0].comparison.question
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"variants": [], "inputs": ["x"]}, "variants"),
+        ({"variants": ["plain"], "inputs": []}, "inputs"),
+        ({"variants": [{"model": "x"}], "inputs": ["x"]}, "variants[0]"),
+        ({"variants": ["plain"], "inputs": [{"input": "x", "turns": ["y"]}]}, "inputs[0]"),
+        ({"variants": ["plain"], "inputs": ["  "]}, "inputs[0]"),
+        ({"variants": ["plain"], "inputs": ["x"], "repeats": 0}, "repeats"),
+        ({"variants": ["plain"], "inputs": ["x"], "checks": [{"maxwords": 3}]}, "checks"),
+        (
+            {"variants": [{"persona": "plain", "sampling": {"temperature": 9}}], "inputs": ["x"]},
+            "variants[0].sampling.temperature",
+        ),
+    ],
+)
+def test_plan_that_makes_no_sense_is_an_error_at_its_place(
+    spec: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(FaultyDataError) as raised:
+        parse_spec(spec)
+    fault = raised.value.faults[0]
+    text = fault.message % fault.parameters
+    assert expected in text
+    assert "something else" not in text
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        ({"variants": ["nobody"], "inputs": ["x"]}, NotFoundError),
+        ({"variants": [{"persona": "plain", "upstream": "none"}], "inputs": ["x"]}, NotFoundError),
+        (
+            {"variants": [{"persona": "teacher", "variables": {"x": 1}}], "inputs": ["x"]},
+            VariableError,
+        ),
+        (
+            {"variants": ["teacher"], "inputs": [{"input": "x", "variables": {"levle": "x"}}]},
+            InputError,
+        ),
+        (
+            {"variants": ["teacher"], "inputs": [{"input": "x", "variables": {"level": "x"}}]},
+            VariableError,
+        ),
+        ({"variants": ["plain"], "inputs": [{"persona": "plain"}]}, InputError),
+        ({"variants": ["plain"], "inputs": [{"session": "none"}]}, NotFoundError),
+        (
+            {"variants": [{"persona": "plain", "changes": {"template": "no"}}], "inputs": ["x"]},
+            InputError,
+        ),
+        ({"variants": ["plain"], "inputs": ["x"] * 1001, "repeats": 100}, InputError),
+    ],
+)
+def test_plan_that_cannot_be_carried_out_is_an_error_before_it_begins(
+    rolebook: Rolebook, spec: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        plan(rolebook, **spec)
+    assert ([], "") == rolebook.comparisons.list_comparisons()
+
+
+def test_another_process_cannot_run_it_at_the_same_time(
+    rolebook: Rolebook, make_rolebook: Make, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        rolebook, variants=[{"persona": "plain", "model": "ok?latency_ms=300"}], inputs=["x"]
+    )
+    run = rolebook.compare.start(comparison)
+    other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+    assert other.comparisons.is_run_elsewhere(comparison.id)
+    with pytest.raises(ConflictError):
+        other.compare.start(other.comparisons.get_comparison(comparison.id))
+    assert run.wait(10)
+    assert not other.comparisons.is_run_elsewhere(comparison.id)
+    fill(other, comparison)
+    assert 1 == len(upstream.requests)
+
+
+def test_whoever_watches_sees_everything_in_order(rolebook: Rolebook) -> None:
+    comparison = plan(rolebook, variants=["plain"], inputs=["one"])
+    run = rolebook.compare.start(comparison, keys=[])
+    assert run.wait(5)
+    seen: list[RunEvent] = []
+    run = _slow_start(rolebook.compare, comparison, seen)
+    assert run.wait(5)
+    kinds = [type(event) for event in seen]
+    assert kinds[-2:] == [CellEnded, RunEnded]
+    assert CellStarted in kinds or CellDelta in kinds
+
+
+def _slow_start(compare: CompareService, comparison: Comparison, seen: list[RunEvent]) -> Run:
+    run = compare.start(comparison)
+    with run.watching() as events:
+        while not isinstance(event := events.get(5), RunEnded):
+            assert event is not None
+            seen.append(event)
+        seen.append(event)
+    return run

@@ -1,0 +1,605 @@
+"""Planning a comparison by its form, beginning it, and the list of comparisons, without any script."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from rolebook.library.comparison_file import parse_comparison
+from rolebook.wiring import Rolebook
+from tests.conftest import MakeRolebook
+from tests.fake_upstream import FakeUpstream
+
+ADDRESS = "/comparisons/new?variant=teacher&variant=plain&input=Why+is+the+sky+blue%3F"
+
+
+class Form(HTMLParser):
+    """The form of a plan as a browser without script has it: its fields, what is wrong, where the focus goes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self.invalid: list[str] = []
+        self.focus = ""
+        self._select = self._textarea = ""
+        self._is_inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self._is_inside = self._is_inside or (tag == "form" and given.get("id") == "plan")
+        if not self._is_inside:
+            return
+        name = given.get("name", "")
+        if "autofocus" in given:
+            self.focus = given["id"]
+        if "aria-invalid" in given:
+            self.invalid.append(name)
+        match tag:
+            case "select":
+                self._select = name
+            case "option" if "selected" in given or self._select not in self.fields:
+                self.fields[self._select] = given["value"]
+            case "textarea":
+                self._textarea = name
+                self.fields[name] = ""
+            case "input" if given.get("type") != "file":
+                self._note_input(name, given)
+
+    def _note_input(self, name: str, given: Mapping[str, str]) -> None:
+        if given.get("type") not in {"checkbox", "radio"} or "checked" in given:
+            self.fields[name] = given.get("value", "")
+
+    def handle_data(self, data: str) -> None:
+        if self._textarea:
+            self.fields[self._textarea] += data.removeprefix("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "form":
+            self._is_inside = False
+        if tag == "select":
+            self._select = ""
+        if tag == "textarea":
+            self._textarea = ""
+
+
+def text_of(html: str) -> str:
+    """The words of a page."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+def consequence(page: str) -> str:
+    """The words of its right-hand side."""
+    return text_of(page[page.index('id="consequence"') :])
+
+
+def opened(client: FlaskClient, address: str = ADDRESS) -> dict[str, str]:
+    """The fields of a plan as it opens."""
+    response = client.get(address)
+    assert response.status_code == 200
+    return Form(response.text).fields
+
+
+def press(client: FlaskClient, fields: Mapping[str, Any], action: str, **more: Any) -> Form:
+    """The form after one of its buttons."""
+    response = client.post(
+        "/comparisons/new",
+        data={**fields, "do": action, **more},
+        content_type="multipart/form-data",
+    )
+    assert response.status_code == 200, response.text
+    return Form(response.text)
+
+
+def start(client: FlaskClient, fields: Mapping[str, str]) -> str:
+    """Begin a comparison; its id."""
+    response = client.post("/comparisons", data=fields)
+    assert response.status_code == 303, Form(response.text).invalid
+    found = re.fullmatch("/comparisons/([0-9a-z]{18})", response.location)
+    assert found
+    return found[1]
+
+
+def finished(rolebook: Rolebook, comparison_id: str) -> Any:
+    """The comparison, once its run has ended."""
+    run = rolebook.compare.run_of(comparison_id)
+    assert run
+    assert run.wait(10)
+    return rolebook.comparisons.get_comparison(comparison_id)
+
+
+def talk(client: FlaskClient, *inputs: str, **fields: str) -> str:
+    """A session in which these things were said; its id."""
+    begun = client.post("/sessions", data={"persona": "teacher", "input": inputs[0], **fields})
+    session_id = begun.location.rpartition("/")[2]
+    for text in inputs[1:]:
+        client.post(f"/sessions/{session_id}/turns", data={"input": text})
+    return str(session_id)
+
+
+def reword(rolebook: Rolebook) -> None:
+    """Somebody edits the teacher."""
+    path = rolebook.library.personas_dir / "teacher.yaml"
+    path.write_text(path.read_text("utf-8").replace("patient", "strict"), "utf-8")
+
+
+def test_an_address_opens_a_plan_with_its_cost_and_messages(client: FlaskClient) -> None:
+    page = client.get(ADDRESS).text
+    fields = Form(page).fields
+    assert [fields[f"variant-{i}-persona"] for i in range(2)] == ["teacher", "plain"]
+    assert fields["lines"] == "Why is the sky blue?"
+    said = consequence(page)
+    assert "answers 2 calls 2" in said
+    assert "price not known" in said
+    assert "You are a patient teacher of mathematics for a beginner ." in said
+    assert "temperature 0.7 –" in said
+
+
+def test_a_plan_begins_and_leads_to_its_comparison(client: FlaskClient, rolebook: Rolebook) -> None:
+    fields = {**opened(client), "question": "Who?", "repeats": "2", "lines": "One\nTwo\\nlines\n\n"}
+    comparison = finished(rolebook, start(client, fields))
+    assert comparison.question == "Who?"
+    assert [entry.turns for entry in comparison.inputs] == [("One",), ("Two\nlines",)]
+    assert [variant.persona_id for variant in comparison.variants] == ["teacher", "plain"]
+    assert rolebook.comparisons.tally(comparison).complete == 8
+
+
+def test_nothing_is_sent_before_it_begins(client: FlaskClient, upstream: FakeUpstream) -> None:
+    fields = opened(client)
+    client.post("/comparisons/preview", json=fields)
+    press(client, fields, "add-variant")
+    assert upstream.requests == []
+
+
+def test_variants_are_added_copied_moved_and_removed(client: FlaskClient) -> None:
+    fields = {**opened(client), "variant-1-name": "Terse", "variant-1-s-temperature": "0"}
+    copied = press(client, fields, "copy-variant 1")
+    assert copied.fields["variant-2-persona"] == "plain"
+    assert copied.fields["variant-2-s-temperature"] == "0"
+    assert copied.fields["variant-2-name"] == ""
+    assert copied.focus == "variant-2-persona"
+    raised = press(client, copied.fields, "raise-variant 1")
+    assert raised.fields["variant-0-name"] == "Terse"
+    assert raised.fields["variant-1-persona"] == "teacher"
+    removed = press(client, raised.fields, "remove-variant 1")
+    assert removed.fields["variant-1-s-temperature"] == "0"
+    assert "variant-2-persona" not in removed.fields
+    added = press(client, removed.fields, "add-variant")
+    assert added.fields["variant-2-persona"] == ""
+    assert added.focus == "variant-2-persona"
+    assert added.fields["lines"] == "Why is the sky blue?"
+
+
+def test_another_wording_is_a_change_and_its_own_text_is_none(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    fields = opened(client, "/comparisons/new?variant=plain&variant=plain&input=Hi")
+    assert fields["variant-1-system"] == "Answer briefly."
+    fields["variant-1-system"] = "Answer at length."
+    page = client.post("/comparisons/preview", data=fields).text
+    assert "<del>briefly</del><ins>at length</ins>" in page
+    comparison = finished(rolebook, start(client, fields))
+    first, second = comparison.variants
+    assert first.revision == rolebook.library.get_persona("plain").revision.id
+    assert rolebook.log.get_revision(second.revision).resolved["system"] == "Answer at length."
+
+
+def test_another_persona_brings_its_own_fields_and_keeps_what_was_typed(
+    client: FlaskClient,
+) -> None:
+    fields = {**opened(client), "variant-0-persona": "plain", "variant-1-persona": "teacher"}
+    changed = press(client, {**fields, "variant-0-name": "Kept"}, "").fields
+    assert changed["variant-0-system"] == "Answer briefly."
+    assert changed["variant-0-name"] == "Kept"
+    assert "variant-0-v-subject" not in changed
+    assert "variant-1-v-subject" in changed
+    typed = press(client, {**fields, "variant-0-system": "Mine."}, "").fields
+    assert typed["variant-0-system"] == "Mine."
+
+
+def test_a_role_described_in_the_form_takes_part(client: FlaskClient, rolebook: Rolebook) -> None:
+    fields = {**opened(client), "variant-1-persona": "-", "variant-1-system": "Say {{ nothing }}."}
+    comparison = finished(rolebook, start(client, fields))
+    assert comparison.variants[1].persona_id == ""
+    (cell,) = [c for c in rolebook.comparisons.cells(comparison) if c.key.variant == 1]
+    messages = rolebook.log.get_turn(cell.turns[0].id).messages
+    assert messages[0].content == "Say {{ nothing }}."
+
+
+def test_everything_that_can_be_different_reaches_the_plan(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("other", "ok")
+    different = {
+        "variant-0-name": "Expert",
+        "variant-0-model": "other",
+        "variant-0-v-level": "expert",
+        "variant-0-s-temperature": "0.1",
+        "variant-0-more": "user=anna",
+        "variant-0-changes": "examples: []\ncontext: {turns: 4}",
+        "concurrency": "2",
+    }
+    comparison = finished(rolebook, start(client, {**opened(client), **different}))
+    variant = comparison.variants[0]
+    assert (variant.name, variant.model) == ("Expert", "other")
+    assert variant.variables == {"level": "expert"}
+    assert variant.parameters == {"temperature": 0.1, "user": "anna"}
+    resolved = rolebook.log.get_revision(variant.revision).resolved
+    assert "examples" not in resolved
+    assert resolved["context"] == {"turns": 4}
+    assert comparison.concurrency == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "words"),
+    [
+        ({"variant-0-s-temperature": "9"}, "variant-0-s-temperature", "from 0 to 2"),
+        ({"variant-0-v-level": "guru"}, "variant-0-v-level", "must be one of beginner, expert"),
+        ({"variant-1-system": "{{ oops"}, "variant-1-system", "unexpected end"),
+        ({"variant-1-system": "{{ nobody }}"}, "variant-1-system", "nobody"),
+        ({"variant-1-persona": "-"}, "variant-1-system", "what the role should be"),
+        ({"variant-1-persona": "gone"}, "variant-1-persona", "no persona 'gone'"),
+        ({"variant-1-upstream": "gone"}, "variant-1-upstream", "no upstream 'gone'"),
+        ({"variant-1-revision": "abc"}, "variant-1-revision", "no revision abc"),
+        ({"variant-1-changes": "a: [b"}, "variant-1-changes", ""),
+        ({"variant-1-more": "nonsense"}, "variant-1-more", "name=value"),
+        ({"lines": " \n"}, "lines", "Write what is said"),
+        ({"repeats": "x"}, "repeats", "repeats must be a whole number from 1 to 100"),
+        ({"concurrency": "0"}, "concurrency", "from 1 to 64"),
+        ({"context-tokens": "few"}, "context-tokens", "whole number"),
+        ({"check-0-kind": "max_words", "check-0-value": "few"}, "check-0-value", "max_words"),
+        ({"check-0-kind": "contains", "check-0-value": " "}, "check-0-value", "Fill in"),
+        ({"check-0-kind": "is_json", "check-0-value": "["}, "check-0-value", "JSON Schema"),
+        (
+            {"check-0-kind": "rubric", "check-0-value": "x", "judge-persona": "gone"},
+            "judge-persona",
+            "gone",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_at_its_field_and_nothing_is_lost(
+    client: FlaskClient, rolebook: Rolebook, given: dict[str, str], field: str, words: str
+) -> None:
+    fields = {**opened(client), "variant-0-name": "Kept", **given}
+    response = client.post("/comparisons", data=fields)
+    assert 400 <= response.status_code < 500
+    form = Form(response.text)
+    assert form.invalid == [field]
+    error = re.search(rf'id="{field}-error">([^<]+)<', response.text)
+    assert error
+    assert words in unescape(error[1])
+    kept = {name: value for name, value in form.fields.items() if name in fields}
+    assert kept["variant-0-name"] == "Kept"
+    for name, value in given.items():
+        assert kept[name].strip() == value.strip()
+    assert rolebook.comparisons.list_comparisons()[0] == []
+
+
+def test_a_plan_without_anybody_says_so(client: FlaskClient) -> None:
+    fields = {**opened(client, "/comparisons/new"), "lines": "Hello"}
+    response = client.post("/comparisons", data=fields)
+    assert response.status_code == 400
+    assert Form(response.text).invalid == ["variant-0-persona"]
+
+
+def test_cards_that_were_left_blank_do_not_matter(client: FlaskClient, rolebook: Rolebook) -> None:
+    fields = press(client, opened(client), "add-variant").fields
+    assert len(finished(rolebook, start(client, fields)).variants) == 2
+
+
+def test_more_than_eight_are_refused(client: FlaskClient) -> None:
+    address = "/comparisons/new?input=x&" + "&".join(["variant=plain"] * 9)
+    response = client.post("/comparisons", data=opened(client, address))
+    assert Form(response.text).invalid == ["variant-8-persona"]
+    assert "Add another" in response.text
+
+
+def test_scripts_of_several_turns(client: FlaskClient, rolebook: Rolebook) -> None:
+    script = "First\n---\nSecond\nwith two lines\n=====\nAlone\n---\n\n"
+    comparison = finished(
+        rolebook, start(client, {**opened(client), "lines": "", "scripts": script})
+    )
+    assert [entry.turns for entry in comparison.inputs] == [
+        ("First", "Second\nwith two lines"),
+        ("Alone",),
+    ]
+
+
+def test_inputs_come_from_a_file_and_its_columns_fill_variables(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    content = b"input,subject\nWhat is light?,physics\nWhat is air?,chemistry\n"
+    fields = {**opened(client), "lines": ""}
+    read = press(client, fields, "read-inputs", **{"inputs-file": (io.BytesIO(content), "a.csv")})
+    assert [row["variables"] for row in json.loads(read.fields["rows"])] == [
+        {"subject": "physics"},
+        {"subject": "chemistry"},
+    ]
+    assert read.focus == "rows-read"
+    said = consequence(client.post("/comparisons/preview", data=read.fields).text)
+    assert "teacher of physics for a" in said
+    comparison = finished(rolebook, start(client, read.fields))
+    assert [entry.text for entry in comparison.inputs] == ["What is light?", "What is air?"]
+    assert "rows" not in press(client, read.fields, "remove-rows").fields
+
+
+@pytest.mark.parametrize(
+    ("button", "field", "content", "name", "words"),
+    [
+        ("read-inputs", "inputs-file", b'{"input": 1}\n', "a.jsonl", "a.jsonl:1"),
+        ("read-inputs", "inputs-file", b"", "", "Choose a file first."),
+        ("read-plan", "plan-file", b"variants: [teacher]\n", "a.yaml", "'inputs' is missing"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why_and_changes_nothing(
+    client: FlaskClient, button: str, field: str, content: bytes, name: str, words: str
+) -> None:
+    fields = {**opened(client), "question": "Kept"}
+    response = client.post(
+        "/comparisons/new",
+        data={**fields, "do": button, field: (io.BytesIO(content), name)},
+        content_type="multipart/form-data",
+    )
+    assert response.status_code in {400, 422}
+    form = Form(response.text)
+    assert form.invalid == [field]
+    assert words in unescape(response.text)
+    assert form.fields["question"] == "Kept"
+
+
+def test_more_inputs_than_a_page_can_carry_are_refused(client: FlaskClient) -> None:
+    columns = ",".join(letter * 60 for letter in "abcd")
+    lines = f"input,{columns}\n".encode() + b"x,1,2,3,4\n" * 3000
+    response = client.post(
+        "/comparisons/new",
+        data={**opened(client), "do": "read-inputs", "inputs-file": (io.BytesIO(lines), "a.csv")},
+        content_type="multipart/form-data",
+    )
+    assert "rolebook compare --inputs FILE" in response.text
+
+
+def test_checks_are_added_and_removed_and_hold(client: FlaskClient, rolebook: Rolebook) -> None:
+    form = press(client, opened(client), "add-check", **{"new-check": "max_words"})
+    assert form.focus == "check-0-value"
+    fields = {**form.fields, "check-0-value": "80"}
+    form = press(client, fields, "add-check", **{"new-check": "contains_any"})
+    fields = {**form.fields, "check-1-value": "yes\nno"}
+    comparison = finished(rolebook, start(client, fields))
+    assert [check.as_data() for check in comparison.checks] == [
+        {"max_words": 80},
+        {"contains_any": ["yes", "no"]},
+    ]
+    assert press(client, fields, "remove-check 0").fields["check-0-value"] == "yes\nno"
+
+
+def test_a_plan_is_a_file_and_a_file_is_a_plan(client: FlaskClient, rolebook: Rolebook) -> None:
+    session_id = talk(client, "Why?")
+    text = f"""\
+question: Which?
+variants:
+- persona: teacher
+  name: Strict
+  model: ok
+  variables: {{level: expert}}
+  sampling: {{temperature: 0.1, stop: [END]}}
+  request: {{user: anna}}
+  changes: {{system: Be strict., context: {{turns: 3}}}}
+- system: You are a parrot.
+- plain
+inputs:
+- Hello
+- {{turns: [One, Two], tags: [talk]}}
+- {{input: What?, reference: That., variables: {{subject: physics}}}}
+- session: {session_id}
+  history: free
+checks:
+- {{contains: [a, b], ignore_case: true}}
+- {{similarity: {{at_least: 0.3, to: That.}}, name: alike}}
+- is_json: {{type: object}}
+repeats: 3
+concurrency: 2
+context: {{turns: 5}}
+recorded: true
+"""
+    upload = (io.BytesIO(text.encode()), "plan.yaml")
+    form = press(client, {}, "read-plan", **{"plan-file": upload})
+    response = client.post("/comparisons/file", data=form.fields)
+    assert response.mimetype == "application/yaml"
+    assert response.headers["Content-Disposition"].endswith(".yaml")
+    written = parse_comparison(response.data, file="w").spec
+    wanted = parse_comparison(text, file="r").spec
+    assert sorted(map(str, written.inputs)) == sorted(map(str, wanted.inputs))
+    assert written.model_copy(update={"inputs": ()}) == wanted.model_copy(update={"inputs": ()})
+
+
+def test_a_session_is_replayed_under_others(client: FlaskClient, rolebook: Rolebook) -> None:
+    session_id = talk(client, "Why?", "And then?")
+    page = client.get(f"/sessions/{session_id}").text
+    assert f'href="/comparisons/new?session={session_id}"' in page
+    fields = opened(client, f"/comparisons/new?session={session_id}")
+    assert fields["variant-0-persona"] == "teacher"
+    assert (fields["history"], fields["recorded"]) == ("fixed", "1")
+    comparison = finished(rolebook, start(client, {**fields, "variant-1-persona": "plain"}))
+    assert [v.is_recorded for v in comparison.variants] == [True, False, False]
+    assert [entry.text for entry in comparison.inputs] == ["Why?", "And then?"]
+    assert comparison.inputs[1].follows == comparison.inputs[0].recorded[0]
+    free = finished(rolebook, start(client, {**fields, "history": "free"}))
+    assert [entry.turns for entry in free.inputs] == [("Why?", "And then?")]
+
+
+def test_a_role_of_ones_own_is_replayed_by_its_words(client: FlaskClient) -> None:
+    session_id = talk(client, "Hi", persona="", system="You are a parrot.")
+    fields = opened(client, f"/comparisons/new?session={session_id}")
+    assert fields["variant-0-persona"] == "-"
+    assert fields["variant-0-system"] == "You are a parrot."
+
+
+def test_several_ticked_sessions_become_one_plan(client: FlaskClient) -> None:
+    ids = [talk(client, "One"), talk(client, "Two", persona="plain")]
+    assert 'formaction="/comparisons/new"' in client.get("/sessions").text
+    response = client.get(f"/comparisons/new?next=x&q=x&id={ids[0]}&id={ids[1]}")
+    fields = opened(client, response.location)
+    assert [fields[f"session-{i}"] for i in range(2)] == ids
+    assert [fields[f"variant-{i}-persona"] for i in range(2)] == ["teacher", "plain"]
+    left = press(client, fields, "remove-session 0").fields
+    assert left["session-0"] == ids[1]
+    assert "session-1" not in left
+
+
+def test_an_edit_is_compared_on_the_newest_real_inputs(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    talk(client, "Why?", "And then?")
+    assert "What did my edit change?" not in client.get("/personas/teacher").text
+    old = rolebook.library.get_persona("teacher").revision.id
+    reword(rolebook)
+    page = client.get("/personas/teacher").text
+    address = re.search(r'href="([^"]+)">What did my edit change\?', page)
+    assert address
+    page = client.get(unescape(address[1])).text
+    assert "<del>patient</del><ins>strict</ins>" in page
+    assert "answers 4 calls 4" in consequence(page)
+    fields = Form(page).fields
+    assert fields["question"] == "What did my edit of Teacher change?"
+    comparison = finished(rolebook, start(client, fields))
+    new = rolebook.library.get_persona("teacher").revision.id
+    assert [variant.revision for variant in comparison.variants] == [old, new]
+    assert [bool(entry.follows) for entry in comparison.inputs] == [False, True]
+
+
+def test_a_session_whose_persona_changed_offers_both_revisions(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    session_id = talk(client, "Why?")
+    old = rolebook.library.get_persona("teacher").revision.id
+    reword(rolebook)
+    page = client.get(f"/sessions/{session_id}").text
+    address = re.search(r'href="([^"]+)">Compare both on this session', page)
+    assert address
+    fields = opened(client, unescape(address[1]))
+    assert [fields[f"variant-{i}-revision"] for i in range(2)] == [old, ""]
+    assert fields["session-0"] == session_id
+
+
+def test_what_was_filled_in_on_a_personas_page_goes_along(client: FlaskClient) -> None:
+    page = client.get("/personas/teacher").text
+    assert 'formaction="/comparisons/new" name="variant" value="teacher"' in page
+    response = client.get(
+        "/comparisons/new?persona=teacher&variant=teacher&v-subject=physics&v-level=beginner"
+        "&model=&s-temperature=0.2&input=Why%3F"
+    )
+    assert len(response.location) < 90
+    fields = opened(client, response.location)
+    assert fields["variant-0-v-subject"] == "physics"
+    assert fields["variant-0-v-level"] == ""
+    assert fields["variant-0-s-temperature"] == "0.2"
+    assert fields["lines"] == "Why?"
+
+
+def test_the_preview_shows_any_cell_as_a_piece_of_a_page(client: FlaskClient) -> None:
+    fields = {**opened(client), "lines": "One\nTwo", "cell-variant": "1", "cell-input": "1"}
+    page = client.post("/comparisons/preview", json=fields).text
+    assert "<html" not in page
+    said = consequence(page)
+    assert "Answer briefly." in said
+    assert "your input Two" in said
+    begun = {"check-0-kind": "contains", "variant-2-persona": "-"}
+    assert consequence(client.post("/comparisons/preview", json={**fields, **begun}).text) == said
+    without = client.post("/comparisons/preview", json={**fields, "lines": ""}).text
+    assert "Nothing is said yet" in without
+
+
+def test_a_reload_after_a_preview_leads_back_to_the_form(client: FlaskClient) -> None:
+    for path in ("/comparisons/preview", "/comparisons/file"):
+        assert client.get(path).location == "/comparisons/new"
+
+
+@pytest.mark.parametrize("text", ['"><img src=x onerror=alert(1)>', "<script>alert(1)</script>"])
+def test_what_people_write_is_inert(client: FlaskClient, text: str) -> None:
+    names = [
+        "question",
+        "lines",
+        "scripts",
+        "variant-0-name",
+        "variant-0-system",
+        "variant-0-model",
+    ]
+    names += ["variant-0-persona", "variant-0-changes", "check-0-value", "check-0-kind", "rows"]
+    for name in names:
+        fields = {**opened(client), name: text}
+        for path in ("/comparisons/new", "/comparisons/preview", "/comparisons"):
+            page = client.post(path, data=fields).text
+            assert "<img" not in page
+            assert "<script>a" not in page
+
+
+def test_an_empty_list_offers_an_example_that_only_has_to_be_started(
+    make_rolebook: MakeRolebook,
+) -> None:
+    from rolebook.web.app import create_app
+
+    book = make_rolebook()
+    client = create_app(book).test_client()
+    page = client.get("/comparisons").text
+    address = re.search(r'href="([^"]+)">Open the example', page)
+    assert address
+    fields = opened(client, unescape(address[1]))
+    comparison = finished(book, start(client, fields))
+    assert len(comparison.variants) == 2
+    assert len(comparison.inputs) == 3
+    assert book.comparisons.tally(comparison).complete == 6
+
+
+def test_the_list_tells_how_far_each_is(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("broken", "401")
+    fields = {**opened(client), "question": "Who is <b>?", "variant-1-model": "broken"}
+    finished(rolebook, start(client, fields))
+    page = client.get("/comparisons").text
+    row = text_of(page[page.index("<tbody>") : page.index("</tbody>")])
+    assert "Who is <b>?" in row
+    assert "1 of 2" in row
+    assert "1 failed" in row
+
+
+def test_deleted_comparisons_are_stopped_and_can_be_taken_back(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    comparison_id = start(client, opened(client))
+    response = client.post("/comparisons/delete", data={"id": [comparison_id, "nonsense"]})
+    assert response.location == f"/comparisons?deleted={comparison_id}"
+    assert rolebook.compare.run_of(comparison_id).has_ended  # type: ignore[union-attr]
+    page = client.get(response.location).text
+    assert "1 comparison is in the trash now." in page
+    assert f'href="/comparisons/{comparison_id}"' not in page
+    assert comparison_id in client.get("/comparisons?trash=1").text
+    client.post("/comparisons/restore", data={"id": comparison_id})
+    assert f'href="/comparisons/{comparison_id}"' in client.get("/comparisons").text
+
+
+def test_the_list_goes_on_page_by_page(client: FlaskClient, rolebook: Rolebook) -> None:
+    from rolebook.core.comparison_spec import parse_spec
+
+    spec = parse_spec({"variants": ["plain"], "inputs": ["x"]})
+    for _ in range(41):
+        rolebook.compare.create(rolebook.compare.plan(spec))
+    first = client.get("/comparisons").text
+    assert first.count('name="id"') == 40
+    older = re.search(r'rel="next" href="([^"]+)"', first)
+    assert older
+    assert client.get(unescape(older[1])).text.count('name="id"') == 1
+
+
+def test_the_gallery_can_be_ticked_without_script(client: FlaskClient) -> None:
+    page = client.get("/").text
+    assert 'name="variant" value="teacher" form="compare"' in page
+    assert '<form class="bar" id="compare" method="get" action="/comparisons/new"' in page

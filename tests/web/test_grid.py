@@ -1,0 +1,502 @@
+"""A comparison as plain pages and as a stream: its grid, its cells, and what can be done with a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from rolebook.core.comparison import CellKey, Comparison
+from rolebook.core.comparison_spec import parse_spec
+from rolebook.core.session import Session, new_id
+from rolebook.web.comparison_cells import Layout, layout_of, page_count, rows_per_page
+from rolebook.wiring import Rolebook
+from tests.conftest import MakeRolebook
+from tests.fake_upstream import FakeUpstream
+from tests.web.checks import assert_error
+
+HTML = {"Accept": "text/html"}
+JSON = {"Accept": "application/json"}
+TWO = ["teacher", "plain"]
+SLOW = "ok?tokens=400&delay_ms=20"
+
+
+def plan(rolebook: Rolebook, **spec: Any) -> Comparison:
+    """A comparison that is recorded and not begun: by default of two variants and two inputs."""
+    data = {"variants": TWO, "inputs": ["Why is the sky blue?", "What is light?"], **spec}
+    return rolebook.compare.create(rolebook.compare.plan(parse_spec(data)))
+
+
+def fill(rolebook: Rolebook, **spec: Any) -> Comparison:
+    """A comparison whose cells are all done."""
+    comparison = plan(rolebook, **spec)
+    assert rolebook.compare.start(comparison).wait(10)
+    return comparison
+
+
+def show(client: FlaskClient, comparison: Comparison, query: str = "", path: str = "") -> str:
+    response = client.get(f"/comparisons/{comparison.id}{path}{query}", headers=HTML)
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def act(client: FlaskClient, comparison: Comparison, action: str, **fields: str) -> None:
+    url = f"/comparisons/{comparison.id}/{action}"
+    response = client.post(url, data=fields, headers=HTML)
+    assert response.status_code == 303, response.text
+    assert response.location == f"/comparisons/{comparison.id}"
+
+
+def boxes(html: str) -> dict[str, str]:
+    """The boxes of the grid by their ids, each with its status in front."""
+    found = re.findall(r'<td class="box (\w+)" id="answer-([\d-]+)">(.*?)</td>', html, re.DOTALL)
+    return {name: f"{status} {body}" for status, name, body in found}
+
+
+def states(rolebook: Rolebook, comparison: Comparison) -> dict[str, str]:
+    return {str(cell.key): cell.status.value for cell in rolebook.comparisons.cells(comparison)}
+
+
+def events(pieces: Iterator[bytes]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The events of a stream as they come, comments left out."""
+    rest = ""
+    for piece in pieces:
+        *blocks, rest = (rest + piece.decode()).split("\n\n")
+        for block in blocks:
+            if block.startswith("event: "):
+                name, data = block.split("\n")
+                yield name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+def watch(
+    client: FlaskClient, comparison: Comparison, query: str = "inputs=0-49&repeat=0"
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    response = client.get(f"/comparisons/{comparison.id}/events?{query}")
+    assert response.mimetype == "text/event-stream"
+    return events(iter(response.response))  # type: ignore[arg-type]
+
+
+def test_the_grid_has_a_row_for_each_input_and_a_column_for_each_variant(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    comparison = fill(
+        rolebook, question="Who is clearer?", checks=[{"contains": "Echo"}, {"max_words": 1}]
+    )
+    html = show(client, comparison)
+    assert "<h1>Who is clearer?</h1>" in html
+    assert re.search(r'id="column-1".*Teacher.*id="column-2".*Plain assistant', html, re.DOTALL)
+    assert list(boxes(html)) == ["1-1-1-1", "2-1-1-1", "1-2-1-1", "2-2-1-1"]
+    box = boxes(html)["1-2-1-1"]
+    assert box.startswith("complete")
+    assert "Echo: What is light?" in box
+    assert "tokens" in box
+    assert "✗" in box
+    assert "1 of 2" in box
+    assert f"/comparisons/{comparison.id}/cells/1-2-1" in box
+    assert f"/sessions/{rolebook.comparisons.cells(comparison)[2].session_id}" in box
+    assert "4 of 4" in html
+
+
+def test_a_comparison_that_is_not_begun_waits_and_can_be_started(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(rolebook)
+    html = show(client, comparison)
+    assert all(box.startswith("waiting") for box in boxes(html).values())
+    assert "0 of 4" in html
+    assert client.get(f"/comparisons/{comparison.id}/start", headers=HTML).status_code == 303
+    assert upstream.requests == []
+    act(client, comparison, "start")
+    run = rolebook.compare.run_of(comparison.id)
+    assert run is not None
+    assert run.wait(10)
+    assert set(states(rolebook, comparison).values()) == {"complete"}
+    html = show(client, comparison)
+    assert 'id="act-start"' not in html
+    assert 'id="act-stop"' not in html
+
+
+def test_an_answer_out_of_the_log_says_so(client: FlaskClient, rolebook: Rolebook) -> None:
+    first = fill(rolebook)
+    again = rolebook.compare.repeat(first)
+    act(client, again, "start", reuse="1")
+    run = rolebook.compare.run_of(again.id)
+    assert run is not None
+    assert run.wait(10)
+    html = show(client, again)
+    assert all("from the log" in box for box in boxes(html).values())
+    assert f'href="/comparisons/{first.id}"' in html
+
+
+def test_its_question_can_be_put_otherwise(client: FlaskClient, rolebook: Rolebook) -> None:
+    comparison = plan(rolebook)
+    assert "Teacher · Plain assistant</h1>" in show(client, comparison)
+    act(client, comparison, "question", question="  Who <b>is</b>\n clearer? ")
+    assert "Who &lt;b&gt;is&lt;/b&gt; clearer?</h1>" in show(client, comparison)
+
+
+def test_stop_and_resume(client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream) -> None:
+    upstream.model_rule("ok", SLOW)
+    comparison = plan(rolebook, concurrency=2)
+    act(client, comparison, "start")
+    upstream.wait_for(lambda: len(upstream.requests) == 2)
+    assert 'id="act-stop"' in show(client, comparison)
+    assert_error(client.post(f"/comparisons/{comparison.id}/resume", headers=JSON), 409, "conflict")
+    act(client, comparison, "stop")
+    assert set(states(rolebook, comparison).values()) == {"stopped"}
+    html = show(client, comparison)
+    assert 'id="act-resume"' in html
+    assert boxes(html)["1-1-1-1"].startswith("stopped")
+    upstream.model_rule("ok", "ok")
+    act(client, comparison, "resume")
+    run = rolebook.compare.run_of(comparison.id)
+    assert run is not None
+    assert run.wait(10)
+    assert list(states(rolebook, comparison).values()) == ["complete"] * 4
+
+
+def test_faults_stay_in_their_cells(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    models = ["ok", "hang", "rst-mid?text=One two three four", "ok", "ok", "ok"]
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "plain", "model": model} for model in models],
+        inputs=["Why?"],
+        concurrency=6,
+    )
+    begun = time.monotonic()
+    act(client, comparison, "start")
+    upstream.wait_for(
+        lambda: list(states(rolebook, comparison).values()).count("complete") == 4, 5.0
+    )
+    upstream.wait_for(lambda: states(rolebook, comparison).get("3-1-1") == "failed", 5.0)
+    assert time.monotonic() - begun < 5
+    html = show(client, comparison)
+    shown = boxes(html)
+    assert shown["2-1-1-1"].startswith("running")
+    assert shown["3-1-1-1"].startswith("failed")
+    assert "One two" in shown["3-1-1-1"]
+    assert "broke before the answer was finished" in shown["3-1-1-1"]
+    assert "Try again" in shown["3-1-1-1"]
+    act(client, comparison, "stop")
+    assert boxes(show(client, comparison))["2-1-1-1"].startswith("stopped")
+
+
+def test_one_cell_is_tried_again_or_all_that_failed(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "401,401,401,401,ok")
+    comparison = fill(rolebook)
+    assert set(states(rolebook, comparison).values()) == {"failed"}
+    act(client, comparison, "retry", cell="2-1-1")
+    run = rolebook.compare.run_of(comparison.id)
+    assert run is not None
+    assert run.wait(10)
+    assert states(rolebook, comparison)["2-1-1"] == "complete"
+    assert list(states(rolebook, comparison).values()).count("failed") == 3
+    act(client, comparison, "retry")
+    run = rolebook.compare.run_of(comparison.id)
+    assert run is not None
+    assert run.wait(10)
+    assert set(states(rolebook, comparison).values()) == {"complete"}
+
+
+@pytest.mark.parametrize("cell", ["9-1-1", "1-1", "1-1-1-1", "0-1-1", "x", "1-1-²", "1-1-2"])
+def test_a_cell_that_is_none_is_not_found(
+    client: FlaskClient, rolebook: Rolebook, cell: str
+) -> None:
+    comparison = plan(rolebook)
+    response = client.get(f"/comparisons/{comparison.id}/cells/{cell}", headers=JSON)
+    assert cell in assert_error(response, 404, "invalid_request")
+    response = client.post(f"/comparisons/{comparison.id}/retry", data={"cell": cell}, headers=JSON)
+    assert_error(response, 404, "invalid_request")
+
+
+def test_a_run_is_told_as_it_goes(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=One two three four five six seven eight&delay_ms=60")
+    comparison = plan(rolebook, inputs=["Why?"], checks=[{"max_words": 20}])
+    rolebook.compare.start(comparison)
+    told = list(watch(client, comparison))
+    assert told[-1] == ("end", {"error": ""})
+    cells = [data for name, data in told if name == "cell"]
+    assert {"1-1-1", "2-1-1"} == {data["cell"] for data in cells}
+    last = {data["cell"]: data for data in cells}["2-1-1"]
+    assert last["mark"] == "p"
+    assert "One two three four five six seven eight" in last["parts"][0]
+    assert "1 of 1" in last["parts"][0]
+    words = [data for name, data in told if name == "delta" and data["id"] == "answer-2-1-1-1"]
+    assert 1 < len(words) < 8
+    assert "two three" in "".join(data["text"] for data in words)
+    progress = [data["html"] for name, data in told if name == "progress"]
+    assert "2 of 2" in progress[-1]
+    assert list(watch(client, comparison))[-1][0] == "end"
+
+
+def test_whoever_joins_later_gets_what_has_arrived(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=Already here,ok?text=Now this comes&delay_ms=300")
+    comparison = plan(rolebook, variants=["plain"], concurrency=1)
+    run = rolebook.compare.start(comparison)
+    upstream.wait_for(lambda: any(live.text for live in run.live_texts().values()), 5.0)
+    upstream.wait_for(lambda: CellKey(0, 1, 0) in run.live_texts(), 5.0)
+    told = watch(client, comparison)
+    first = [next(told) for _ in range(2)]
+    parts = {data["cell"]: data["parts"][0] for _, data in first}
+    assert "Already here" in parts["1-1-1"]
+    assert "being answered" in parts["1-2-1"].lower()
+    assert list(told)[-1][0] == "end"
+
+
+def test_the_run_goes_on_when_everybody_leaves(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?delay_ms=50")
+    comparison = plan(rolebook)
+    run = rolebook.compare.start(comparison)
+    response = client.get(f"/comparisons/{comparison.id}/events?inputs=0-1")
+    next(iter(response.response))
+    response.close()
+    assert run.wait(10)
+    assert run.progress.tally.complete == 4
+
+
+def test_other_cells_are_told_in_short(client: FlaskClient, rolebook: Rolebook) -> None:
+    comparison = plan(rolebook, repeats=2)
+    rolebook.compare.start(comparison)
+    cells = [
+        data for name, data in watch(client, comparison, "inputs=1-1&repeat=1") if name == "cell"
+    ]
+    with_parts = {data["cell"] for data in cells if "parts" in data}
+    assert with_parts == {"1-2-2", "2-2-2"}
+    assert len({data["cell"] for data in cells}) > 2
+
+
+@pytest.mark.parametrize("inputs", ["", "x", "5", "-", "0-999999999", "7-9", "²-3", "1-0"])
+def test_a_stream_for_inputs_that_are_none_only_ends(
+    client: FlaskClient, rolebook: Rolebook, inputs: str
+) -> None:
+    comparison = plan(rolebook)
+    told = list(watch(client, comparison, f"inputs={inputs}&repeat=x"))
+    assert [name for name, _ in told] == ["progress", "end"]
+
+
+def test_the_run_of_another_process_is_followed_in_the_log(
+    client: FlaskClient,
+    rolebook: Rolebook,
+    make_rolebook: MakeRolebook,
+    upstream: FakeUpstream,
+) -> None:
+    upstream.model_rule("ok", "ok?delay_ms=150")
+    other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+    comparison = plan(other)
+    other.compare.start(comparison)
+    html = show(client, comparison)
+    assert 'data-running="elsewhere"' in html
+    assert 'id="act-stop"' not in html
+    response = client.post(f"/comparisons/{comparison.id}/stop", headers=JSON)
+    assert "Stop it there" in assert_error(response, 409, "conflict")
+    told = list(watch(client, comparison))
+    assert told[-1][0] == "end"
+    last = {data["cell"]: data["mark"] for name, data in told if name == "cell"}
+    assert last == dict.fromkeys(["1-1-1", "2-1-1", "1-2-1", "2-2-1"], "p")
+
+
+def test_every_turn_of_a_script_is_a_row_of_its_own(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    comparison = fill(rolebook, inputs=[{"turns": ["Why?", "And then?"], "name": "Two steps"}])
+    html = show(client, comparison)
+    assert list(boxes(html)) == ["1-1-1-1", "2-1-1-1", "1-1-1-2", "2-1-1-2"]
+    assert "Echo: And then?" in boxes(html)["2-1-1-2"]
+
+
+def test_a_script_that_failed_says_which_turns_were_not_reached(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok,401")
+    comparison = fill(rolebook, variants=["plain"], inputs=[{"turns": ["A?", "B?", "C?"]}])
+    found = [box.split()[0] for box in boxes(show(client, comparison)).values()]
+    assert found == ["complete", "failed", "unreached"]
+
+
+def test_drift_is_told_where_answers_were_recorded(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=Light of short waves is scattered more")
+    session = rolebook.chat.start_session(Session(id=new_id(), persona_id="plain", revision=""))
+    client.post(f"/sessions/{session.id}/turns", data={"input": "Why?"}, headers=HTML)
+    upstream.model_rule("ok", "ok?text=Light of long waves is scattered less")
+    comparison = fill(rolebook, inputs=[{"session": session.id, "history": "free"}], recorded=True)
+    shown = boxes(show(client, comparison))
+    assert "recorded" in shown["1-1-1-1"]
+    assert "drift" not in shown["1-1-1-1"]
+    found = re.search(r"drift (\d+) %", shown["2-1-1-1"])
+    assert found is not None
+    assert 10 < int(found[1]) < 60
+
+
+def test_only_what_differs_between_the_variants_is_told(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    variants = [
+        {"persona": "teacher", "sampling": {"temperature": 0.2}, "name": "Cool"},
+        {"persona": "teacher", "variables": {"level": "expert"}, "name": "Expert"},
+        {
+            "persona": "teacher",
+            "changes": {
+                "system": "You are an impatient teacher of {{ subject }} for a {{ level }}."
+            },
+            "name": "Impatient",
+        },
+    ]
+    html = show(client, plan(rolebook, variants=variants))
+    differing = html[html.index('id="differences"') : html.index('id="board"')]
+    rows = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', differing, re.DOTALL)
+    found = {
+        re.sub("<.*?>", "", name): re.sub("<.*?>", " ", values).split() for name, values in rows
+    }
+    assert found["temperature"] == ["0.2", "0.7", "0.7"]
+    assert found["level"] == ["beginner", "expert", "beginner"]
+    assert set(found) == {"temperature", "level", "Revision"}
+    assert "<del>a patient</del><ins>an impatient</ins>" in differing
+    assert "System prompt of Expert" not in differing
+
+
+def test_a_cells_page_tells_it_whole_beside_another(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("clear", "ok?text=The sky is blue because of air.")
+    upstream.model_rule("dim", "ok?text=The sky is dark because of night.")
+    comparison = fill(
+        rolebook,
+        variants=[
+            {"persona": "plain", "model": "clear"},
+            {"persona": "plain", "model": "dim", "name": "Dim"},
+        ],
+        checks=[{"contains": "blue", "name": "says blue"}],
+    )
+    html = show(client, comparison, path="/cells/2-1-1", query="?with=1-1-1")
+    turn = rolebook.comparisons.get_cell(comparison, CellKey(1, 0, 0)).turns[0]
+    assert f"/turns/{turn.id}/request" in html
+    assert "says blue" in html
+    assert "✗" in html
+    assert "<del>dark</del><ins>blue</ins>" in html
+    assert "dim" in html[html.index("Settings that differ") :]
+    assert re.findall(r'data-key="(\w+)" href="[^"]*/cells/([\d-]+)"', html) == [
+        ("ArrowLeft", "1-1-1"),
+        ("ArrowDown", "2-2-1"),
+    ]
+    url = f"/comparisons/{comparison.id}/cells/2-1-1?with=1-2-1"
+    assert_error(client.get(url, headers=JSON), 400, "invalid_request")
+
+
+def test_a_cell_that_waits_has_a_page_too(client: FlaskClient, rolebook: Rolebook) -> None:
+    comparison = plan(rolebook)
+    assert "Waiting" in show(client, comparison, path="/cells/1-1-1", query="?with=2-1-1")
+
+
+def test_the_matrix_has_a_mark_for_every_cell(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("bad", "401")
+    comparison = fill(
+        rolebook,
+        variants=["plain", {"persona": "plain", "model": "bad", "name": "Bad"}],
+        checks=[{"contains": "sky"}],
+    )
+    html = show(client, comparison, "?view=matrix")
+    assert "<i class=p></i><i class=x></i></div>" in html
+    assert "<i class=f></i><i class=f></i></div>" in html
+    assert "Bad, input 2" in html
+    told = dict(watch(client, comparison, "marks=1"))
+    assert told["marks"] == {"strips": ["px", "ff"]}
+
+
+def test_many_inputs_are_paged(client: FlaskClient, rolebook: Rolebook) -> None:
+    comparison = plan(rolebook, inputs=[f"Question {n}" for n in range(1, 121)])
+    assert rows_per_page(comparison) == 50
+    assert page_count(comparison) == 3
+    html = show(client, comparison, "?page=3")
+    assert "Question 101" in html
+    assert "Question 100<" not in html
+    assert "inputs 101–120 of 120" in html
+    assert 'data-shows="inputs=100-119&amp;repeat=0"' in html
+    wide = plan(rolebook, variants=["plain"] * 8, inputs=[f"Question {n}" for n in range(40)])
+    assert rows_per_page(wide) == 12
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Layout((0, 1, 2))),
+        ({"order": "3-1-2", "wide": "3"}, Layout((2, 0, 1), wide=2)),
+        ({"order": "3-1", "wide": "4", "repeat": "9"}, Layout((0, 1, 2))),
+        ({"order": "1-1-1", "page": "-1"}, Layout((0, 1, 2))),
+        ({"repeat": "2", "view": "matrix"}, Layout((0, 1, 2), repeat=1, is_matrix=True)),
+        ({"page": "99999999999999999999", "order": "²"}, Layout((0, 1, 2))),
+    ],
+)
+def test_an_address_says_how_the_grid_is_laid_out(
+    rolebook: Rolebook, given: Mapping[str, str], expected: Layout
+) -> None:
+    comparison = plan(rolebook, variants=["teacher", "plain", "friend"], repeats=2)
+    layout = layout_of(comparison, given)
+    assert layout == expected
+    assert layout_of(comparison, layout.query) == layout
+
+
+def test_columns_move_and_widen_by_links(client: FlaskClient, rolebook: Rolebook) -> None:
+    comparison = plan(rolebook)
+    html = show(client, comparison, "?order=2-1&wide=2")
+    assert html.index('id="column-2"') < html.index('id="column-1"')
+    assert re.findall(r'<col class="(\w+)">', html) == ["input", "wide", "column"]
+    assert 'aria-label="Move Plain assistant right"' in html
+    assert 'aria-label="Move Plain assistant left"' not in html
+    assert "order=2-1#" in html[html.index('id="wide-2"') :].partition(">")[0]
+
+
+def test_repeats_are_leafed_through(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = fill(rolebook, repeats=2, inputs=["Why?"])
+    assert list(boxes(show(client, comparison))) == ["1-1-1-1", "2-1-1-1"]
+    html = show(client, comparison, "?repeat=2")
+    assert list(boxes(html)) == ["1-1-2-1", "2-1-2-1"]
+    assert "repeat 2 of 2" in html
+
+
+def test_what_a_model_says_runs_nothing(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "xss")
+    comparison = fill(rolebook, inputs=["<script>alert(1)</script>"])
+    for path in ("", "/cells/1-1-1?with=2-1-1"):
+        html = show(client, comparison, path=path)
+        assert "<script>" not in html.partition("<main")[2]
+        assert "<iframe" not in html
+        assert 'href="javascript:' not in html
+
+
+def test_a_comparison_in_the_trash_can_be_looked_at_but_not_run(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    comparison = plan(rolebook)
+    rolebook.comparisons.delete_comparisons([comparison.id])
+    html = show(client, comparison)
+    assert "in the trash" in html
+    assert 'id="act-start"' not in html
+
+
+def test_an_unknown_comparison_is_not_found(client: FlaskClient) -> None:
+    for path in ("", "/events", "/cells/1-1-1"):
+        response = client.get(f"/comparisons/000000000000000000{path}", headers=JSON)
+        assert_error(response, 404, "not_found")

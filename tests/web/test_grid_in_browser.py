@@ -1,0 +1,337 @@
+"""A comparison as people see it: answers come in and columns move, in a real browser, against a real upstream."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from rolebook.core.comparison import Comparison
+from tests.conftest import LiveServer, NewPage
+from tests.fake_upstream import FakeUpstream
+from tests.web.checks import assert_accessible
+from tests.web.test_grid import fill, plan
+
+LONG = "ok?text=" + "A line of an answer that goes on for a while, and then for longer. " * 40
+SLOW = "ok?tokens=400&delay_ms=20"
+
+
+def look(page: Any, server: LiveServer, comparison: Comparison, query: str = "") -> None:
+    page.goto(f"{server.url}/comparisons/{comparison.id}{query}")
+
+
+def box(page: Any, name: str) -> Any:
+    """The answer of ``variant-input-repeat``."""
+    return page.locator(f"#answer-{name}-1")
+
+
+def wait_for_the_end(page: Any) -> None:
+    expect(page.locator("#state")).to_have_attribute("data-running", "")
+
+
+def test_answers_appear_as_they_come(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=One **two** three four five six seven eight&delay_ms=150")
+    comparison = plan(live_server.rolebook, inputs=["Why?"])
+    evidence: list[str] = []
+    page.on("request", lambda r: evidence.append(r.url) if r.url.endswith("/evidence") else None)
+    look(page, live_server, comparison)
+    expect(page.locator("#progress")).to_contain_text("0 of 2")
+    page.get_by_role("button", name="Start").click()
+    for variant in (1, 2):
+        expect(box(page, f"{variant}-1-1").locator(".stream")).to_contain_text("One **two**")
+    expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    assert "eight" not in box(page, "1-1-1").inner_text()
+    for variant in (1, 2):
+        expect(box(page, f"{variant}-1-1").locator("strong")).to_have_text("two")
+    wait_for_the_end(page)
+    expect(page.locator("#progress")).to_contain_text("2 of 2")
+    expect(page.locator("#announcer")).to_have_text("The run has ended.")
+    assert len(evidence) == 2
+    expect(page.get_by_role("button", name="Start")).to_have_count(0)
+
+
+def test_a_reload_in_the_middle_loses_nothing(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=One two three four five six seven eight&delay_ms=200")
+    comparison = plan(live_server.rolebook, variants=["plain"], inputs=["Why?"])
+    live_server.rolebook.compare.start(comparison)
+    look(page, live_server, comparison)
+    expect(box(page, "1-1-1").locator(".stream")).to_contain_text("two")
+    page.reload()
+    expect(box(page, "1-1-1").locator(".stream")).to_have_text(
+        re.compile("^One two three four five")
+    )
+    expect(box(page, "1-1-1").locator(".prose")).to_have_text(
+        "One two three four five six seven eight"
+    )
+
+
+def test_stop_and_resume(page: Any, live_server: LiveServer, upstream: FakeUpstream) -> None:
+    upstream.model_rule("ok", SLOW)
+    comparison = plan(live_server.rolebook, concurrency=1)
+    live_server.rolebook.compare.start(comparison)
+    look(page, live_server, comparison)
+    expect(box(page, "1-1-1").locator(".stream")).not_to_be_empty()
+    page.get_by_role("button", name="Stop").click()
+    expect(box(page, "1-1-1")).to_contain_text("Stopped")
+    expect(box(page, "2-2-1")).to_contain_text("Waiting")
+    upstream.model_rule("ok", "ok?text=Done now")
+    page.get_by_role("button", name="Resume").click()
+    for name in ("1-1-1", "2-2-1"):
+        expect(box(page, name).locator(".prose")).to_have_text("Done now")
+    wait_for_the_end(page)
+
+
+def test_one_cell_is_tried_again_from_where_it_failed(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "401,401,ok?text=Here I am")
+    comparison = fill(live_server.rolebook, inputs=["Why?"])
+    look(page, live_server, comparison)
+    expect(box(page, "2-1-1").locator(".problem")).to_contain_text("key")
+    page.get_by_role("button", name="Try again: Plain assistant, input 1").click()
+    expect(box(page, "2-1-1").locator(".prose")).to_have_text("Here I am")
+    expect(box(page, "1-1-1").locator(".problem")).to_be_visible()
+    wait_for_the_end(page)
+    page.get_by_role("button", name="Try failed again").click()
+    expect(box(page, "1-1-1").locator(".prose")).to_have_text("Here I am")
+
+
+def test_faults_stay_in_their_cells(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    models = ["ok", "hang", "rst-mid?text=One two three four", "ok", "xss", "ok"]
+    variants = [{"persona": "plain", "model": model} for model in models]
+    comparison = plan(live_server.rolebook, variants=variants, inputs=["<b>Why?"], concurrency=6)
+    live_server.rolebook.compare.start(comparison)
+    look(page, live_server, comparison)
+    for variant in (1, 4, 5, 6):
+        expect(box(page, f"{variant}-1-1")).to_have_class("box complete")
+    expect(box(page, "3-1-1").locator(".problem")).to_contain_text("broke before")
+    expect(box(page, "2-1-1")).to_have_class("box running")
+    for _ in range(2):
+        assert page.evaluate("window.__pwned") is None
+        assert page.locator("main img, main script, main iframe, main b").count() == 0
+        page.reload()
+    page.get_by_role("button", name="Stop").click()
+    expect(box(page, "2-1-1")).to_contain_text("Stopped before anything came.")
+
+
+def test_a_column_moves_and_widens_and_the_address_keeps_it(
+    page: Any, live_server: LiveServer
+) -> None:
+    comparison = fill(live_server.rolebook, variants=["teacher", "plain", "friend"])
+    look(page, live_server, comparison)
+    head = page.locator(".lattice thead .who > :first-child")
+    narrow = page.locator("#column-1").bounding_box()["width"]
+    page.get_by_role("link", name="Move Teacher right").focus()
+    page.keyboard.press("Enter")
+    expect(head).to_have_text(["Plain assistant", "Teacher", "知心朋友"])
+    expect(page.get_by_role("link", name="Move Teacher right")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(head).to_have_text(["Plain assistant", "知心朋友", "Teacher"])
+    page.get_by_role("link", name="Widen Teacher").click()
+    expect(page.get_by_role("link", name="Make Teacher as wide")).to_be_focused()
+    assert page.locator("#column-1").bounding_box()["width"] > 1.5 * narrow
+    page.reload()
+    expect(head).to_have_text(["Plain assistant", "知心朋友", "Teacher"])
+    assert page.locator("#column-1").bounding_box()["width"] > 1.5 * narrow
+
+
+def test_a_long_answer_is_folded_and_shown_whole_on_request(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", LONG)
+    comparison = fill(live_server.rolebook, variants=["plain"], inputs=["Why?"])
+    look(page, live_server, comparison)
+    fold = page.locator(".fold")
+    height = fold.bounding_box()["height"]
+    page.get_by_role("button", name="Show all").click()
+    assert fold.bounding_box()["height"] > 1.5 * height
+    page.get_by_role("button", name="Show less").click()
+    assert fold.bounding_box()["height"] == height
+
+
+def test_long_answers_scroll_in_step(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("short", LONG[:1700])
+    upstream.model_rule("long", LONG)
+    variants = [{"persona": "plain", "model": model} for model in ("short", "long")]
+    comparison = fill(live_server.rolebook, variants=variants, inputs=["Why?", "What?"])
+    look(page, live_server, comparison)
+    page.get_by_label("Long answers scroll in step").check()
+    for _ in range(2):
+        folds = page.locator(".fold")
+        folds.nth(0).focus()
+        page.keyboard.press("End")
+        ends = "f => Math.abs(f.scrollTop + f.clientHeight - f.scrollHeight) < 3"
+        for place in (0, 1):
+            expect(folds.nth(place)).to_have_js_property("tabIndex", 0)
+            page.wait_for_function(
+                f"place => ({ends})(document.querySelectorAll('.fold')[place])", arg=place
+            )
+        assert folds.nth(3).evaluate("f => f.scrollTop") == 0
+        page.reload()
+        expect(page.get_by_label("Long answers scroll in step")).to_be_checked()
+
+
+def test_the_header_and_the_inputs_stay_in_sight(page: Any, live_server: LiveServer) -> None:
+    variants = [{"persona": "plain", "name": f"Variant {n}"} for n in range(8)]
+    comparison = fill(
+        live_server.rolebook, variants=variants, inputs=[f"Why {n}?" for n in range(12)]
+    )
+    look(page, live_server, comparison)
+    page.locator("#grid").scroll_into_view_if_needed()
+    page.locator("#grid").evaluate("grid => grid.scrollTo(grid.scrollWidth, grid.scrollHeight)")
+    for place in ("#column-8", "#input-12 th"):
+        expect(page.locator(place)).to_be_in_viewport(ratio=0.9)
+    assert page.locator("#column-8").bounding_box()["width"] >= 300
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_the_matrix_fills_and_leads_to_its_cells(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("bad", "401")
+    variants = ["plain", {"persona": "plain", "model": "bad", "name": "Bad"}]
+    comparison = plan(live_server.rolebook, variants=variants, repeats=2)
+    look(page, live_server, comparison, "?view=matrix")
+    squares = page.locator(".strip .marks i")
+    expect(squares).to_have_class(["w"] * 8)
+    page.get_by_role("button", name="Start").click()
+    expect(squares).to_have_class(["p"] * 4 + ["f"] * 4)
+    expect(page.locator("[data-count='f']")).to_have_text("4")
+    wait_for_the_end(page)
+    expect(page.get_by_role("link", name="Bad, input 2, repeat 1")).to_be_visible()
+    squares.nth(6).hover()
+    expect(squares.nth(6)).to_have_attribute("title", "Bad, input 2")
+    squares.nth(6).click()
+    page.wait_for_url("**/cells/2-2-1")
+
+
+def test_a_matrix_of_ten_thousand_squares_stays_smooth(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=Yes&latency_ms=150")
+    comparison = plan(
+        live_server.rolebook,
+        variants=["plain"] * 4,
+        inputs=[f"Question {n}" for n in range(2500)],
+    )
+    look(page, live_server, comparison, "?view=matrix")
+    page.evaluate(
+        "window.longTasks = []; new PerformanceObserver((list) => longTasks.push("
+        "...list.getEntries().map((e) => e.duration))).observe({type: 'longtask'})"
+    )
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator(".strip .marks i.p").nth(30)).to_be_visible()
+    # The page that takes the place of the other one is the first and longest task, whatever comes after.
+    assert max(page.evaluate("longTasks"), default=0) < 500
+    page.evaluate("longTasks.length = 0")
+    expect(page.locator(".strip .marks i.p").nth(70)).to_be_visible()
+    assert max(page.evaluate("longTasks"), default=0) < 100
+    live_server.rolebook.compare.stop(comparison.id)
+
+
+def test_a_cells_page_is_left_by_arrow_keys(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    comparison = fill(live_server.rolebook)
+    look(page, live_server, comparison)
+    page.get_by_role("link", name="Closer look: Teacher, input 1").click()
+    page.wait_for_url("**/cells/1-1-1")
+    for key, cell in [
+        ("ArrowRight", "2-1-1"),
+        ("ArrowRight", "2-1-1"),
+        ("ArrowDown", "2-2-1"),
+        ("ArrowLeft", "1-2-1"),
+        ("ArrowUp", "1-1-1"),
+    ]:
+        page.keyboard.press(key)
+        page.wait_for_url(f"**/cells/{cell}")
+    page.get_by_label("Hold against").select_option(label="Plain assistant")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator(".diff")).to_have_text("Echo: Why is the sky blue?")
+    page.get_by_label("Hold against").focus()
+    page.keyboard.press("ArrowDown")
+    assert "/cells/1-1-1" in page.url
+    page.get_by_role("link", name="← ").click()
+    page.wait_for_url(f"**/comparisons/{comparison.id}#input-1")
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+@pytest.mark.parametrize(("theme", "language"), [("light", "en"), ("dark", "zh")])
+def test_axe_finds_nothing_and_the_page_does_not_scroll_sideways(
+    new_page: NewPage,
+    live_server: LiveServer,
+    upstream: FakeUpstream,
+    width: int,
+    theme: str,
+    language: str,
+) -> None:
+    upstream.model_rule("bad", "rst-mid?text=One two three four")
+    upstream.model_rule("long", LONG)
+    variants = [
+        "teacher",
+        {"persona": "friend", "model": "bad"},
+        {"persona": "teacher", "model": "long", "changes": {"system": "Be brief."}},
+    ]
+    comparison = fill(
+        live_server.rolebook,
+        variants=variants,
+        inputs=["Why?", {"turns": ["One?", "Two?"], "name": "Steps", "tags": ["x"]}],
+        repeats=2,
+        checks=[{"max_words": 10}],
+    )
+    page = new_page(width=width, theme=theme, language=language)
+    for path in ("", "?view=matrix", "?repeat=2&wide=1", "/cells/3-1-1?with=1-1-1"):
+        look(page, live_server, comparison, path)
+        for details in page.locator("details.differences > summary").all():
+            details.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert_accessible(page)
+
+
+def test_axe_finds_nothing_while_it_runs_and_answers_scroll_in_step(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("long", LONG)
+    upstream.model_rule("slow", SLOW)
+    variants = [{"persona": "plain", "model": model} for model in ("long", "hang", "slow")]
+    comparison = plan(live_server.rolebook, variants=variants, concurrency=6)
+    live_server.rolebook.compare.start(comparison)
+    look(page, live_server, comparison)
+    page.get_by_label("Long answers scroll in step").check()
+    expect(box(page, "3-1-1").locator(".stream")).not_to_be_empty()
+    expect(box(page, "1-2-1").locator(".prose")).to_be_visible()
+    assert_accessible(page)
+
+
+def test_everything_works_without_a_script(
+    new_page: NewPage, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", f"401,{LONG}")
+    comparison = plan(live_server.rolebook, variants=["plain"], concurrency=1)
+    page = new_page(script=False)
+    look(page, live_server, comparison)
+    page.get_by_role("button", name="Start").click()
+    run = live_server.rolebook.compare.run_of(comparison.id)
+    assert run is not None
+    assert run.wait(10)
+    page.get_by_role("link", name="Reload", exact=True).click()
+    expect(box(page, "1-1-1").locator(".problem")).to_be_visible()
+    assert box(page, "1-2-1").locator(".fold").bounding_box()["height"] > 500
+    page.get_by_role("button", name="Try again: Plain assistant, input 1").click()
+    run = live_server.rolebook.compare.run_of(comparison.id)
+    assert run is not None
+    assert run.wait(10)
+    page.get_by_role("link", name="Reload", exact=True).click()
+    expect(box(page, "1-1-1")).to_have_class("box complete")
+    page.get_by_role("link", name="All at a glance").click()
+    expect(page.locator(".strip .marks i")).to_have_count(2)

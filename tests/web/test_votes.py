@@ -1,0 +1,320 @@
+"""Voting blind over HTTP: what a page tells before the vote and after it, and what the log keeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from rolebook.core.chat import TurnRequest
+from rolebook.core.comparison import Comparison
+from rolebook.core.comparison_spec import parse_spec
+from rolebook.core.preference import preference
+from rolebook.core.session import Session, new_id
+from rolebook.core.voting import votes_of
+from rolebook.report.presentation import hue
+from rolebook.wiring import Rolebook
+from tests.fake_upstream import FakeUpstream
+from tests.web.checks import assert_error
+
+LINK = re.compile(r"/comparisons/[0-9a-z]{18}/vote/[0-9a-z]{18}")
+NAMES = ("Teacher", "Plain assistant")
+
+
+def compare(rolebook: Rolebook, upstream: FakeUpstream, **spec: Any) -> Comparison:
+    """A comparison of two personas that answer differently, run to its end."""
+    upstream.model_rule("plain", "ok?text=Air **scatters** blue light.")
+    spec.setdefault(
+        "variants", ["teacher", {"persona": "plain", "model": "plain", "name": NAMES[1]}]
+    )
+    spec.setdefault("inputs", ["Why is the sky blue?", "Why is grass green?", "What is rain?"])
+    comparison = rolebook.compare.create(rolebook.compare.plan(parse_spec(spec)))
+    assert rolebook.compare.start(comparison).wait(20)
+    return comparison
+
+
+@pytest.fixture
+def comparison(rolebook: Rolebook, upstream: FakeUpstream) -> Comparison:
+    return compare(rolebook, upstream)
+
+
+def begin(client: FlaskClient, comparison: Comparison) -> str:
+    """Lay the first two answers before somebody; returns the ballot's address."""
+    response = client.post(f"/comparisons/{comparison.id}/vote")
+    assert 303 == response.status_code
+    assert LINK.fullmatch(response.location)
+    return response.location
+
+
+def outcomes(rolebook: Rolebook, comparison: Comparison) -> list[str | None]:
+    ballots = rolebook.comparisons.ballots(comparison.id)
+    return [str(b.outcome) if b.outcome else "skip" if b.is_skipped else None for b in ballots]
+
+
+def test_a_ballot_shows_both_answers_and_nothing_of_who_gave_them(
+    client: FlaskClient, comparison: Comparison
+) -> None:
+    page = client.get(begin(client, comparison)).text
+    assert "Air <strong>scatters</strong> blue light." in page
+    assert "Echo: W" in page
+    for variant in comparison.variants:
+        for tell_tale in (variant.name, variant.persona_id, variant.revision, variant.model):
+            assert not tell_tale or tell_tale not in page
+        assert f'{hue(variant.persona_id)}"' not in page
+    assert "hue-" not in page
+
+
+def test_a_ballot_looks_the_same_whichever_variant_is_on_the_left(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    pages: dict[int, str] = {}
+    for _ in range(40):
+        address = begin(client, comparison)
+        ballot = rolebook.comparisons.get_ballot(address.rpartition("/")[2])
+        page = client.get(address).text
+        said = comparison.inputs[ballot.left.input].text
+        for private, word in {
+            address: "ADDRESS",
+            f"Echo: {said}": "ANSWER",
+            "Air <strong>scatters</strong> blue light.": "ANSWER",
+            said: "INPUT",
+        }.items():
+            page = page.replace(private, word)
+        pages[ballot.left.variant] = page
+        if len(pages) == 2:
+            break
+    assert pages[0] == pages[1]
+
+
+def test_looking_again_shows_the_same_two_answers_and_makes_no_other_ballot(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    address = begin(client, comparison)
+    first = client.get(address).text
+    assert first == client.get(address).text
+    assert client.get(f"/comparisons/{comparison.id}/vote").status_code == 200
+    assert [None] == outcomes(rolebook, comparison)
+
+
+@pytest.mark.parametrize(
+    ("vote", "said"),
+    [
+        ("left", "You chose A."),
+        ("right", "You chose B."),
+        ("tie", "You called it a tie."),
+        ("both_bad", "You called both bad."),
+    ],
+)
+def test_names_are_told_after_the_vote(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook, vote: str, said: str
+) -> None:
+    response = client.post(begin(client, comparison), data={"vote": vote})
+    assert [vote, None] == outcomes(rolebook, comparison)
+    left, right = (
+        comparison.variants[key.variant].name
+        for ballot in rolebook.comparisons.ballots(comparison.id)[:1]
+        for key in (ballot.left, ballot.right)
+    )
+    page = client.get(response.location).text
+    assert f"Last: A was {left}, B was {right}." in page
+    assert said in page
+    assert page.count(left) == page.count(right) == 1
+    assert "1 vote" in page
+
+
+def test_skipping_tells_nothing(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    response = client.post(begin(client, comparison), data={"vote": "skip"})
+    page = client.get(response.location).text
+    assert "Skipped." in page
+    assert not any(name in page for name in NAMES)
+    assert ["skip", None] == outcomes(rolebook, comparison)
+
+
+def test_a_vote_can_be_taken_back_and_cast_anew(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    address = begin(client, comparison)
+    client.post(address, data={"vote": "left"})
+    assert "You chose A." in client.get(address).text
+    back = client.post(address, data={"vote": "undo"})
+    assert address == back.location
+    assert [None, None] == outcomes(rolebook, comparison)
+    assert "A is better" in client.get(address).text
+    client.post(address, data={"vote": "tie"})
+    assert "tie" == outcomes(rolebook, comparison)[0]
+
+
+def test_sending_a_vote_twice_counts_once(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    address = begin(client, comparison)
+    for _ in range(3):
+        assert 303 == client.post(address, data={"vote": "right"}).status_code
+    assert 1 == outcomes(rolebook, comparison).count("right")
+    assert 1 == len(votes_of(comparison, rolebook.comparisons.ballots(comparison.id)))
+
+
+def test_another_vote_on_the_same_ballot_is_a_conflict_that_says_so(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    address = begin(client, comparison)
+    client.post(address, data={"vote": "left"})
+    response = client.post(address, data={"vote": "right"})
+    assert 409 == response.status_code
+    assert "You have voted on these two already." in response.text
+    assert "You chose A." in response.text
+    assert "left" == outcomes(rolebook, comparison)[0]
+    assert_error(client.post(address, json={"vote": "right"}), 409, "conflict")
+
+
+def test_two_tabs_have_ballots_of_their_own(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    one, other = begin(client, comparison), begin(client, comparison)
+    first, second = rolebook.comparisons.ballots(comparison.id)
+    assert first.left.input != second.left.input
+    client.post(one, data={"vote": "left"})
+    client.post(other, data={"vote": "right"})
+    assert ["left", "right"] == outcomes(rolebook, comparison)[:2]
+
+
+def test_when_nothing_is_left_it_says_so_and_leads_to_the_results(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    address = begin(client, comparison)
+    for vote in ("left", "skip", "tie"):
+        address = client.post(address, data={"vote": vote}).location
+    assert address.startswith(f"/comparisons/{comparison.id}/vote?last=")
+    page = client.get(address).text
+    assert "every pair of answers has been before you" in page
+    assert f'href="/comparisons/{comparison.id}"' in page
+    assert "Last: A was" in page
+    assert 3 == len(outcomes(rolebook, comparison))
+    again = client.post(f"/comparisons/{comparison.id}/vote?rounds=2")
+    assert LINK.match(again.location)
+    assert again.location.endswith("?rounds=2")
+    assert "rounds=2" in client.post(again.location, data={"vote": "tie"}).location
+
+
+def test_answers_that_are_the_same_are_not_voted_on(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("same", "ok?text=Yes.")
+    variants = [{"persona": persona, "model": "same"} for persona in ("teacher", "plain")]
+    comparison = compare(rolebook, upstream, variants=variants)
+    page = client.get(f"/comparisons/{comparison.id}/vote").text
+    assert "the answers are word for word the same" in page
+    response = client.post(f"/comparisons/{comparison.id}/vote")
+    assert f"/comparisons/{comparison.id}/vote" == response.location
+    assert [] == outcomes(rolebook, comparison)
+
+
+def test_voting_goes_on_while_the_run_does(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("slow", "ok?text=Short.,ok?text=Slow.,hang")
+    variants = [
+        {"persona": "teacher", "model": "slow"},
+        {"persona": "plain", "model": "slow"},
+    ]
+    spec = {"variants": variants, "inputs": ["One?", "Two?"], "concurrency": 1}
+    comparison = rolebook.compare.create(rolebook.compare.plan(parse_spec(spec)))
+    run = rolebook.compare.start(comparison)
+    upstream.wait_for(lambda: rolebook.comparisons.tally(comparison).complete == 2)
+    address = client.post(begin(client, comparison), data={"vote": "left"}).location
+    page = client.get(address).text
+    assert "More answers are on their way: 2 of 4 are there." in page
+    run.stop()
+    assert run.wait(10)
+
+
+def test_a_whole_conversation_lies_side_by_side(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = compare(rolebook, upstream, inputs=[{"turns": ["Why?", "And then?"]}])
+    page = client.get(begin(client, comparison)).text
+    assert page.index("Why?") < page.index("Echo: Why?") < page.index("Echo: And then?")
+    assert 2 == page.count('aria-label="Answer A"') == page.count('aria-label="Answer B"')
+    assert "You, turn 2" in page
+
+
+def test_what_was_said_before_is_folded_above(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    session = rolebook.chat.start_session(Session(new_id(), "teacher", ""))
+    for text in ("What is light?", "Why is the sky blue?"):
+        list(rolebook.chat.stream_turn(TurnRequest(session.id, text)))
+    comparison = compare(rolebook, upstream, inputs=[{"session": session.id}])
+    assert 2 == len(comparison.inputs)
+    pages = [client.get(begin(client, comparison)).text for _ in range(2)]
+    first, second = sorted(pages, key=lambda page: "What was said before" in page)
+    assert "What was said before: 1 turn" in second
+    assert second.index("Echo: What is light?") < second.index("Why is the sky blue?")
+    assert "What was said before" not in first
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/comparisons/none/vote", 404),
+        ("/comparisons/{id}/vote/none", 404),
+    ],
+)
+def test_what_is_not_there_is_not_found(
+    client: FlaskClient, comparison: Comparison, path: str, status: int
+) -> None:
+    assert status == client.get(path.format(id=comparison.id)).status_code
+
+
+def test_a_ballot_of_another_comparison_is_not_found(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    ballot_id = begin(client, comparison).rpartition("/")[2]
+    other = compare(rolebook, upstream, inputs=["Another?"])
+    response = client.post(f"/comparisons/{other.id}/vote/{ballot_id}", data={"vote": "left"})
+    assert 404 == response.status_code
+    assert [None] == outcomes(rolebook, comparison)
+
+
+@pytest.mark.parametrize("fields", [{}, {"vote": ""}, {"vote": "middle"}])
+def test_what_is_no_vote_is_refused(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook, fields: Mapping[str, str]
+) -> None:
+    address = begin(client, comparison)
+    assert_error(client.post(address, json=fields), 400, "invalid_request")
+    assert [None] == outcomes(rolebook, comparison)
+
+
+def test_two_hundred_votes_over_http_give_the_interval_that_the_statistics_give(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    source = Random(7)
+    inputs = [f"Question {number}?" for number in range(50)]
+    comparison = compare(rolebook, upstream, inputs=inputs, concurrency=8)
+    address = client.post(f"/comparisons/{comparison.id}/vote?rounds=4").location
+    for _ in range(200):
+        ballot = rolebook.comparisons.get_ballot(re.split("[/?]", address)[4])
+        is_first_left = ballot.left.variant == 0
+        prefers_first = source.random() < 0.65
+        vote = "left" if is_first_left is prefers_first else "right"
+        address = client.post(address, data={"vote": vote}).location
+    assert address.startswith(f"/comparisons/{comparison.id}/vote?last=")
+    votes = votes_of(comparison, rolebook.comparisons.ballots(comparison.id))
+    (verdict,) = preference(votes).verdicts
+    assert (200, "Teacher", True) == (len(votes), verdict.better, verdict.is_clear)
+    share = verdict.share
+    assert share.low is not None
+    assert share.high is not None
+    said = (
+        f"Teacher is preferred to Plain assistant: {share.value:.0%} "
+        f"[{share.low:.0%}–{share.high:.0%}"
+    )
+    page = client.get(f"/comparisons/{comparison.id}/evidence").text
+    expected = said.replace("%", " %", 1).replace("%–", "–", 1).rstrip("%")
+    assert f"{expected}] of 200 blind votes." in page
