@@ -12,8 +12,9 @@ import pytest
 from rolebook import __version__
 from rolebook.core.message import Origin
 from rolebook.core.session import TurnStatus
+from rolebook.library.comparison_file import read_comparison_file
 from rolebook.library.file_library import FileLibrary
-from tests.conftest import ROOT
+from tests.conftest import ROOT, MakeRolebook
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
@@ -72,3 +73,16 @@ def test_mistake_of_the_tutorial_is_reported_as_it_says(library_dir: Path) -> No
     )
     assert 1 == run.returncode
     assert run.stdout.strip() in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs/examples").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_comparison_that_an_example_tells_of_can_be_planned(
+    path: Path, make_rolebook: MakeRolebook
+) -> None:
+    read = read_comparison_file(path)
+    assert () == read.problems
+    book = make_rolebook(personas=str(ROOT / "personas"), templates=str(ROOT / "templates"))
+    comparison = book.compare.plan(read.spec).comparison
+    assert (4, 12, 96) == (len(comparison.variants), len(comparison.inputs), comparison.size)
