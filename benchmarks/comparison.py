@@ -9,6 +9,9 @@ Both are measured as their users have them, each in a folder of its own under `~
 once: Rolebook's code with nothing but requirements.txt (what tests need would slow its start: sqlite-utils imports
 numpy where it finds it), and promptfoo (1.4 GB; needs Node.js). Nothing leaves this computer but these installations.
 
+promptfoo asks for whole answers, so Rolebook is held to its goals when it does the same; streamed, as it is unless told
+otherwise, stands beside it.
+
     python -m benchmarks.comparison [--rounds 3] [--only PROGRAM]...
 """
 
@@ -92,7 +95,7 @@ Runs = dict[tuple[str, int], list[Run]]
 
 
 def prepare_rolebook(
-    python: Path, folder: Path, base_url: str, concurrency: int
+    python: Path, is_streamed: bool, folder: Path, base_url: str, concurrency: int
 ) -> tuple[Sequence[str], Mapping[str, str]]:
     """Twenty persona files, and the comparison as a file."""
     personas = folder / "personas"
@@ -106,6 +109,7 @@ def prepare_rolebook(
         "variants": [{"persona": persona_id} for persona_id in ids],
         "inputs": INPUTS,
         "checks": [{"contains": EXPECTED}],
+        "stream": is_streamed,
     }
     (folder / "comparison.yaml").write_text(json.dumps(specification))
     command = [str(python), "-m", "rolebook", "compare", str(folder / "comparison.yaml")]
@@ -368,9 +372,11 @@ def floors(runs: Runs) -> Iterator[str]:
 
 def find_programs() -> Sequence[Program]:
     """Those that can be run here, installed if this is the first time."""
+    python = install_rolebook()
     programs = [
         Program("bare calls", prepare_bare_calls),
-        Program("rolebook", partial(prepare_rolebook, install_rolebook()), count_turns),
+        Program("rolebook", partial(prepare_rolebook, python, False), count_turns),
+        Program("rolebook, streamed", partial(prepare_rolebook, python, True), count_turns),
     ]
     if promptfoo := install_promptfoo():
         programs.append(Program("promptfoo", partial(prepare_promptfoo, promptfoo), count_results))
