@@ -28,7 +28,7 @@ from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
-from rolebook.upstream.rehearsal import rehearsal_upstream
+from rolebook.upstream.rehearsal import REHEARSAL_MODEL, rehearsal_upstream
 from rolebook.upstream.tokens import count_messages, estimate_messages
 
 #: How long the cells of a comparison may take to record that they were stopped.
@@ -64,6 +64,16 @@ class UpstreamPool:
             if name not in self._made:
                 self._made[name] = self._make(name)
             return self._made[name]
+
+    def known_model(self, name: str) -> str:
+        """The default model of an upstream, as the settings name it; empty where only the server knows it."""
+        name = name or self._settings.upstream
+        if name == REHEARSAL:
+            return REHEARSAL_MODEL
+        if name == self._settings.upstream and self._settings.model:
+            return self._settings.model
+        configured = self._settings.upstreams.get(name)
+        return configured.model if configured else ""
 
     def _make(self, name: str) -> OpenAIUpstream:
         if name == REHEARSAL:

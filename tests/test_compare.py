@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -559,3 +560,160 @@ def _slow_start(compare: CompareService, comparison: Comparison, seen: list[RunE
             seen.append(event)
         seen.append(event)
     return run
+
+
+def test_reused_answer_is_held_against_the_checks_of_this_comparison_only(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    def spec(words: int, reference: str) -> dict[str, Any]:
+        return {
+            "variants": ["plain"],
+            "inputs": [{"input": "a b c", "reference": reference}],
+            "checks": [
+                {"name": "short", "max_words": words},
+                {"name": "alike", "similarity": {"at_least": 0.9}},
+            ],
+        }
+
+    first = plan(rolebook, **spec(99, "Echo: a b c"))
+    fill(rolebook, first)
+    assert [True, True] == passes(rolebook, first)
+    other = plan(rolebook, **spec(2, "Nothing of the kind"))
+    fill(rolebook, other, is_reusing=True)
+    assert cells_of(rolebook, other)["1-1-1"].is_reused
+    assert [False, False] == passes(rolebook, other)
+    assert [True, True] == passes(rolebook, first)
+    outlines = {o.key: o for o in rolebook.comparisons.outlines(other)}
+    assert (0, 2) == (outlines[CellKey(0, 0, 0)].passed, outlines[CellKey(0, 0, 0)].failed)
+    assert 1 == len(upstream.requests)
+
+
+def passes(rolebook: Rolebook, comparison: Comparison) -> list[bool | None]:
+    """What the checks of the first cell say, by label."""
+    checks = cells_of(rolebook, comparison)["1-1-1"].checks
+    return [result.has_passed for result in sorted(checks, key=lambda result: result.label)]
+
+
+def test_what_a_comparison_finds_on_a_recorded_answer_is_not_told_of_the_talk(
+    rolebook: Rolebook,
+) -> None:
+    (rolebook.library.personas_dir / "strict.yaml").write_text(
+        "name: Strict\nsystem: Hi.\nchecks: [{name: short, max_words: 1}]\n", "utf-8"
+    )
+    (turn,) = talk(rolebook, "strict", "one two three")
+    comparison = plan(
+        rolebook,
+        variants=["plain"],
+        recorded=True,
+        inputs=[{"session": turn.session_id}],
+        checks=[{"name": "echoes", "contains": "Echo"}],
+    )
+    fill(rolebook, comparison)
+    assert [True, False] == passes(rolebook, comparison)
+    told = rolebook.log.results_of_turns([turn.id])[turn.id]
+    assert [("short", False)] == [(result.label, result.has_passed) for result in told]
+
+
+def test_two_checks_of_one_name_must_demand_the_same(rolebook: Rolebook) -> None:
+    (rolebook.library.personas_dir / "strict.yaml").write_text(
+        "name: Strict\nsystem: Hi.\nchecks: [{name: short, max_words: 1}]\n", "utf-8"
+    )
+    spec = {"variants": ["strict"], "inputs": ["x"]}
+    plan(rolebook, **spec, checks=[{"name": "short", "max_words": 1}])
+    with pytest.raises(InputError, match=r"'short'.*'Strict'.*another name"):
+        plan(rolebook, **spec, checks=[{"name": "short", "max_words": 99}])
+
+
+def test_no_answer_counts_twice_and_none_comes_from_the_trash(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    (turn,) = talk(rolebook, "plain", "Hello")
+    rolebook.log.delete([turn.session_id])
+    comparison = plan(rolebook, variants=["plain"], inputs=["Hello"], repeats=3)
+    fill(rolebook, comparison, keys=[CellKey(0, 0, 0)])
+    fill(rolebook, comparison, is_reusing=True)
+    cells = cells_of(rolebook, comparison).values()
+    assert [False, False, False] == [cell.is_reused for cell in cells]
+    assert 3 == len({cell.turns[0].id for cell in cells})
+
+
+def test_another_default_model_tomorrow_mixes_no_models(
+    rolebook: Rolebook, make_rolebook: Make, upstream: FakeUpstream
+) -> None:
+    comparison = plan(rolebook, variants=["plain"], inputs=["a", "b"])
+    fill(rolebook, comparison, keys=[CellKey(0, 0, 0)])
+    rolebook.close()
+    other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "newer"})
+    fill(other, other.comparisons.get_comparison(comparison.id))
+    assert ["ok", "ok"] == [request.body["model"] for request in upstream.requests]
+
+
+def test_an_upstream_gets_so_many_calls_at_once_by_whatever_name(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    name = rolebook.upstreams.get("").name
+    comparison = plan(
+        rolebook,
+        variants=[
+            {"persona": "plain", "model": "ok?latency_ms=50"},
+            {"persona": "plain", "model": "ok?latency_ms=50", "upstream": name},
+        ],
+        inputs=[f"{n}" for n in range(6)],
+        concurrency=2,
+    )
+    fill(rolebook, comparison)
+    assert 2 == upstream.stats["peak_connections"]
+
+
+def test_comparison_in_the_trash_neither_begins_nor_goes_on(
+    rolebook: Rolebook, make_rolebook: Make, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "plain", "model": "ok?latency_ms=50"}],
+        inputs=[f"{n}" for n in range(40)],
+        concurrency=1,
+    )
+    run = rolebook.compare.start(comparison)
+    upstream.wait_for(lambda: len(upstream.requests) > 2)
+    other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+    other.comparisons.delete_comparisons([comparison.id])
+    assert run.wait(5)
+    assert isinstance(run.error, ConflictError)
+    assert len(upstream.requests) < 20
+    with pytest.raises(ConflictError, match="trash"):
+        rolebook.compare.start(comparison)
+
+
+def test_judge_that_failed_is_asked_again_and_costs_something(
+    make_rolebook: Make, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    (library_dir / "rolebook.yaml").write_text(
+        "prices: {ok: {input: 1000000, output: 0}, strict: {input: 10000000, output: 0}}\n", "utf-8"
+    )
+    rolebook = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+    (rolebook.library.personas_dir / "judge.yaml").write_text(JUDGE, "utf-8")
+    upstream.model_rule("strict", "400")
+    comparison = plan(
+        rolebook,
+        variants=["plain"],
+        inputs=["Why?"],
+        checks=[{"rubric": "It explains."}],
+        judge={"model": "strict"},
+    )
+    fill(rolebook, comparison)
+    assert [None] == passes(rolebook, comparison)
+    before = rolebook.comparisons.tally(comparison)
+    assert 1 == before.unjudged
+    verdict = 'Well {see [1]}. {"passed": true, "reason": "It uses the set {1, 2}."}'
+    upstream.model_rule("strict", f"ok?text={quote(verdict)}")
+    fill(rolebook, comparison)
+    assert [None] == passes(rolebook, comparison)
+    run = fill(rolebook, comparison, with_failed=True)
+    assert [True] == passes(rolebook, comparison)
+    after = rolebook.comparisons.tally(comparison)
+    assert 0 == after.unjudged
+    answer = cells_of(rolebook, comparison)["1-1-1"].turns[0]
+    assert answer.cost == before.cost
+    assert after.cost > 5 * before.cost
+    assert after.cost == pytest.approx(run.progress.tally.cost)

@@ -60,6 +60,7 @@ class Choices:
     no_stream: bool
     is_reusing: bool
     is_only_planned: bool
+    cell: str
     is_agreed: bool
     ending: Ending
 
@@ -211,6 +212,12 @@ _GRID_OPTIONS = (
         "is_only_planned",
         is_flag=True,
         help="Only show what would be done: calls, tokens, cost, and how the variants differ.",
+    ),
+    click.option(
+        "--cell",
+        metavar="V-I-R",
+        default="",
+        help="With --plan: the exact messages of this cell; 2-1-3 is variant 2, input 1, repeat 3.",
     ),
     click.option("--yes", "is_agreed", is_flag=True, help="Do not ask before many calls."),
 )

@@ -32,7 +32,7 @@ rolebook compare teachers.yaml --json > result.json
 rolebook compare --resume 01kajq3m5w8r2c9x0v
 """
 
-_USUAL_RECENT = 20
+_USUAL_RECENT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class _Said:
     "--changed",
     "is_changed",
     is_flag=True,
-    help="One persona as it is now against its newest other revision, on its 20 newest inputs.",
+    help="One persona as it is now against its newest other revision, on its 10 newest inputs.",
 )
 @click.option("--resume", "resumed", metavar="ID", default="", help="Go on with this comparison.")
 @click.option(

@@ -47,17 +47,28 @@ def carry_out(invocation: Invocation, data: Mapping[str, Any], choices: Choices)
     if choices.is_only_planned and choices.ending.as_json:
         from rolebook.cli.plan import plan_data
 
-        terminal.write_json(plan_data(rolebook, plan.comparison, estimate))
+        terminal.write_json(plan_data(rolebook, plan.comparison, estimate, choices.cell))
         return
     from rolebook.cli.plan import show_plan, tell_estimate
 
-    if choices.is_only_planned:
+    if choices.is_only_planned and choices.cell:
+        _show_cell(invocation, plan.comparison, choices.cell)
+    elif choices.is_only_planned:
         show_plan(terminal, rolebook, plan.comparison)
     tell_estimate(terminal, plan.comparison, estimate)
     if not choices.is_only_planned:
         _agree(invocation, choices, estimate)
         comparison = rolebook.compare.create(plan)
         run(invocation, comparison, choices.ending, is_reusing=choices.is_reusing)
+
+
+def _show_cell(invocation: Invocation, comparison: Comparison, cell: str) -> None:
+    from rolebook.cli.prompt import show_prompt
+
+    rolebook = invocation.rolebook
+    prepared = rolebook.compare.prepare(comparison, comparison.key_of(cell))
+    tokens = rolebook.count_tokens(prepared.messages, prepared.model)
+    show_prompt(invocation.terminal, prepared, tokens)
 
 
 def _agree(invocation: Invocation, choices: Choices, estimate: Estimate) -> None:
@@ -104,7 +115,7 @@ def run(
 
 
 def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> None:
-    """Show a comparison as it stands, write its files, and exit with 1 if a cell or a check has failed."""
+    """Show a comparison as it stands, write its files, and exit with 1 if a cell, a check or a judge has failed."""
     from rolebook.cli.answer import tell_unwritten
     from rolebook.cli.findings import show_findings
 
@@ -120,12 +131,16 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
         terminal.tell("Written: %(path)s.", path=path)
     _tell_what_next(invocation, comparison, cells)
     tell_unwritten(terminal, rolebook)
-    if _has_failed(comparison, cells):
+    if _has_failed(comparison, cells) or rolebook.comparisons.tally(comparison).unjudged:
+        # A judge that could not be asked is no judge that was content.
         click.get_current_context().exit(FAILED)
 
 
 def _has_failed(comparison: Comparison, cells: Sequence[Cell]) -> bool:
-    """Recorded answers do not count: they are what the others are measured by."""
+    """Whether a cell, a check or a judge has failed.
+
+    Recorded answers do not count: they are what the others are measured by.
+    """
     return any(
         cell.status == "failed" or any(result.has_passed is False for result in cell.checks)
         for cell in cells
@@ -142,6 +157,10 @@ def _tell_what_next(invocation: Invocation, comparison: Comparison, cells: Seque
     if any(cell.status == "failed" for cell in cells):
         terminal.tell(
             "Ask the failed cells again with: rolebook comparisons retry %(id)s", id=comparison.id
+        )
+    elif invocation.rolebook.comparisons.tally(comparison).unjudged:
+        terminal.tell(
+            "Ask the judge again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
     elif sum(cell.status == "complete" for cell in cells) < comparison.size:
         terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)

@@ -133,7 +133,12 @@ def _show_answers(terminal: Terminal, comparison: Comparison, cells: Sequence[Ce
                 if number < len(cell.turns):
                     variant = comparison.variants[cell.key.variant]
                     terminal.write_styled(f"── {variant_name(terminal, variant)}\n", fg="cyan")
-                    terminal.write_line(cell.turns[number].text)
+                    turn = cell.turns[number]
+                    terminal.write_line(turn.text)
+                    if turn.error:
+                        terminal.write_styled(
+                            f"{terminal.translator.turn_error(turn.error)}\n", fg="red"
+                        )
 
 
 def _tell_differences(terminal: Terminal, comparison: Comparison, evidence: Evidence) -> None:

@@ -11,7 +11,7 @@ from rolebook.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
-    from rolebook.core.comparison import Comparison, Variant
+    from rolebook.core.comparison import CellKey, Comparison, Variant
     from rolebook.core.difference import LineDifference
     from rolebook.core.persona import ResolvedPersona
     from rolebook.wiring import Rolebook
@@ -55,8 +55,10 @@ def tell_estimate(terminal: Terminal, comparison: Comparison, estimate: Estimate
         )
 
 
-def plan_data(rolebook: Rolebook, comparison: Comparison, estimate: Estimate) -> dict[str, Any]:
-    """All of it as data, with the exact messages of each variant's first cell."""
+def plan_data(
+    rolebook: Rolebook, comparison: Comparison, estimate: Estimate, cell: str = ""
+) -> dict[str, Any]:
+    """All of it as data, with the exact messages of one cell, or of each variant's first. Raises NotFoundError."""
     from rolebook.core.comparison_data import comparison_data
 
     asked = _asked(comparison)
@@ -75,7 +77,14 @@ def plan_data(rolebook: Rolebook, comparison: Comparison, estimate: Estimate) ->
             }
             for index in asked[1:]
         ],
-        "cells": [_first_cell(rolebook, comparison, index) for index in asked],
+        "cells": [
+            _cell(rolebook, comparison, key)
+            for key in (
+                [comparison.key_of(cell)]
+                if cell
+                else [_first_key(comparison, index) for index in asked]
+            )
+        ],
     }
 
 
@@ -90,17 +99,23 @@ def _row(terminal: Terminal, rolebook: Rolebook, variant: Variant) -> Sequence[s
         variant_name(terminal, variant),
         variant.persona_id,
         variant.revision[:_SHORT_REVISION],
-        variant.model or persona.model or terminal.gettext("the upstream's default"),
+        variant.model
+        or persona.model
+        or rolebook.upstreams.known_model(variant.upstream or persona.upstream)
+        or terminal.gettext("the upstream's default"),
         variant.upstream or persona.upstream or rolebook.settings.upstream,
     )
 
 
-def _first_cell(rolebook: Rolebook, comparison: Comparison, index: int) -> dict[str, Any]:
-    key = next(key for key in comparison.cell_keys() if key.variant == index)
+def _first_key(comparison: Comparison, index: int) -> CellKey:
+    return next(key for key in comparison.cell_keys() if key.variant == index)
+
+
+def _cell(rolebook: Rolebook, comparison: Comparison, key: CellKey) -> dict[str, Any]:
     prepared = rolebook.compare.prepare(comparison, key)
     return {
         "cell": str(key),
-        "variant": comparison.variants[index].name,
+        "variant": comparison.variants[key.variant].name,
         "input": comparison.inputs[key.input].text,
         "messages": [message.as_dict() for message in prepared.messages],
         "parameters": dict(prepared.parameters),

@@ -55,7 +55,7 @@ def render(invocation: Invocation, role: Role, input_text: str | None, as_json: 
         invocation.terminal.write_json(_as_data(prepared))
         return
     tokens = rolebook.count_tokens(prepared.messages, prepared.model)
-    _show(invocation.terminal, prepared, tokens)
+    show_prompt(invocation.terminal, prepared, tokens)
 
 
 def _as_data(prepared: PreparedTurn) -> dict[str, Any]:
@@ -68,7 +68,8 @@ def _as_data(prepared: PreparedTurn) -> dict[str, Any]:
     }
 
 
-def _show(terminal: Terminal, prepared: PreparedTurn, tokens: int) -> None:
+def show_prompt(terminal: Terminal, prepared: PreparedTurn, tokens: int) -> None:
+    """The messages that would be sent, coloured by where their words come from; the rest on standard error."""
     for number, message in enumerate(prepared.messages):
         if number:
             terminal.write_line()

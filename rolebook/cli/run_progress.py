@@ -56,7 +56,16 @@ def _done(progress: Progress) -> int:
 
 @contextmanager
 def _lines(terminal: Terminal) -> Iterator[Callable[[Progress], None]]:
-    yield lambda progress: terminal.tell_line(progress_text(terminal, progress))
+    told = -1
+
+    def show(progress: Progress) -> None:
+        nonlocal told
+        # A slow model is no reason to say the same again and again.
+        if _done(progress) != told:
+            told = _done(progress)
+            terminal.tell_line(progress_text(terminal, progress))
+
+    yield show
 
 
 @contextmanager

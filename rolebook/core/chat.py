@@ -77,6 +77,9 @@ class Upstreams(Protocol):
     def get(self, name: str) -> Upstream:
         """By name; an empty name is the default. Raises NotFoundError."""
 
+    def known_model(self, name: str) -> str:
+        """The default model of an upstream, as far as it is known without asking; empty: only the server knows."""
+
 
 class TokenCounter(Protocol):
     """Counts tokens without asking anybody."""
@@ -147,6 +150,17 @@ class TurnEnded:
 
 
 TurnEvent = TurnStarted | Delta | Waiting | TurnEnded
+
+
+class TurnRecorder(Protocol):
+    """Where a turn is recorded, for whoever has more to record with it."""
+
+    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        """As SessionLog.start_turn."""
+
+    def finish_turn(self, turn: Turn) -> None:
+        """As SessionLog.finish_turn."""
+
 
 #: Told of every turn that has ended, before its reader is; must not raise.
 EndListener = Callable[[Turn, Session, ResolvedPersona], None]
@@ -297,27 +311,44 @@ class ChatService:
         *,
         position: int = 0,
         is_streamed: bool = True,
-        start: Callable[[Turn, Revision], Turn] | None = None,
-        finish: Callable[[Turn], None] | None = None,
+        is_watched: bool = True,
+        recorder: TurnRecorder | None = None,
     ) -> Iterator[TurnEvent]:
         """Run one turn that is prepared; yields and raises as ``stream_turn``.
 
         Arguments:
-            start: records the turn as pending; by default SessionLog.start_turn.
-            finish: records how it ended; by default SessionLog.finish_turn, and whoever waits for it is told.
+            is_watched: whether the reader may leave in the middle; else there is no Waiting.
+            recorder: records the turn; by default the log, and then whoever waits for ended turns is told.
         """
         upstream = self._upstreams.get(prepared.upstream)
         pending = self.pending_turn(
             session, prepared, input_text, position=position, is_streamed=is_streamed
         )
-        begin = start or self._log.start_turn
+        begin = recorder.start_turn if recorder else self._log.start_turn
         turn = begin(pending, prepared.resolved.revision)
-        end = finish or partial(self._finish, session, prepared.resolved)
-        return self._run(turn, upstream, end)
+        end = (
+            recorder.finish_turn if recorder else partial(self._finish, session, prepared.resolved)
+        )
+        return self._run(_Call(turn, self._prices, is_watched), upstream, end)
+
+    def upstream_name(self, name: str) -> str:
+        """An upstream by its own name; an empty one is the default. Raises NotFoundError, UpstreamKeyError."""
+        return self._upstreams.get(name).name
+
+    def known_model(self, upstream: str) -> str:
+        """The model that an upstream answers with unless told otherwise; empty where only the server knows."""
+        return self._upstreams.known_model(upstream)
+
+    def default_model(self, upstream: str) -> str:
+        """The model that an upstream answers with unless told otherwise; it may be asked.
+
+        Raises NotFoundError, UpstreamError.
+        """
+        return self._upstreams.get(upstream).default_model
 
     def model_of(self, prepared: PreparedTurn) -> str:
         """The model that will be asked; may ask the upstream for its default. Raises NotFoundError, UpstreamError."""
-        return prepared.model or self._upstreams.get(prepared.upstream).default_model
+        return prepared.model or self.default_model(prepared.upstream)
 
     def pending_turn(
         self,
@@ -370,10 +401,10 @@ class ChatService:
         self._on_end(turn, session, resolved)
 
     def _run(
-        self, turn: Turn, upstream: Upstream, finish: Callable[[Turn], None]
+        self, call: _Call, upstream: Upstream, finish: Callable[[Turn], None]
     ) -> Iterator[TurnEvent]:
         """Call, pass on, and record the end, whichever way it comes."""
-        call = _Call(turn, self._prices)
+        turn = call.turn
         with self._lock:
             self._live[turn.id] = call
         try:
@@ -427,8 +458,9 @@ def _values_of(session: Session, persona: Persona) -> Mapping[str, VariableValue
 class _Call:
     """The state of one call while it runs."""
 
-    def __init__(self, turn: Turn, prices: Prices) -> None:
-        self._turn = turn
+    def __init__(self, turn: Turn, prices: Prices, is_watched: bool) -> None:
+        self.turn = turn
+        self._is_watched = is_watched
         self._prices = prices
         self._partial = PartialCompletion()
         self._completion: Completion | None = None
@@ -465,21 +497,22 @@ class _Call:
             raise
 
     def _request(self, upstream: Upstream) -> CompletionRequest:
-        turn = self._turn
+        turn = self.turn
         model = turn.model_requested or upstream.default_model
-        self._turn = replace(turn, model_requested=model)
+        self.turn = replace(turn, model_requested=model)
         return CompletionRequest(
             messages=turn.messages,
             model=model,
             parameters=turn.parameters_requested,
             endpoint=turn.endpoint,
             is_streamed=turn.is_streamed,
+            is_watched=self._is_watched,
             cancellation=self.cancellation,
         )
 
     def _note_sent(self, sent: Sent) -> None:
-        self._turn = replace(
-            self._turn, parameters_sent=sent.parameters, adaptations=sent.adaptations
+        self.turn = replace(
+            self.turn, parameters_sent=sent.parameters, adaptations=sent.adaptations
         )
 
     def _note_delta(self, delta: Delta) -> None:
@@ -494,7 +527,7 @@ class _Call:
                 "Rolebook was stopped before the answer was finished. Try again."
             )
         turn = replace(
-            self._turn,
+            self.turn,
             duration_ms=round((time.monotonic() - self._began) * 1000, 1),
             time_to_first_token_ms=(
                 None if self._first is None else round((self._first - self._began) * 1000, 1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import (
@@ -213,6 +215,20 @@ class Check(_StrictPart):
         """What kind of check it is: the key that is set."""
         return next(kind for kind in _KINDS if getattr(self, kind) is not None)
 
+    @cached_property
+    def digest(self) -> str:
+        """A hash of what it demands, whatever it is called."""
+        data = {
+            name: value for name, value in self.as_data().items() if name not in ("name", "live")
+        }
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+
+    def result(
+        self, has_passed: bool | None, said: Phrase, value: float | str | None = None
+    ) -> CheckResult:
+        """What it has found in an answer."""
+        return CheckResult(self.label, has_passed, said, value, self.digest)
+
     @property
     def wanted(self) -> Any:
         """What stands behind that key."""
@@ -283,13 +299,15 @@ class Answer:
 class CheckResult:
     """What a check found. ``has_passed`` is ``None`` where it could not be told, and ``said`` says why.
 
-    ``value`` is what was measured, if anything was.
+    ``value`` is what was measured, if anything was. ``digest`` tells it from the result of another check that goes by
+    the same label.
     """
 
     label: str
     has_passed: bool | None
     said: Phrase
     value: float | str | None = None
+    digest: str = ""
 
 
 #: Passed or not, in words, and what was measured.
@@ -302,7 +320,7 @@ def run_check(check: Check, answer: Answer) -> CheckResult:
 
     A rubric is not judged here: it could not be told.
     """
-    return CheckResult(check.label, *_RULES[check.kind](check, answer))
+    return check.result(*_RULES[check.kind](check, answer))
 
 
 def _contains(check: Check, answer: Answer) -> _Finding:

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from rolebook.core.chat import ChatService, PreparedTurn, Prices, TokenCounter
 from rolebook.core.check import Check
-from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, ComparisonLog
+from rolebook.core.comparison import (
+    Cell,
+    CellKey,
+    CellStatus,
+    Comparison,
+    ComparisonInput,
+    ComparisonLog,
+    Variant,
+    said_before,
+)
 from rolebook.core.comparison_spec import ComparisonSpec
 from rolebook.core.completion import Usage
-from rolebook.core.errors import ConflictError
+from rolebook.core.errors import ConflictError, UpstreamError
 from rolebook.core.filling import CellPlan, Filling, unchecked_turns
 from rolebook.core.judge import Judging
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.planning import Plan, Planner, persona_at, values_for
-from rolebook.core.run import Progress, Run, RunEvent
+from rolebook.core.run import Progress, Run, RunEvent, Workload
 from rolebook.core.session import Revision, Session, SessionLog, Turn, new_id
 
 #: So many cells are rendered and counted for an estimate; more are told by these.
 _SAMPLE = 60
+_MOST_PERSONAS = 500
 #: The length of an answer, in tokens, where the log has none of the persona's to tell it by.
 _USUAL_ANSWER = 250
+#: What a judge is told beside answer and conversation, and what it says, in tokens.
+_JUDGE_PROMPT, _VERDICT = 350, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +85,29 @@ class CompareService:
         Raises NotFoundError, FileError, InputError, VariableError.
         """
         plan = self._planner.plan(spec)
-        self._personas.update(plan.personas)
+        self._keep(plan.personas)
         return plan
 
     def create(self, plan: Plan) -> Comparison:
-        """Record a planned comparison. It is not begun."""
-        self._comparisons.create_comparison(plan.comparison, plan.revisions)
-        return plan.comparison
+        """Record a planned comparison. It is not begun.
+
+        Where neither variant nor persona names a model, that is the upstream's default as it is now, so that another
+        default tomorrow mixes no models. An upstream may be asked for it.
+        """
+        variants = tuple(map(self._with_model, plan.comparison.variants))
+        comparison = replace(plan.comparison, variants=variants)
+        self._comparisons.create_comparison(comparison, plan.revisions)
+        return comparison
+
+    def _with_model(self, variant: Variant) -> Variant:
+        persona = self.persona_of(variant.revision).persona
+        if variant.is_recorded or variant.model or persona.model:
+            return variant
+        # One that cannot be reached now may be when it is called, and says so then.
+        with suppress(UpstreamError):
+            model = self._chat.default_model(variant.upstream or persona.upstream)
+            return replace(variant, model=model)
+        return variant
 
     def repeat(self, comparison: Comparison, revisions: Sequence[Revision] = ()) -> Comparison:
         """Record the same comparison once more, with no cell begun.
@@ -103,14 +132,19 @@ class CompareService:
         known = self._personas.get(revision_id)
         if known is None:
             known = persona_at(self._log.get_revision(revision_id))
-            self._personas[revision_id] = known
+            self._keep({revision_id: known})
         return known
+
+    def _keep(self, personas: Mapping[str, ResolvedPersona]) -> None:
+        """Reading one from the log takes a millisecond, so those in use are kept; drafts would pile up."""
+        if len(self._personas) > _MOST_PERSONAS:
+            self._personas = {}
+        self._personas = {**self._personas, **personas}
 
     def checks_of(self, comparison: Comparison, variant: int) -> Sequence[Check]:
         """What the answers of a variant must be: the persona's checks, then those of the comparison."""
         persona = self.persona_of(comparison.variants[variant].revision).persona
-        checks = {check.label: check for check in (*persona.checks, *comparison.checks)}
-        return [check for check in checks.values() if comparison.judge or not check.is_rubric]
+        return comparison.checks_with(persona.checks)
 
     def session_of(self, comparison: Comparison, key: CellKey) -> Session:
         """A new session for a cell, not recorded yet."""
@@ -136,7 +170,7 @@ class CompareService:
         entry = comparison.inputs[key.input]
         persona = self.persona_of(comparison.variants[key.variant].revision)
         session = self.session_of(comparison, key)
-        return self._chat.prepare(session, persona, entry.text, self._history(entry.follows))
+        return self._chat.prepare(session, persona, entry.text, self.history_of(entry))
 
     def estimate(self, comparison: Comparison) -> Estimate:
         """What it takes to fill every cell, told by a sample of them. Calls nobody and writes nothing.
@@ -179,26 +213,37 @@ class CompareService:
         usual = usual_answers[variant.persona_id]
         limit = prepared.parameters.get("max_tokens")
         answer = min(usual, limit) if isinstance(limit, int) else usual
-        turns = len(entry.turns)
+        turns, rubrics = len(entry.turns), self._rubrics(comparison, key)
         # Each further turn sends the answers before it once more.
-        prompt = first * turns + answer * turns * (turns - 1) / 2
-        rubrics = self._rubrics(comparison, key)
-        judged_prompt = rubrics * (answer + first / 2 + 150)
-        usage = Usage(prompt_tokens=round(prompt), completion_tokens=round(answer * turns))
-        cost = self._prices.cost(
-            usage,
-            upstream=prepared.upstream,
-            requested=prepared.model,
-            answered=prepared.model,
-            reported=None,
+        asked = Usage(
+            prompt_tokens=round(first * turns + answer * turns * (turns - 1) / 2),
+            completion_tokens=round(answer * turns),
         )
+        judged = Usage(
+            prompt_tokens=round(rubrics * (answer + first / 2 + _JUDGE_PROMPT)),
+            completion_tokens=rubrics * _VERDICT,
+        )
+        costs = [self._cost(asked, prepared.upstream, prepared.model)]
+        if comparison.judge and rubrics:
+            judge = comparison.judge
+            persona = self.persona_of(judge.revision).persona
+            upstream, model = judge.upstream or persona.upstream, judge.model or persona.model
+            costs.append(self._cost(judged, upstream, model))
+        known = [cost for cost in costs if cost is not None]
         return Estimate(
             cells=1,
             calls=turns,
             judgements=rubrics,
-            prompt_tokens=round(prompt + judged_prompt),
-            completion_tokens=round(answer * turns + rubrics * 60),
-            cost=None if rubrics else cost,
+            prompt_tokens=(asked.prompt_tokens or 0) + (judged.prompt_tokens or 0),
+            completion_tokens=(asked.completion_tokens or 0) + (judged.completion_tokens or 0),
+            cost=sum(known) if len(known) == len(costs) else None,
+        )
+
+    def _cost(self, usage: Usage, upstream: str, model: str) -> float | None:
+        model = model or self._chat.known_model(upstream)
+        name = self._chat.upstream_name(upstream)
+        return self._prices.cost(
+            usage, upstream=name, requested=model, answered=model, reported=None
         )
 
     def start(
@@ -210,16 +255,19 @@ class CompareService:
         is_reusing: bool = False,
         concurrency: int | None = None,
     ) -> Run:
-        """Fill cells in the background, or go on with it. Cells that are complete are never filled again.
+        """Fill cells in the background, or go on with it. An answer that is complete is never asked for again.
 
         Arguments:
             keys: only these cells; by default all that are not complete, except failed ones.
-            with_failed: whether cells that failed are tried again; ``keys`` are in any case.
+            with_failed: whether cells that failed are tried again, and rubrics that could not be told; ``keys`` are in
+                any case.
             is_reusing: whether answers that the log has already, asked for in exactly the same way, are taken.
             concurrency: how many cells of an upstream at once; by default the comparison's.
 
-        Raises ConflictError if it runs already, here or in another process; StorageError.
+        Raises ConflictError if it runs already, here or in another process, or is in the trash; StorageError.
         """
+        if self._comparisons.get_comparison(comparison.id).deleted_at:
+            raise ConflictError("This comparison is in the trash. Restore it to go on with it.")
         with self._lock:
             running = self._runs.get(comparison.id)
             if running and not running.has_ended:
@@ -242,11 +290,12 @@ class CompareService:
         is_reusing: bool,
         concurrency: int | None,
     ) -> Run:
+        is_retry = with_failed or keys is not None
         cells = {cell.key: cell for cell in self._comparisons.cells(comparison)}
         wanted = [
             key
             for key in (comparison.cell_keys() if keys is None else keys)
-            if self._is_wanted(comparison, cells.get(key), key, with_failed or keys is not None)
+            if self._is_wanted(comparison, cells.get(key), key, is_retry)
         ]
         if is_reusing:
             filled = self._reuse(comparison, [key for key in wanted if key not in cells])
@@ -255,10 +304,15 @@ class CompareService:
             )
         return Run(
             comparison,
-            begun=list(cells.values()),
-            queues=self._queues(comparison, wanted),
-            concurrency=concurrency or comparison.concurrency,
-            fill=lambda run, key: self._fill(run, cells.get(key) or _waiting(comparison, key)),
+            Workload(
+                begun=list(cells.values()),
+                spent=self._comparisons.tally(comparison),
+                queues=self._queues(comparison, wanted),
+                concurrency=concurrency or comparison.concurrency,
+            ),
+            fill=lambda run, key: self._fill(
+                run, cells.get(key) or _waiting(comparison, key), is_retry
+            ),
             cancel=self._chat.cancel,
             on_end=lambda: self._comparisons.release_comparison(comparison.id),
         )
@@ -268,7 +322,9 @@ class CompareService:
     ) -> Mapping[str, Sequence[CellKey]]:
         """The cells by the upstream that answers them."""
         upstreams = [
-            variant.upstream or self.persona_of(variant.revision).persona.upstream
+            self._chat.upstream_name(
+                variant.upstream or self.persona_of(variant.revision).persona.upstream
+            )
             for variant in comparison.variants
         ]
         queues: dict[str, list[CellKey]] = {}
@@ -283,7 +339,8 @@ class CompareService:
             return True
         if cell.status is CellStatus.COMPLETE:
             # A process that was killed between an answer and its checks has left them out.
-            return bool(unchecked_turns(cell, self.checks_of(comparison, key.variant)))
+            checks = self.checks_of(comparison, key.variant)
+            return bool(unchecked_turns(cell, comparison, checks, is_retry=with_failed))
         return cell.status is CellStatus.RUNNING or with_failed
 
     def _reuse(self, comparison: Comparison, keys: Sequence[CellKey]) -> Sequence[CellKey]:
@@ -328,10 +385,13 @@ class CompareService:
         for run in list(self._runs.values()):
             run.wait(timeout_s)
 
-    def _history(self, follows: str) -> Sequence[Turn]:
-        return self._comparisons.turns_up_to(follows) if follows else ()
+    def history_of(self, entry: ComparisonInput) -> Sequence[Turn]:
+        """What was said before an input. Raises NotFoundError if that is gone from the log."""
+        if entry.follows:
+            return self._comparisons.turns_up_to(entry.follows)
+        return [said_before(asked, answered) for asked, answered in entry.earlier]
 
-    def _fill(self, run: Run, cell: Cell) -> Iterator[RunEvent]:
+    def _fill(self, run: Run, cell: Cell, is_retry: bool) -> Iterator[RunEvent]:
         comparison, key = run.comparison, cell.key
         entry = comparison.inputs[key.input]
         plan = CellPlan(
@@ -342,9 +402,10 @@ class CompareService:
                 else self.session_of(comparison, key)
             ),
             persona=self.persona_of(comparison.variants[key.variant].revision),
-            history=self._history(entry.follows),
+            history=self.history_of(entry),
             checks=self.checks_of(comparison, key.variant),
             judge_persona=self.persona_of(comparison.judge.revision) if comparison.judge else None,
+            is_retry=is_retry,
         )
         return Filling(
             run,

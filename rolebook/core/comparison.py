@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from rolebook.core.check import Check, CheckResult
+from rolebook.core.completion import Choice
+from rolebook.core.errors import NotFoundError
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
 
@@ -48,8 +51,9 @@ class ComparisonInput:
     """What is said to every variant: one text, or several, one turn after the other.
 
     ``variables`` go to those variants whose persona has them. ``reference`` is an answer to measure others by.
-    ``follows`` is the turn whose session, up to it, is the history of this input (fixed history); ``source`` the
-    session that the texts were taken from, ``recorded`` the turns there that answered them.
+    ``follows`` is the turn whose session, up to it, is the history of this input (fixed history); ``earlier`` is such a
+    history as texts, each an input and its answer. ``source`` is the session that the texts were taken from,
+    ``recorded`` are the turns there that answered them.
     """
 
     turns: tuple[str, ...]
@@ -58,6 +62,7 @@ class ComparisonInput:
     reference: str = ""
     tags: tuple[str, ...] = ()
     follows: str = ""
+    earlier: tuple[tuple[str, str], ...] = ()
     source: str = ""
     recorded: tuple[str, ...] = ()
 
@@ -65,6 +70,18 @@ class ComparisonInput:
     def text(self) -> str:
         """The first of its texts."""
         return self.turns[0]
+
+
+def said_before(asked: str, answered: str) -> Turn:
+    """An earlier turn that is in no log: nothing but what was said."""
+    return Turn(
+        id="",
+        session_id="",
+        revision="",
+        input=asked,
+        status=TurnStatus.COMPLETE,
+        choices=(Choice(answered),),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +92,24 @@ class Judge:
     revision: str
     model: str = ""
     upstream: str = ""
+
+
+def digest_of(check: Check, judge: Judge | None, reference: str = "") -> str:
+    """What tells the results of a check from those of others.
+
+    A verdict on a rubric is that of its judge too, and what looks at a reference is about that one only.
+    """
+    parts = [check.digest]
+    if check.is_rubric and judge is not None:
+        parts += [judge.revision, judge.model, judge.upstream]
+    if reference and check.kind in {"rubric", "similarity"}:
+        parts.append(reference)
+    return check.digest if len(parts) == 1 else sha256_of(parts)
+
+
+def sha256_of(parts: Sequence[str]) -> str:
+    """A short hash of several texts: 16 hex digits of SHA-256."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +135,14 @@ class Comparison:
     created_at: str = field(default_factory=now)
     deleted_at: str = ""
 
+    def checks_with(self, own: Sequence[Check]) -> Sequence[Check]:
+        """What the answers of a variant must be: the checks of its persona, then those of the comparison.
+
+        Without a judge nobody can say whether a rubric holds, so it is left out.
+        """
+        checks = {(check.label, check.digest): check for check in (*own, *self.checks)}
+        return [check for check in checks.values() if self.judge or not check.is_rubric]
+
     @property
     def size(self) -> int:
         """How many cells it has."""
@@ -116,6 +159,20 @@ class Comparison:
                     key = CellKey(number, index, repeat)
                     if self._is_asked(key):
                         yield key
+
+    def key_of(self, text: str) -> CellKey:
+        """The cell that ``str(key)`` names. Raises NotFoundError if there is none."""
+        parts = text.split("-")
+        if len(parts) == 3 and all(
+            part.isascii() and part.isdigit() and len(part) < 8 for part in parts
+        ):
+            key = CellKey(*(int(part) - 1 for part in parts))
+            if self.has(key):
+                return key
+        raise NotFoundError(
+            "There is no cell %(cell)s. Write it as variant-input-repeat, such as 2-1-1.",
+            cell=text[:40],
+        )
 
     def has(self, key: CellKey) -> bool:
         """Whether a key is one of its cells."""
@@ -218,7 +275,7 @@ class Tally:
     """How many cells of a comparison are how far.
 
     ``cost`` is in US dollars, as far as it is known; ``without_cost`` turns have none that is. Reused answers cost
-    nothing.
+    nothing. ``unjudged`` are rubrics that their judge could not tell; trying again asks it once more.
     """
 
     total: int
@@ -228,6 +285,7 @@ class Tally:
     running: int = 0
     cost: float = 0.0
     without_cost: int = 0
+    unjudged: int = 0
 
     @property
     def waiting(self) -> int:
@@ -309,12 +367,18 @@ class ComparisonLog(Protocol):
         """
 
     def record_results(
-        self, turn_id: str, results: Sequence[CheckResult], *, judged_by: Mapping[str, str]
+        self,
+        turn_id: str,
+        results: Sequence[CheckResult],
+        *,
+        judged_by: Mapping[str, str],
+        comparison_id: str,
     ) -> None:
-        """Record what checks found on a turn; an older result of the same label is replaced.
+        """Record what the checks of a comparison found on a turn; an older result of the same check is replaced.
 
         Arguments:
             judged_by: the turn in which a rubric was judged, by the check's label.
+            comparison_id: a turn that is only reused there keeps what its own talk was checked for.
         """
 
     def claim_comparison(self, comparison_id: str) -> None:

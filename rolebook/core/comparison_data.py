@@ -55,7 +55,8 @@ def comparison_of(data: Mapping[str, Any], *, deleted_at: str = "") -> Compariso
 
 def _input_of(data: Mapping[str, Any]) -> ComparisonInput:
     lists = {name: tuple(data[name]) for name in ("turns", "tags", "recorded") if name in data}
-    return ComparisonInput(**{**data, **lists})
+    earlier = tuple((asked, answered) for asked, answered in data.get("earlier", ()))
+    return ComparisonInput(**{**data, **lists, "earlier": earlier})
 
 
 def _filled(data: Mapping[str, Any]) -> dict[str, Any]:

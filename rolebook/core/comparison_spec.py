@@ -19,6 +19,7 @@ from rolebook.core.errors import Phrase
 from rolebook.core.fields import Boolean, Lines, Part, Text, Texts, flaw, integer, misfit
 from rolebook.core.persona import (
     ContextPolicy,
+    Example,
     Fault,
     FaultyDataError,
     JsonData,
@@ -107,6 +108,8 @@ class InputSpec(Part):
     history: Literal["fixed", "free"] = "fixed"
     """For inputs from the log. `fixed`: each is answered after the recorded answers before it. `free`: each variant's
     own answers carry on."""
+    earlier: tuple[Example, ...] = ()
+    """Turns that were said before, each with `user` and `assistant`."""
     name: Text = ""
     """What it is called."""
     variables: dict[str, JsonData] = Field(default_factory=dict)
@@ -121,6 +124,8 @@ class InputSpec(Part):
         sources = [self.input.strip(), any(map(str.strip, self.turns)), self.session, self.persona]
         if sum(map(bool, sources)) != 1:
             raise flaw("%(key)s needs one of 'input', 'turns', 'session' and 'persona'.")
+        if self.earlier and not self.texts:
+            raise flaw("%(key)s: earlier turns belong to 'input' or 'turns'.")
         return self
 
     @property
@@ -174,6 +179,7 @@ _PARTS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("variants", "*"): VariantSpec,
     ("variants", "*", "sampling"): Sampling,
     ("inputs", "*"): InputSpec,
+    ("inputs", "*", "earlier", "*"): Example,
     ("judge",): JudgeSpec,
     ("context",): ContextPolicy,
 }

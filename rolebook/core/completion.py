@@ -49,7 +49,8 @@ class Cancellation:
 class CompletionRequest:
     """One call. ``parameters`` are all request fields besides model, messages and stream, as requested.
 
-    They may hold ``organization`` and ``project``, which travel as headers.
+    They may hold ``organization`` and ``project``, which travel as headers. A call that no reader watches, who might
+    leave, is not ``is_watched``: then there is no Waiting.
     """
 
     messages: Sequence[Message]
@@ -57,6 +58,7 @@ class CompletionRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     endpoint: Endpoint = "chat"
     is_streamed: bool = True
+    is_watched: bool = True
     cancellation: Cancellation = field(default_factory=Cancellation)
 
 

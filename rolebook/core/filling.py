@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from rolebook.core.chat import ChatService, TurnEnded, TurnStarted
 from rolebook.core.check import Check, CheckResult, run_check
-from rolebook.core.comparison import Cell, ComparisonLog
+from rolebook.core.comparison import Cell, Comparison, ComparisonLog, Judge, digest_of
 from rolebook.core.completion import Delta
 from rolebook.core.errors import RolebookError, StorageError
 from rolebook.core.judge import Judgement, Judging, answer_of
@@ -25,14 +25,41 @@ from rolebook.core.session import (
 )
 
 
-def unchecked_turns(cell: Cell, checks: Sequence[Check]) -> Sequence[Turn]:
-    """The answers of a cell that lack the result of a check."""
-    labels = {check.label for check in checks}
+def missing_checks(
+    checks: Sequence[Check],
+    results: Sequence[CheckResult],
+    judge: Judge | None,
+    reference: str,
+    *,
+    is_retry: bool,
+) -> Sequence[Check]:
+    """Those checks of an answer that have no result yet.
+
+    Arguments:
+        reference: what the answer is held against, if anything.
+        is_retry: whether a rubric that its judge could not tell is asked about once more.
+    """
+    done = {(result.label, result.digest): result.has_passed is not None for result in results}
+
+    def is_missing(check: Check) -> bool:
+        is_told = done.get((check.label, digest_of(check, judge, reference)))
+        return is_told is None or (is_retry and check.is_rubric and not is_told)
+
+    return [check for check in checks if is_missing(check)]
+
+
+def unchecked_turns(
+    cell: Cell, comparison: Comparison, checks: Sequence[Check], *, is_retry: bool = False
+) -> Sequence[Turn]:
+    """The answers of a cell that lack the result of a check; see ``missing_checks``."""
+    judge, reference = comparison.judge, comparison.inputs[cell.key.input].reference
+
+    def is_unchecked(turn: Turn) -> bool:
+        known = cell.results.get(turn.id, ())
+        return bool(missing_checks(checks, known, judge, reference, is_retry=is_retry))
+
     return [
-        turn
-        for turn in cell.turns
-        if turn.status is TurnStatus.COMPLETE
-        and not labels <= {result.label for result in cell.results.get(turn.id, ())}
+        turn for turn in cell.turns if turn.status is TurnStatus.COMPLETE and is_unchecked(turn)
     ]
 
 
@@ -41,7 +68,8 @@ class CellPlan:
     """What it takes to fill a cell.
 
     ``cell`` is as it stands in the log. ``session`` is its own, recorded with the first turn if the cell has not begun.
-    ``history`` are the turns that its input follows; ``judge_persona`` judges rubrics.
+    ``history`` are the turns that its input follows; ``judge_persona`` judges rubrics, those
+    that it could not tell before as well if this ``is_retry``.
     """
 
     cell: Cell
@@ -50,10 +78,11 @@ class CellPlan:
     history: Sequence[Turn]
     checks: Sequence[Check]
     judge_persona: ResolvedPersona | None
+    is_retry: bool = False
 
 
 class Filling:
-    """The filling of one cell; ``events`` is to be read once.
+    """The filling of one cell, and the recorder of its turns; ``events`` is to be read once.
 
     Arguments:
         run: whose cell it is; it is told of each turn, so that it can stop it.
@@ -84,7 +113,9 @@ class Filling:
 
     def events(self) -> Iterator[RunEvent]:
         """Fill it: yields what happens, at the end CellEnded. Raises StorageError."""
-        for turn in unchecked_turns(self._begun, self._plan.checks):
+        for turn in unchecked_turns(
+            self._begun, self._run.comparison, self._plan.checks, is_retry=self._plan.is_retry
+        ):
             self._check(turn, self._turns[: self._turns.index(turn)])
         broken: list[Turn] = []
         for index in range(len(self._turns), self._begun.length):
@@ -120,9 +151,9 @@ class Filling:
                 prepared,
                 text,
                 is_streamed=self._run.comparison.is_streamed,
+                is_watched=False,
                 position=self._position(index),
-                start=self._start,
-                finish=self._finish,
+                recorder=self,
             )
         except StorageError:
             raise
@@ -144,7 +175,8 @@ class Filling:
         """Where a turn that did not complete is tried again; 0 for one that was not asked yet."""
         return self._begun.turns[index].position if index < len(self._begun.turns) else 0
 
-    def _start(self, turn: Turn, revision: Revision) -> Turn:
+    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        """Record a turn as pending; the first begins the cell."""
         if self._turns or self._begun.turns:
             return self._log.start_turn(turn, revision)
         return self._comparisons.start_cell(
@@ -162,31 +194,39 @@ class Filling:
             upstream=self._session.upstream,
             model_requested=self._session.model,
         )
-        begun = self._start(turn, self._plan.persona.revision)
+        begun = self.start_turn(turn, self._plan.persona.revision)
         failed = replace(
             begun,
             status=TurnStatus.FAILED,
             error=TurnError(error.code, error.message, error.parameters),
         )
-        self._finish(failed)
+        self.finish_turn(failed)
         return failed
 
-    def _finish(self, turn: Turn) -> None:
+    def finish_turn(self, turn: Turn) -> None:
         """Record the turn together with what needs no judge, so that nothing can come between them."""
         results: tuple[CheckResult, ...] = ()
         if turn.status is TurnStatus.COMPLETE:
             answer = answer_of(turn, self._entry.reference)
             results = tuple(
-                run_check(check, answer) for check in self._plan.checks if not check.is_rubric
+                replace(
+                    run_check(check, answer), digest=digest_of(check, None, self._entry.reference)
+                )
+                for check in self._plan.checks
+                if not check.is_rubric
             )
         self._log.finish_turn(turn, results)
+        self._run.note_spent(turn)
         if results:
             self._results[turn.id] = results
 
     def _check(self, turn: Turn, before: Sequence[Turn]) -> None:
         """Run the checks that an answer lacks: its rubrics, and what a killed process left out."""
-        done = {result.label for result in self._results.get(turn.id, ())}
-        missing = [check for check in self._plan.checks if check.label not in done]
+        judge = self._run.comparison.judge
+        known = self._results.get(turn.id, ())
+        missing = missing_checks(
+            self._plan.checks, known, judge, self._entry.reference, is_retry=self._plan.is_retry
+        )
         if not missing:
             return
         conversation = [(said.input, said.text) for said in (*self._plan.history, *before)]
@@ -195,7 +235,7 @@ class Filling:
             turn,
             conversation=conversation,
             reference=self._entry.reference,
-            judge=self._run.comparison.judge,
+            judge=judge,
             judge_persona=self._plan.judge_persona,
             comparison_id=self._run.comparison.id,
         ):
@@ -203,7 +243,16 @@ class Filling:
                 if found.judged_by and self._run.is_stopping:
                     # A judge that was stopped has said nothing; it is asked again when the run goes on.
                     return
-                self._results[turn.id] = (*self._results.get(turn.id, ()), *found.results)
-                self._comparisons.record_results(turn.id, found.results, judged_by=found.judged_by)
+                new = {(result.label, result.digest) for result in found.results}
+                kept = [result for result in known if (result.label, result.digest) not in new]
+                self._results[turn.id] = (*kept, *found.results)
+                self._comparisons.record_results(
+                    turn.id,
+                    found.results,
+                    judged_by=found.judged_by,
+                    comparison_id=self._run.comparison.id,
+                )
+            elif isinstance(found, Turn):
+                self._run.note_spent(found)
             else:
                 self._run.note_turn(self._key, found)

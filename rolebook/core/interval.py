@@ -153,7 +153,8 @@ def _welch_interval(first: Sequence[float], second: Sequence[float]) -> Differen
 
 def _squared_error(values: Sequence[float]) -> float:
     """The squared standard error of the mean of ``values``."""
-    return statistics.variance(values) / len(values)
+    mean, n = statistics.fmean(values), len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n
 
 
 @lru_cache(maxsize=1024)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from rolebook.core.chat import ChatService, TurnEnded, TurnStarted
 from rolebook.core.check import Answer, Check, CheckResult, run_check
-from rolebook.core.comparison import Judge
+from rolebook.core.comparison import Judge, digest_of
 from rolebook.core.errors import Phrase, RolebookError
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, SessionLog, Turn, TurnStatus, new_id
@@ -18,7 +16,9 @@ from rolebook.core.session import Session, SessionLog, Turn, TurnStatus, new_id
 #: What a judge's persona is told, by the names of its variables.
 JUDGE_VARIABLES = ("rubric", "conversation", "reference")
 
-_VERDICT = re.compile(r"\{[^{}]*\}", re.DOTALL)
+#: So many opening braces are tried, from the end; no judge says more behind its verdict.
+_MOST_BRACES = 200
+_decoder = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,11 @@ def parse_verdict(text: str) -> tuple[bool | None, str]:
 
     The last JSON object with ``passed`` (or ``pass``) counts; a judge may think aloud before it.
     """
-    for found in reversed(_VERDICT.findall(text)):
+    places = [place for place, character in enumerate(text) if character == "{"]
+    for place in reversed(places[-_MOST_BRACES:]):
         try:
-            verdict: Any = json.loads(found)
-        except ValueError:
+            verdict, _ = _decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
             continue
         passed = verdict.get("passed", verdict.get("pass"))
         if isinstance(passed, bool):
@@ -73,8 +74,10 @@ class Judging:
         judge: Judge | None = None,
         judge_persona: ResolvedPersona | None = None,
         comparison_id: str = "",
-    ) -> Iterator[str | Judgement]:
-        """Run checks on a complete turn: yields the id of each judging turn as it begins, then the Judgement.
+    ) -> Iterator[str | Turn | Judgement]:
+        """Run checks on a complete turn: yields each judging turn, its id as it begins and itself when it has ended.
+
+        The last is the Judgement.
 
         Arguments:
             conversation: what was said before, each an input and its answer.
@@ -85,7 +88,8 @@ class Judging:
         judged_by: dict[str, str] = {}
         for check in checks:
             if not check.is_rubric:
-                results.append(run_check(check, answer))
+                found = run_check(check, answer)
+                results.append(replace(found, digest=digest_of(check, judge, reference)))
             elif judge is not None and judge_persona is not None:
                 values = {
                     "rubric": check.rubric or "",
@@ -105,15 +109,17 @@ class Judging:
                 for event in self._ask(session, judge_persona, turn.text):
                     if isinstance(event, Turn):
                         judged_by[check.label] = event.id
-                        results.append(_result(check, event))
-                    else:
-                        yield event
+                        found = _result(check, event)
+                        results.append(replace(found, digest=digest_of(check, judge, reference)))
+                    yield event
         yield Judgement(tuple(results), judged_by)
 
     def _ask(self, session: Session, persona: ResolvedPersona, answer: str) -> Iterator[str | Turn]:
         prepared = self._chat.prepare(session, persona, answer)
         self._log.create_session(session, persona.revision)
-        for event in self._chat.stream_prepared(session, prepared, answer, is_streamed=False):
+        for event in self._chat.stream_prepared(
+            session, prepared, answer, is_streamed=False, is_watched=False
+        ):
             if isinstance(event, TurnStarted):
                 yield event.turn.id
             elif isinstance(event, TurnEnded):
@@ -140,12 +146,12 @@ def _result(check: Check, turn: Turn) -> CheckResult:
     if turn.status is not TurnStatus.COMPLETE:
         reason = turn.error.text if turn.error else turn.status.value
         said = Phrase("The judge did not answer: %(reason)s", {"reason": reason})
-        return CheckResult(check.label, None, said)
+        return check.result(None, said)
     has_passed, reason = parse_verdict(turn.text)
     if has_passed is None:
         said = Phrase("The judge's answer says neither that it passes nor that it fails.")
-        return CheckResult(check.label, None, said)
-    return CheckResult(check.label, has_passed, Phrase("%(reason)s", {"reason": reason or "–"}))
+        return check.result(None, said)
+    return check.result(has_passed, Phrase("%(reason)s", {"reason": reason or "–"}))
 
 
 def require_judge(resolved: ResolvedPersona) -> None:

@@ -128,7 +128,7 @@ class LiveChecks:
                 self._waiting[key] = self._workers.submit(self._judge, check, turn)
         if is_full:
             said = Phrase("Too many answers waited to be judged. Check it again later.")
-            self._record(turn, CheckResult(check.label, None, said), {})
+            self._record(turn, check.result(None, said), {})
 
     def _judge(self, check: Check, turn: Turn) -> None:
         """One rubric, in a thread of its own."""
@@ -141,7 +141,7 @@ class LiveChecks:
             _logger.warning("the turn %s could not be judged: %s", turn.id, error)
         except RolebookError as error:
             said = Phrase("It could not be judged: %(reason)s", {"reason": str(error)})
-            self._record(turn, CheckResult(check.label, None, said), {})
+            self._record(turn, check.result(None, said), {})
         except Exception:
             _logger.exception("the turn %s could not be judged", turn.id)
         finally:
@@ -164,7 +164,7 @@ class LiveChecks:
             for event in events:
                 if isinstance(event, Judgement):
                     judgement = event
-                else:
+                elif isinstance(event, str):
                     judging_id = event
                     self._note_running(judging_id)
         finally:

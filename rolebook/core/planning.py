@@ -16,7 +16,7 @@ from rolebook.core.comparison_spec import (
     JudgeSpec,
     VariantSpec,
 )
-from rolebook.core.errors import InputError
+from rolebook.core.errors import InputError, Phrase, VariableError
 from rolebook.core.judge import require_judge
 from rolebook.core.persona import (
     FaultyDataError,
@@ -171,6 +171,7 @@ class Planner:
         else:
             yield ComparisonInput(
                 turns=given.texts,
+                earlier=tuple((turn.user, turn.assistant) for turn in given.earlier),
                 name=given.name,
                 variables=given.variables,
                 reference=given.reference,
@@ -243,7 +244,7 @@ def _names(variants: Sequence[VariantSpec], personas: Sequence[Persona]) -> Sequ
     """A name for each, told apart by what is different, in the end by a number."""
     plain = [given.name or persona.name for given, persona in zip(variants, personas, strict=True)]
     taken = Counter(plain)
-    names: list[str] = []
+    names: list[str] = [AS_RECORDED]
     for given, name in zip(variants, plain, strict=True):
         full = name
         if taken[name] > 1 and not given.name:
@@ -253,7 +254,7 @@ def _names(variants: Sequence[VariantSpec], personas: Sequence[Persona]) -> Sequ
         while unique in names:
             unique, number = f"{full} {number}", number + 1
         names.append(unique)
-    return names
+    return names[1:]
 
 
 def _marks(given: VariantSpec) -> str:
@@ -277,16 +278,47 @@ def _require_sensible(comparison: Comparison, personas: Mapping[str, ResolvedPer
             count=count,
             limit=MAX_CELLS,
         )
+    _require_clear_names(comparison, personas)
     answering = [variant for variant in comparison.variants if not variant.is_recorded]
     known = {name for variant in answering for name in personas[variant.revision].persona.variables}
-    for entry in comparison.inputs:
+    for number, entry in enumerate(comparison.inputs, start=1):
         unknown = [name for name in entry.variables if name not in known and not entry.source]
         if unknown:
             raise InputError(
-                "No persona of this comparison has a variable '%(name)s'. There are: %(known)s.",
+                "Input %(number)d: no persona of this comparison has a variable '%(name)s'."
+                " There are: %(known)s.",
+                number=number,
                 name=unknown[0],
                 known=", ".join(sorted(known)) or "–",
             )
         for variant in answering:
-            persona = personas[variant.revision].persona
-            persona.parse_variables(values_for(variant, entry, persona))
+            _require_values(variant, entry, personas[variant.revision].persona, number)
+
+
+def _require_values(
+    variant: Variant, entry: ComparisonInput, persona: Persona, number: int
+) -> None:
+    try:
+        persona.parse_variables(values_for(variant, entry, persona))
+    except VariableError as error:
+        raise VariableError(
+            "Input %(number)d with '%(variant)s': %(reason)s",
+            name=error.name,
+            number=number,
+            variant=variant.name,
+            reason=Phrase(error.message, error.parameters),
+        ) from None
+
+
+def _require_clear_names(comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> None:
+    """Raises InputError for a check that goes by the name of another one: nobody could tell their results apart."""
+    demanded = {check.label: check.digest for check in comparison.checks}
+    for variant in comparison.variants:
+        for check in personas[variant.revision].persona.checks:
+            if demanded.get(check.label, check.digest) != check.digest:
+                raise InputError(
+                    "The check '%(name)s' of the comparison demands something else than that of '%(variant)s'."
+                    " Give it another name.",
+                    name=check.label,
+                    variant=variant.name,
+                )

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MethodType, TracebackType
+from types import CodeType, MethodType, TracebackType
 from typing import Any
 
 from jinja2 import StrictUndefined, nodes
-from jinja2.environment import Template
+from jinja2.environment import Environment, Template
 from jinja2.exceptions import TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.ext import Extension
 from jinja2.loaders import BaseLoader
@@ -155,6 +155,21 @@ class _Sources(BaseLoader):
             if name in self._sources:
                 return self._sources[name], name, None
         raise TemplateNotFound(template)
+
+    def load(self, environment: Environment, name: str, globals: Any = None) -> Template:
+        """Compiled once for all personas: compiling is most of what the first prompt of each costs."""
+        source, filename, _ = self.get_source(environment, name)
+        key = (tuple(environment.extensions), filename, source)
+        if key not in _codes:
+            if len(_codes) > _MOST_CODES:
+                _codes.clear()
+            _codes[key] = environment.compile(source, name, filename)
+        return environment.template_class.from_code(environment, _codes[key], globals or {})
+
+
+#: What templates were compiled to, by the tags that they know, their name and their source.
+_codes: dict[tuple[tuple[str, ...], str, str], CodeType] = {}
+_MOST_CODES = 256
 
 
 class _Environment(ImmutableSandboxedEnvironment):

@@ -6,12 +6,13 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Tally
 from rolebook.core.errors import RolebookError
+from rolebook.core.session import Turn
 
 #: The rate is that of the newest cells, so that it follows a server that gets slower.
 _RATE_OVER = 50
@@ -97,14 +98,26 @@ class Subscription:
 Fill = Callable[["Run", CellKey], Iterator[RunEvent]]
 
 
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a run has to do, and what it begins with.
+
+    ``begun`` are the cells that have begun, as they stand in the log; ``spent`` is what they have cost until now.
+    ``queues`` are the cells to fill, in order, by the upstream that answers them; so many of each, ``concurrency``, are
+    filled at once.
+    """
+
+    begun: Sequence[Cell]
+    spent: Tally
+    queues: Mapping[str, Sequence[CellKey]]
+    concurrency: int
+
+
 class Run:
     """The threads that fill the cells of one comparison, so many for each upstream. Safe for threads.
 
     Arguments:
         comparison: whose cells.
-        begun: its cells that have begun, as they stand in the log.
-        queues: the cells to fill, in order, by the upstream that answers them.
-        concurrency: how many cells of an upstream are filled at once.
         fill: fills one cell.
         cancel: stops a turn by its id.
         on_end: called once, from the last thread.
@@ -113,10 +126,8 @@ class Run:
     def __init__(
         self,
         comparison: Comparison,
+        workload: Workload,
         *,
-        begun: Sequence[Cell],
-        queues: Mapping[str, Iterable[CellKey]],
-        concurrency: int,
         fill: Fill,
         cancel: Callable[[str], bool],
         on_end: Callable[[], None],
@@ -129,15 +140,15 @@ class Run:
         self._fill = fill
         self._cancel = cancel
         self._on_end = on_end
-        self._concurrency = concurrency
+        self._concurrency = workload.concurrency
         self._lock = threading.Lock()
         self._total = comparison.size
         self._counted: Counter[CellStatus] = Counter()
-        self._cost, self._without_cost = 0.0, 0
+        self._cost, self._without_cost = workload.spent.cost, workload.spent.without_cost
         self._cells: dict[CellKey, Cell] = {}
-        for cell in begun:
+        for cell in workload.begun:
             self._count(cell)
-        self._queues = [deque(keys) for keys in queues.values()]
+        self._queues = [deque(keys) for keys in workload.queues.values()]
         self._live: dict[CellKey, tuple[int, list[str]]] = {}
         self._turns: dict[CellKey, str] = {}
         self._subscriptions: list[Subscription] = []
@@ -206,12 +217,8 @@ class Run:
         """Count a cell as it is now, in place of what it was before."""
         before = self._cells.get(cell.key)
         for counted, sign in ((before, -1), (cell, 1)):
-            if counted is None:
-                continue
-            self._counted[counted.status] += sign
-            for turn in () if counted.is_reused else counted.turns:
-                self._cost += sign * (turn.cost or 0.0)
-                self._without_cost += sign * (turn.cost is None)
+            if counted is not None:
+                self._counted[counted.status] += sign
         self._cells[cell.key] = cell
 
     def live_texts(self) -> Mapping[CellKey, LiveText]:
@@ -246,6 +253,12 @@ class Run:
             is_late = self.is_stopping
         if is_late and turn_id:
             self._cancel(turn_id)
+
+    def note_spent(self, turn: Turn) -> None:
+        """A call of the run has ended; a judge's counts as well."""
+        with self._lock:
+            self._cost += turn.cost or 0.0
+            self._without_cost += turn.cost is None
 
     def _work(self, waiting: deque[CellKey]) -> None:
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple
 
-from rolebook.report.markdown import visible
+from rolebook.report.visible import visible
 
 UNKNOWN = "–"
 #: The width of a chart on a phone of 360 px, and from where on it shows the longer names, as `chart.css` has it too.
@@ -93,10 +93,14 @@ class Duel:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How numbers of a kind are written: in ``pattern``, in the place of ``{}``, the value times ``factor``."""
+    """How numbers of a kind are written: in ``pattern``, in the place of ``{}``, the value times ``factor``.
+
+    ``between`` says from where to where; where a number may be below zero, in words, as a dash seems to be a minus.
+    """
 
     pattern: str = "{}"
     factor: float = 1.0
+    between: str = "{}–{}"
 
     def text(self, value: float | None, step: float) -> str:
         """A value with as many digits as it takes to tell it from one that is a ``step`` away."""
@@ -104,8 +108,7 @@ class Unit:
 
     def text_between(self, low: float, high: float, step: float) -> str:
         """An interval, without the unit: it stands beside a value that has it."""
-        dash = " – " if low < 0 else "–"
-        return f"{self._digits(low, step)}{dash}{self._digits(high, step)}"
+        return self.between.format(self._digits(low, step), self._digits(high, step))
 
     def _digits(self, value: float, step: float) -> str:
         decimals = max(0, -_exponent(step * self.factor))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rolebook.core.comparison import Ballot, Comparison
 from rolebook.core.errors import Phrase
 from rolebook.core.interval import Interval
-from rolebook.core.measure import CHECKS, SIMILARITY, CheckShare, Evidence, Measured
+from rolebook.core.measure import CHECKS, CheckShare, Evidence, Measured
 from rolebook.core.preference import (
     Outcome,
     Preference,
@@ -19,6 +19,7 @@ from rolebook.core.preference import (
 from rolebook.core.voting import input_label, votes_of
 from rolebook.language.translator import Translator
 from rolebook.report.chart import (
+    NUMBER,
     PERCENT,
     SHARES,
     UNKNOWN,
@@ -35,21 +36,14 @@ from rolebook.report.chart import (
     matrix_chart,
     scatter_chart,
 )
-from rolebook.report.figures import certainty, figures, signed
-from rolebook.report.markdown import visible
-from rolebook.report.sentences import Narrator, Sentence, Who
+from rolebook.report.figures import UNITS, figures, signed
+from rolebook.report.sentence import Sentence
+from rolebook.report.sentences import TITLES, Narrator, Who
+from rolebook.report.visible import visible
 
 _MOST_INPUTS = 50
-_TITLES: Mapping[str, Phrase] = {
-    "words": Phrase("Words per answer"),
-    "questions": Phrase("Questions per answer"),
-    "time to first token": Phrase("Time to first token"),
-    "duration": Phrase("Time per answer"),
-    "tokens": Phrase("Tokens per answer"),
-    "cost": Phrase("Cost per answer"),
-    SIMILARITY: Phrase("Similarity between repeats"),
-    CHECKS: Phrase("Checks passed"),
-}
+#: So many findings are read at once; the rest is unfolded.
+_MOST_LEADING = 5
 _COUNTED: Mapping[str, Phrase] = {
     "words": Phrase("{} words"),
     "questions": Phrase("{} questions"),
@@ -76,6 +70,17 @@ class Panel:
     title: str
     chart: IntervalChart
     against: tuple[Against, ...]
+
+    @property
+    def basis(self) -> str:
+        """What all lines rest on, if that is the same for all."""
+        found = {line.basis for line in self.against if line.basis != UNKNOWN}
+        return found.pop() if len(found) == 1 else ""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether a variant differs from the first one."""
+        return any(line.is_clear for line in self.against)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +126,13 @@ class TagFindings:
 class Findings:
     """All that a comparison shows, for ``evidence.html``; texts are in the reader's language.
 
-    ``clear`` holds the measures in which a variant differs from the first beyond chance, the surest first;
-    ``unclear`` the others. ``more_inputs`` were voted on and are not listed.
+    ``clear`` holds the measures in which a variant differs from the first beyond chance, in the order of the sentences;
+    ``unclear`` the others. ``first`` is what a text calls the first variant. ``more_inputs`` were voted on and are not
+    listed.
     """
 
     variants: tuple[Who, ...]
+    first: str
     sentences: tuple[Sentence, ...]
     clear: tuple[Panel, ...]
     unclear: tuple[Panel, ...]
@@ -138,6 +145,17 @@ class Findings:
     inputs: tuple[InputLine, ...]
     more_inputs: int
     votes: int
+
+    @property
+    def leading(self) -> tuple[Sentence, ...]:
+        """What is read at once: the first findings, and all that they rest on."""
+        further = self.further
+        return tuple(sentence for sentence in self.sentences if sentence not in further)
+
+    @property
+    def further(self) -> tuple[Sentence, ...]:
+        """The findings after these."""
+        return tuple(s for s in self.sentences if s.is_finding)[_MOST_LEADING:]
 
     @property
     def is_empty(self) -> bool:
@@ -157,7 +175,7 @@ def findings(
     """Put what a comparison has shown into words and charts.
 
     Arguments:
-        hues: the CSS class of each variant's hue.
+        hues: the CSS class of the hue of each variant's persona; those too near to each other are told apart.
         by_tag: the evidence of the inputs of each tag.
     """
     return _Reader(comparison, evidence, ballots, translator, hues).read(by_tag or {})
@@ -185,18 +203,15 @@ class _Reader:
         self._preference = preference(self._votes)
 
     def read(self, by_tag: Mapping[str, Evidence]) -> Findings:
-        shown = [
-            self._panel(measured)
-            for measured in self._evidence.measured
-            if measured.name in _TITLES and measured.is_known
-        ]
-        shown.sort(key=lambda pair: -pair[1])
+        measures = {measured.name: measured for measured in self._evidence.measured}
+        shown = [self._panel(measures[name]) for name in TITLES if measures[name].is_known]
         lines = list(self._input_lines())
         return Findings(
             variants=self._who,
+            first=self._narrator.called[0].within,
             sentences=tuple(self._narrator.tell(self._evidence, self._preference, self._votes)),
-            clear=tuple(panel for panel, sure in shown if sure > 0),
-            unclear=tuple(panel for panel, sure in shown if sure <= 0),
+            clear=tuple(panel for panel in shown if panel.is_clear),
+            unclear=tuple(panel for panel in shown if not panel.is_clear),
             strengths=self._strengths(),
             wins=self._wins(),
             scatters=tuple(self._scatters()),
@@ -208,25 +223,17 @@ class _Reader:
             votes=self._preference.votes,
         )
 
-    def _panel(self, measured: Measured) -> tuple[Panel, float]:
-        """With how sure it is that a variant differs in it: 0 where that cannot be told."""
-        certainties = [
-            certainty(difference)
-            for difference in measured.differences
-            if difference and difference.is_clear
-        ]
-        is_share = measured.unit == "share"
-        panel = Panel(
+    def _panel(self, measured: Measured) -> Panel:
+        return Panel(
             id="evidence-" + measured.name.replace(" ", "-"),
             title=self._title(measured.name),
             chart=interval_chart(
                 self._marks(measured),
-                unit=self._unit(measured),
-                bounds=SHARES if is_share else None,
+                unit=UNITS.get(measured.unit, NUMBER),
+                bounds=SHARES if measured.unit == "share" else None,
             ),
             against=tuple(self._against(measured)),
         )
-        return panel, max(certainties, default=0.0)
 
     def _marks(self, measured: Measured) -> list[Mark]:
         return [
@@ -259,7 +266,7 @@ class _Reader:
             if difference is None:
                 yield Against(self._who[number], UNKNOWN, UNKNOWN, UNKNOWN, is_clear=False)
                 continue
-            unit = self._unit(measured, is_difference=True)
+            unit = self._unit_of_difference(measured)
             _, interval = figures(difference, unit)
             yield Against(
                 self._who[number],
@@ -269,22 +276,17 @@ class _Reader:
                 difference.is_clear,
             )
 
-    def _unit(self, measured: Measured, *, is_difference: bool = False) -> Unit:
-        """How a measure's numbers are written; a difference says what it counts, a chart has that in its title."""
-        match measured.unit:
-            case "s":
-                return Unit("{} s")
-            case "$":
-                return Unit("${}")
-            case "share" if is_difference:
-                return Unit(self._speaker.say("{} points", {}), 100)
-            case "share":
-                return PERCENT
-        counted = _COUNTED[measured.unit].message
-        return Unit(self._speaker.say(counted, {})) if is_difference else Unit()
+    def _unit_of_difference(self, measured: Measured) -> Unit:
+        """As a chart has it, but with what is counted, which a chart has in its title."""
+        between = self._speaker.say("{} to {}", {})
+        if measured.unit == "share":
+            return Unit(self._speaker.say("{} points", {}), 100, between)
+        if measured.unit in UNITS:
+            return replace(UNITS[measured.unit], between=between)
+        return Unit(self._speaker.say(_COUNTED[measured.unit].message, {}), between=between)
 
     def _title(self, name: str) -> str:
-        return self._speaker.say(_TITLES[name].message, {})
+        return self._speaker.say(TITLES[name].message, {})
 
     def _strengths(self) -> IntervalChart | None:
         marks = [
@@ -326,7 +328,7 @@ class _Reader:
             ]
             if sum(known) > 1:
                 chart = scatter_chart(
-                    self._marks(measured), quality, x_unit=self._unit(measured), y_unit=PERCENT
+                    self._marks(measured), quality, x_unit=UNITS[measured.unit], y_unit=PERCENT
                 )
                 x_title = self._title(name)
                 yield Scatter(f"evidence-{name}-quality", title, x_title, y_title, chart)

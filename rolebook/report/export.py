@@ -22,8 +22,6 @@ from rolebook.core.text import count_characters, count_questions, count_words
 from rolebook.core.voting import vote_rows, votes_of
 from rolebook.language.translator import Translator
 from rolebook.language.translator import translator as translator_of
-from rolebook.report.html_export import export_html
-from rolebook.report.markdown_export import export_markdown
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot, Source, take_snapshot
 from rolebook.storage.csv_text import CSV_BEGIN, csv_line
 from rolebook.storage.encoding import encode_json
@@ -82,6 +80,7 @@ _CSV_COLUMNS = (
     "exported_at",
     "rolebook_version",
     "format_version",
+    "plan",
 )
 _ENGLISH = translator_of("en")
 _MIRRORED = {Outcome.LEFT: Outcome.RIGHT, Outcome.RIGHT: Outcome.LEFT}
@@ -236,18 +235,21 @@ def _turn_data(snapshot: Snapshot, cell: Cell, turn: Turn) -> dict[str, Any]:
 
 
 def _export_csv(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
-    """One turn a row."""
+    """One turn a row. The first holds the plan as well, so that the comparison can be done again."""
     yield CSV_BEGIN + csv_line(_CSV_COLUMNS)
     scores = _scores(snapshot.votes)
+    plan = snapshot.plan_text.replace("\n", "")
     for cell in snapshot.cells.values():
         for number, turn in enumerate(cell.turns):
             row = {
                 **_cell_row(snapshot, cell),
                 **_turn_row(snapshot, cell, turn),
                 "turn": number + 1,
+                "plan": plan,
                 # A vote is on all of a cell; more than once it would be counted more than once.
                 **({} if number else scores.get(cell.key, {})),
             }
+            plan = ""
             yield csv_line(row.get(column) for column in _CSV_COLUMNS)
 
 
@@ -312,11 +314,24 @@ def _scores(votes: Sequence[Ballot]) -> Mapping[CellKey, Mapping[str, int]]:
     return scores
 
 
+def _export_markdown(snapshot: Snapshot, translator: Translator) -> Iterator[str]:
+    # Loaded by those who ask: what lays out charts and Markdown takes a tenth of a second.
+    from rolebook.report.markdown_export import export_markdown
+
+    return export_markdown(snapshot, translator)
+
+
+def _export_html(snapshot: Snapshot, translator: Translator) -> Iterator[str]:
+    from rolebook.report.html_export import export_html
+
+    return export_html(snapshot, translator)
+
+
 _EXPORTERS: dict[str, Callable[[Snapshot, Translator], Iterator[str]]] = {
     "json": _export_json,
     "jsonl": _export_jsonl,
     "csv": _export_csv,
-    "md": export_markdown,
-    "html": export_html,
+    "md": _export_markdown,
+    "html": _export_html,
 }
 EXPORT_FORMATS = tuple(_EXPORTERS)

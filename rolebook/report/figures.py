@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from rolebook.core.interval import Difference, Interval
-from rolebook.report.chart import UNKNOWN, Unit
+from rolebook.report.chart import PERCENT, UNKNOWN, Unit
 
-
-def certainty(difference: Difference) -> float:
-    """How many times the reach of its interval a difference is."""
-    if difference.low is None or difference.high is None:
-        return 0.0
-    reach = (difference.high - difference.low) / 2
-    return abs(difference.value) / reach if reach else math.inf
+#: Of measures by the unit that they name; what is not here is a number without one.
+UNITS: Mapping[str, Unit] = {"s": Unit("{} s"), "$": Unit("${}"), "share": PERCENT}
 
 
 def upright(difference: Difference) -> Interval:
@@ -47,7 +43,8 @@ def _step(interval: Interval) -> float:
     low, high = interval.low, interval.high
     if low is None or high is None or low == high:
         return _power((abs(interval.value) or 1.0) / 10)
-    step = _power((high - low) / 4)
+    # Ends that differ by no more than rounding does leave a meaning to every digit there is; four will do.
+    step = _power(max((high - low) / 4, max(abs(low), abs(high)) / 1000))
     nearest = min(abs(low), abs(high))
     is_hidden = interval.excludes(0.0) and nearest < step
     return max(_power(nearest), step / 100) if is_hidden else step

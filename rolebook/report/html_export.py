@@ -21,9 +21,10 @@ from rolebook.core.session import Turn
 from rolebook.language.translator import Translator
 from rolebook.report import PAGES, STATIC
 from rolebook.report.differing import Differing
-from rolebook.report.markdown import render_markdown, visible
-from rolebook.report.presentation import count, hue_of, lang, money, seconds, variant_name
+from rolebook.report.markdown import render_markdown
+from rolebook.report.presentation import count, hues_of, lang, money, seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Conduct, Snapshot
+from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text
 from rolebook.storage.export import persona_name
 
@@ -119,13 +120,14 @@ def export_html(snapshot: Snapshot, translator: Translator) -> Iterator[str]:
 
 def _members(snapshot: Snapshot, translator: Translator) -> Sequence[Member]:
     members = []
+    hues = hues_of(snapshot.comparison.variants)
     for index, variant in enumerate(snapshot.comparison.variants):
         persona, revision = snapshot.persona_of(index), snapshot.revisions[variant.revision]
         members.append(
             Member(
                 index,
                 name=visible(variant_name(variant, translator)),
-                hue_class=hue_of(variant),
+                hue_class=hues[index],
                 language=persona.language if persona else "",
                 persona_id=variant.persona_id,
                 persona_name=persona_name(revision),

@@ -10,9 +10,9 @@ from rolebook.core.comparison import Cell, CellKey
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.language.translator import Translator
 from rolebook.report.evidence import Findings, Panel
-from rolebook.report.markdown import visible
 from rolebook.report.presentation import money, seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot
+from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text
 from rolebook.storage.export import persona_name
 
@@ -33,8 +33,6 @@ class _Report:
         self._snapshot = snapshot
         self._comparison = snapshot.comparison
         self._translator = translator
-        self._gettext = translator.gettext
-        self._say = translator.say
         self._names = [
             _inline(variant_name(variant, translator)) for variant in self._comparison.variants
         ]
@@ -47,13 +45,13 @@ class _Report:
         yield self._checks(found)
         yield self._votes(found)
         yield self._variants()
-        yield _heading(2, self._gettext("Inputs and answers"))
+        yield _heading(2, self._translator.gettext("Inputs and answers"))
         for index in range(len(self._comparison.inputs)):
             yield self._input(index)
         yield self._plan()
 
     def _head(self) -> str:
-        _, comparison = self._gettext, self._comparison
+        _, comparison = self._translator.gettext, self._comparison
         progress = self._snapshot.progress
         facts = {
             _("Comparison"): comparison.id,
@@ -82,17 +80,17 @@ class _Report:
 
     def _findings(self, found: Findings) -> str:
         sentences = "".join(f"- {_inline(sentence.text)}\n" for sentence in found.sentences)
-        return _heading(2, self._gettext("What it shows")) + sentences
+        return _heading(2, self._translator.gettext("What it shows")) + sentences
 
     def _measures(self, found: Findings) -> str:
         panels = (*found.clear, *found.unclear)
         if not panels:
             return ""
         rows = [(_inline(panel.title), *_values(panel)) for panel in panels]
-        note = self._gettext("In brackets: 95 % interval.")
+        note = self._translator.gettext("In brackets: 95 % interval.")
         return (
-            _heading(2, self._gettext("Measures"))
-            + _table((self._gettext("Measure"), *self._names), rows)
+            _heading(2, self._translator.gettext("Measures"))
+            + _table((self._translator.gettext("Measure"), *self._names), rows)
             + f"\n{note}\n"
         )
 
@@ -106,14 +104,14 @@ class _Report:
             )
             for line in found.checks
         ]
-        return _heading(2, self._gettext("Checks passed")) + _table(
-            (self._gettext("Check"), *self._names), rows
+        return _heading(2, self._translator.gettext("Checks passed")) + _table(
+            (self._translator.gettext("Check"), *self._names), rows
         )
 
     def _votes(self, found: Findings) -> str:
         if not self._snapshot.votes:
             return ""
-        _ = self._gettext
+        _ = self._translator.gettext
         outcomes = {"tie": _("tie"), "both_bad": _("both bad")}
         rows = []
         for ballot in self._snapshot.votes:
@@ -127,16 +125,16 @@ class _Report:
         name = self._names[key.variant]
         if self._comparison.repeats == 1:
             return name
-        return f"{name}, {self._say('repeat %(number)s', {'number': key.repeat + 1})}"
+        return f"{name}, {self._translator.say('repeat %(number)s', {'number': key.repeat + 1})}"
 
     def _variants(self) -> str:
-        parts = [_heading(2, self._gettext("Variants"))]
+        parts = [_heading(2, self._translator.gettext("Variants"))]
         for index, name in enumerate(self._names):
             parts += [_heading(3, name), self._variant(index)]
         return "".join(parts)
 
     def _variant(self, index: int) -> str:
-        _, variant = self._gettext, self._comparison.variants[index]
+        _, variant = self._translator.gettext, self._comparison.variants[index]
         revision, conduct = (
             self._snapshot.revisions[variant.revision],
             self._snapshot.conduct_of(index),
@@ -158,14 +156,18 @@ class _Report:
         entry = self._comparison.inputs[index]
         parts = [_heading(3, f"{index + 1}. {_inline(entry.name)}".rstrip(". "))]
         facts = {
-            self._gettext("Tags"): _inline(", ".join(entry.tags)),
-            self._gettext("Variables"): _codes([entry.variables] if entry.variables else ()),
-            self._gettext("Session"): entry.source,
+            self._translator.gettext("Tags"): _inline(", ".join(entry.tags)),
+            self._translator.gettext("Variables"): _codes(
+                [entry.variables] if entry.variables else ()
+            ),
+            self._translator.gettext("Session"): entry.source,
         }
         parts.append(_list(facts))
         parts += self._history(entry.follows)
         if entry.reference:
-            parts.append(f"\n{self._gettext('Reference:')}\n\n{_fenced(entry.reference)}")
+            parts.append(
+                f"\n{self._translator.gettext('Reference:')}\n\n{_fenced(entry.reference)}"
+            )
         for number, text in enumerate(entry.turns):
             parts.append(f"\n{_quoted(text)}")
             parts += self._answers(index, number)
@@ -186,12 +188,12 @@ class _Report:
                 if cell and number < len(cell.turns):
                     yield self._answer(cell, cell.turns[number])
                 else:
-                    yield f"{self._gettext('No answer yet.')}\n"
+                    yield f"{self._translator.gettext('No answer yet.')}\n"
 
     def _answer(self, cell: Cell, turn: Turn) -> str:
         error = f"{_inline(self._translator.turn_error(turn.error))}\n\n" if turn.error else ""
         is_silent = turn.status is TurnStatus.COMPLETE and not turn.text
-        silence = f"{self._gettext('It answered nothing.')}\n\n" if is_silent else ""
+        silence = f"{self._translator.gettext('It answered nothing.')}\n\n" if is_silent else ""
         return (
             (_fenced(turn.text) + "\n" if turn.text else silence)
             + error
@@ -199,7 +201,7 @@ class _Report:
         )
 
     def _facts(self, cell: Cell, turn: Turn) -> dict[str, str]:
-        _, language = self._gettext, self._translator.language
+        _, language = self._translator.gettext, self._translator.language
         tokens = turn.usage.completion_tokens
         numbers = [
             turn.id,
@@ -215,13 +217,13 @@ class _Report:
             _("Session"): cell.session_id,
             _("Checks"): "; ".join(
                 f"{_SIGNS[result.has_passed]} {_inline(result.label)}: "
-                + _inline(self._say(result.said.message, result.said.parameters))
+                + _inline(self._translator.say(result.said.message, result.said.parameters))
                 for result in cell.results.get(turn.id, ())
             ),
         }
 
     def _plan(self) -> str:
-        _ = self._gettext
+        _ = self._translator.gettext
         told = _("Do it again with: %(command)s") % {"command": "`rolebook compare --repeat FILE`"}
         return f"{_heading(2, _('The plan'))}{told}\n\n" + _fenced(self._snapshot.plan_text, _PLAN)
 

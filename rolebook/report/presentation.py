@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 
+from babel.lists import format_list
 from babel.numbers import format_decimal
 
 from rolebook.core.comparison import Variant
@@ -12,6 +14,9 @@ from rolebook.language.translator import Translator
 
 UNKNOWN = "–"
 HUES = 24
+#: How far the hues of one comparison lie apart, in steps of 15 degrees; so many variants that this leaves no room for
+#: all have to do with less.
+_LEAST_APART = (3, 2, 1, 0)
 
 
 def hue(persona_id: str) -> str:
@@ -20,8 +25,42 @@ def hue(persona_id: str) -> str:
 
 
 def hue_of(variant: Variant) -> str:
-    """The CSS class of a variant's hue: that of its persona, or of its name where it has none."""
+    """The CSS class of the hue of a variant's persona, or of its name where it has none."""
     return hue(variant.persona_id or variant.name)
+
+
+def hues_of(variants: Sequence[Variant]) -> tuple[str, ...]:
+    """The CSS class of the hue of each variant of a comparison, by which it can be told from all others there."""
+    return told_apart([hue_of(variant) for variant in variants])
+
+
+def told_apart(hues: Sequence[str]) -> tuple[str, ...]:
+    """The same CSS classes of hues, but for those that are too near to another one: they give way to the next free.
+
+    The first with a hue keeps it before a second one is given any; the same hues always give the same result.
+    """
+    numbers = [int(css_class.removeprefix("hue-")) for css_class in hues]
+    given: dict[int, int] = {}
+    for index in sorted(
+        range(len(numbers)), key=lambda index: numbers.index(numbers[index]) < index
+    ):
+        given[index] = _free_hue(numbers[index], list(given.values()))
+    return tuple(f"hue-{given[index]}" for index in range(len(numbers)))
+
+
+def _free_hue(wanted: int, taken: Sequence[int]) -> int:
+    nearest = sorted(range(HUES), key=lambda number: _steps_between(number, wanted))
+    return next(
+        number
+        for least in _LEAST_APART
+        for number in nearest
+        if all(_steps_between(number, other) >= least for other in taken)
+    )
+
+
+def _steps_between(number: int, other: int) -> int:
+    """How far two hues lie apart on their circle."""
+    return min((number - other) % HUES, (other - number) % HUES)
 
 
 def variant_name(variant: Variant, translator: Translator) -> str:
@@ -39,6 +78,8 @@ def seconds(milliseconds: float | None, language: str) -> str:
     if milliseconds is None:
         return UNKNOWN
     value = milliseconds / 1000
+    if 0 < value < 0.05:
+        return f"<{format_decimal(0.1, locale=language)} s"
     return f"{format_decimal(round(value, 1 if value < 10 else 0), locale=language)} s"
 
 
@@ -50,6 +91,11 @@ def money(dollars: float | None) -> str:
         return "$0"
     digits = 2 if dollars >= 1 else 1 - math.floor(math.log10(dollars))
     return f"${dollars:.{digits}f}"
+
+
+def listed(texts: Sequence[str], language: str) -> str:
+    """Several texts one after the other, as a language lists them."""
+    return format_list(texts, locale=language)
 
 
 def lang(code: str) -> str:

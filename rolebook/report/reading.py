@@ -7,13 +7,13 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from rolebook.core.comparison import Comparison
+from rolebook.core.comparison import Comparison, ComparisonInput
 from rolebook.core.comparison_data import comparison_of
 from rolebook.core.comparison_spec import MAX_CELLS, MAX_CONCURRENCY, MAX_REPEATS
 from rolebook.core.errors import InputError, NotFoundError
@@ -26,10 +26,15 @@ from rolebook.report.snapshot import FORMAT_VERSION, KIND
 
 @dataclass(frozen=True, slots=True)
 class ExportedPlan:
-    """A comparison as it was exported, with the revisions of its variants and of its judge."""
+    """A comparison as it was exported, with the revisions of its variants and of its judge.
+
+    ``histories`` is what had been said before inputs that follow a turn of the log, each an input and its answer, by
+    the id of that turn.
+    """
 
     comparison: Comparison
     revisions: tuple[Revision, ...]
+    histories: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
 
 class Compare(Protocol):
@@ -77,27 +82,48 @@ def _fields_of(data: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
+class _Said(BaseModel):
+    input: str
+    text: str
+
+
+class _History(BaseModel):
+    turns: dict[str, _Said] = Field(default_factory=dict)
+    before: dict[str, list[str]] = Field(default_factory=dict)
+
+    @property
+    def texts(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """What was said up to each turn that an input follows; what is not all there is left out."""
+        return {
+            last: tuple((self.turns[id].input, self.turns[id].text) for id in ids)
+            for last, ids in self.before.items()
+            if all(id in self.turns for id in ids)
+        }
+
+
 class _Document(BaseModel):
     rolebook: _Head
     comparison: Annotated[Comparison, BeforeValidator(_fields_of)]
     revisions: tuple[Revision, ...] = Field(min_length=1)
+    history: _History = Field(default_factory=_History)
 
 
 def repeat_export(book: Book, path: Path) -> Comparison:
-    """Record once more, with no cell begun, the comparison that a file holds or, as CSV, names.
+    """Record once more, with no cell begun, the comparison that a file holds.
 
-    Raises InputError where the file cannot be used, and where inputs follow turns that are not in this log.
+    Inputs that follow turns of another log get what was said there as texts; recorded answers stay behind. A CSV file
+    whose plan somebody has taken out still names its comparison, if that is in this log. Raises InputError.
     """
     text = _read(path)
-    if csv_id := _id_in_csv(text):
-        return book.compare.repeat(_look_up(book.comparisons, csv_id, path))
+    row = _row_of_csv(text)
+    if row is not None and not row.get("plan"):
+        return book.compare.repeat(_look_up(book.comparisons, row["comparison_id"], path))
     plan = _parse(text, path)
-    _require_turns(book.log, plan.comparison, path)
-    return book.compare.repeat(plan.comparison, plan.revisions)
+    return book.compare.repeat(_at_home(plan, book.log, path), plan.revisions)
 
 
 def read_export(path: Path) -> ExportedPlan:
-    """The plan in a comparison that was exported as JSON, JSON Lines, Markdown or HTML.
+    """The plan in a comparison that was exported, in whatever format.
 
     Raises InputError for any other file, a newer format, and a revision whose text is not what its id stands for.
     """
@@ -124,18 +150,13 @@ def _foreign(path: Path) -> InputError:
 
 
 def _parse(text: str, path: Path) -> ExportedPlan:
-    if _id_in_csv(text):
-        raise InputError(
-            "%(path)s is CSV, which has only the answers. Export the comparison as JSON or HTML.",
-            path=path,
-        )
     data = _data_in(text, path)
     _require_format(data, path)
     try:
         document = _Document.model_validate(data)
     except ValidationError:
         raise _foreign(path) from None
-    plan = ExportedPlan(document.comparison, document.revisions)
+    plan = ExportedPlan(document.comparison, document.revisions, document.history.texts)
     _require_sensible(plan.comparison, path)
     _require_unchanged(plan, path)
     return plan
@@ -144,7 +165,10 @@ def _parse(text: str, path: Path) -> ExportedPlan:
 def _data_in(text: str, path: Path) -> Mapping[str, Any]:
     """The object that holds the plan, wherever in a file it stands."""
     found = [text]
-    if text.startswith("<"):
+    row = _row_of_csv(text)
+    if row is not None:
+        found = [row.get("plan") or ""]
+    elif text.startswith("<"):
         found = [html.unescape(plan) for plan in PLAN_IN_HTML.findall(text)]
     elif not text.startswith("{"):
         found = PLAN_IN_MARKDOWN.findall(text)
@@ -212,12 +236,15 @@ def _require_unchanged(plan: ExportedPlan, path: Path) -> None:
         raise _foreign(path)
 
 
-def _id_in_csv(text: str) -> str:
-    """The comparison that a CSV file is of; empty if it is no such file."""
+def _row_of_csv(text: str) -> Mapping[str, str] | None:
+    """The first row of a CSV file with a comparison; ``None`` if it is no such file."""
     if not text.startswith("comparison_id,"):
-        return ""
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    return (next(rows, {}).get("comparison_id") or "").strip()
+        return None
+    usual = csv.field_size_limit(len(text) + 1)
+    try:
+        return next(csv.DictReader(io.StringIO(text, newline="")), {"comparison_id": ""})
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _look_up(comparisons: Comparisons, comparison_id: str, path: Path) -> Comparison:
@@ -225,22 +252,43 @@ def _look_up(comparisons: Comparisons, comparison_id: str, path: Path) -> Compar
         return comparisons.get_comparison(comparison_id)
     except NotFoundError:
         raise InputError(
-            "%(path)s is CSV, which only names its comparison, and this log has no comparison %(id)s. Export it "
-            "as JSON or HTML where it was made.",
+            "%(path)s has lost its plan, and this log has no comparison %(id)s. Export it again where it was made.",
             path=path,
             id=comparison_id[:80],
         ) from None
 
 
-def _require_turns(log: Log, comparison: Comparison, path: Path) -> None:
-    """Raises InputError if the comparison goes on from turns that this log does not have."""
-    needed = {id for entry in comparison.inputs for id in (entry.follows, *entry.recorded) if id}
-    for turn_id in needed:
-        try:
-            log.get_turn(turn_id)
-        except NotFoundError:
-            raise InputError(
-                "%(path)s goes on from sessions that are not in this log. Do it again with the log that it was made "
-                "with (ROLEBOOK_DATABASE).",
-                path=path,
-            ) from None
+def _at_home(plan: ExportedPlan, log: Log, path: Path) -> Comparison:
+    """The comparison with what this log lacks of others taken along as text."""
+    inputs = tuple(_input_at_home(entry, plan, log, path) for entry in plan.comparison.inputs)
+    has_recorded = any(entry.recorded for entry in inputs)
+    variants = tuple(
+        variant for variant in plan.comparison.variants if has_recorded or not variant.is_recorded
+    )
+    if not variants:
+        raise _foreign(path)
+    return replace(plan.comparison, inputs=inputs, variants=variants)
+
+
+def _input_at_home(
+    entry: ComparisonInput, plan: ExportedPlan, log: Log, path: Path
+) -> ComparisonInput:
+    needed = [id for id in (entry.follows, *entry.recorded) if id]
+    if all(_has_turn(log, id) for id in needed):
+        return entry
+    if entry.follows and entry.follows not in plan.histories:
+        raise InputError(
+            "%(path)s goes on from sessions that are not in this log. Do it again with the log that it was made "
+            "with (ROLEBOOK_DATABASE).",
+            path=path,
+        )
+    earlier = plan.histories.get(entry.follows, entry.earlier)
+    return replace(entry, follows="", earlier=earlier, source="", recorded=())
+
+
+def _has_turn(log: Log, turn_id: str) -> bool:
+    try:
+        log.get_turn(turn_id)
+    except NotFoundError:
+        return False
+    return True

@@ -5,84 +5,83 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rolebook.core.comparison import Comparison
+from rolebook.core.errors import Phrase
 from rolebook.core.interval import Interval
 from rolebook.core.measure import CHECKS, SIMILARITY, Evidence, Measured
-from rolebook.core.preference import Preference, Verdict, Vote, side_bias
-from rolebook.core.voting import look_alike
+from rolebook.core.preference import Preference, Vote, side_bias
 from rolebook.language.translator import Translator
-from rolebook.report.chart import PERCENT, Unit
-from rolebook.report.figures import certainty, figures, upright
-from rolebook.report.markdown import visible
-from rolebook.report.presentation import variant_name
-
-#: ``clear`` is no chance, ``open`` is not told yet; ``note`` says what it rests on, ``warning`` what spoils it.
-Kind = Literal["clear", "open", "note", "warning"]
+from rolebook.report.chart import NUMBER, PERCENT, UNKNOWN, Unit
+from rolebook.report.figures import UNITS, figures, upright
+from rolebook.report.presentation import listed, told_apart, variant_name
+from rolebook.report.sentence import Called, Sentence
+from rolebook.report.verdicts import Verdicts
+from rolebook.report.visible import visible
 
 _FEW_INPUTS = 10
-#: So many differences are told in a sentence; the tables have all.
-_MOST_SENTENCES = 6
-#: Of two measures that say the same in another way, only the first is told in a sentence.
-_SAME = (("words", "tokens"), ("duration", "time to first token"))
-_PREFERRED = "%(better)s is preferred to %(worse)s: %(share)s [%(interval)s] %(basis)s."
-_ALIKE = "%(better)s and %(worse)s look alike: %(share)s [%(interval)s] %(basis)s for %(better)s."
-_TOO_FEW_VOTES = (
-    "Not enough yet to tell %(better)s from %(worse)s:"
-    " %(share)s [%(interval)s] %(basis)s for %(better)s."
-)
-_MORE_VOTES = (
-    "Not enough yet to tell %(better)s from %(worse)s:"
-    " %(share)s [%(interval)s] %(basis)s for %(better)s (about %(more)s more)."
-)
+#: Of two measures that say the same in another way, only the other one is told where both are clear.
+_SAME: Mapping[str, str] = {"tokens": "words", "time to first token": "duration"}
+#: In the order in which people ask for them: what the answers are like, then what they take.
+TITLES: Mapping[str, Phrase] = {
+    CHECKS: Phrase("Checks passed"),
+    "questions": Phrase("Questions per answer"),
+    "words": Phrase("Words per answer"),
+    "tokens": Phrase("Tokens per answer"),
+    SIMILARITY: Phrase("Similarity between repeats"),
+    "duration": Phrase("Time per answer"),
+    "time to first token": Phrase("Time to first token"),
+    "cost": Phrase("Cost per answer"),
+}
 #: What a variant does more or less of than the first one, without the end of the sentence.
 _MORE: Mapping[str, tuple[str, str]] = {
-    "words": (
-        "%(name)s writes %(value)s more words an answer than %(first)s",
-        "%(name)s writes %(value)s fewer words an answer than %(first)s",
+    CHECKS: (
+        "%(name)s passes more of its checks than %(first)s, by %(value)s percentage points",
+        "%(name)s passes fewer of its checks than %(first)s, by %(value)s percentage points",
     ),
     "questions": (
         "%(name)s asks %(value)s more questions an answer than %(first)s",
         "%(name)s asks %(value)s fewer questions an answer than %(first)s",
     ),
-    "time to first token": (
-        "%(name)s begins to answer %(value)s later than %(first)s",
-        "%(name)s begins to answer %(value)s sooner than %(first)s",
-    ),
-    "duration": (
-        "%(name)s takes %(value)s longer for an answer than %(first)s",
-        "%(name)s takes %(value)s less for an answer than %(first)s",
+    "words": (
+        "%(name)s writes %(value)s more words an answer than %(first)s",
+        "%(name)s writes %(value)s fewer words an answer than %(first)s",
     ),
     "tokens": (
         "%(name)s uses %(value)s more tokens an answer than %(first)s",
         "%(name)s uses %(value)s fewer tokens an answer than %(first)s",
     ),
-    "cost": (
-        "%(name)s costs %(value)s more an answer than %(first)s",
-        "%(name)s costs %(value)s less an answer than %(first)s",
-    ),
     SIMILARITY: (
         "%(name)s repeats itself more than %(first)s, by %(value)s percentage points",
         "%(name)s repeats itself less than %(first)s, by %(value)s percentage points",
     ),
-    CHECKS: (
-        "%(name)s passes more of its checks than %(first)s, by %(value)s percentage points",
-        "%(name)s passes fewer of its checks than %(first)s, by %(value)s percentage points",
+    "duration": (
+        "%(name)s takes %(value)s longer for an answer than %(first)s",
+        "%(name)s takes %(value)s less for an answer than %(first)s",
     ),
+    "time to first token": (
+        "%(name)s begins to answer %(value)s later than %(first)s",
+        "%(name)s begins to answer %(value)s sooner than %(first)s",
+    ),
+    "cost": (
+        "%(name)s costs %(value)s more an answer than %(first)s",
+        "%(name)s costs %(value)s less an answer than %(first)s",
+    ),
+}
+_TIMES = "%(name)s costs %(value)s times as much an answer as %(first)s"
+#: The same of several variants, by whether there are some above and some below the first one.
+_SEVERAL: Mapping[tuple[bool, bool], str] = {
+    (True, True): (
+        "%(what)s: clearly higher for %(higher)s, clearly lower for %(lower)s than for %(first)s"
+        " (over %(basis)s)."
+    ),
+    (True, False): "%(what)s: clearly higher for %(higher)s than for %(first)s (over %(basis)s).",
+    (False, True): "%(what)s: clearly lower for %(lower)s than for %(first)s (over %(basis)s).",
 }
 _CUT_OFF: Mapping[str, str] = {
     "length": "Answers were cut off, as the longest allowed was reached (max_tokens): %(answers)s.",
     "content_filter": "Answers were cut off by the upstream's content filter: %(answers)s.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Sentence:
-    """One thing that can be said of the whole."""
-
-    text: str
-    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Narrator:
     """Says in one language what a comparison shows.
 
     Arguments:
-        hues: the CSS class of each variant's hue.
+        hues: the CSS class of the hue of each variant's persona.
     """
 
     def __init__(self, comparison: Comparison, translator: Translator, hues: Sequence[str]) -> None:
@@ -105,12 +104,21 @@ class Narrator:
         self._speaker = translator
         self.who = tuple(
             Who(visible(variant_name(variant, translator)), hue)
-            for variant, hue in zip(comparison.variants, hues, strict=True)
+            for variant, hue in zip(comparison.variants, told_apart(hues), strict=True)
+        )
+        self.called = tuple(
+            self._recorded() if variant.is_recorded else Called(who.name, who.name)
+            for variant, who in zip(comparison.variants, self.who, strict=True)
         )
         self._names = {
-            variant.name: who.name
-            for variant, who in zip(comparison.variants, self.who, strict=True)
+            variant.name: called
+            for variant, called in zip(comparison.variants, self.called, strict=True)
         }
+
+    def _recorded(self) -> Called:
+        """Its name is a heading; a sentence needs a noun."""
+        say = self._speaker.say
+        return Called(say("What was recorded", {}), say("what was recorded", {}))
 
     def tell(
         self, evidence: Evidence, found: Preference, votes: Sequence[Vote]
@@ -132,12 +140,15 @@ class Narrator:
 
     def preferred(self, found: Preference) -> Iterator[Sentence]:
         """Who is preferred to whom, as far as the votes tell."""
-        for verdict in found.verdicts:
-            yield self._verdict(verdict, is_alone=len(found.variants) == 2)
-        missing = [shown for name, shown in self._names.items() if name not in found.variants]
+        yield from Verdicts(found, self._names, self._speaker).tell()
+        missing = [
+            called.within for name, called in self._names.items() if name not in found.variants
+        ]
         if found.votes and missing:
-            said = self._speaker.say("No votes yet on: %(names)s.", {"names": ", ".join(missing)})
-            yield Sentence(said, "open")
+            names = listed(missing, self._speaker.language)
+            yield Sentence(
+                self._speaker.say("No votes yet on: %(names)s.", {"names": names}), "open"
+            )
         if not found.is_connected:
             yield Sentence(
                 self._speaker.say(
@@ -147,66 +158,94 @@ class Narrator:
                 "open",
             )
 
-    def _verdict(self, verdict: Verdict, *, is_alone: bool) -> Sentence:
-        share, interval = figures(verdict.share, PERCENT)
-        words = {
-            "better": self._names[verdict.better],
-            "worse": self._names[verdict.worse],
-            "share": share,
-            "interval": interval,
-            "basis": self._votes(verdict.share.n, is_alone=is_alone),
-            "more": verdict.votes_needed,
-        }
-        if verdict.is_clear:
-            return Sentence(self._speaker.say(_PREFERRED, words), "clear")
-        message = _TOO_FEW_VOTES if verdict.votes_needed is None else _MORE_VOTES
-        if look_alike(verdict):
-            message = _ALIKE
-        return Sentence(self._speaker.say(message, words), "open")
-
-    def _votes(self, number: int, *, is_alone: bool) -> str:
-        """The votes on a pair, or those on all variants that a share between two of them was worked out from."""
-        said = (
-            self._speaker.ngettext("of %(num)s blind vote", "of %(num)s blind votes", number)
-            if is_alone
-            else self._speaker.ngettext(
-                "after %(num)s blind vote", "after %(num)s blind votes", number
-            )
-        )
-        return said % {"num": number}
-
     def differing(self, evidence: Evidence) -> Iterator[Sentence]:
-        """What is clear of the measures, the surest first."""
-        found = [
-            (certainty(difference), measured, number)
-            for measured in evidence.measured
-            if measured.name in _MORE
-            for number, difference in enumerate(measured.differences)
-            if difference and difference.is_clear
-        ]
-        found.sort(key=lambda entry: -entry[0])
-        told = {(measured.name, number) for _, measured, number in found}
-        for _, measured, number in found[:_MOST_SENTENCES]:
-            if not any(
-                measured.name == other and (first, number) in told for first, other in _SAME
-            ):
-                yield Sentence(self._difference(measured, number), "clear")
+        """What is clear of the measures: a sentence for each."""
+        measures = {measured.name: measured for measured in evidence.measured}
+        told: dict[str, set[int]] = {}
+        for name in _MORE:
+            differences = measures[name].differences
+            clear = {
+                n for n, difference in enumerate(differences) if difference and difference.is_clear
+            }
+            clear -= told.get(_SAME.get(name, ""), set())
+            told[name] = clear
+            if clear:
+                yield Sentence(self._told(measures[name], sorted(clear)), "clear")
+
+    def _told(self, measured: Measured, numbers: Sequence[int]) -> str:
+        if len(numbers) > 1:
+            return self._several(measured, numbers)
+        times = self._times(measured, *numbers) if measured.name == "cost" else None
+        return times or self._difference(measured, *numbers)
+
+    def _several(self, measured: Measured, numbers: Sequence[int]) -> str:
+        found = [(n, d) for n in numbers if (d := measured.differences[n])]
+        higher = [self._value(measured, n) for n, difference in found if difference.value > 0]
+        lower = [self._value(measured, n) for n, difference in found if difference.value < 0]
+        language = self._speaker.language
+        return self._speaker.say(
+            _SEVERAL[bool(higher), bool(lower)],
+            {
+                "what": self._speaker.say(TITLES[measured.name].message, {}),
+                "higher": listed(higher, language),
+                "lower": listed(lower, language),
+                "first": self._value(measured, 0),
+                "basis": listed(list(dict.fromkeys(self.rests_on(d) for _, d in found)), language),
+            },
+        )
+
+    def _value(self, measured: Measured, number: int) -> str:
+        """A variant with its own number."""
+        words = {"name": self.called[number].within, "value": _text(measured, number)}
+        return self._speaker.say("%(name)s at %(value)s", words)
 
     def _difference(self, measured: Measured, number: int) -> str:
         difference = measured.differences[number]
         assert difference is not None
         more, fewer = _MORE[measured.name]
-        unit = {"s": Unit("{} s"), "$": Unit("${}"), "share": Unit(factor=100)}.get(measured.unit)
-        value, interval = figures(upright(difference), unit or Unit())
-        names = {"name": self.who[number].name, "first": self.who[0].name, "value": value}
+        # Percentage points stand in the words.
+        unit = Unit(factor=100) if measured.unit == "share" else UNITS.get(measured.unit, NUMBER)
+        value, interval = figures(upright(difference), unit)
         return self._speaker.say(
             "%(what)s [%(interval)s], over %(basis)s.",
             {
-                "what": self._speaker.say(more if difference.value > 0 else fewer, names),
+                "what": self._speaker.say(
+                    more if difference.value > 0 else fewer, self._two(number, value)
+                ),
                 "interval": interval,
                 "basis": self.rests_on(difference),
             },
         )
+
+    def _times(self, measured: Measured, number: int) -> str | None:
+        """A cost as people compare it, as a share of the other; None where that is nothing, or says another thing."""
+        difference = measured.differences[number]
+        own, first = measured.intervals[number], measured.intervals[0]
+        if not (difference and own and first and first.value):
+            return None
+        ratio = own.value / first.value
+        if (ratio > 1) is not (difference.value > 0):
+            return None
+        more, less = _MORE[measured.name]
+        message = _TIMES if ratio >= 2 else more if ratio > 1 else less
+        value = f"{ratio:.{0 if ratio >= 10 else 1}f}" if ratio >= 2 else _percent(abs(ratio - 1))
+        return self._speaker.say(
+            "%(what)s: %(own)s instead of %(other)s, over %(basis)s.",
+            {
+                "what": self._speaker.say(message, self._two(number, value)),
+                "own": _text(measured, number),
+                "other": _text(measured, 0),
+                "basis": self.rests_on(difference),
+            },
+        )
+
+    def _two(self, number: int, value: str) -> Mapping[str, str]:
+        """What a sentence on a variant and the first one names."""
+        return {
+            "name": self.called[number].first,
+            "first": self.called[0].within,
+            "value": value,
+        }
 
     def rests_on(self, interval: Interval) -> str:
         """How much of what an interval rests on."""
@@ -271,3 +310,15 @@ class Narrator:
             for who, count, total in zip(self.who, counts, totals, strict=True)
             if count
         )
+
+
+def _text(measured: Measured, number: int) -> str:
+    """A variant's own number with its unit."""
+    interval = measured.intervals[number]
+    if interval is None:
+        return UNKNOWN
+    return figures(interval, UNITS.get(measured.unit, NUMBER))[0]
+
+
+def _percent(share: float) -> str:
+    return PERCENT.text(share, 0.01) if share >= 0.005 else "<1 %"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rolebook import __version__
 from rolebook.core.comparison import Ballot, Cell, CellKey, CellStatus, Comparison
@@ -18,10 +18,12 @@ from rolebook.core.measure import Evidence, summarise, summarise_by_tag
 from rolebook.core.persona import FaultyDataError, Persona, persona_of_revision
 from rolebook.core.session import Revision, Turn, TurnMark, now
 from rolebook.language.translator import Translator
-from rolebook.report.evidence import Findings, findings
-from rolebook.report.markdown import INVISIBLE
 from rolebook.report.presentation import hue_of
+from rolebook.report.visible import INVISIBLE
 from rolebook.storage.encoding import encode_json
+
+if TYPE_CHECKING:
+    from rolebook.report.evidence import Findings
 
 #: Counts changes of the plan in exports that a reader must know of.
 FORMAT_VERSION = 1
@@ -136,6 +138,9 @@ class Snapshot:
 
     def findings(self, translator: Translator) -> Findings:
         """What the answers and the votes show, in words and charts."""
+        # Loaded by those who ask: data formats need no charts.
+        from rolebook.report.evidence import findings
+
         comparison = self.comparison
         return findings(
             comparison,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from sqlite_utils import Database
 
-from rolebook.core.check import CheckResult
+from rolebook.core.check import Check, CheckResult
 from rolebook.core.comparison import (
     Ballot,
     Cell,
@@ -20,7 +21,9 @@ from rolebook.core.comparison import (
     CellStatus,
     Comparison,
     Tally,
+    Variant,
     cell_status,
+    digest_of,
 )
 from rolebook.core.comparison_data import comparison_data, comparison_of
 from rolebook.core.errors import ConflictError, InputError, NotFoundError, Phrase
@@ -38,6 +41,7 @@ from rolebook.storage.write import (
     insert_turn,
 )
 
+_CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
 #: Of a turn in a grid: all but the exact messages and the reply, which are long.
 _CELL_TURN = (
     "turns.number, turns.id, turns.position, turns.attempt, turns.is_current, turns.status, turns.created_at, "
@@ -171,11 +175,16 @@ def restore_comparisons(db: Database, ids: Iterable[str]) -> int:
 _CELL_STATES = (
     "SELECT cells.variant, cells.input, cells.repeat, sum(turns.status = 'complete') AS complete, "
     "max(turns.position), turns.status AS last_status, "
-    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error, "
-    "coalesce(sum(turns.cost), 0.0) AS cost, sum(turns.cost IS NULL) AS without_cost "
+    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error "
     "FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
     "WHERE cells.comparison = ? AND cells.reused IS NULL "
     "GROUP BY cells.input, cells.repeat, cells.variant"
+)
+_UNJUDGED = (
+    "SELECT count(*) FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
+    "JOIN check_results ON check_results.turn = turns.number "
+    "WHERE cells.comparison = ? AND cells.reused IS NULL "
+    "AND check_results.judged_by IS NOT NULL AND check_results.has_passed IS NULL"
 )
 _REUSED = "SELECT variant, input, repeat FROM cells WHERE comparison = ? AND reused IS NOT NULL"
 
@@ -184,11 +193,15 @@ def tally(db: Database, comparison: Comparison) -> Tally:
     """How many cells are how far, and what they have cost."""
     number = comparison_number(db, comparison.id)
     counted = dict.fromkeys(CellStatus, 0)
-    cost, without_cost = 0.0, 0
     for row in execute(db, _CELL_STATES, (number,)):
         counted[_status(comparison, row)] += 1
-        cost += row["cost"]
-        without_cost += row["without_cost"]
+    # All that was called for: judges, and attempts that do not count, have cost something too.
+    spent = execute(
+        db,
+        "SELECT coalesce(sum(turns.cost), 0.0) AS cost, coalesce(sum(turns.cost IS NULL), 0) AS without_cost "
+        "FROM sessions JOIN turns ON turns.session = sessions.number WHERE sessions.comparison = ?",
+        (number,),
+    ).fetchone()
     reused = len(execute(db, _REUSED, (number,)).fetchall())
     return Tally(
         total=comparison.size,
@@ -196,8 +209,9 @@ def tally(db: Database, comparison: Comparison) -> Tally:
         failed=counted[CellStatus.FAILED],
         stopped=counted[CellStatus.STOPPED],
         running=counted[CellStatus.RUNNING],
-        cost=cost,
-        without_cost=without_cost,
+        cost=spent["cost"],
+        without_cost=spent["without_cost"],
+        unjudged=execute(db, _UNJUDGED, (number,)).fetchone()[0],
     )
 
 
@@ -217,29 +231,47 @@ def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
     }
     for row in execute(db, _REUSED, (number,)):
         states[CellKey(row["variant"], row["input"], row["repeat"])] = CellStatus.COMPLETE
-    checked = _checks_of_cells(db, number)
+    checked = _checks_of_cells(db, number, _wanted_checks(db, comparison))
     return [CellOutline(key, status, *checked.get(key, (0, 0))) for key, status in states.items()]
 
 
-def _checks_of_cells(db: Database, number: int | None) -> dict[CellKey, tuple[int, int]]:
+def _checks_of_cells(
+    db: Database, number: int | None, wanted: Callable[[CellKey], set[_CheckIdentity]]
+) -> dict[CellKey, tuple[int, int]]:
     """How many results of checks each cell has that passed, and that failed."""
-    counts = "coalesce(sum(has_passed), 0) AS passed, coalesce(sum(NOT has_passed), 0) AS failed"
     rows = execute(
         db,
-        f"SELECT cells.variant, cells.input, cells.repeat, {counts} FROM cells "
+        "SELECT cells.variant, cells.input, cells.repeat, coalesce(sum(has_passed), 0) AS passed, "
+        "coalesce(sum(NOT has_passed), 0) AS failed FROM cells "
         "JOIN turns ON turns.session = cells.session AND turns.is_current "
         "JOIN check_results ON check_results.turn = turns.number "
-        "WHERE cells.comparison = ?1 AND cells.reused IS NULL GROUP BY 1, 2, 3 "
-        "UNION ALL "
-        f"SELECT cells.variant, cells.input, cells.repeat, {counts} FROM cells "
-        "JOIN json_each(cells.reused) AS listed JOIN check_results ON check_results.turn = listed.value "
-        "WHERE cells.comparison = ?1 AND cells.reused IS NOT NULL GROUP BY 1, 2, 3",
+        "WHERE cells.comparison = ? AND cells.reused IS NULL GROUP BY 1, 2, 3",
         (number,),
     )
-    return {
-        CellKey(row["variant"], row["input"], row["repeat"]): (row["passed"], row["failed"])
-        for row in rows
-    }
+    counted = {_key_of(row): (row["passed"], row["failed"]) for row in rows}
+    return counted | _checks_of_reused_cells(db, number, wanted)
+
+
+def _checks_of_reused_cells(
+    db: Database, number: int | None, wanted: Callable[[CellKey], set[_CheckIdentity]]
+) -> dict[CellKey, tuple[int, int]]:
+    """The same for answers that others may have held against other checks."""
+    rows = execute(
+        db,
+        "SELECT cells.variant, cells.input, cells.repeat, label, digest, has_passed FROM cells "
+        "JOIN json_each(cells.reused) AS listed JOIN check_results ON check_results.turn = listed.value "
+        "WHERE cells.comparison = ? AND cells.reused IS NOT NULL AND has_passed IS NOT NULL",
+        (number,),
+    )
+    told: dict[CellKey, list[bool]] = defaultdict(list)
+    for row in rows:
+        if (decode_text(row["label"]), row["digest"]) in wanted(_key_of(row)):
+            told[_key_of(row)].append(bool(row["has_passed"]))
+    return {key: (sum(found), len(found) - sum(found)) for key, found in told.items()}
+
+
+def _key_of(row: sqlite3.Row) -> CellKey:
+    return CellKey(row["variant"], row["input"], row["repeat"])
 
 
 def cells(
@@ -248,13 +280,43 @@ def cells(
     """The cells that have begun, with turns and results, by input, repeat and variant."""
     condition = "cells.input IN (SELECT value FROM json_each(?2))" if inputs is not None else "?2"
     sql = _CELLS.format(columns=_CELL_TURN, condition=condition)
-    wanted = json.dumps(list(inputs)) if inputs is not None else 1
+    listed = json.dumps(list(inputs)) if inputs is not None else 1
     number = comparison_number(db, comparison.id)
     grouped: dict[CellKey, list[sqlite3.Row]] = defaultdict(list)
-    for row in execute(db, sql, (number, wanted)):
+    for row in execute(db, sql, (number, listed)):
         grouped[CellKey(row["variant"], row["input_index"], row["repeat"])].append(row)
     results = _results(db, [row["number"] for rows in grouped.values() for row in rows])
-    return [_cell(comparison, key, rows, results) for key, rows in grouped.items()]
+    wanted = _wanted_checks(db, comparison)
+    return [_cell(comparison, key, rows, results, wanted(key)) for key, rows in grouped.items()]
+
+
+#: What tells a result from all others on its turn: the check's label and the result's digest.
+_CheckIdentity = tuple[str, str]
+
+
+def _wanted_checks(
+    db: Database, comparison: Comparison
+) -> Callable[[CellKey], set[_CheckIdentity]]:
+    """Tells the checks that an answer is held against: turns may have results of others as well."""
+    by_variant = [_checks_of(db, comparison, variant) for variant in comparison.variants]
+
+    def wanted(key: CellKey) -> set[_CheckIdentity]:
+        reference = comparison.inputs[key.input].reference
+        return {
+            (check.label, digest_of(check, comparison.judge, reference))
+            for check in by_variant[key.variant]
+        }
+
+    return wanted
+
+
+def _checks_of(db: Database, comparison: Comparison, variant: Variant) -> Sequence[Check]:
+    resolved = lookup.get_revision(db, variant.revision).resolved
+    try:
+        own = _CHECKS.validate_python(resolved.get("checks", ()))
+    except ValidationError:
+        own = ()
+    return comparison.checks_with(own)
 
 
 def _cell(
@@ -262,23 +324,34 @@ def _cell(
     key: CellKey,
     rows: Sequence[sqlite3.Row],
     results: Mapping[int, tuple[CheckResult, ...]],
+    wanted: set[_CheckIdentity],
 ) -> Cell:
     length = len(comparison.inputs[key.input].turns)
     own = rows[:length]
+    told = {
+        row["id"]: tuple(r for r in results[row["number"]] if (r.label, r.digest) in wanted)
+        for row in own
+        if row["number"] in results
+    }
     return Cell(
         key,
         length,
         session_id=rows[0]["session_id"],
         turns=tuple(turn_of(row) for row in own),
-        results={row["id"]: results[row["number"]] for row in own if row["number"] in results},
+        results={turn_id: found for turn_id, found in told.items() if found},
         is_reused=rows[0]["reused"] is not None,
     )
 
 
-def _results(db: Database, turns: Sequence[int]) -> dict[int, tuple[CheckResult, ...]]:
+def _results(
+    db: Database, turns: Sequence[int], condition: str = "1"
+) -> dict[int, tuple[CheckResult, ...]]:
     rows = execute(
         db,
-        "SELECT * FROM check_results WHERE turn IN (SELECT value FROM json_each(?)) ORDER BY turn, label",
+        "SELECT check_results.* FROM check_results JOIN turns ON turns.number = check_results.turn "
+        "JOIN sessions ON sessions.number = turns.session "
+        f"WHERE turn IN (SELECT value FROM json_each(?)) AND {condition} "
+        "ORDER BY turn, label, check_results.created_at",
         (json.dumps(list(turns)),),
     )
     found: dict[int, list[CheckResult]] = defaultdict(list)
@@ -295,18 +368,28 @@ def _result_of(row: sqlite3.Row) -> CheckResult:
         has_passed=None if has_passed is None else bool(has_passed),
         said=Phrase(**decode_json(row["said"], {})),
         value=decode_text(value) if isinstance(value, bytes) else value,
+        digest=row["digest"],
     )
 
 
 def results_of_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, tuple[CheckResult, ...]]:
-    """What checks found on turns, by the turns' ids; those without results are left out."""
+    """What checks found on turns, by the turns' ids; those without results are left out.
+
+    What a comparison found on an answer of somebody's talk is left to the comparison. Of several checks that went by
+    one label, as the persona's file said one thing and then another, the last counts.
+    """
     rows = execute(
         db,
         "SELECT number, id FROM turns WHERE id IN (SELECT value FROM json_each(?))",
         (json.dumps(list(turn_ids)),),
     ).fetchall()
-    results = _results(db, [row["number"] for row in rows])
-    return {row["id"]: results[row["number"]] for row in rows if row["number"] in results}
+    own = "(check_results.comparison IS NULL OR sessions.comparison IS NOT NULL)"
+    results = _results(db, [row["number"] for row in rows], own)
+    return {
+        row["id"]: tuple({result.label: result for result in results[row["number"]]}.values())
+        for row in rows
+        if row["number"] in results
+    }
 
 
 def judging_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -316,7 +399,7 @@ def judging_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, dict[str, 
         "SELECT turns.id, check_results.label, judging.id AS judging_id FROM turns "
         "JOIN check_results ON check_results.turn = turns.number "
         "JOIN turns AS judging ON judging.number = check_results.judged_by "
-        "WHERE turns.id IN (SELECT value FROM json_each(?))",
+        "WHERE turns.id IN (SELECT value FROM json_each(?)) ORDER BY check_results.created_at",
         (json.dumps(list(turn_ids)),),
     )
     found: dict[str, dict[str, str]] = defaultdict(dict)
@@ -337,10 +420,15 @@ def start_cell(
     """Record a cell's session, its place in the grid and its first turn as pending. Returns the turn as recorded."""
     insert_session(db, session, revision)
     recorded = insert_turn(db, turn, revision, owner=owner)
-    number = comparison_number(db, session.comparison_id)
-    assert number is not None
-    session_number = lookup.session_row(db, session.id)["number"]
-    _link(db, number, key, session_number, ())
+    row = execute(
+        db,
+        "SELECT sessions.number, comparison, comparisons.deleted_at FROM sessions "
+        "JOIN comparisons ON comparisons.number = sessions.comparison WHERE sessions.id = ?",
+        (session.id,),
+    ).fetchone()
+    if row["deleted_at"] is not None:
+        raise ConflictError("This comparison is in the trash. Restore it to go on with it.")
+    _link(db, row["comparison"], key, row["number"], ())
     return recorded
 
 
@@ -354,9 +442,14 @@ def reuse_answers(
     # Turns are not indexed by their messages: one look through all of them is quicker than an index for every write.
     rows = execute(
         db,
-        "SELECT number, session, messages, upstream, model_requested, endpoint, parameters_requested FROM turns "
-        "WHERE status = 'complete' AND messages IN (SELECT value FROM json_each(?)) ORDER BY number",
-        (json.dumps(sorted(set(asked.values()))),),
+        "SELECT turns.number, session, messages, turns.upstream, model_requested, endpoint, parameters_requested "
+        "FROM turns JOIN sessions ON sessions.number = turns.session AND sessions.deleted_at IS NULL "
+        "WHERE status = 'complete' AND messages IN (SELECT value FROM json_each(?2)) "
+        # An answer that is in this comparison already must not count twice in it.
+        "AND session NOT IN (SELECT session FROM cells WHERE comparison = ?1 AND reused IS NULL) "
+        "AND turns.number NOT IN (SELECT listed.value FROM cells JOIN json_each(cells.reused) AS listed "
+        "WHERE cells.comparison = ?1) ORDER BY turns.number",
+        (number, json.dumps(sorted(set(asked.values())))),
     ).fetchall()
     known: dict[tuple[str, ...], list[sqlite3.Row]] = defaultdict(list)
     for row in rows:

@@ -110,15 +110,20 @@ def turn_data(
         "status": turn.status.value,
         "messages": [message.as_dict() for message in turn.messages],
         "adaptations": [_readable(adaptation) for adaptation in turn.adaptations],
-        "choices": [asdict(choice) for choice in turn.choices],
-        "usage": asdict(turn.usage),
-        **asdict(turn.usage),
+        "choices": [_plain(choice) for choice in turn.choices],
+        "usage": (usage := _plain(turn.usage)),
+        **usage,
         "text": turn.text,
         "finish_reason": turn.choice.finish_reason,
         "error": {"code": turn.error.code, **_readable(turn.error)} if turn.error else None,
         "mark": mark_data(mark) if mark else None,
-        "checks": [asdict(result) | {"said": _readable(result.said)} for result in results],
+        "checks": [_plain(result) | {"said": _readable(result.said)} for result in results],
     }
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """The fields of a flat dataclass; ``asdict`` copies what is in them, which takes ten times as long."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def mark_data(mark: TurnMark) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """The full-text index: one entry a turn, with its input, all its answers and, for a session's first turn, the title.
 
+Turns of sessions without activity, which belong to comparisons and judges, have none: search is about talks.
+
 The index keeps no texts of its own, so an entry is taken out by the very texts that were put in. Therefore
 :func:`segment` must never change without a migration that builds the index anew.
 """
@@ -37,18 +39,21 @@ def segment(text: str) -> str:
 def add_turn(db: Database, number: int) -> None:
     """Let search find a turn, as it is recorded now."""
     entry = _entry(db, number)
-    db.conn.execute(
-        "INSERT INTO turn_search (rowid, input, text, title) VALUES (?, ?, ?, ?)", (number, *entry)
-    )
+    if entry:
+        db.conn.execute(
+            "INSERT INTO turn_search (rowid, input, text, title) VALUES (?, ?, ?, ?)",
+            (number, *entry),
+        )
 
 
 def remove_turn(db: Database, number: int) -> None:
     """Take a turn out, before anything of it changes."""
     entry = _entry(db, number)
-    db.execute(
-        "INSERT INTO turn_search (turn_search, rowid, input, text, title) VALUES ('delete', ?, ?, ?, ?)",
-        (number, *entry),
-    )
+    if entry:
+        db.execute(
+            "INSERT INTO turn_search (turn_search, rowid, input, text, title) VALUES ('delete', ?, ?, ?, ?)",
+            (number, *entry),
+        )
 
 
 def first_turn(db: Database, session_number: int) -> sqlite3.Row | None:
@@ -61,14 +66,16 @@ def first_turn(db: Database, session_number: int) -> sqlite3.Row | None:
     return row
 
 
-def _entry(db: Database, number: int) -> tuple[str, str, str]:
+def _entry(db: Database, number: int) -> tuple[str, str, str] | None:
     row = execute(
         db,
         "SELECT input, text, finish_reason, chosen, choices, CASE WHEN EXISTS ("
         "SELECT 1 FROM turns AS earlier WHERE earlier.session = turns.session AND earlier.number < turns.number"
         ") THEN '' ELSE title END AS title "
-        "FROM turns JOIN sessions ON sessions.number = turns.session WHERE turns.number = ?",
+        "FROM turns JOIN sessions ON sessions.number = turns.session WHERE turns.number = ? AND sessions.activity > 0",
         (number,),
     ).fetchone()
+    if row is None:
+        return None
     answers = "\n\n".join(choice.text for choice in choices_of(row))
     return segment(decode_text(row["input"])), segment(answers), segment(decode_text(row["title"]))

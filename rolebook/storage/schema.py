@@ -210,16 +210,19 @@ CREATE TABLE cells (
     PRIMARY KEY (comparison, input, repeat, variant)
 ) WITHOUT ROWID""",
     "CREATE INDEX cells_by_session ON cells(session)",
+    "CREATE INDEX sessions_by_comparison ON sessions(comparison) WHERE comparison IS NOT NULL",
     """
 CREATE TABLE check_results (
     turn INTEGER NOT NULL REFERENCES turns(number) ON DELETE CASCADE,
     label TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    comparison INTEGER,
     has_passed INTEGER,
     value,
     said TEXT NOT NULL,
     judged_by INTEGER,
     created_at TEXT NOT NULL,
-    PRIMARY KEY (turn, label)
+    PRIMARY KEY (turn, label, digest)
 ) WITHOUT ROWID""",
     """
 CREATE TABLE ballots (

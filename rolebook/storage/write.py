@@ -45,7 +45,7 @@ def insert_session(db: Database, session: Session, revision: Revision) -> None:
         "inherited": _inherited(db, session.forked_from),
     }
     cursor = insert(db, "OR IGNORE INTO sessions", row)
-    if cursor.rowcount:
+    if cursor.rowcount and session.tags:
         replace_tags(db, int(cursor.lastrowid or 0), session.tags)
 
 
@@ -85,11 +85,12 @@ def insert_turn(db: Database, turn: Turn, revision: Revision, *, owner: str) -> 
         "messages": _insert_messages(db, turn, session),
     }
     insert(db, "INTO turns", row)
-    execute(
-        db,
-        "UPDATE sessions SET activity = CASE activity WHEN 0 THEN 0 ELSE ? END, used_at = ? WHERE number = ?",
-        (session["next_activity"], turn.created_at, session["number"]),
-    )
+    if session["activity"]:
+        execute(
+            db,
+            "UPDATE sessions SET activity = ?, used_at = ? WHERE number = ?",
+            (session["next_activity"], turn.created_at, session["number"]),
+        )
     return turn
 
 
@@ -130,14 +131,27 @@ def record_results(
     turn_id: str,
     results: Iterable[CheckResult],
     judged_by: Mapping[str, str] | None = None,
+    *,
+    comparison_id: str = "",
 ) -> None:
-    """Record what checks found; an older result of the same label is replaced. Raises NotFoundError."""
-    number = lookup.turn_row(db, turn_id)["number"]
+    """Record what checks found; an older result of the same check is replaced.
+
+    Arguments:
+        judged_by: the turn in which a rubric was judged, by the check's label.
+        comparison_id: the comparison that asked; by default the one that the turn itself belongs to. What the turn's
+            own talk was checked for stays its own.
+
+    Raises NotFoundError.
+    """
+    turn = lookup.turn_row(db, turn_id)
     for result in results:
         judge = (judged_by or {}).get(result.label)
+        identity = (turn["number"], result.label, result.digest)
         row = {
-            "turn": number,
+            "turn": turn["number"],
             "label": result.label,
+            "digest": result.digest,
+            "comparison": _asking_comparison(db, turn["session"], comparison_id, identity),
             "has_passed": result.has_passed,
             "value": result.value,
             "said": encode_json(
@@ -147,6 +161,19 @@ def record_results(
             "created_at": now(),
         }
         insert(db, "OR REPLACE INTO check_results", row)
+
+
+def _asking_comparison(
+    db: Database, session: int, comparison_id: str, identity: tuple[int, str, str]
+) -> int | None:
+    if not comparison_id:
+        sql = "SELECT comparison FROM sessions WHERE number = ?"
+        return execute(db, sql, (session,)).fetchone()["comparison"]  # type: ignore[no-any-return]
+    sql = "SELECT comparison FROM check_results WHERE turn = ? AND label = ? AND digest = ?"
+    known = execute(db, sql, identity).fetchone()
+    if known is not None and known["comparison"] is None:
+        return None
+    return comparison_number(db, comparison_id)
 
 
 def update_turn(db: Database, number: int, columns: Mapping[str, Any]) -> None:
@@ -233,7 +260,7 @@ def _surroundings(db: Database, turn: Turn) -> sqlite3.Row:
     """All that a new turn must know, in one look: its session and what comes next in it and in the log."""
     row: sqlite3.Row | None = execute(
         db,
-        "SELECT number, inherited, "
+        "SELECT number, activity, inherited, "
         "(SELECT coalesce(max(number), 0) + 1 FROM turns) AS next_number, "
         "(SELECT coalesce(max(activity), 0) + 1 FROM sessions) AS next_activity, "
         "(SELECT max(position) FROM turns WHERE session = sessions.number) AS last_position, "

@@ -1,7 +1,7 @@
 """One HTTP call: a thread reads it, whoever asked takes what has arrived.
 
 The thread is there so that whoever waits can be told every half second that nothing has come, and can leave at any
-moment; a blocking read allows neither.
+moment; a blocking read allows neither. Who waits for the end in any case can do without it.
 """
 
 from __future__ import annotations
@@ -119,16 +119,7 @@ class Exchange:
             if len(self._collected) >= _BUFFERED:
                 self._hand_over()
         self._end(None)
-        self._drain(chunks)
-
-    def _drain(self, chunks: Iterator[bytes]) -> None:
-        """Read on to the end of the HTTP body, which is near after [DONE], so that the connection can serve again."""
-        self._call.hurry(_DRAIN_S)
-        read = 0
-        for chunk in chunks:
-            read += len(chunk)
-            if read > _DRAIN_BYTES:
-                return
+        drain(self._call, chunks)
 
     def _hand_over(self) -> None:
         """Pass on what came since the last wait: waking another thread costs more than all the rest of a piece."""
@@ -154,3 +145,56 @@ class Exchange:
                 self._is_over = True
                 self._error = error
             self._changed.notify_all()
+
+
+class DirectExchange:
+    """The same call read by the thread that asks: no Waiting in between, but half a millisecond less work.
+
+    It can be cut off from another thread as well, except while a name is being resolved. Arguments as for Exchange.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        send: Callable[[], AbstractContextManager[Response]],
+        *,
+        explain: Callable[[BaseException], UpstreamError],
+    ) -> None:
+        self._call = call
+        self._send = send
+        self._explain = explain
+        self._is_over = False
+
+    def __iter__(self) -> Iterator[Whole | Pieces]:
+        try:
+            with self._call, self._send() as response:
+                chunks = response.iter_bytes()
+                content_type = response.headers.get("content-type", "")
+                yield from read_body(chunks, content_type, touch=self._call.touch)
+                self._is_over = True
+                drain(self._call, chunks)
+        except CallCut:
+            raise UpstreamCancelled("Stopped.") from None
+        except Exception as reason:
+            # What breaks after the last piece, breaks nothing.
+            if not self._is_over:
+                raise self._explain(reason) from reason
+
+    def close(self) -> None:
+        """End it, if it is not over."""
+        self.cut()
+
+    def cut(self) -> None:
+        """End it at once, from any thread, unless it is over."""
+        if not self._is_over:
+            self._call.cut()
+
+
+def drain(call: Call, chunks: Iterator[bytes]) -> None:
+    """Read on to the end of the HTTP body, which is near after [DONE], so that the connection can serve again."""
+    call.hurry(_DRAIN_S)
+    read = 0
+    for chunk in chunks:
+        read += len(chunk)
+        if read > _DRAIN_BYTES:
+            return

@@ -33,7 +33,7 @@ from rolebook.upstream.address import check_settings, choose_key, is_loopback, p
 from rolebook.upstream.body import Whole
 from rolebook.upstream.call import Call
 from rolebook.upstream.error_mapping import ErrorMapper
-from rolebook.upstream.exchange import HEARTBEAT_S, Exchange
+from rolebook.upstream.exchange import HEARTBEAT_S, DirectExchange, Exchange
 from rolebook.upstream.redaction import Redactor, protect_logs
 from rolebook.upstream.reply import FailedReply, ReplyFold
 
@@ -183,7 +183,9 @@ class OpenAIUpstream:
         client = self._client()
         from rolebook.upstream.client import send
 
-        exchange = self._begin(partial(send, client, request, plan), deadline)
+        exchange = self._begin(
+            partial(send, client, request, plan), deadline, is_watched=request.is_watched
+        )
         request.cancellation.on_cancel(exchange.cut)
         fold = ReplyFold(request.endpoint, choices=_wanted(plan.fields))
         sent: Sent | None = Sent(request.model, plan.sent, plan.adaptations)
@@ -202,9 +204,12 @@ class OpenAIUpstream:
             yield sent
         yield completion
 
-    def _begin(self, send: Callable[[], Sending], deadline: float) -> Exchange:
+    def _begin(
+        self, send: Callable[[], Sending], deadline: float, *, is_watched: bool = True
+    ) -> Exchange | DirectExchange:
         call = Call(self.settings.timeouts, deadline=deadline)
-        return Exchange(
+        kind = Exchange if is_watched else DirectExchange
+        return kind(
             call, send, explain=lambda reason: self._errors.explain(reason, is_sent=call.is_sent)
         )
 
@@ -251,7 +256,7 @@ class OpenAIUpstream:
             yield Waiting()
 
 
-def _until_broken(exchange: Exchange, fold: ReplyFold) -> Iterator[Any]:
+def _until_broken(exchange: Exchange | DirectExchange, fold: ReplyFold) -> Iterator[Any]:
     """What arrives; once every answer has said why it ended, a connection that breaks is as good as the end."""
     try:
         yield from exchange
@@ -267,7 +272,7 @@ def _wanted(fields: Mapping[str, Any]) -> int:
     return n if isinstance(n, int) else 1
 
 
-def _listing(exchange: Exchange) -> Any:
+def _listing(exchange: Exchange | DirectExchange) -> Any:
     for item in list(exchange):
         if isinstance(item, Whole):
             payload = item.payload

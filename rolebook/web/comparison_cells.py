@@ -21,7 +21,7 @@ from rolebook.core.comparison import (
 from rolebook.core.persona import FaultyDataError
 from rolebook.core.run import LiveText
 from rolebook.core.session import Turn, TurnStatus
-from rolebook.core.text import similarity
+from rolebook.core.text import language_of, similarity
 from rolebook.web.current import gettext as _
 from rolebook.web.current import rolebook
 from rolebook.web.errors import RequestError
@@ -187,7 +187,9 @@ class Part:
 
     @property
     def language(self) -> str:
-        """The language that its persona speaks, where that is known."""
+        """The language that it is in, else that which its persona speaks, where one of them is known."""
+        if self.turn and (told := language_of(self.turn.text)):
+            return told
         try:
             return rolebook().compare.persona_of(self.variant.revision).persona.language
         except FaultyDataError:

@@ -14,7 +14,7 @@ from flask import render_template
 from rolebook.core.comparison import Cell, CellKey, Comparison
 from rolebook.core.errors import RolebookError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, LiveText, Run, RunEnded, RunEvent
-from rolebook.report.markdown import visible
+from rolebook.report.visible import visible
 from rolebook.web.comparison_cells import (
     cell_letter,
     marks_of,

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -36,6 +35,7 @@ from rolebook.web.security import local_path
 from rolebook.web.submission import SAMPLING, VARIABLE, fields_under, lines_of, submitted
 
 blueprint = Blueprint("comparisons", __name__)
+blueprint.add_app_template_filter(plan_form.moment)
 
 _PAGE = 40
 _REVISIONS_OFFERED = 20
@@ -55,12 +55,6 @@ class Listing:
     cursor: str
     is_first: bool
     in_trash: bool
-
-
-@blueprint.app_template_filter()
-def moment(time: str) -> str:
-    """An ISO 8601 time to the minute, where it stands in plain text."""
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 @blueprint.get("/comparisons", endpoint="list")
@@ -133,12 +127,17 @@ def new() -> ResponseReturnValue:
 def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
     sessions = _ids(given.getlist("session"))
     variants = [_variant_at(address) for address in given.getlist("variant")]
+    edited = _edited_persona(variants)
+    if edited:
+        variants = [
+            {**variant, "name": plan_form.name_in_edit(variant["shown"])} for variant in variants
+        ]
     if variants:
         variants[0] = {**_chosen(given), **variants[0]}
     if sessions and not variants:
         variants = _variants_of_sessions(sessions)
     fields = {
-        "question": given.get("question") or _edit_question(given.get("last", "")),
+        "question": given.get("question") or _edit_question(edited),
         "lines": lines_of([text for text in given.getlist("input") if text.strip()]),
         "last-of": given.get("last", ""),
         "last": _LAST,
@@ -150,12 +149,20 @@ def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
     return PlanForm(fields, variants=(*variants, *blank), sessions=tuple(sessions))
 
 
-def _edit_question(persona_id: str) -> str:
-    """What one wants to know who looks at a persona's newest inputs again."""
-    resolved = plan_form.resolved_of({"persona": persona_id})
-    if resolved is None:
+def _edited_persona(variants: Sequence[Fields]) -> Persona | None:
+    """Whose edit it is about, if the variants are a persona as it was and as it is now."""
+    match [(given["persona"], bool(given["revision"])) for given in variants]:
+        case [(old, True), (new, False)] if old == new:
+            resolved = plan_form.resolved_of({"persona": new})
+            return resolved.persona if resolved else None
+    return None
+
+
+def _edit_question(persona: Persona | None) -> str:
+    """What somebody wants to know who looks at a persona's inputs again after an edit."""
+    if persona is None:
         return ""
-    return _("What did my edit of %(persona)s change?", persona=resolved.persona.name)
+    return _("What did my edit of %(persona)s change?", persona=persona.name)
 
 
 def _variant_at(address: str) -> Fields:

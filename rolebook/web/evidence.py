@@ -2,62 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable
 
 from flask import Blueprint, render_template, request
 
 from rolebook.core.comparison import Comparison
-from rolebook.core.measure import Evidence, summarise, summarise_by_tag
-from rolebook.report.evidence import findings
+from rolebook.core.measure import summarise, summarise_by_tag
+from rolebook.report.evidence import Findings, findings
 from rolebook.report.presentation import hue_of
-from rolebook.web.current import current_translator, rolebook
+from rolebook.web.current import current_translator, language, rolebook
 from rolebook.web.kept import Kept
 
 blueprint = Blueprint("evidence", __name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Summed:
-    """The evidence of a whole comparison, and that of each tag alone."""
-
-    whole: Evidence
-    by_tag: Mapping[str, Evidence]
-
-
-_summed: Kept[Summed] = Kept(8)
+#: So many answers are summed up in less than a tenth of a second; for more of them no page waits.
+_AT_ONCE = 1000
+_kept: Kept[Findings] = Kept(8)
 
 
 @blueprint.get("/comparisons/<comparison_id>/evidence")
 def show(comparison_id: str) -> str:
     """The findings: a piece of HTML for a script that asks for them, else a page."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
-    summed = _evidence(comparison)
-    found = findings(
-        comparison,
-        summed.whole,
-        rolebook().comparisons.ballots(comparison.id),
-        translator=current_translator(),
-        hues=[hue_of(variant) for variant in comparison.variants],
-        by_tag=summed.by_tag,
-    )
+    is_running = _is_running(comparison)
+    found = _find(comparison) if is_running else _find_once(comparison)
     is_piece = request.headers.get("Sec-Fetch-Dest") == "empty"
     return render_template(
         "evidence_piece.html" if is_piece else "evidence_page.html",
         comparison=comparison,
         findings=found,
+        # Beside answers that are on their way it needs no saying that there are none yet.
+        is_early=is_running and found.is_empty,
     )
 
 
-def _evidence(comparison: Comparison) -> Summed:
-    """Kept while nothing changes; as long as a run goes on, results of checks still follow the answers they are of."""
+def findings_at_once(comparison: Comparison) -> Findings | None:
+    """The findings, if a page need not wait for them: ``None`` while it runs, and of many answers not yet summed up."""
+    if _is_running(comparison):
+        return None
+    if comparison.size > _AT_ONCE:
+        return _kept.known(_id(comparison), _stamp(comparison))
+    return _find_once(comparison)
+
+
+def _is_running(comparison: Comparison) -> bool:
     book = rolebook()
-    progress = book.compare.progress_of(comparison)
-    if progress.is_running or book.comparisons.is_run_elsewhere(comparison.id):
-        return _sum_up(comparison)
-    return _summed.get(comparison.id, progress.tally, lambda: _sum_up(comparison))
+    is_here = book.compare.progress_of(comparison).is_running
+    return is_here or book.comparisons.is_run_elsewhere(comparison.id)
 
 
-def _sum_up(comparison: Comparison) -> Summed:
-    cells = rolebook().comparisons.cells(comparison)
-    return Summed(summarise(comparison, cells), summarise_by_tag(comparison, cells))
+def _find_once(comparison: Comparison) -> Findings:
+    """Kept while nothing changes; as long as a run goes on, results of checks still follow the answers they are of."""
+    return _kept.get(_id(comparison), _stamp(comparison), lambda: _find(comparison))
+
+
+def _id(comparison: Comparison) -> str:
+    return f"{comparison.id} {language()}"
+
+
+def _stamp(comparison: Comparison) -> Hashable:
+    """What findings rest on: a run that goes on may find out more of the same answers, such as what a judge says."""
+    book = rolebook()
+    votes = tuple((vote.id, vote.outcome) for vote in book.comparisons.ballots(comparison.id))
+    run = book.compare.run_of(comparison.id)
+    return run, book.compare.progress_of(comparison).tally, votes
+
+
+def _find(comparison: Comparison) -> Findings:
+    log = rolebook().comparisons
+    cells = log.cells(comparison)
+    return findings(
+        comparison,
+        summarise(comparison, cells),
+        log.ballots(comparison.id),
+        translator=current_translator(),
+        hues=[hue_of(variant) for variant in comparison.variants],
+        by_tag=summarise_by_tag(comparison, cells),
+    )

@@ -44,6 +44,7 @@ from rolebook.web.comparison_cells import (
 from rolebook.web.comparison_stream import Feed, Watched
 from rolebook.web.current import language, rolebook
 from rolebook.web.errors import RequestError, wants_json
+from rolebook.web.evidence import findings_at_once
 from rolebook.web.security import local_path
 from rolebook.web.submission import submitted
 from rolebook.web.variant_settings import (
@@ -79,6 +80,7 @@ def show(comparison_id: str) -> str:
         grid=grid,
         layout=layout,
         progress=rolebook().compare.progress_of(comparison),
+        findings=findings_at_once(comparison),
         is_elsewhere=rolebook().comparisons.is_run_elsewhere(comparison.id),
         settings=differing_settings(comparison, answering),
         prompts=prompt_differences(comparison, answering),

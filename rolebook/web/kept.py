@@ -22,13 +22,20 @@ class Kept(Generic[_Kept]):
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[Hashable, _Kept]] = OrderedDict()
 
+    def known(self, id: str, stamp: Hashable) -> _Kept | None:
+        """What was made of it under the same stamp, if that is still kept."""
+        with self._lock:
+            found = self._kept.get(id)
+            if found is None or found[0] != stamp:
+                return None
+            self._kept.move_to_end(id)
+            return found[1]
+
     def get(self, id: str, stamp: Hashable, make: Callable[[], _Kept]) -> _Kept:
         """What was made of it under the same stamp, else what ``make`` returns now."""
-        with self._lock:
-            known = self._kept.get(id)
-            if known is not None and known[0] == stamp:
-                self._kept.move_to_end(id)
-                return known[1]
+        known = self.known(id, stamp)
+        if known is not None:
+            return known
         made = make()
         with self._lock:
             self._kept[id] = stamp, made

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from rolebook.core.comparison import CellKey
@@ -28,7 +30,7 @@ from rolebook.core.persona import (
 from rolebook.core.planning import Plan
 from rolebook.library.persona_file import TYPED_KEYS
 from rolebook.library.yaml_text import dump_yaml, parse_yaml
-from rolebook.web.current import rolebook
+from rolebook.web.current import gettext, rolebook
 from rolebook.web.submission import SAMPLING, VARIABLE, fields_under, lines_of, start_of, texts_of
 
 #: The persona of a variant whose role is described in the form itself.
@@ -151,6 +153,8 @@ def _settled(given: Fields) -> Fields:
     fields = {**given, "shown": chosen}
     if own_text(shown) == _unified(given.get("system", "")):
         fields["system"] = ""
+    if given.get("name") == name_in_edit(shown):
+        fields["name"] = ""
     if shown.partition("@")[0] != given.get("persona", ""):
         fields["revision"] = ""
         resolved = resolved_of(fields)
@@ -186,6 +190,29 @@ def own_text(identity: str) -> str:
     persona_id, _, revision = identity.partition("@")
     resolved = resolved_of({"persona": persona_id, "revision": revision})
     return _unified(resolved.persona.system) if resolved else ""
+
+
+def name_in_edit(identity: str) -> str:
+    """What a variant is called where a persona as it was stands beside what it is now.
+
+    The time is that of its first use, and not how long ago that is, because the name stays.
+    """
+    persona_id, _, revision = identity.partition("@")
+    resolved = resolved_of({"persona": persona_id})
+    if resolved is None:
+        return ""
+    name = resolved.persona.name
+    if not revision:
+        return gettext("%(persona)s, now", persona=name)
+    time = rolebook().comparisons.revision_times(persona_id).get(revision, "")
+    if not time:
+        return gettext("%(persona)s, before", persona=name)
+    return gettext("%(persona)s, before (%(when)s)", persona=name, when=moment(time))
+
+
+def moment(time: str) -> str:
+    """An ISO 8601 time to the minute, where it stands in plain text."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _unified(text: str) -> str:
@@ -307,28 +334,39 @@ def _variant_field(path: Sequence[str | int]) -> str:
     return "persona"
 
 
-def draft_of(form: PlanForm, *, is_begun: bool = False) -> Draft:
+def draft_of(form: PlanForm, *, stand_in: str = "") -> Draft:
     """What the form says. Variants without a persona are left out.
 
     Arguments:
-        is_begun: somebody is still at it, so checks and described roles that have no text yet are left out too.
+        stand_in: somebody is still at it: this is said where the form says nothing yet, and checks and described roles
+            that have no text yet are left out too.
 
-    Raises FieldError.
+    Raises FaultyFormError with everything that is missing or cannot be read.
     """
     variants, checks = list(enumerate(form.variants)), list(enumerate(form.checks))
     chosen = [number for number, given in variants if given.get("persona")]
     wanted = [number for number, _check in checks]
-    if is_begun:
+    if stand_in:
         chosen = [number for number in chosen if not _lacks_text(form.variants[number])]
         wanted = [number for number in wanted if not _is_blank(form.checks[number])]
-    inputs = list(_inputs(form))
+    errors: dict[str, RolebookError] = {}
+    with _marking(errors):
+        _require_variants(chosen)
+    variant_data = list(_each(_variant_data, form.variants, chosen, errors))
+    inputs: list[tuple[str, dict[str, Any]]] = []
+    with _marking(errors):
+        inputs = list(_inputs(form)) or [("lines", {"input": stand_in})][: bool(stand_in)]
+        _require_inputs(inputs)
+    check_data = list(_each(_check_data, form.checks, wanted, errors))
+    if errors:
+        raise FaultyFormError(errors)
     data = {
         "question": form.get("question"),
-        "variants": [_variant_data(number, form.variants[number]) for number in chosen],
+        "variants": variant_data,
         "inputs": [entry for _, entry in inputs],
         "repeats": form.get("repeats").strip(),
         "concurrency": form.get("concurrency").strip(),
-        "checks": [_check_data(number, form.checks[number]) for number in wanted],
+        "checks": check_data,
         "judge": _filled({name: form.get(f"judge-{name}").strip() for name in _JUDGE}),
         "context": _filled({name: form.get(f"context-{name}").strip() for name in _CONTEXT}),
         "recorded": "true"
@@ -341,6 +379,43 @@ def draft_of(form: PlanForm, *, is_begun: bool = False) -> Draft:
         checks=tuple(wanted),
         inputs=tuple(name for name, _ in inputs),
     )
+
+
+@contextmanager
+def _marking(errors: dict[str, RolebookError]) -> Iterator[None]:
+    """Note what is wrong with a field, and go on: somebody who mends a form wants to see all of it at once."""
+    try:
+        yield
+    except FieldError as error:
+        errors.setdefault(error.field, error)
+
+
+def _each(
+    read: Callable[[int, Fields], dict[str, Any]],
+    entries: Sequence[Fields],
+    numbers: Iterable[int],
+    errors: dict[str, RolebookError],
+) -> Iterator[dict[str, Any]]:
+    """What these entries of a form say, without those that cannot be read."""
+    for number in numbers:
+        with _marking(errors):
+            yield read(number, entries[number])
+
+
+def _require_variants(numbers: Sequence[int]) -> None:
+    if not numbers:
+        raise FieldError("Choose who takes part.", field="variant-0-persona")
+    if len(numbers) > MOST_VARIANTS:
+        raise FieldError(
+            "Up to %(most)d can be compared at once. Remove some.",
+            field=f"variant-{numbers[MOST_VARIANTS]}-persona",
+            most=MOST_VARIANTS,
+        )
+
+
+def _require_inputs(inputs: Sequence[object]) -> None:
+    if not inputs:
+        raise FieldError("Write what is said to them, or take it from a file.", field="lines")
 
 
 def _lacks_text(given: Fields) -> bool:
@@ -541,17 +616,7 @@ def plan_of(form: PlanForm, *, stand_in: str = "") -> Plan:
 
     Raises FaultyFormError.
     """
-    try:
-        draft = draft_of(form, is_begun=bool(stand_in))
-        if stand_in and not draft.inputs:
-            draft = replace(
-                draft,
-                data={**draft.data, "inputs": [stand_in], "recorded": "false"},
-                inputs=("lines",),
-            )
-        _require_complete(draft)
-    except FieldError as error:
-        raise FaultyFormError({error.field: error}) from None
+    draft = draft_of(form, stand_in=stand_in)
     try:
         spec = parse_spec(draft.data)
     except FaultyDataError as error:
@@ -562,19 +627,6 @@ def plan_of(form: PlanForm, *, stand_in: str = "") -> Plan:
         raise FaultyFormError({_place_of(error, form, draft, spec): error}) from None
     _try_out(plan, form, draft)
     return plan
-
-
-def _require_complete(draft: Draft) -> None:
-    if not draft.variants:
-        raise FieldError("Choose who takes part.", field="variant-0-persona")
-    if len(draft.variants) > MOST_VARIANTS:
-        raise FieldError(
-            "Up to %(most)d can be compared at once. Remove some.",
-            field=f"variant-{draft.variants[MOST_VARIANTS]}-persona",
-            most=MOST_VARIANTS,
-        )
-    if not draft.inputs:
-        raise FieldError("Write what is said to them, or take it from a file.", field="lines")
 
 
 def _by_field(faults: Sequence[Fault], draft: Draft) -> dict[str, RolebookError]:

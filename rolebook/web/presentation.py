@@ -11,6 +11,7 @@ from babel.numbers import format_decimal
 from flask import Flask, request
 from markupsafe import Markup
 
+from rolebook.core.comparison import Comparison, Variant
 from rolebook.core.errors import Phrase, Problem, RolebookError
 from rolebook.report import presentation as values
 from rolebook.report.presentation import UNKNOWN, hue, lang, money
@@ -48,6 +49,11 @@ def seconds(milliseconds: float | None) -> str:
     return values.seconds(milliseconds, language())
 
 
+def hue_in(variant: Variant, comparison: Comparison) -> str:
+    """The CSS class of a variant's hue, by which it can be told from all others of its comparison."""
+    return values.hues_of(comparison.variants)[comparison.variants.index(variant)]
+
+
 def problem(value: Problem) -> str:
     """What is wrong in a file, in the reader's language."""
     return current_translator().problem(value)
@@ -82,6 +88,7 @@ def add_filters(app: Flask) -> None:
         "count": count,
         "describe": _error,
         "hue": hue,
+        "hue_in": hue_in,
         "lang": lang,
         "language_name": language_name,
         "money": money,

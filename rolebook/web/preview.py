@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rolebook.config import REHEARSAL
 from rolebook.core.chat import PreparedTurn
 from rolebook.core.errors import InputError, RolebookError
 from rolebook.core.message import Message, Origin, Span
 from rolebook.core.persona import ResolvedPersona
-from rolebook.upstream.rehearsal import REHEARSAL_MODEL
 from rolebook.upstream.tokens import is_exact
 from rolebook.web.current import language, rolebook
 from rolebook.web.submission import Start, start_of
@@ -95,7 +93,7 @@ def show_prepared(prepared: PreparedTurn, *, greeting: str = "") -> Preview:
     """A turn that is ready to be sent, as it is shown."""
     book = rolebook()
     upstream = prepared.upstream or book.settings.upstream
-    model = prepared.model or _default_model(upstream)
+    model = prepared.model or book.upstreams.known_model(upstream)
     return Preview(
         prepared=prepared,
         greeting=greeting,
@@ -105,13 +103,3 @@ def show_prepared(prepared: PreparedTurn, *, greeting: str = "") -> Preview:
         model=model,
         language=prepared.resolved.persona.language or language(),
     )
-
-
-def _default_model(upstream: str) -> str:
-    """The model that the settings name; what only the upstream itself knows is not asked for here."""
-    settings = rolebook().settings
-    if upstream == REHEARSAL:
-        return REHEARSAL_MODEL
-    if upstream == settings.upstream and settings.model:
-        return settings.model
-    return settings.upstreams[upstream].model if upstream in settings.upstreams else ""

@@ -15,7 +15,8 @@ from werkzeug.wrappers import Response
 
 from rolebook.core.errors import InputError, RolebookError
 from rolebook.core.session import TurnStatus
-from rolebook.report.markdown import render_markdown, visible
+from rolebook.report.markdown import render_markdown
+from rolebook.report.visible import visible
 from rolebook.storage.export import EXPORT_FORMATS
 from rolebook.storage.query import Facets, SessionFilter, SessionSummary
 from rolebook.storage.search import Excerpt, Term, excerpts_of, parse_query

@@ -29,7 +29,7 @@ from rolebook.core.chat import TurnEnded, TurnEvent, TurnRequest, TurnStarted
 from rolebook.core.completion import Delta, Waiting
 from rolebook.core.errors import ConflictError, InputError, RolebookError, UpstreamError
 from rolebook.core.session import Session, Turn, new_id, now
-from rolebook.report.markdown import INVISIBLE
+from rolebook.report.visible import INVISIBLE
 from rolebook.web.current import rolebook
 from rolebook.web.dialogue import (
     differences,

@@ -32,7 +32,7 @@ from rolebook.web.submission import submitted
 
 blueprint = Blueprint("votes", __name__)
 
-_SKIP, _UNDO = "skip", "undo"
+_SKIP, _WITHDRAW = "skip", "withdraw"
 _OUTCOMES = {str(outcome): outcome for outcome in Outcome}
 #: Who guesses the sides has to guess; no seed is kept.
 _RANDOM = SystemRandom()
@@ -105,14 +105,13 @@ def show(comparison_id: str, ballot_id: str) -> str:
 
 @blueprint.post("/comparisons/<comparison_id>/vote/<ballot_id>")
 def cast(comparison_id: str, ballot_id: str) -> ResponseReturnValue:
-    """Vote, with ``vote`` being an outcome or ``skip``, and go on to the next two; ``undo`` takes it back."""
+    """Vote, with ``vote`` being an outcome or ``skip``, and go on to the next two; ``withdraw`` takes a vote back."""
     log = rolebook().comparisons
     comparison = log.get_comparison(comparison_id)
     ballot = _ballot(comparison, ballot_id)
     vote = submitted().get("vote", "")
-    if vote == _UNDO:
-        log.cast_ballot(ballot.id, None)
-        return redirect(_address(comparison, ballot.id), 303)
+    if vote == _WITHDRAW:
+        return _withdraw(comparison, ballot)
     if vote != _SKIP and vote not in _OUTCOMES:
         raise RequestError("A vote is left, right, tie, both_bad or skip.", status=400)
     try:
@@ -124,6 +123,22 @@ def cast(comparison_id: str, ballot_id: str) -> ResponseReturnValue:
     return _go_on(comparison, last=ballot.id)
 
 
+def _withdraw(comparison: Comparison, ballot: Ballot) -> BaseResponse:
+    """Take a vote back, and go on with the two answers that lie before somebody by now.
+
+    Whoever has voted knows the names, so nobody could vote blind on the same two: they count as skipped.
+    """
+    log = rolebook().comparisons
+    if ballot.outcome is None:
+        return redirect(_address(comparison, ballot.id), 303)
+    log.cast_ballot(ballot.id, None)
+    log.cast_ballot(ballot.id, None, is_skipped=True)
+    if present := submitted().get("present", ""):
+        address = _address(comparison, _ballot(comparison, present).id, withdrawn=True)
+        return redirect(address, 303)
+    return _go_on(comparison, withdrawn=True)
+
+
 def _ballot(comparison: Comparison, ballot_id: str) -> Ballot:
     ballot = rolebook().comparisons.get_ballot(ballot_id)
     if ballot.comparison_id != comparison.id:
@@ -131,16 +146,16 @@ def _ballot(comparison: Comparison, ballot_id: str) -> Ballot:
     return ballot
 
 
-def _go_on(comparison: Comparison, *, last: str = "") -> BaseResponse:
+def _go_on(comparison: Comparison, *, last: str = "", withdrawn: bool = False) -> BaseResponse:
     """To the next two answers, or to where voting ends."""
     log = rolebook().comparisons
     ballots = log.ballots(comparison.id)
     pair = _pairing(comparison, log.tally(comparison)).next_pair(ballots, _RANDOM, rounds=_rounds())
     if pair is None:
-        return redirect(_address(comparison, "", last=last), 303)
+        return redirect(_address(comparison, "", last=last, withdrawn=withdrawn), 303)
     ballot = Ballot(new_id(), comparison.id, *pair)
     log.create_ballot(ballot)
-    return redirect(_address(comparison, ballot.id, last=last), 303)
+    return redirect(_address(comparison, ballot.id, last=last, withdrawn=withdrawn), 303)
 
 
 def _pairing(comparison: Comparison, tally: Tally) -> Pairing:
@@ -148,9 +163,20 @@ def _pairing(comparison: Comparison, tally: Tally) -> Pairing:
     return _pairings.get(comparison.id, tally, lambda: Pairing(log.cells(comparison)))
 
 
-def _address(comparison: Comparison, ballot_id: str, *, last: str = "", rounds: int = 0) -> str:
+def _address(
+    comparison: Comparison,
+    ballot_id: str,
+    *,
+    last: str = "",
+    withdrawn: bool = False,
+    rounds: int = 0,
+) -> str:
     rounds = rounds or _rounds()
-    said = {"last": last, "rounds": str(rounds) if rounds > 1 else ""}
+    said = {
+        "last": last,
+        "withdrawn": "1" if withdrawn else "",
+        "rounds": str(rounds) if rounds > 1 else "",
+    }
     query: dict[str, Any] = {name: value for name, value in said.items() if value}
     if ballot_id:
         return url_for("votes.show", comparison_id=comparison.id, ballot_id=ballot_id, **query)
@@ -177,6 +203,7 @@ def _page(comparison: Comparison, ballot: Ballot | None, error: ConflictError | 
         is_open=is_open,
         last=last,
         last_names=_names(comparison, last) if last and last.outcome else None,
+        is_withdrawn="withdrawn" in request.args,
         count=_count(comparison, ballots),
         pairing=pairing,
         can_go_on=pairing.next_pair(ballots, _RANDOM, rounds=_rounds()) is not None,
@@ -184,7 +211,7 @@ def _page(comparison: Comparison, ballot: Ballot | None, error: ConflictError | 
         start_to=_address(comparison, ""),
         again=_address(comparison, "", rounds=_rounds() + 1),
         here_to=_address(comparison, ballot.id if ballot else ""),
-        undo_to=_address(comparison, last.id) if last else "",
+        withdraw_at=_address(comparison, last.id) if last else "",
         error=error,
     )
 

@@ -97,7 +97,7 @@ def test_a_clear_difference_is_said_with_its_interval_and_what_it_rests_on() -> 
     )
     questions = next(panel for panel in found.clear if panel.title == "Questions per answer")
     (line,) = questions.against
-    assert ("−0.8 questions", "−1.1 – −0.6", "12 inputs", True) == (
+    assert ("−0.8 questions", "−1.1 to −0.6", "12 inputs", True) == (
         line.value,
         line.interval,
         line.basis,
@@ -136,12 +136,12 @@ def test_small_samples_are_said_to_be_small(inputs: int, expected: list[str]) ->
             12,
             8,
             "open",
-            r"Not enough yet to tell A from B: 60 % \[39–78\] of 20 blind votes for A"
-            r" \(about \d+ more\)\.",
+            r"A or B\? Not clear yet: A is at 60 % \[39–78\] of 20 blind votes\."
+            r" About \d+ more should tell\.",
         ),
         (100, 100, "open", r"A and B look alike: 50 % \[43–57\] of 200 blind votes for A\."),
-        (1, 1, "open", r"Not enough yet to tell A from B: 50 % \[9–91\] of 2 blind votes for A\."),
-        (1, 0, "open", r"Not enough yet .* 100 % \[\d+–100\] of 1 blind vote for A .*"),
+        (1, 1, "open", r"A or B\? Not clear yet: A is at 50 % \[9–91\] of 2 blind votes\."),
+        (1, 0, "open", r"A or B\? .* 100 % \[\d+–100\] of 1 blind vote\. .*"),
     ],
 )
 def test_votes_are_told_as_far_as_they_tell(
@@ -172,7 +172,7 @@ def test_figures_of_votes_are_those_of_the_statistics() -> None:
 def test_variants_without_votes_are_named() -> None:
     comparison = grid(4, 10)
     found = read(comparison, [], votes(comparison, 8, 2, inputs=10))
-    assert "No votes yet on: C, D." in said(found, "open")
+    assert "No votes yet on: C and D." in said(found, "open")
 
 
 def test_votes_that_connect_nothing_rank_nothing() -> None:
@@ -235,11 +235,139 @@ def test_quality_is_votes_where_there_are_any_else_checks() -> None:
     assert "How often it is preferred" == scatter.y_title
 
 
+def versus(comparison: Comparison, first: int, second: int, *, wins: int, of: int) -> list[Ballot]:
+    """Votes between two variants, by their numbers, one on each input; the first of them wins so many."""
+    return [
+        ballot(comparison, f"{first}-{n}-1", f"{second}-{n}-1", "left" if n <= wins else "right")
+        for n in range(1, of + 1)
+    ]
+
+
+def test_of_several_variants_a_share_says_how_many_votes_were_on_the_two() -> None:
+    comparison = grid(3, 30)
+    ballots = [
+        *versus(comparison, 1, 2, wins=26, of=30),
+        *versus(comparison, 1, 3, wins=7, of=12),
+    ]
+    preferred, unsure = read(comparison, [], ballots).sentences[1:3]
+    assert re.fullmatch(
+        r"A is preferred to B: \d+ % \[\d+–\d+\] after 30 blind votes between the two, 42 in all\.",
+        preferred.text,
+    )
+    assert re.fullmatch(
+        r"A or C\? Not clear yet: A is at \d+ % \[\d+–\d+\]"
+        r" after 12 blind votes between the two, 42 in all\. About \d+ more should tell\.",
+        unsure.text,
+    )
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        (2, r"to 2 others: 8\d % \[\d+–\d+\] against B and 9\d % \[\d+–\d+\] against C, after 60"),
+        (
+            5,
+            r"to 5 others: from 8\d % \[\d+–\d+\] against B to 9\d % \[\d+–\d+\] against F, after 150",
+        ),
+    ],
+)
+def test_who_is_preferred_to_several_is_told_once(others: int, expected: str) -> None:
+    comparison = grid(others + 1, 30)
+    wins = [25, *[27] * (others - 2), 29]
+    ballots = [
+        vote
+        for other, won in enumerate(wins, 2)
+        for vote in versus(comparison, 1, other, wins=won, of=30)
+    ]
+    found = read(comparison, [], ballots)
+    (sentence,) = said(found, "clear")
+    assert re.match(r"A is preferred " + expected, sentence), sentence
+
+
+def test_a_measure_of_several_variants_is_one_sentence() -> None:
+    comparison = named(grid(3, 12), "Teacher", "Asker", "Teller")
+    found = read(comparison, asking(comparison, [2, 3] * 6, [4, 5, 5, 6] * 3, [0, 1] * 6))
+    (sentence,) = [text for text in said(found, "clear") if "Questions" in text]
+    assert (
+        "Questions per answer: clearly higher for Asker at 5.0, clearly lower for Teller at 0.5"
+        " than for Teacher at 2.5 (over 12 inputs)." == sentence
+    )
+
+
+def test_what_answers_are_like_is_told_before_what_they_cost() -> None:
+    comparison = grid(2, 12)
+    cells = [
+        cell(
+            f"{v}-{n}-1",
+            f"Well {n}." + " What?" * (n % 3 + 4 * (v - 1)),
+            cost=0.001 * v + n * 1e-7,
+            checks={"polite": v == 1},
+        )
+        for v in (1, 2)
+        for n in range(1, 13)
+    ]
+    found = read(comparison, cells)
+    telling = [re.sub(r"^B (\w+) .*", r"\1", text) for text in said(found, "clear")]
+    assert ["passes", "asks", "writes", "costs"] == telling
+    assert ["Checks passed", "Questions per answer"] == [panel.title for panel in found.clear][:2]
+    assert "Cost per answer" == found.clear[-1].title
+
+
+@pytest.mark.parametrize(
+    ("costs", "expected"),
+    [
+        ((0.001, 0.008), "B costs 8.0 times as much an answer as A: $0.0080 instead of $0.0010"),
+        ((0.001, 0.0013), "B costs 30 % more an answer than A: $0.0013 instead of $0.0010"),
+        ((0.002, 0.0005), "B costs 75 % less an answer than A: $0.00050 instead of $0.0020"),
+        ((0.0, 0.0005), "B costs $0.00050 more an answer than A [0.00050–0.00050]"),
+    ],
+)
+def test_costs_are_compared_as_people_do(costs: tuple[float, float], expected: str) -> None:
+    comparison = grid(2, 12)
+    cells = [
+        cell(f"{v}-{n}-1", "Yes.", cost=cost)
+        for v, cost in enumerate(costs, 1)
+        for n in range(1, 13)
+    ]
+    assert [f"{expected}, over 12 inputs."] == said(read(comparison, cells), "clear")
+
+
+def test_further_findings_are_folded_away_and_warnings_never() -> None:
+    comparison = grid(2, 12)
+    spoken = ["Well. ", "Well. What? What? And so on and so forth. "]
+    cells = [
+        cell(
+            f"{v}-{n}-1",
+            spoken[v - 1] * (n % 3 + 1),
+            cost=0.001 * v,
+            duration_ms=900.0 * v + n,
+            checks={"polite": v == 1},
+            finish_reason="length",
+        )
+        for v in (1, 2)
+        for n in range(1, 13)
+    ]
+    found = read(comparison, cells, votes(comparison, 30, 3, inputs=12))
+    assert ["clear"] * 5 + ["warning"] == [sentence.kind for sentence in found.leading]
+    assert found.further
+    assert {*found.sentences} == {*found.leading, *found.further}
+    assert ("costs" in found.further[-1].text) is True
+    assert "more finding" in rendered(found)
+
+
+def test_figures_stay_on_their_line() -> None:
+    (sentence,) = read(grid(2, 40), [], votes(grid(2, 40), 30, 10, inputs=40)).sentences[1:2]
+    assert [("75 %", True), ("[60–86]", True)] == [piece for piece in sentence.pieces if piece[1]]
+    assert sentence.text == "".join(text for text, _ in sentence.pieces)
+
+
 def test_recorded_answers_go_by_a_name_in_the_readers_language() -> None:
-    comparison = grid(2, 2)
+    comparison = grid(2, 12)
     recorded = replace(comparison.variants[0], name="As recorded", is_recorded=True)
     comparison = replace(comparison, variants=(recorded, comparison.variants[1]))
     assert "As recorded" == read(comparison, []).variants[0].name
+    cells = asking(comparison, [1, 2] * 6, [3, 5] * 6)
+    assert any("than what was recorded" in text for text in said(read(comparison, cells)))
     chinese = translator("zh")
     assert chinese.gettext("As recorded") == read(comparison, [], language="zh").variants[0].name
 
@@ -248,7 +376,7 @@ def test_names_that_hide_something_are_shown_as_they_are() -> None:
     comparison = named(grid(2, 1), "Teacher\u202e", "100 %(name)s")
     found = read(comparison, [], votes(comparison, 1, 0))
     assert ["Teacher⟨U+202E⟩", "100 %(name)s"] == [who.name for who in found.variants]
-    assert "Not enough yet to tell Teacher⟨U+202E⟩ from 100 %(name)s" in said(found)[1]
+    assert "Teacher⟨U+202E⟩ or 100 %(name)s? Not clear yet" in said(found)[1]
 
 
 def test_tags_and_inputs_have_findings_of_their_own() -> None:

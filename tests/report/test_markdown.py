@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from rolebook.report.markdown import render_markdown, visible
+from rolebook.report.markdown import render_markdown
+from rolebook.report.visible import visible
 
 LINK = ' target="_blank" rel="noopener noreferrer"'
 KILOBYTES_29 = 29_000
@@ -166,9 +167,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_text_made_to_take_long_does_not(name: str) -> None:
     render_markdown("```python\nwarm\n```")
-    began = time.process_time()
+    began = time.thread_time()
     html = render_markdown(HOSTILE[name])
-    assert time.process_time() - began < 0.4
+    assert time.thread_time() - began < 0.4
     assert html
 
 

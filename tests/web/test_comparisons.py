@@ -14,6 +14,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from rolebook.library.comparison_file import parse_comparison
+from rolebook.web.plan_form import moment
 from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
@@ -469,7 +470,14 @@ def test_an_edit_is_compared_on_the_newest_real_inputs(
     assert "answers 4 calls 4" in consequence(page)
     fields = Form(page).fields
     assert fields["question"] == "What did my edit of Teacher change?"
+    assert fields["last"] == "10"
+    first_used = moment(rolebook.comparisons.revision_times("teacher")[old])
+    names = [f"Teacher, before ({first_used})", "Teacher, now"]
+    assert [fields[f"variant-{i}-name"] for i in range(2)] == names
+    other = press(client, {**fields, "variant-0-persona": "plain"}, "").fields
+    assert [other[f"variant-{i}-name"] for i in range(2)] == ["", "Teacher, now"]
     comparison = finished(rolebook, start(client, fields))
+    assert [variant.name for variant in comparison.variants] == names
     new = rolebook.library.get_persona("teacher").revision.id
     assert [variant.revision for variant in comparison.variants] == [old, new]
     assert [bool(entry.follows) for entry in comparison.inputs] == [False, True]
@@ -487,6 +495,18 @@ def test_a_session_whose_persona_changed_offers_both_revisions(
     fields = opened(client, unescape(address[1]))
     assert [fields[f"variant-{i}-revision"] for i in range(2)] == [old, ""]
     assert fields["session-0"] == session_id
+
+
+def test_all_that_is_missing_is_marked_at_once(client: FlaskClient) -> None:
+    fields = {**opened(client, "/comparisons/new"), "repeats": "1"}
+    response = client.post("/comparisons", data=fields)
+    assert set(Form(response.text).invalid) == {"variant-0-persona", "lines"}
+    described = {**fields, "variant-0-persona": "-", "variant-1-persona": "-"}
+    described |= {"check-0-kind": "max_words", "check-0-value": ""}
+    response = client.post("/comparisons", data=described)
+    invalid = {"variant-0-system", "variant-1-system", "lines", "check-0-value"}
+    assert set(Form(response.text).invalid) == invalid
+    assert "Some things are missing or wrong; they are marked below." in response.text
 
 
 def test_what_was_filled_in_on_a_personas_page_goes_along(client: FlaskClient) -> None:

@@ -55,8 +55,22 @@ def test_it_can_be_read_while_the_run_goes_on(
     run = rolebook.compare.start(comparison, concurrency=1)
     upstream.wait_for(lambda: rolebook.comparisons.tally(comparison).complete == 1)
     assert "Words per answer" in evidence(client, comparison)
+    page = client.get(f"/comparisons/{comparison.id}").text
+    assert 'class="verdicts' not in page
     run.stop()
     assert run.wait(10)
+
+
+def test_nothing_is_said_of_a_run_before_its_first_answer(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "hang")
+    comparison = compare(rolebook, "Why?")
+    run = rolebook.compare.start(comparison)
+    assert "Nothing has been answered yet." not in evidence(client, comparison)
+    run.stop()
+    assert run.wait(10)
+    assert "Nothing has been answered yet." in evidence(client, comparison)
 
 
 def test_it_speaks_chinese_and_finds_no_unknown_comparison(

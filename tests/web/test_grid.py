@@ -399,6 +399,47 @@ def test_a_cells_page_tells_it_whole_beside_another(
     assert_error(client.get(url, headers=JSON), 400, "invalid_request")
 
 
+def test_repeats_are_told_apart_by_their_numbers(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=Red.,ok?text=Blue.,ok?text=Red.")
+    comparison = fill(rolebook, variants=["teacher"], inputs=["Which?"], repeats=3, concurrency=1)
+    html = show(client, comparison, "?with=1-1-2", "/cells/1-1-1")
+    assert "<del>only repeat 1</del> <ins>only repeat 2</ins>" in html
+    html = show(client, comparison, "?with=1-1-3", "/cells/1-1-1")
+    assert "Word for word the same." in html
+    assert 'class="words diff' not in html
+
+
+def test_when_all_is_answered_the_verdict_is_there_at_once_and_voting_comes_next(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok,400,ok")
+    comparison = fill(rolebook, inputs=["Why?"])
+    html = show(client, comparison)
+    assert "1 of 2 cells failed" in html
+    assert '<rect class="failed" x="1" width="1"' in html
+    assert 'class="button quiet" id="vote-blind"' in html
+    act(client, comparison, "retry")
+    run = rolebook.compare.run_of(comparison.id)
+    assert run
+    assert run.wait(10)
+    html = show(client, comparison)
+    assert 'class="verdicts' in html
+    assert "cells failed" not in html
+    assert "bar-of" not in html
+    assert 'class="button primary" id="vote-blind"' in html
+
+
+def test_an_answer_is_set_in_the_language_that_it_is_in(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=The%20*inverse*%20is%20what%20you%20add%20to%20it.")
+    comparison = fill(rolebook, inputs=["Why?"])
+    client.set_cookie("language", "zh")
+    assert '<div class="prose voice" lang="en">' in boxes(show(client, comparison))["1-1-1-1"]
+
+
 def test_a_cell_that_waits_has_a_page_too(client: FlaskClient, rolebook: Rolebook) -> None:
     comparison = plan(rolebook)
     assert "Waiting" in show(client, comparison, path="/cells/1-1-1", query="?with=2-1-1")

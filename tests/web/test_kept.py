@@ -26,6 +26,13 @@ def test_the_least_recently_used_goes_first() -> None:
     assert [1, 4] == [kept.get(id, "x", make) for id in "ab"]
 
 
+def test_what_is_not_known_is_not_made() -> None:
+    kept = Kept[int](2)
+    assert kept.known("a", "x") is None
+    kept.get("a", "x", counter())
+    assert [1, None] == [kept.known("a", stamp) for stamp in ("x", "y")]
+
+
 def test_work_that_fails_leaves_nothing() -> None:
     kept = Kept[float](2)
     failures = iter([0.0, 2.0])

@@ -162,7 +162,7 @@ def test_a_session_is_replayed(page: Any, live_server: LiveServer) -> None:
     page.goto(f"{live_server.url}/sessions/{session_id}")
     page.get_by_role("link", name="Replay with…").click()
     page.get_by_label("Persona 2").select_option("Plain assistant")
-    page.get_by_label("A new course").check()
+    page.get_by_label("Free run").check()
     expect(page.locator("#sum")).to_contain_text("2 calls")
     page.get_by_role("button", name="Start").click()
     comparison = expect_comparison(page, live_server)

@@ -22,6 +22,8 @@ from rolebook.web import presentation
         (presentation.size, None, "–"),
         (presentation.seconds, 912.4, "0.9 s"),
         (presentation.seconds, 61_300.0, "61 s"),
+        (presentation.seconds, 20.0, "<0.1 s"),
+        (presentation.seconds, 0.0, "0 s"),
         (presentation.seconds, None, "–"),
         (presentation.money, None, "–"),
         (presentation.money, 0.0, "$0"),

@@ -50,7 +50,7 @@ export class Choice {
       if (!here.has(value)) this.#form.append(Object.assign(document.createElement("input"), { type: "hidden", name: "variant", value }));
     }
     const { none, some } = this.#said.dataset;
-    const names = [...this.#chosen.values()].join(", ");
+    const names = new Intl.ListFormat(document.documentElement.lang, { style: "narrow" }).format(this.#chosen.values());
     this.#said.textContent = names ? `${some.replace("{count}", this.#chosen.size)} ${names}` : none;
     this.#form.querySelector("button").disabled = this.#chosen.size === 0;
   }

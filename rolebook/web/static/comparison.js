@@ -54,7 +54,7 @@ async function read(body) {
 /** What the page shows of the whole, now that nothing moves any more. */
 async function finish() {
   announce(board().dataset.ended);
-  await load(location.href, ["state", ...(board().querySelector(".matrix") ? ["board"] : [])]);
+  await load(location.href, ["state", "vote-blind", ...(board().querySelector(".matrix") ? ["board"] : [])]);
   await showEvidence();
 }
 
@@ -151,8 +151,9 @@ async function showEvidence() {
   const response = await fetch(place.dataset.src, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!response?.ok) return;
   const found = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (!found.querySelector(".findings")) return;
   // What was found stands above the answers, what it rests on below them.
-  document.getElementById("verdict").replaceChildren(found.querySelector(".verdicts") ?? "");
+  document.getElementById("verdict").replaceChildren(found.querySelector(".said") ?? "");
   place.replaceChildren(...found.body.childNodes);
   place.hidden = false;
 }
@@ -161,7 +162,7 @@ async function showEvidence() {
 async function act(form) {
   try {
     await post(form.action, new FormData(form));
-    await load(location.href, ["state", "board"]);
+    await load(location.href, ["state", "vote-blind", "board"]);
     follow();
   } catch (error) {
     tell(error.message);
