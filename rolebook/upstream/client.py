@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import openai
@@ -73,13 +73,17 @@ def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan) -> Call:
             model=request.model, prompt=prompt, extra_body=body, extra_headers=headers
         )
     roles = {"system": plan.system_role}
-    # As an argument, each would be held against every type that a message can have: more work than sending it.
+    # As an argument they would be held against every type that a message can have: more work than sending them. The
+    # client insists on the argument, but not on its being given.
     body["messages"] = [
         {"role": roles.get(said.role, said.role), "content": said.content}
         for said in request.messages
     ]
     return client.chat.completions.with_streaming_response.create(
-        model=request.model, messages=[], extra_body=body, extra_headers=headers
+        model=request.model,
+        messages=cast(Any, openai.NOT_GIVEN),
+        extra_body=body,
+        extra_headers=headers,
     )
 
 
