@@ -74,6 +74,31 @@ def test_a_note_is_written_in_place(page: Any, live_server: LiveServer, rolebook
     expect(field).to_be_hidden()
 
 
+def test_a_mark_on_its_way_does_not_call_back_who_writes(
+    page: Any, live_server: LiveServer, rolebook: Rolebook
+) -> None:
+    session_id = open_session(page, live_server, "plain")
+    say(page, "Why?")
+    wait_for_the_end(page)
+    held: list[Any] = []
+    page.route("**/mark", lambda route: held.append(route), times=1)
+    star = page.get_by_role("button", name="Star this answer")
+    with page.expect_request("**/mark"):
+        star.click()
+    page.locator("summary", has_text="Note").click()
+    field = page.get_by_label("What you think of this answer")
+    expect(field).to_be_focused()
+    held[0].continue_()
+    expect(star).to_have_attribute("aria-pressed", "true")
+    expect(field).to_be_focused()
+    page.keyboard.type("Too long")
+    page.keyboard.press("Enter")
+    expect(page.locator(".note")).to_contain_text("Too long")
+    mark = mark_of(rolebook, session_id)
+    assert mark is not None
+    assert (mark.is_starred, mark.note) == (True, "Too long")
+
+
 def test_marks_work_without_script(
     new_page: NewPage, live_server: LiveServer, rolebook: Rolebook
 ) -> None:

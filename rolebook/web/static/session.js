@@ -107,7 +107,7 @@ function begin(controller) {
 }
 
 function settle(live) {
-  const hadFocus = [document.body, stop, null].includes(document.activeElement);
+  const hadFocus = isNowhere(document.activeElement) || document.activeElement === stop;
   live.section?.classList.remove("live");
   running = null;
   offer();
@@ -343,18 +343,27 @@ document.addEventListener("submit", (event) => {
   }
 });
 
-/** Send a mark, or run the checks; whoever pressed the button stays on it, or where it has gone to. */
+/**
+ * Send a mark, or run the checks. Whoever is still on the button stays on it, or where it has gone to;
+ * whoever has gone on meanwhile, to write a note perhaps, is not called back.
+ */
 async function note(form, submitter) {
   const summary = form.closest("details")?.querySelector("summary");
   const ids = form.dataset.swap.split(" ");
   try {
     swap(ids, await post(form.action, new FormData(form, submitter)));
+    if (!isNowhere(document.activeElement)) return;
     const pressed = document.getElementById(submitter?.id || "none");
     (pressed ?? (summary && document.getElementById(ids.at(-1)).querySelector("summary")))?.focus({ preventScroll: true });
   } catch (error) {
     form.querySelector(".problem")?.remove();
     form.append(problem(error.message));
   }
+}
+
+/** Whether the focus is on nothing, as it is when what had it has left the page. */
+function isNowhere(element) {
+  return element === null || element === document.body;
 }
 
 document.addEventListener("keydown", (event) => {
