@@ -17,14 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import pages
-from benchmarks.pages import Page, measure, report, served
+from benchmarks.pages import Page, measure_application, measure_server
 from rolebook.core.check import run_check
 from rolebook.core.comparison import Comparison
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.completion import Choice, Usage
 from rolebook.core.judge import answer_of
 from rolebook.core.session import TurnStatus
-from rolebook.web.app import create_app
 from rolebook.wiring import Rolebook, open_rolebook
 
 WORDS = "why does the light of an evening turn red when it has crossed so much air".split()  # noqa: SIM905
@@ -90,28 +89,9 @@ def main() -> int:
         environment = pages.build(Path(name), personas=40)
         book = open_rolebook(environment=environment)
         measured = pages_of(build(book, options.inputs))
-        client = create_app(book).test_client()
-        results = [
-            report(
-                page,
-                "client",
-                measure(lambda path: client.get(path).status_code, page, rounds=options.rounds),
-            )
-            for page in measured
-        ]
         book.close()
-        with served(environment) as connection:
-
-            def ask(path: str) -> int:
-                connection.request("GET", path)
-                response = connection.getresponse()
-                response.read()
-                return response.status
-
-            results += [
-                report(page, "gunicorn", measure(ask, page, rounds=options.rounds))
-                for page in measured
-            ]
+        results = measure_application(environment, measured, rounds=options.rounds)
+        results += measure_server(environment, measured, rounds=options.rounds)
     return 0 if all(results) else 1
 
 

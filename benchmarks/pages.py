@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -139,7 +139,9 @@ def report(page: Page, means: str, times: list[float]) -> bool:
     return holds
 
 
-def measure_application(environment: Mapping[str, str], *, rounds: int) -> list[bool]:
+def measure_application(
+    environment: Mapping[str, str], pages: Sequence[Page], *, rounds: int
+) -> list[bool]:
     """Each page through the test client."""
     began = time.perf_counter()
     book = open_rolebook(environment=environment)
@@ -150,12 +152,14 @@ def measure_application(environment: Mapping[str, str], *, rounds: int) -> list[
     def ask(path: str) -> int:
         return client.get(path).status_code
 
-    results = [report(page, "client", measure(ask, page, rounds=rounds)) for page in PAGES]
+    results = [report(page, "client", measure(ask, page, rounds=rounds)) for page in pages]
     book.close()
     return results
 
 
-def measure_server(environment: Mapping[str, str], *, rounds: int) -> list[bool]:
+def measure_server(
+    environment: Mapping[str, str], pages: Sequence[Page], *, rounds: int
+) -> list[bool]:
     """Each page from a real server."""
     with served(environment) as connection:
 
@@ -165,7 +169,7 @@ def measure_server(environment: Mapping[str, str], *, rounds: int) -> list[bool]
             response.read()
             return response.status
 
-        return [report(page, "gunicorn", measure(ask, page, rounds=rounds)) for page in PAGES]
+        return [report(page, "gunicorn", measure(ask, page, rounds=rounds)) for page in pages]
 
 
 def main() -> int:
@@ -175,8 +179,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         environment = build(Path(name), personas=options.personas)
-        results = measure_application(environment, rounds=options.rounds)
-        results += measure_server(environment, rounds=options.rounds)
+        results = measure_application(environment, PAGES, rounds=options.rounds)
+        results += measure_server(environment, PAGES, rounds=options.rounds)
     return 0 if all(results) else 1
 
 

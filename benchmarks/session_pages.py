@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import log_read, pages
-from benchmarks.pages import Page, measure, report, served
-from rolebook.web.app import create_app
-from rolebook.wiring import open_rolebook
+from benchmarks.pages import Page, measure_application, measure_server
 
 
 def pages_of(session_id: str) -> Sequence[Page]:
@@ -40,29 +38,8 @@ def main() -> int:
         environment = pages.build(Path(name), personas=40)
         ids = log_read.build(Path(environment["ROLEBOOK_DATABASE"]), options.turns)
         measured = pages_of(ids[len(ids) // 2])
-        book = open_rolebook(environment=environment)
-        client = create_app(book).test_client()
-        results = [
-            report(
-                page,
-                "client",
-                measure(lambda path: client.get(path).status_code, page, rounds=options.rounds),
-            )
-            for page in measured
-        ]
-        book.close()
-        with served(environment) as connection:
-
-            def ask(path: str) -> int:
-                connection.request("GET", path)
-                response = connection.getresponse()
-                response.read()
-                return response.status
-
-            results += [
-                report(page, "gunicorn", measure(ask, page, rounds=options.rounds))
-                for page in measured
-            ]
+        results = measure_application(environment, measured, rounds=options.rounds)
+        results += measure_server(environment, measured, rounds=options.rounds)
     return 0 if all(results) else 1
 
 

@@ -717,3 +717,16 @@ def test_judge_that_failed_is_asked_again_and_costs_something(
     assert answer.cost == before.cost
     assert after.cost > 5 * before.cost
     assert after.cost == pytest.approx(run.progress.tally.cost)
+
+
+def test_what_was_said_earlier_may_come_as_texts(rolebook: Rolebook) -> None:
+    comparison = plan(
+        rolebook,
+        variants=["plain"],
+        inputs=[{"input": "two", "earlier": [{"user": "one", "assistant": "Once."}]}],
+    )
+    fill(rolebook, comparison)
+    turn = rolebook.log.get_turn(cells_of(rolebook, comparison)["1-1-1"].turns[0].id)
+    assert ["one", "Once.", "two"] == [message.content for message in turn.messages[1:]]
+    said = rolebook.compare.history_of(comparison.inputs[0])
+    assert [("one", "Once.")] == [(before.input, before.text) for before in said]

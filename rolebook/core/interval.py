@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from typing import Literal
 
 Over = Literal["inputs", "repeats", "answers", "votes"]
@@ -222,68 +220,3 @@ def distribution(values: Sequence[float]) -> Distribution | None:
     )
     lower, median, upper = quartiles
     return Distribution(min(values), lower, median, upper, max(values), len(values))
-
-
-@dataclass(frozen=True, slots=True)
-class Bins:
-    """How many values of each sample lie between one edge and the next.
-
-    A value on an edge counts above it. ``counts`` has one row for each sample.
-    """
-
-    edges: tuple[float, ...]
-    counts: tuple[tuple[int, ...], ...]
-
-
-def shared_bins(samples: Sequence[Sequence[float]], count: int = 12) -> Bins | None:
-    """The same bins for several samples, at most ``count`` (4 or more) of them, with round edges.
-
-    Whole numbers get bins of whole width, so that no bin is empty only because no number falls into it.
-
-    Returns None if there is no value.
-    """
-    values = list(chain.from_iterable(samples))
-    if not values:
-        return None
-    low, high = min(values), max(values)
-    width = (high - low) / count
-    if width <= 1e-9 * max(abs(low), abs(high)):
-        # All the same, but perhaps for rounding.
-        width = (abs(high) or 1.0) / count
-    if all(float(value).is_integer() for value in values):
-        width = max(width, 1.0)
-    edges = _round_edges(low, high, count=count, width=width)
-    return Bins(edges, tuple(_counted(sample, edges) for sample in samples))
-
-
-def _round_edges(low: float, high: float, *, count: int, width: float) -> tuple[float, ...]:
-    """Edges around ``low`` and ``high`` in steps of 1, 2 or 5 · 10ⁿ.
-
-    The step is the first, from the power of ten below ``width`` on, that makes ``count`` bins at most.
-    """
-    exponent = math.floor(math.log10(width))
-    for multiple in (1, 2, 5, 10, 20):
-        first = _edge_below(low, multiple, exponent)
-        last = _edge_below(high, multiple, exponent) + 1
-        if last - first <= count:
-            break
-    return tuple(_edge(index, multiple, exponent) for index in range(first, last + 1))
-
-
-def _edge_below(value: float, multiple: int, exponent: int) -> int:
-    """The index of the last edge that is not above ``value``."""
-    nearest = round(value / _edge(1, multiple, exponent))
-    return nearest if _edge(nearest, multiple, exponent) <= value else nearest - 1
-
-
-def _edge(index: int, multiple: int, exponent: int) -> float:
-    """Where an edge lies. A fraction comes by division, because 3 / 10 is 0.3 and 3 · 0.1 is not."""
-    number = index * multiple
-    return number * 10.0**exponent if exponent >= 0 else number / 10.0**-exponent
-
-
-def _counted(values: Sequence[float], edges: tuple[float, ...]) -> tuple[int, ...]:
-    counts = [0] * (len(edges) - 1)
-    for value in values:
-        counts[bisect_right(edges, value) - 1] += 1
-    return tuple(counts)

@@ -154,7 +154,7 @@ def _rows(snapshot: Snapshot, members: Sequence[Member]) -> Iterator[Row]:
         yield Row(
             index + 1,
             entry,
-            before=snapshot.histories.get(entry.follows, ()),
+            before=snapshot.history_of(entry),
             said=said,
             failed=sum(map(_has_failed, boxes)),
         )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rolebook import __version__
-from rolebook.core.comparison import Cell, CellKey
+from rolebook.core.comparison import Cell, CellKey, ComparisonInput
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.language.translator import Translator
 from rolebook.report.evidence import Findings, Panel
@@ -163,7 +163,7 @@ class _Report:
             self._translator.gettext("Session"): entry.source,
         }
         parts.append(_list(facts))
-        parts += self._history(entry.follows)
+        parts += self._history(entry)
         if entry.reference:
             parts.append(
                 f"\n{self._translator.gettext('Reference:')}\n\n{_fenced(entry.reference)}"
@@ -173,8 +173,8 @@ class _Report:
             parts += self._answers(index, number)
         return "".join(parts)
 
-    def _history(self, follows: str) -> Iterator[str]:
-        for turn in self._snapshot.histories.get(follows, ()):
+    def _history(self, entry: ComparisonInput) -> Iterator[str]:
+        for turn in self._snapshot.history_of(entry):
             yield f"\n{_quoted(turn.input)}\n{_fenced(turn.text)}"
 
     def _answers(self, index: int, number: int) -> Iterator[str]:

@@ -11,7 +11,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rolebook import __version__
-from rolebook.core.comparison import Ballot, Cell, CellKey, CellStatus, Comparison
+from rolebook.core.comparison import (
+    Ballot,
+    Cell,
+    CellKey,
+    CellStatus,
+    Comparison,
+    ComparisonInput,
+    said_before,
+)
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.errors import NotFoundError
 from rolebook.core.measure import Evidence, summarise, summarise_by_tag
@@ -166,6 +174,12 @@ class Snapshot:
             return persona_of_revision(revision).persona
         except FaultyDataError:
             return None
+
+    def history_of(self, entry: ComparisonInput) -> Sequence[Turn]:
+        """What was said before an input, as far as it is still known."""
+        if entry.follows:
+            return self.histories.get(entry.follows, ())
+        return [said_before(asked, answered) for asked, answered in entry.earlier]
 
     def turns_of(self, variant: int) -> Iterator[Turn]:
         """All turns in which a variant was asked."""

@@ -18,13 +18,13 @@ from rolebook.core.comparison import (
     ComparisonInput,
     Variant,
 )
+from rolebook.core.errors import NotFoundError
 from rolebook.core.persona import FaultyDataError
 from rolebook.core.run import LiveText
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.core.text import language_of, similarity
 from rolebook.web.current import gettext as _
 from rolebook.web.current import rolebook
-from rolebook.web.errors import RequestError
 
 #: A page of the grid has rows for about so many answers: setting a hundred takes a tenth of a second.
 _ANSWERS_SHOWN = 100
@@ -131,18 +131,12 @@ def page_count(comparison: Comparison) -> int:
     return ceil(len(comparison.inputs) / rows_per_page(comparison))
 
 
-def key_of(comparison: Comparison, text: str) -> CellKey:
-    """The cell that ``2-1-3`` names. Raises RequestError if there is none."""
-    parts = text.split("-")
-    limits = (len(comparison.variants), len(comparison.inputs), comparison.repeats)
-    numbers = [
-        number
-        for part, limit in zip(parts, limits, strict=False)
-        if (number := _number(part, limit)) is not None
-    ]
-    if len(parts) == len(numbers) == 3 and comparison.has(key := CellKey(*numbers)):
-        return key
-    raise RequestError("This comparison has no cell %(cell)s.", status=404, cell=text[:40])
+def turns_before(entry: ComparisonInput) -> Sequence[Turn] | None:
+    """What was said before an input; ``None`` if that is gone from the log."""
+    try:
+        return rolebook().compare.history_of(entry)
+    except NotFoundError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

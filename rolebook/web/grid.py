@@ -22,14 +22,12 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Variant
 from rolebook.core.difference import Piece
-from rolebook.core.errors import ConflictError, NotFoundError
-from rolebook.core.session import Turn
+from rolebook.core.errors import ConflictError
 from rolebook.report.differing import Setting
 from rolebook.web.comparison_cells import (
     Grid,
     Layout,
     Part,
-    key_of,
     layout_of,
     marks_of,
     open_grid,
@@ -39,6 +37,7 @@ from rolebook.web.comparison_cells import (
     rows_per_page,
     squares,
     trouble_in,
+    turns_before,
     variant_name,
 )
 from rolebook.web.comparison_stream import Feed, Watched
@@ -152,7 +151,7 @@ def retry(comparison_id: str) -> ResponseReturnValue:
     """Try one ``cell`` again, or all that failed."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
     named = submitted().get("cell", "")
-    keys = [key_of(comparison, named)] if named else _failed(comparison)
+    keys = [comparison.key_of(named)] if named else _failed(comparison)
     rolebook().compare.start(comparison, keys=keys)
     return _back_to(comparison_id)
 
@@ -213,7 +212,7 @@ def show_cell(comparison_id: str, cell: str) -> str:
     """One cell on a page of its own; ``with`` names another of the same input to hold against it."""
     log = rolebook().comparisons
     comparison = log.get_comparison(comparison_id)
-    key = key_of(comparison, cell)
+    key = comparison.key_of(cell)
     cells = {found.key: found for found in log.cells(comparison, inputs=[key.input])}
     parts = tuple(
         parts_of(comparison, cells.get(key), key, recorded_texts(comparison, key.input, cells))
@@ -228,7 +227,7 @@ def show_cell(comparison_id: str, cell: str) -> str:
         parts=parts,
         cell=parts[0].cell,
         variant=parts[0].variant,
-        before=_before(entry.follows),
+        before=turns_before(entry),
         layout=_layout_around(comparison, key),
         neighbours=_neighbours(comparison, key),
         others=others,
@@ -245,14 +244,6 @@ def _cells_of_input(comparison: Comparison, index: int) -> Sequence[CellKey]:
         for repeat in range(comparison.repeats)
     ]
     return [key for key in keys if comparison.has(key)]
-
-
-def _before(follows: str) -> Sequence[Turn] | None:
-    """What was said before the input; ``None`` if that is gone."""
-    try:
-        return rolebook().comparisons.turns_up_to(follows) if follows else ()
-    except NotFoundError:
-        return None
 
 
 def _layout_around(comparison: Comparison, key: CellKey) -> Layout:
@@ -281,7 +272,7 @@ def _comparand(
     named = request.args.get("with", "")
     if not named:
         return None
-    key = key_of(comparison, named)
+    key = comparison.key_of(named)
     if key not in others:
         raise RequestError("Only answers to the same input can be compared.", status=400)
     other = cells.get(key)

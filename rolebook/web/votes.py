@@ -24,7 +24,7 @@ from rolebook.core.preference import Outcome, Preference, preference
 from rolebook.core.session import Turn, new_id
 from rolebook.core.text import language_of
 from rolebook.core.voting import Pairing, look_alike, votes_of
-from rolebook.web.comparison_cells import variant_name
+from rolebook.web.comparison_cells import turns_before, variant_name
 from rolebook.web.current import rolebook
 from rolebook.web.errors import RequestError, wants_json
 from rolebook.web.kept import Kept
@@ -230,7 +230,7 @@ def _sheet(comparison: Comparison, ballot: Ballot) -> Sheet:
         for number, text in enumerate(entry.turns)
     )
     names = _names(comparison, ballot) if ballot.outcome else None
-    return Sheet(ballot, entry, _before(entry.follows), tuple(exchanges), names)
+    return Sheet(ballot, entry, turns_before(entry), tuple(exchanges), names)
 
 
 def _turns(cells: Sequence[Cell], key: CellKey) -> Sequence[Turn]:
@@ -242,13 +242,6 @@ def _answer(turns: Sequence[Turn], number: int) -> Answer:
         return Answer("", "", "")
     choice = turns[number].choice
     return Answer(choice.text, choice.refusal, language_of(choice.text))
-
-
-def _before(follows: str) -> Sequence[Turn] | None:
-    try:
-        return rolebook().comparisons.turns_up_to(follows) if follows else ()
-    except NotFoundError:
-        return None
 
 
 def _count(comparison: Comparison, ballots: Sequence[Ballot]) -> Count:

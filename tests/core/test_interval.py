@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from itertools import chain
 from typing import TypeVar
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats  # type: ignore[import-untyped]
 
 from rolebook.core.interval import (
-    Bins,
     Difference,
     Distribution,
     Interval,
@@ -20,7 +18,6 @@ from rolebook.core.interval import (
     distribution,
     mean_interval,
     share_interval,
-    shared_bins,
     student_t,
 )
 
@@ -217,53 +214,3 @@ def test_a_distribution_names_its_quartiles(values, expected):
 
 def test_nothing_has_no_distribution():
     assert distribution([]) is None
-    assert shared_bins([]) is None
-    assert shared_bins([[], []]) is None
-
-
-@pytest.mark.parametrize(
-    ("samples", "expected"),
-    [
-        ([[1, 2, 3], [3, 3]], Bins((1, 2, 3, 4), ((1, 1, 1), (0, 0, 2)))),
-        ([[0], []], Bins((0, 1), ((1,), (0,)))),
-        ([[7, 7]], Bins((7, 8), ((2,),))),
-        (
-            [[0.1, 0.3], [0.35]],
-            Bins((0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4), ((1, 0, 0, 0, 1, 0), (0, 0, 0, 0, 0, 1))),
-        ),
-        (
-            [[12, 90], [210]],
-            Bins(tuple(range(0, 221, 20)), ((1, 0, 0, 0, 1, *[0] * 6), (*[0] * 10, 1))),
-        ),
-        ([[-3, 8]], Bins(tuple(range(-3, 10)), ((1, *[0] * 10, 1),))),
-        ([[0, 12]], Bins((0, 2, 4, 6, 8, 10, 12, 14), ((1, 0, 0, 0, 0, 0, 1),))),
-    ],
-)
-def test_bins_are_shared_and_round(samples, expected):
-    assert shared_bins(samples) == expected
-
-
-@given(
-    st.lists(st.lists(MEASURES | st.integers(-50, 50)), min_size=1, max_size=4), st.integers(4, 20)
-)
-def test_every_value_has_its_bin(samples, count):
-    values = list(chain.from_iterable(samples))
-    assume(values)
-    bins = known(shared_bins(samples, count))
-    assert [sum(row) for row in bins.counts] == [len(sample) for sample in samples]
-    assert all(len(row) == len(bins.edges) - 1 <= count for row in bins.counts)
-    assert bins.edges[0] <= min(values) < bins.edges[1]
-    assert bins.edges[-2] <= max(values) < bins.edges[-1]
-    steps = [after - before for before, after in zip(bins.edges, bins.edges[1:], strict=False)]
-    assert steps == pytest.approx([steps[0]] * len(steps), rel=1e-6)
-    assert f"{steps[0]:.3e}"[:5] in {"1.000", "2.000", "5.000"}
-
-
-def test_values_that_differ_by_rounding_are_the_same():
-    bins = known(shared_bins([[0.3, 0.1 + 0.2]]))
-    assert sum(bins.counts[0]) == 2
-    assert len(bins.edges) <= 3
-
-
-def test_whole_numbers_are_not_split():
-    assert known(shared_bins([[0, 1, 3]])).edges == (0, 1, 2, 3, 4)

@@ -213,9 +213,9 @@ def test_a_cell_that_is_none_is_not_found(
 ) -> None:
     comparison = plan(rolebook)
     response = client.get(f"/comparisons/{comparison.id}/cells/{cell}", headers=JSON)
-    assert cell in assert_error(response, 404, "invalid_request")
+    assert cell in assert_error(response, 404, "not_found")
     response = client.post(f"/comparisons/{comparison.id}/retry", data={"cell": cell}, headers=JSON)
-    assert_error(response, 404, "invalid_request")
+    assert_error(response, 404, "not_found")
 
 
 def test_a_run_is_told_as_it_goes(
