@@ -22,7 +22,8 @@ from rolebook.core.persona import ResolvedPersona
 from rolebook.core.planning import Planner
 from rolebook.core.prompt import PromptRenderer
 from rolebook.core.sandbox import Sandbox
-from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of, shown
+from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
+from rolebook.library.folder import shown
 from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog

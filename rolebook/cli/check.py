@@ -93,7 +93,7 @@ def _check_file(rolebook: Rolebook, file: Path) -> Iterable[Problem]:
 
 
 def _check_persona(rolebook: Rolebook, file: Path) -> Iterator[Problem]:
-    from rolebook.library.file_library import shown
+    from rolebook.library.folder import shown
 
     library = _library_with(rolebook, personas=file.parent)
     name = shown(file)
@@ -105,7 +105,7 @@ def _check_persona(rolebook: Rolebook, file: Path) -> Iterator[Problem]:
 
 
 def _check_template(rolebook: Rolebook, file: Path) -> Iterator[Problem]:
-    from rolebook.library.file_library import shown
+    from rolebook.library.folder import shown
 
     library = _library_with(rolebook, templates=file.parent)
     yield from (problem for problem in library.problems() if problem.file == shown(file))
@@ -123,7 +123,8 @@ def _check_template(rolebook: Rolebook, file: Path) -> Iterator[Problem]:
 def _try_template(rolebook: Rolebook, library: FileLibrary, name: str) -> Iterable[Problem]:
     """A trial with a plain persona, for a template that nobody uses yet."""
     from rolebook.core.persona import ResolvedPersona, parse_persona
-    from rolebook.library.file_library import reachable, shown
+    from rolebook.library.file_library import reachable
+    from rolebook.library.folder import shown
 
     persona = parse_persona("", {"name": name, "system": "…", "template": name})
     folder = f"{shown(library.templates_dir)}/"

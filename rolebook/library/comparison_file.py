@@ -10,7 +10,8 @@ from typing import Any
 from rolebook.core.comparison_spec import ComparisonSpec, find_unknown_spec_keys, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
 from rolebook.core.persona import Fault, FaultyDataError, describe_path
-from rolebook.library.file_library import set_of, shown
+from rolebook.library.file_library import set_of
+from rolebook.library.folder import shown
 from rolebook.library.inputs_file import read_bytes, read_inputs
 from rolebook.library.yaml_text import Document, Mark, parse_yaml
 

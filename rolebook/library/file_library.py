@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from rolebook.core.persona import (
     is_persona_id,
     parse_persona,
 )
+from rolebook.library.folder import Signature, is_settled, list_files, printable, read_file, shown
 from rolebook.library.persona_file import (
     PersonaFile,
     build_persona,
@@ -28,20 +29,18 @@ from rolebook.library.persona_file import (
     read_persona_file,
     schema_line,
 )
-from rolebook.library.yaml_text import dump_yaml
+from rolebook.library.yaml_text import MAX_BYTES, decode, dump_yaml
 
 _MAX_TEMPLATE_BYTES = 256 * 1024
 _MAX_BASES = 8
-#: Looking whether something has changed is free below this; folders of hundreds of files take longer, and of the time
-#: that passes at most this share goes into it.
-_FREE_SCAN_S = 0.001
-_SCAN_SHARE = 0.04
+#: Looking whether something has changed is free below this; folders of many files take longer, and of the time that
+#: passes at most this share goes into it, as long as a change is still seen soon.
+_FREE_SCAN_S = 0.0005
+_SCAN_SHARE = 0.008
+_LONGEST_UNSEEN_S = 0.8
 _REFERENCE = re.compile(r"""\{%-?\s*(?:include|import|from|extends)\s+["']([^"']+)["']""")
 #: Unfinished writes; never read, removed when they are old.
 _TEMPORARY = ".rolebook-"
-
-#: What the system says of a file; a change of it means that the file is read again.
-_Signature = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class FileLibrary:
         self.personas_dir = personas
         self.templates_dir = templates
         self._lock = threading.Lock()
-        self._signatures: dict[str, _Signature] = {}
+        self._signatures: Mapping[str, Signature] = {}
         self._unsettled: set[str] = set()
         self._files: dict[str, PersonaFile] = {}
         self._snapshot = _Snapshot({}, {}, ())
@@ -185,14 +184,13 @@ class FileLibrary:
     def _refresh(self) -> None:
         # The thread's own time: on a busy machine looking takes no more of it, only longer.
         began = time.thread_time()
-        persona_paths, problems = _scan(self.personas_dir, (".yaml", ".yml"))
-        template_paths, template_problems = _scan(self.templates_dir, (".jinja",))
-        cost_s = time.thread_time() - began
-        self._next_scan = time.monotonic() + max(0.0, cost_s - _FREE_SCAN_S) / _SCAN_SHARE
-        signatures = {
-            str(path): signature for path, signature in (persona_paths | template_paths).items()
-        }
-        problems = [*problems, *template_problems]
+        personas = list_files(self.personas_dir, (".yaml", ".yml"))
+        templates = list_files(self.templates_dir, (".jinja",))
+        pause_s = (time.thread_time() - began - _FREE_SCAN_S) / _SCAN_SHARE
+        self._next_scan = time.monotonic() + min(max(0.0, pause_s), _LONGEST_UNSEEN_S)
+        # The endings tell the files of the two folders apart.
+        signatures = {**personas.files, **templates.files}
+        problems = [*personas.problems, *templates.problems]
         if (
             signatures == self._signatures
             and not self._unsettled
@@ -200,51 +198,54 @@ class FileLibrary:
         ):
             return
         changed = {
-            path
-            for path, signature in signatures.items()
-            if self._signatures.get(path) != signature or path in self._unsettled
+            name
+            for name, signature in signatures.items()
+            if self._signatures.get(name) != signature or name in self._unsettled
         }
-        templates, unreadable = self._read_templates(template_paths, changed)
-        files, misnamed = self._read_personas(persona_paths, changed)
-        entries = {persona_id: self._entry(persona_id, files, templates) for persona_id in files}
+        sources, unreadable = self._read_templates(templates.files, changed)
+        files, misnamed = self._read_personas(personas.files, changed)
+        entries = {persona_id: self._entry(persona_id, files, sources) for persona_id in files}
         self._files = files
-        self._snapshot = _Snapshot(entries, templates, (*problems, *unreadable, *misnamed))
+        self._snapshot = _Snapshot(entries, sources, (*problems, *unreadable, *misnamed))
         self._signatures = signatures
-        self._unsettled = {path for path in signatures if not _is_settled(signatures[path])}
+        self._unsettled = {name for name in signatures if not is_settled(signatures[name])}
 
     def _read_templates(
-        self, paths: Mapping[Path, _Signature], changed: set[str]
+        self, names: Iterable[str], changed: set[str]
     ) -> tuple[dict[str, str], list[Problem]]:
         templates: dict[str, str] = {}
         problems: list[Problem] = []
-        for path in paths:
-            if str(path) not in changed and path.stem in self._snapshot.templates:
+        for name in names:
+            path = self.templates_dir / name
+            if name not in changed and path.stem in self._snapshot.templates:
                 templates[path.stem] = self._snapshot.templates[path.stem]
                 continue
             try:
                 templates[path.stem] = _read_template(path)
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                problems.append(_unreadable(path, reason))
+            except FileError as error:
+                problems += error.problems
                 with suppress(KeyError):
                     templates[path.stem] = self._snapshot.templates[path.stem]
         return templates, problems
 
     def _read_personas(
-        self, paths: Mapping[Path, _Signature], changed: set[str]
+        self, names: Iterable[str], changed: set[str]
     ) -> tuple[dict[str, PersonaFile], list[Problem]]:
         files: dict[str, PersonaFile] = {}
         problems: list[Problem] = []
-        for path in sorted(paths):
-            known = self._files.get(path.stem)
-            if not is_persona_id(path.stem):
-                problems.append(_misnamed(path))
-            elif path.stem in files:
-                problems.append(_doubled(path, files[path.stem].file))
-            elif known and known.file == shown(path) and str(path) not in changed:
-                files[path.stem] = known
+        folder = shown(self.personas_dir)
+        for name in sorted(names):
+            persona_id = name.rpartition(".")[0]
+            known = self._files.get(persona_id)
+            file = f"{folder}/{printable(name)}"
+            if not is_persona_id(persona_id):
+                problems.append(_misnamed(persona_id, file))
+            elif persona_id in files:
+                problems.append(_doubled(file, files[persona_id].file))
+            elif known and known.file == file and name not in changed:
+                files[persona_id] = known
             else:
-                files[path.stem] = _read_persona(path)
+                files[persona_id] = _read_persona(self.personas_dir / name, file)
         return files, problems
 
     def _entry(
@@ -341,77 +342,44 @@ def set_of(problems: Sequence[Problem]) -> list[Problem]:
     return list({str(problem): problem for problem in problems}.values())
 
 
-def shown(path: Path) -> str:
-    """A path as messages name it: relative to where Rolebook runs, if it lies below."""
-    with suppress(ValueError):
-        return str(path.absolute().relative_to(Path.cwd()))
-    return str(path)
-
-
-def _scan(folder: Path, suffixes: tuple[str, ...]) -> tuple[dict[Path, _Signature], list[Problem]]:
-    found: dict[Path, _Signature] = {}
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.endswith(suffixes) and not entry.name.startswith("."):
-                    with suppress(FileNotFoundError):
-                        status = entry.stat()
-                        found[folder / entry.name] = (
-                            status.st_mtime_ns,
-                            status.st_ctime_ns,
-                            status.st_size,
-                            status.st_ino,
-                        )
-    except OSError as error:
-        return {}, [_unreadable(folder, error.strerror or "unknown")]
-    return found, []
-
-
-def _is_settled(signature: _Signature) -> bool:
-    """Whether a later write would show: file times advance in steps of some milliseconds."""
-    modified_ns = max(signature[0], signature[1])
-    return not 0 <= time.time_ns() - modified_ns < 20_000_000
-
-
-def _unreadable(path: Path, reason: str) -> Problem:
-    return Problem(shown(path), 0, 0, "It cannot be read: %(reason)s.", {"reason": reason})
-
-
 def _read_template(path: Path) -> str:
-    source = path.read_bytes()
-    if len(source) > _MAX_TEMPLATE_BYTES:
-        raise ValueError(f"larger than {_MAX_TEMPLATE_BYTES // 1024} KB")
+    """Raises FileError."""
+    file = shown(path)
+    if not path.stem.isprintable():
+        message = "The name of this file has a character that cannot be seen: rename it."
+        raise FileError([Problem(file, 1, 1, message)])
     try:
-        return source.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8; save it as UTF-8 in your editor") from None
+        source = read_file(path, limit=_MAX_TEMPLATE_BYTES)
+        return decode(source, file=file).removeprefix("\ufeff")
+    except FileError:
+        raise
+    except InputError as error:
+        raise FileError([Problem(file, 1, 1, error.message, error.parameters)]) from None
 
 
-def _read_persona(path: Path) -> PersonaFile:
+def _read_persona(path: Path, file: str) -> PersonaFile:
     try:
-        source = path.read_bytes()
-    except OSError as error:
-        problem = _unreadable(path, error.strerror or "unknown")
-        return PersonaFile(path.stem, shown(path), "", None, (problem,))
-    return read_persona_file(path.stem, file=shown(path), source=source)
+        source = read_file(path, limit=MAX_BYTES)
+    except InputError as error:
+        problem = Problem(file, 1, 1, error.message, error.parameters)
+        return PersonaFile(path.stem, file, "", None, (problem,))
+    return read_persona_file(path.stem, file=file, source=source)
 
 
-def _misnamed(path: Path) -> Problem:
-    if PERSONA_ID.fullmatch(path.stem):
+def _misnamed(name: str, file: str) -> Problem:
+    if PERSONA_ID.fullmatch(name):
         message = "Windows keeps the name '%(name)s' for a device: choose another one."
-        return Problem(shown(path), 1, 1, message, {"name": path.stem})
+        return Problem(file, 1, 1, message, {"name": name})
     return Problem(
-        shown(path),
+        file,
         1,
         1,
         "The file name makes no id: use lower-case letters, digits, - and _, 64 at most.",
     )
 
 
-def _doubled(path: Path, other: str) -> Problem:
-    return Problem(
-        shown(path), 1, 1, "It has the same id as %(other)s and is left out.", {"other": other}
-    )
+def _doubled(file: str, other: str) -> Problem:
+    return Problem(file, 1, 1, "It has the same id as %(other)s and is left out.", {"other": other})
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from rolebook.core.comparison_spec import InputSpec, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
 from rolebook.core.persona import FaultyDataError, describe_path
-from rolebook.library.file_library import shown
+from rolebook.library.folder import shown
 from rolebook.library.yaml_text import _explain_undecodable, _wide_encoding
 
 MAX_BYTES = 10 * 1024 * 1024

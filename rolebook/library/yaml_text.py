@@ -14,7 +14,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Final, Literal, NoReturn
 
 import yaml
@@ -42,6 +42,7 @@ _OLD_LINE_BREAKS: Final = "\x85\u2028\u2029"
 _UNHOLDABLE = re.compile(r"[\x00\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:(0|x00|[uU](?:0000)?(?:0000|[dD][89a-fA-F]..))|.)", re.DOTALL)
 _TIGHT_COMMENT = re.compile(r" (#)[^\s#]")
+_BRACKET = re.compile(r"[\[{]")
 _WIDE_EDGE = re.compile(rf"\A[{WIDE_SPACES}]|[{WIDE_SPACES}]\Z")
 _WIDE_INDICATOR = re.compile(rf"(?:-|[a-z][a-z0-9_]{{0,63}}:)([{WIDE_SPACES}])")
 _WIDE_COLON = re.compile(r"([a-z][a-z0-9_]{0,63})：")
@@ -125,7 +126,7 @@ def parse_yaml(source: bytes | str, *, file: str, typed: Container[Path] = ()) -
     Raises:
         YamlError: for every source that cannot be read.
     """
-    text = _decode(source, file).lstrip("\ufeff")
+    text = decode(source, file=file).lstrip("\ufeff")
     return _Reader(text, file=file, typed=typed).read()
 
 
@@ -214,11 +215,12 @@ def _quoted(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
-def _decode(source: bytes | str, file: str) -> str:
+def decode(source: bytes | str, *, file: str) -> str:
+    """The text of a file that should be UTF-8. Raises YamlError with the place of what is not."""
     encoded = source if isinstance(source, bytes) else source.encode("utf-8", "surrogatepass")
     if len(encoded) > MAX_BYTES:
         message = "The file has %(size)d bytes; at most %(limit)d are read: shorten or split it."
-        raise YamlError([Problem(file, 0, 0, message, {"size": len(encoded), "limit": MAX_BYTES})])
+        raise YamlError([Problem(file, 1, 1, message, {"size": len(encoded), "limit": MAX_BYTES})])
     if isinstance(source, str):
         return source
     if encoding := _wide_encoding(source):
@@ -311,6 +313,7 @@ class _Reader:
         self._problems: dict[tuple[int, int], Problem] = {}
         self._nodes = 0
         self._depth = 0
+        self._read_to = 0
         self._last_value = LastValue()
         stand_ins = _stand_ins(text)
         self._originals = {ord(unused): chr(code) for code, unused in stand_ins.items()}
@@ -356,6 +359,7 @@ class _Reader:
             event: yaml.Event = next(self._events)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             self._stop_at_syntax_error(error)
+        self._read_to = event.end_mark.index if event.end_mark else 0
         if isinstance(event, yaml.NodeEvent):
             self._count(event)
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -507,6 +511,12 @@ class _Reader:
         raise YamlError(self._sorted_problems()) from None
 
     def _stop_at_syntax_error(self, error: Exception) -> NoReturn:
+        if "nesting depth" in str(error):
+            # The C parser reads ahead of its events, and newer ones have a limit of their own.
+            brackets = _BRACKET.finditer(self._text, self._read_to)
+            excess = next(islice(brackets, MAX_DEPTH - self._depth, None), None)
+            if excess is not None:
+                self._stop(yaml_advice.explain_too_deep(excess.start(), MAX_DEPTH))
         advice = yaml_advice.explain_syntax_error(self._text, error, value=self._last_value)
         line, _ = self._places.of(advice.index)
         errors = (problem for problem in self._problems.values() if problem.severity == "error")

@@ -97,7 +97,7 @@ REFUSED: dict[str, tuple[str | bytes, list[tuple[int, int, str]]]] = {
     "deep block": ("".join("  " * n + "a:\n" for n in range(300)), [(21, 41, "more than 20 levels")]),
     "deep keys": ("a: " + "? " * 1000 + "x", [(1, 4, QUOTE)]),
     "many values": ("a: [" + "x," * 6000 + "]", [(1, 9999, "more than 5000")]),
-    "large": ("a: " + "x" * MAX_BYTES, [(0, 0, "262147 bytes; at most 262144")]),
+    "large": ("a: " + "x" * MAX_BYTES, [(1, 1, "262147 bytes; at most 262144")]),
     "full-width colon": ("name：老师\nsystem: x\n", [(1, 5, "write 'name: '")]),
     "full-width colon alone": ("name：老师\n", [(1, 5, "write 'name: '")]),
     "full-width colon below": ("name: 老师\nsystem：你好\ntags: [x]\n", [(2, 7, "write 'system: '")]),
