@@ -12,6 +12,7 @@ import click
 from rolebook.cli.terminal import Terminal, visible
 from rolebook.core.chat import TurnEnded, TurnRequest, TurnStarted
 from rolebook.core.completion import Choice, Delta
+from rolebook.report.money import money
 
 if TYPE_CHECKING:
     from rolebook.core.check import CheckResult
@@ -190,7 +191,7 @@ def figures(terminal: Terminal, turn: Turn) -> str:
             )
         )
     if turn.cost is not None:
-        parts.append(f"${turn.cost:.6f}".rstrip("0").rstrip("."))
+        parts.append(money(turn.cost))
     if turn.duration_ms is not None:
         parts.append(f"{turn.duration_ms / 1000:.1f} s")
     return " · ".join(part for part in parts if part)

@@ -125,7 +125,7 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
         for piece in export(invocation, comparison, "json"):
             terminal.write(piece)
     else:
-        show_findings(terminal, comparison, cells)
+        show_findings(terminal, comparison, cells, rolebook.comparisons.ballots(comparison.id))
     for path in ending.outputs:
         write_file(invocation, comparison, path)
         terminal.tell("Written: %(path)s.", path=path)

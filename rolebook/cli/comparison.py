@@ -105,7 +105,8 @@ def show(invocation: Invocation, comparison_id: str, as_json: bool) -> None:
 
     if comparison.question:
         terminal.tell_line(comparison.question)
-    show_findings(terminal, comparison, rolebook.comparisons.cells(comparison))
+    log = rolebook.comparisons
+    show_findings(terminal, comparison, log.cells(comparison), log.ballots(comparison.id))
 
 
 @comparisons.command(

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rolebook.cli.terminal import Terminal
-from rolebook.core.errors import Phrase
 
 if TYPE_CHECKING:
-    from rolebook.core.comparison import Cell, Comparison, Variant
+    from rolebook.core.comparison import Ballot, Cell, Comparison, Variant
     from rolebook.core.interval import Interval
     from rolebook.core.measure import Evidence, Unit
 
-#: What the table has of each variant, and how sentences name it.
-_MEASURES = {
-    "words": Phrase("words"),
-    "time to first token": Phrase("time to first token"),
-    "tokens": Phrase("tokens"),
-    "cost": Phrase("cost"),
-    "checks passed": Phrase("checks passed"),
-}
+#: What the table has of each variant.
+_MEASURES = ("words", "time to first token", "tokens", "cost", "checks passed")
 #: So many answers are read at once; more belong into an export or the pages.
 _MOST_INPUTS, _MOST_VARIANTS = 3, 4
 _SHOWN_ERRORS = 5
-_FEW_INPUTS = 10
 
 
-def show_findings(terminal: Terminal, comparison: Comparison, cells: Sequence[Cell]) -> None:
-    """The table of variants, that of checks, and the answers where they are few; notices on standard error."""
+def show_findings(
+    terminal: Terminal, comparison: Comparison, cells: Sequence[Cell], ballots: Sequence[Ballot]
+) -> None:
+    """The table of variants, that of checks, and the answers where they are few; findings on standard error."""
     from rolebook.core.measure import summarise
 
     evidence = summarise(comparison, cells)
@@ -51,7 +44,7 @@ def show_findings(terminal: Terminal, comparison: Comparison, cells: Sequence[Ce
         terminal.write_table(("Check", "Variant", "Passed"), rows)
     if _is_readable(comparison):
         _show_answers(terminal, comparison, cells)
-    _tell_differences(terminal, comparison, evidence)
+    _tell_findings(terminal, comparison, evidence, ballots)
     _tell_errors(terminal, cells)
     _tell_untold(terminal, cells)
 
@@ -73,7 +66,7 @@ def _rows(
             variant_name(terminal, variant),
             f"{complete[number]}/{asked[number]}",
             str(failed[number]),
-            *(interval_text(entry.intervals[number], entry.unit) for entry in measured),
+            *(_figure(entry.intervals[number], entry.unit) for entry in measured),
         )
 
 
@@ -82,38 +75,18 @@ def _check_rows(
 ) -> Iterator[Sequence[str]]:
     for check in evidence.checks:
         for variant, share in zip(comparison.variants, check.shares, strict=True):
-            yield check.label, variant_name(terminal, variant), interval_text(share, "share")
+            yield check.label, variant_name(terminal, variant), _figure(share, "share")
 
 
-def interval_text(interval: Interval | None, unit: Unit) -> str:
-    """A number with its 95 % interval behind it, as far as there is one: ``82 (70…95)``."""
+def _figure(interval: Interval | None, unit: Unit) -> str:
+    """A number with its 95 % interval behind it, as far as there is one, as pages have it: ``82 % [70–95]``."""
+    from rolebook.report.chart import NUMBER
+    from rolebook.report.figures import UNITS, figures
+
     if interval is None:
         return "–"
-    scale = 100 if unit == "share" else 1
-    digits = _digits(interval.value * scale, unit)
-    text = _UNITS[unit].format(f"{interval.value * scale:.{digits}f}")
-    if interval.low is None or interval.high is None:
-        return text
-    return f"{text} ({interval.low * scale:.{digits}f}…{interval.high * scale:.{digits}f})"
-
-
-def _digits(value: float, unit: Unit) -> int:
-    """So many behind the point that three digits matter; of a price the first three that are not 0."""
-    if unit == "share" or not value:
-        return 0
-    before = math.floor(math.log10(abs(value))) + 1
-    return max(0, min(9 if unit == "$" else 3, 3 - before))
-
-
-_UNITS: Mapping[str, str] = {
-    "words": "{}",
-    "characters": "{}",
-    "questions": "{}",
-    "tokens": "{}",
-    "s": "{} s",
-    "$": "${}",
-    "share": "{} %",
-}
+    text, between = figures(interval, UNITS.get(unit, NUMBER))
+    return text if interval.low is None else f"{text} [{between}]"
 
 
 def _is_readable(comparison: Comparison) -> bool:
@@ -141,34 +114,19 @@ def _show_answers(terminal: Terminal, comparison: Comparison, cells: Sequence[Ce
                         )
 
 
-def _tell_differences(terminal: Terminal, comparison: Comparison, evidence: Evidence) -> None:
-    """Which differences to the first variant are more than chance, and how little the rest rests on."""
-    first, *others = [variant_name(terminal, variant) for variant in comparison.variants]
-    clear = [
-        (name, measured, difference)
-        for number, name in enumerate(others, start=1)
-        for measured in map(evidence.get, _MEASURES)
-        if (difference := measured.differences[number]) and difference.is_clear
-    ]
-    for name, measured, difference in clear:
-        terminal.tell(
-            "%(name)s against %(first)s, %(measure)s: %(difference)s.",
-            name=name,
-            first=first,
-            measure=_MEASURES[measured.name],
-            difference=_signed(difference, measured.unit),
-        )
-    if others and not clear:
-        terminal.tell("No difference between them is clear yet.")
-    if evidence.inputs < _FEW_INPUTS:
-        terminal.tell(
-            "Inputs answered: %(count)d. So few can mislead; the intervals (95 %%) say how far.",
-            count=evidence.inputs,
-        )
+def _tell_findings(
+    terminal: Terminal, comparison: Comparison, evidence: Evidence, ballots: Sequence[Ballot]
+) -> None:
+    """The sentences that the page of the comparison has above its grid."""
+    from rolebook.core.preference import preference
+    from rolebook.core.voting import votes_of
+    from rolebook.report.presentation import hues_of
+    from rolebook.report.sentences import Narrator
 
-
-def _signed(difference: Interval, unit: Unit) -> str:
-    return ("+" if difference.value > 0 else "") + interval_text(difference, unit)
+    votes = votes_of(comparison, ballots)
+    narrator = Narrator(comparison, terminal.translator, hues_of(comparison.variants))
+    for sentence in narrator.tell(evidence, preference(votes), votes):
+        terminal.tell_line(sentence.text)
 
 
 def _tell_errors(terminal: Terminal, cells: Sequence[Cell]) -> None:
@@ -185,13 +143,8 @@ def _tell_errors(terminal: Terminal, cells: Sequence[Cell]) -> None:
 
 
 def _tell_untold(terminal: Terminal, cells: Sequence[Cell]) -> None:
-    """How many checks nobody could judge, and why, each reason once."""
+    """Why checks could not be judged, each reason once."""
     untold = [result for cell in cells for result in cell.checks if result.has_passed is None]
     reasons = {str(result.said): result for result in untold}
     for result in list(reasons.values())[:_SHOWN_ERRORS]:
         terminal.tell("Not checked: %(label)s. %(said)s", label=result.label, said=result.said)
-    if untold:
-        terminal.tell(
-            "Checks that could not be judged: %(count)d. They count as neither passed nor failed.",
-            count=len(untold),
-        )

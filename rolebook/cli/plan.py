@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
+from rolebook.report.money import money
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
@@ -51,7 +52,7 @@ def tell_estimate(terminal: Terminal, comparison: Comparison, estimate: Estimate
         terminal.tell(
             "Tokens, estimated: %(sent)d sent, %(received)d received. Estimated cost: %(cost)s.",
             **tokens,
-            cost=f"${estimate.cost:.4f}",
+            cost=money(estimate.cost),
         )
 
 

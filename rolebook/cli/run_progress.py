@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rolebook.cli.terminal import Terminal
+from rolebook.report.money import money
 
 if TYPE_CHECKING:
     from rolebook.core.run import Progress, Run
@@ -43,7 +44,7 @@ def progress_text(terminal: Terminal, progress: Progress) -> str:
     if progress.rate:
         parts.append(terminal.gettext("%(rate).1f a second", rate=progress.rate))
     if tally.cost:
-        parts.append(f"${tally.cost:.4f}")
+        parts.append(money(tally.cost))
     if progress.seconds_left:
         minutes, seconds = divmod(round(progress.seconds_left), 60)
         parts.append(terminal.gettext("%(time)s left", time=f"{minutes}:{seconds:02}"))

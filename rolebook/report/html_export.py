@@ -22,7 +22,8 @@ from rolebook.language.translator import Translator
 from rolebook.report import PAGES, STATIC
 from rolebook.report.differing import Differing
 from rolebook.report.markdown import render_markdown
-from rolebook.report.presentation import count, hues_of, lang, money, seconds, variant_name
+from rolebook.report.money import money
+from rolebook.report.presentation import count, hues_of, lang, seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Conduct, Snapshot
 from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text

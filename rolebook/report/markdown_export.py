@@ -10,7 +10,8 @@ from rolebook.core.comparison import Cell, CellKey, ComparisonInput
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.language.translator import Translator
 from rolebook.report.evidence import Findings, Panel
-from rolebook.report.presentation import money, seconds, variant_name
+from rolebook.report.money import money
+from rolebook.report.presentation import seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot
 from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 
@@ -11,8 +10,8 @@ from babel.numbers import format_decimal
 
 from rolebook.core.comparison import Variant
 from rolebook.language.translator import Translator
+from rolebook.report.money import UNKNOWN
 
-UNKNOWN = "–"
 HUES = 24
 #: How far the hues of one comparison lie apart, in steps of 15 degrees; so many variants that this leaves no room for
 #: all have to do with less.
@@ -81,16 +80,6 @@ def seconds(milliseconds: float | None, language: str) -> str:
     if 0 < value < 0.05:
         return f"<{format_decimal(0.1, locale=language)} s"
     return f"{format_decimal(round(value, 1 if value < 10 else 0), locale=language)} s"
-
-
-def money(dollars: float | None) -> str:
-    """US dollars, with as many digits as it takes to see that they are not nothing."""
-    if dollars is None:
-        return UNKNOWN
-    if dollars == 0:
-        return "$0"
-    digits = 2 if dollars >= 1 else 1 - math.floor(math.log10(dollars))
-    return f"${dollars:.{digits}f}"
 
 
 def listed(texts: Sequence[str], language: str) -> str:

@@ -14,7 +14,8 @@ from markupsafe import Markup
 from rolebook.core.comparison import Comparison, Variant
 from rolebook.core.errors import Phrase, Problem, RolebookError
 from rolebook.report import presentation as values
-from rolebook.report.presentation import UNKNOWN, hue, lang, money
+from rolebook.report.money import UNKNOWN, money
+from rolebook.report.presentation import hue, lang
 from rolebook.web.current import current_translator, language, rolebook, theme
 from rolebook.web.errors import describe
 

@@ -254,6 +254,17 @@ def test_killed_it_loses_nothing_and_asks_nothing_twice(
     assert [] == [key for key in done if cells[key].turns[0].id != answers[key]]
 
 
+def test_figures_and_findings_are_written_as_pages_have_them(shell: Shell) -> None:
+    models = ("-m", "cost?dollars=0.0001", "-m", "cost?dollars=0.0000065&tokens=40")
+    inputs = [part for word in "abcdefg" for part in ("--input", f"Say {word * 3} {word} {word}?")]
+    finished = shell.run("compare", "plain", *models, *inputs, "--check", "max_words=12")
+    assert "\t0 % [0–35]\n" in finished.text
+    lines = finished.notices.splitlines()
+    assert any("passes fewer of its checks than" in line for line in lines)
+    assert any("costs 94 % less an answer than" in line for line in lines)
+    assert any(line.endswith("14 of 14 cells · $0.00075") for line in lines)
+
+
 def test_answers_of_the_log_are_reused_on_request(shell: Shell, upstream: FakeUpstream) -> None:
     shell.run("compare", "plain", "--input", "Hi", "--input", "Hello")
     finished = shell.run("compare", "plain", "teacher", "--input", "Hi", "--reuse")

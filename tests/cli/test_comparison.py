@@ -112,6 +112,8 @@ def test_votes_are_listed(shell: Shell, comparison_id: str, log: SqliteLog) -> N
     (row,) = csv.DictReader(io.StringIO(text))
     assert ("'=1+1", "Teacher", "left") == (row["text"], row["left"], row["outcome"])
     assert 2 == shell.run("comparisons", "votes", comparison_id, "--csv", "--json").status
+    shown = shell.run("comparisons", "show", comparison_id)
+    assert "of 1 blind vote" in shown.notices
 
 
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv", "md", "html"])
