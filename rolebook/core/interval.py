@@ -13,7 +13,14 @@ Over = Literal["inputs", "repeats", "answers", "votes"]
 """What was counted: inputs can stand for other inputs, the repeats of a single input only for that input."""
 
 CONFIDENCE = 0.95
-NORMAL_QUANTILE = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+def normal_quantile(among: int = 1) -> float:
+    """How many standard errors reach to either end of 95 % intervals of which ``among`` are to hold together."""
+    return statistics.NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / among / 2)
+
+
+NORMAL_QUANTILE = normal_quantile()
 FEWEST_ALIKE = 6
 """So many observations must all point the same way before chance is out of the question: 2 · ½⁶ is below 5 %."""
 
@@ -24,7 +31,8 @@ _FEW = 10
 class Interval:
     """A number with the interval that holds the true one 95 times in 100.
 
-    ``n`` is how many of what ``over`` names it rests on. ``low`` and ``high`` are None where that is too few to say.
+    ``n`` is how many of what ``over`` names it rests on. ``low`` and ``high`` are None where nothing tells how far
+    off it may be: of a single observation, and of several that are all alike, since the next one may be any other.
     """
 
     value: float
@@ -45,17 +53,23 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Difference(Interval):
-    """By how much the second of two variants lies above the first."""
+    """By how much the second of two variants lies above the first.
+
+    ``among`` is how many such differences are told together. Their intervals are so much wider that 95 times in 100
+    all of them hold, not each by itself: of many, some would seem clear by chance.
+    """
+
+    among: int = 1
 
     @property
     def is_clear(self) -> bool:
         """Whether there is a difference at all.
 
-        Differences that are all the same give an interval without width, however few they are; then it takes as many
-        as a sign test would ask for.
+        Where all observations are the same there is no interval; then it takes as many as a sign test asks for.
         """
-        has_spread = self.low != self.high
-        return self.excludes(0.0) and (has_spread or self.n >= FEWEST_ALIKE)
+        if self.low is None:
+            return self.value != 0 and 2 * 0.5**self.n < (1 - CONFIDENCE) / self.among
+        return self.excludes(0.0)
 
 
 def mean_interval(groups: Sequence[Sequence[float]]) -> Interval | None:
@@ -92,7 +106,7 @@ def share_interval(passed: float, total: int, *, over: Over = "answers") -> Inte
 
 
 def difference_interval(
-    pairs: Sequence[tuple[Sequence[float], Sequence[float]]],
+    pairs: Sequence[tuple[Sequence[float], Sequence[float]]], *, among: int = 1
 ) -> Difference | None:
     """The mean over inputs of what the second variant has more than the first, with Student's t interval.
 
@@ -102,6 +116,7 @@ def difference_interval(
     Arguments:
         pairs: for each input the repeats of the first variant and those of the second; a pair with an empty side is
             left out.
+        among: how many differences are told together; see Difference. The correction is Bonferroni's.
 
     Returns None if no pair is left.
     """
@@ -109,12 +124,18 @@ def difference_interval(
     if not filled:
         return None
     if len(filled) == 1 and min(map(len, filled[0])) > 1:
-        return _welch_interval(*filled[0])
+        return _welch_interval(*filled[0], among)
     mean = _t_interval(
         [statistics.fmean(second) - statistics.fmean(first) for first, second in filled],
         over="inputs",
+        among=among,
     )
-    return Difference(mean.value, mean.low, mean.high, mean.n, mean.over)
+    return Difference(mean.value, mean.low, mean.high, mean.n, mean.over, among)
+
+
+def otherwise(n: int) -> float:
+    """The largest share of observations that may be otherwise where ``n`` of them were all alike, at 95 %."""
+    return 1 - math.pow(1 - CONFIDENCE, 1 / n)
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
@@ -126,27 +147,27 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return centre - reach if share > 0 else 0.0, centre + reach if share < 1 else 1.0
 
 
-def _t_interval(values: Sequence[float], *, over: Over) -> Interval:
+def _t_interval(values: Sequence[float], *, over: Over, among: int = 1) -> Interval:
     mean, n = statistics.fmean(values), len(values)
-    if n < 2:
-        return Interval(mean, None, None, n, over)
-    reach = student_t(n - 1) * math.sqrt(_squared_error(values))
+    if min(values) == max(values):
+        return Interval(values[0], None, None, n, over)
+    reach = student_t(n - 1, among) * math.sqrt(_squared_error(values))
     return Interval(mean, mean - reach, mean + reach, n, over)
 
 
-def _welch_interval(first: Sequence[float], second: Sequence[float]) -> Difference:
+def _welch_interval(first: Sequence[float], second: Sequence[float], among: int) -> Difference:
     value, n = statistics.fmean(second) - statistics.fmean(first), min(len(first), len(second))
     errors = _squared_error(first), _squared_error(second)
     total = sum(errors)
     if total == 0:
-        return Difference(value, value, value, n, "repeats")
+        return Difference(value, None, None, n, "repeats", among)
     # The degrees of freedom after Welch and Satterthwaite.
     df = 1 / sum(
         (error / total) ** 2 / (len(sample) - 1)
         for error, sample in zip(errors, (first, second), strict=True)
     )
-    reach = student_t(df) * math.sqrt(total)
-    return Difference(value, value - reach, value + reach, n, "repeats")
+    reach = student_t(df, among) * math.sqrt(total)
+    return Difference(value, value - reach, value + reach, n, "repeats", among)
 
 
 def _squared_error(values: Sequence[float]) -> float:
@@ -156,15 +177,18 @@ def _squared_error(values: Sequence[float]) -> float:
 
 
 @lru_cache(maxsize=1024)
-def student_t(df: float) -> float:
+def student_t(df: float, among: int = 1) -> float:
     """How many standard errors reach to either end of a 95 % interval with ``df`` >= 1 degrees of freedom.
 
-    This is the 0.975 quantile of Student's t, correct to 1e-6.
+    This is the 0.975 quantile of Student's t, correct to 1e-6; of several intervals that are to hold together, by
+    Bonferroni, a quantile as much further out.
     """
-    low, high = 1.9, 12.8
-    while high - low > 1e-10:
+    chance = (1 - CONFIDENCE) / among
+    # Student's t has no heavier tails than with one degree of freedom, where this is its quantile.
+    low, high = 1.9, 1.01 / math.tan(math.pi * chance / 2)
+    while high - low > 1e-10 * high:
         middle = (low + high) / 2
-        if _chance_beyond(middle, df) > 1 - CONFIDENCE:
+        if _chance_beyond(middle, df) > chance:
             low = middle
         else:
             high = middle

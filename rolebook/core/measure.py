@@ -18,7 +18,9 @@ from rolebook.core.interval import (
     difference_interval,
     distribution,
     mean_interval,
+    otherwise,
     share_interval,
+    wilson,
 )
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.core.text import (
@@ -71,7 +73,8 @@ SIMILARITY, CHECKS = "similarity between repeats", "checks passed"
 class Measured:
     """One measure of all variants, by the variant's index; ``None`` where nothing is known.
 
-    ``differences`` are to the first variant, input by input; the first one's own is ``None``.
+    ``differences`` are to the first variant, input by input; the first one's own is ``None``. The intervals of all
+    of them hold together.
     """
 
     name: str
@@ -243,12 +246,13 @@ def _passed(cell: Cell, label: str | None) -> Sequence[float]:
 
 def _measured(name: str, unit: Unit, values: _Values) -> Measured:
     first = values[0] if values else {}
+    among = sum(not first.keys().isdisjoint(by_input) for by_input in values[1:]) or 1
     return Measured(
         name,
         unit,
         tuple(_mean(list(by_input.values()), unit) for by_input in values),
         tuple(
-            None if number == 0 else _difference(first, by_input)
+            None if number == 0 else _difference(first, by_input, among)
             for number, by_input in enumerate(values)
         ),
     )
@@ -258,16 +262,31 @@ def _mean(groups: Sequence[Sequence[float]], unit: Unit) -> Interval | None:
     """With an interval that holds nothing impossible: nothing counted is below zero, and no share above one."""
     found = mean_interval(groups)
     if found is None or found.low is None or found.high is None:
-        return found
+        return _alike(found, unit) if found and found.n > 1 else found
     most = 1.0 if unit == "share" else found.high
     return replace(found, low=max(found.low, 0.0), high=min(found.high, most))
 
 
+def _alike(found: Interval, unit: Unit) -> Interval:
+    """A mean of values that are all the same, with what can still be said of how far off it may be.
+
+    A share cannot be further off than Wilson has it. Questions are few, and where there were none there may be one in
+    some other answers: without that, three answers would prove that a persona never asks. The rest has no bounds.
+    """
+    if unit == "share":
+        low, high = wilson(found.value, found.n)
+        return replace(found, low=low, high=high)
+    if unit == "questions":
+        reach = otherwise(found.n)
+        return replace(found, low=max(0.0, found.value - reach), high=found.value + reach)
+    return found
+
+
 def _difference(
-    first: Mapping[int, Sequence[float]], other: Mapping[int, Sequence[float]]
+    first: Mapping[int, Sequence[float]], other: Mapping[int, Sequence[float]], among: int
 ) -> Difference | None:
     shared = sorted(first.keys() & other.keys())
-    return difference_interval([(first[index], other[index]) for index in shared])
+    return difference_interval([(first[index], other[index]) for index in shared], among=among)
 
 
 def _shares(grouped: _Grouped) -> Measured:

@@ -20,6 +20,7 @@ from rolebook.core.interval import (
     FEWEST_ALIKE,
     NORMAL_QUANTILE,
     Interval,
+    normal_quantile,
     share_interval,
     student_t,
     wilson,
@@ -94,7 +95,8 @@ class Verdict:
     """Whether ``better`` is preferred to ``worse``.
 
     ``share`` is how often. Of two variants it is what the votes say. Of more it is what Bradley-Terry expects between
-    these two after all votes, so that the verdict agrees with the ranking, and its ``n`` counts all of them.
+    these two after all votes, so that the verdict agrees with the ranking, and its ``n`` counts all of them; the
+    intervals of all pairs hold together then, because which one is best has been picked from them.
     ``votes_needed`` says about how many more votes would make it clear if the share stayed as it is: 0 if it is clear,
     None if that would take over a thousand, so that they look alike.
     """
@@ -397,13 +399,32 @@ def _verdicts(
 ) -> Iterator[Verdict]:
     for component in components:
         better, *others = component
+        pairs = len(component) * len(others) // 2
         for worse in others:
             share = tally.record(better, worse).share
             if share is None or len(component) > 2:
-                share = replace(model.share(better, [worse]), n=tally.votes_on(*component))
+                share = _widened(model.share(better, [worse]), pairs)
+                share = replace(share, n=tally.votes_on(*component))
             # Every vote is on two variants.
             effective = sum(tally.effective_votes(name) for name in component) / 2
             yield _verdict(better, worse, share, effective)
+
+
+def _widened(share: Interval, among: int) -> Interval:
+    """A share whose interval is to hold together with ``among - 1`` others: by Bonferroni, on the scale of log odds."""
+    assert share.low is not None
+    assert share.high is not None
+    wider = normal_quantile(among) / NORMAL_QUANTILE
+    middle = _log_odds(share.value)
+    low, high = (
+        1 / (1 + math.exp(-(middle + wider * (_log_odds(end) - middle))))
+        for end in (share.low, share.high)
+    )
+    return replace(share, low=low, high=high)
+
+
+def _log_odds(share: float) -> float:
+    return math.log(share / (1 - share))
 
 
 def _verdict(better: str, worse: str, share: Interval, effective: float) -> Verdict:

@@ -14,11 +14,10 @@ UNITS: Mapping[str, Unit] = {"s": Unit("{} s"), "$": Unit("${}"), "share": PERCE
 
 def upright(difference: Difference) -> Interval:
     """The size of a difference that is clear, whichever way it goes."""
-    if difference.value >= 0 or difference.low is None or difference.high is None:
+    if difference.value >= 0:
         return difference
-    return Interval(
-        -difference.value, -difference.high, -difference.low, difference.n, difference.over
-    )
+    low, high = (None if end is None else -end for end in (difference.high, difference.low))
+    return Interval(-difference.value, low, high, difference.n, difference.over)
 
 
 def figures(interval: Interval, unit: Unit) -> tuple[str, str]:

@@ -206,16 +206,16 @@ class Narrator:
         # Percentage points stand in the words.
         unit = Unit(factor=100) if measured.unit == "share" else UNITS.get(measured.unit, NUMBER)
         value, interval = figures(upright(difference), unit)
-        return self._speaker.say(
-            "%(what)s [%(interval)s], over %(basis)s.",
-            {
-                "what": self._speaker.say(
-                    more if difference.value > 0 else fewer, self._two(number, value)
-                ),
-                "interval": interval,
-                "basis": self.rests_on(difference),
-            },
-        )
+        words = {
+            "what": self._speaker.say(
+                more if difference.value > 0 else fewer, self._two(number, value)
+            ),
+            "interval": interval,
+            "basis": self.rests_on(difference),
+        }
+        if difference.low is None:
+            return self._speaker.say("%(what)s: each time, over %(basis)s.", words)
+        return self._speaker.say("%(what)s [%(interval)s], over %(basis)s.", words)
 
     def _times(self, measured: Measured, number: int) -> str | None:
         """A cost as people compare it, as a share of the other; None where that is nothing, or says another thing."""

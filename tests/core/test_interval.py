@@ -182,6 +182,22 @@ def test_differences_without_spread_need_six_inputs(count, is_clear):
     assert known(difference_interval([([1] * count, [2] * count)])).is_clear is is_clear
 
 
+@pytest.mark.parametrize(("count", "is_clear"), [(6, False), (8, False), (9, True)])
+def test_the_more_differences_are_told_together_the_more_each_takes(count, is_clear):
+    pairs = [([1], [2])] * count
+    assert known(difference_interval(pairs, among=7)).is_clear is is_clear
+    spread = [([1.0], [2.0 + n / 10]) for n in range(count)]
+    alone, together = difference_interval(spread), difference_interval(spread, among=7)
+    reach = [known(found.high) - found.value for found in (known(alone), known(together))]
+    expected = [stats.t.ppf(1 - 0.025 / among, count - 1) for among in (1, 7)]
+    assert reach[1] / reach[0] == pytest.approx(expected[1] / expected[0])
+
+
+def test_observations_that_are_all_alike_do_not_tell_how_far_off_they_are():
+    assert mean_interval([[3], [3], [3]]) == Interval(3, None, None, 3)
+    assert difference_interval([([1], [1])] * 9) == Difference(0, None, None, 9)
+
+
 def test_no_difference_at_all_is_none_however_often_seen():
     assert not known(difference_interval([([1], [1])] * 50)).is_clear
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from statistics import fmean
 
@@ -123,6 +124,49 @@ def test_nothing_counted_is_below_zero_and_no_share_above_one() -> None:
     assert 1 == alike.high
     assert alike.low is not None
     assert alike.low < alike.value < 1
+
+
+def test_a_few_answers_without_a_question_do_not_prove_that_none_is_ever_asked() -> None:
+    source = random.Random(3)
+
+    def holds(inputs: int) -> bool:
+        said = [source.choice(["What?", *["So."] * 9]) for _ in range(inputs)]
+        cells = [cell(f"1-{n}-1", text) for n, text in enumerate(said, 1)]
+        interval = summarise(grid(1, inputs), cells).get("questions").intervals[0]
+        assert interval is not None
+        return not interval.excludes(0.1)
+
+    for inputs in (3, 8):
+        assert sum(holds(inputs) for _ in range(300)) >= 0.93 * 300
+
+
+def test_answers_that_are_all_alike_bound_a_share_and_leave_a_length_open() -> None:
+    cells = [cell(f"1-{n}-{r}", "So it is.") for n in range(1, 6) for r in (1, 2)]
+    evidence = summarise(grid(1, 5, 2), cells)
+    alike, length = (evidence.get(name).intervals[0] for name in (SIMILARITY, "words"))
+    assert alike is not None
+    low, high = stats.binomtest(5, 5).proportion_ci(method="wilson")
+    assert pytest.approx((1, low, high)) == figures(alike)
+    assert Interval(3, None, None, 5) == length
+
+
+def test_differences_of_several_variants_hold_together() -> None:
+    lengths = {1: (10, 12, 12), 2: (20, 25, 25), 3: (33, 34, 34), 4: (7, 8, 8)}
+    cells = [
+        cell(f"{variant}-{entry}-1", words(count))
+        for entry, counts in lengths.items()
+        for variant, count in enumerate(counts, start=1)
+    ]
+    two = summarise(grid(2, 4), [found for found in cells if found.key.variant < 2])
+    three = summarise(grid(3, 4), cells)
+    reaches = []
+    for evidence in (two, three):
+        difference = evidence.get("words").differences[1]
+        assert difference is not None
+        assert difference.high is not None
+        reaches.append(difference.high - difference.value)
+    expected = [stats.t.ppf(1 - 0.025 / among, 3) for among in (1, 2)]
+    assert pytest.approx(expected[1] / expected[0]) == reaches[1] / reaches[0]
 
 
 def test_similarity_is_over_all_pairs_of_an_inputs_repeats_turn_by_turn() -> None:

@@ -264,16 +264,19 @@ def test_of_several_variants_a_share_says_how_many_votes_were_on_the_two() -> No
 @pytest.mark.parametrize(
     ("others", "expected"),
     [
-        (2, r"to 2 others: 8\d % \[\d+–\d+\] against B and 9\d % \[\d+–\d+\] against C, after 60"),
+        (
+            2,
+            r"to 2 others: [89]\d % \[\d+–\d+\] against B and 9\d % \[\d+–\d+\] against C, after 60",
+        ),
         (
             5,
-            r"to 5 others: from 8\d % \[\d+–\d+\] against B to 9\d % \[\d+–\d+\] against F, after 150",
+            r"to 5 others: from [89]\d % \[\d+–\d+\] against B to 9\d % \[\d+–\d+\] against F, after 150",
         ),
     ],
 )
 def test_who_is_preferred_to_several_is_told_once(others: int, expected: str) -> None:
     comparison = grid(others + 1, 30)
-    wins = [25, *[27] * (others - 2), 29]
+    wins = [27, *[28] * (others - 2), 29]
     ballots = [
         vote
         for other, won in enumerate(wins, 2)
@@ -319,7 +322,7 @@ def test_what_answers_are_like_is_told_before_what_they_cost() -> None:
         ((0.001, 0.008), "B costs 8.0 times as much an answer as A: $0.0080 instead of $0.0010"),
         ((0.001, 0.0013), "B costs 30 % more an answer than A: $0.0013 instead of $0.0010"),
         ((0.002, 0.0005), "B costs 75 % less an answer than A: $0.00050 instead of $0.0020"),
-        ((0.0, 0.0005), "B costs $0.00050 more an answer than A [0.00050–0.00050]"),
+        ((0.0, 0.0005), "B costs $0.00050 more an answer than A: each time"),
     ],
 )
 def test_costs_are_compared_as_people_do(costs: tuple[float, float], expected: str) -> None:
