@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import httpx2
 import openai
@@ -18,6 +18,9 @@ from rolebook.upstream.wire import WireTransport
 
 NO_KEY = "no-key-needed"
 """What is sent where no key is set: the client insists on one, servers without keys ignore it."""
+
+_UNREAD = {"X-Stainless-Raw-Response": "stream"}
+"""What the client is told by, through all its layers, to hand out the response before its body is read."""
 
 Call = AbstractContextManager[Response]
 
@@ -65,26 +68,39 @@ def _open_wire(settings: UpstreamSettings) -> WireTransport:
 
 def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan) -> Call:
     """Ask for a completion. The raw response is read by us: with limits, and without a model object for every delta."""
-    body: dict[str, Any] = {**({"stream": True} if plan.is_streamed else {}), **plan.fields}
-    headers = dict(plan.headers)
+    body: dict[str, Any] = {"model": request.model, **plan.fields}
+    if plan.is_streamed:
+        body["stream"] = True
     if request.endpoint == "completions":
-        prompt = "".join(message.content for message in request.messages)
-        return client.completions.with_streaming_response.create(
-            model=request.model, prompt=prompt, extra_body=body, extra_headers=headers
-        )
-    roles = {"system": plan.system_role}
-    # As an argument they would be held against every type that a message can have: more work than sending them. The
-    # client insists on the argument, but not on its being given.
-    body["messages"] = [
-        {"role": roles.get(said.role, said.role), "content": said.content}
-        for said in request.messages
-    ]
-    return client.chat.completions.with_streaming_response.create(
-        model=request.model,
-        messages=cast(Any, openai.NOT_GIVEN),
-        extra_body=body,
-        extra_headers=headers,
+        path = "/completions"
+        body["prompt"] = "".join(message.content for message in request.messages)
+    else:
+        path = "/chat/completions"
+        roles = {"system": plan.system_role}
+        body["messages"] = [
+            {"role": roles.get(said.role, said.role), "content": said.content}
+            for said in request.messages
+        ]
+    return _post(client, path, body, {**plan.headers, **_UNREAD})
+
+
+@contextmanager
+def _post(
+    client: openai.OpenAI, path: str, body: dict[str, Any], headers: dict[str, str]
+) -> Iterator[Response]:
+    """What `with_streaming_response` does, past the client's methods for each address: these hold every argument
+    against all types that it could have, which is more work than sending it.
+    """
+    response = client.post(
+        path,
+        body=body,
+        cast_to=httpx2.Response,
+        options={"headers": headers},
     )
+    try:
+        yield response
+    finally:
+        response.close()
 
 
 def list_models(client: openai.OpenAI) -> Call:
