@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Concatenate, Literal, ParamSpec, TypeVar, cast
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
@@ -22,13 +21,10 @@ from rolebook.storage.connection import (
     OutageError,
     Readers,
     execute,
-    is_busy,
-    storage_error,
-    transaction,
 )
 from rolebook.storage.owner import Owner, is_alive
 from rolebook.storage.query import Facets, PersonaStatistics, SessionFilter, SessionPage
-from rolebook.storage.schema import prepare, require_sound
+from rolebook.storage.schema import require_sound
 from rolebook.storage.search import SearchPage
 from rolebook.storage.status import DatabaseStatus
 from rolebook.storage.unwritten import (
@@ -39,6 +35,7 @@ from rolebook.storage.unwritten import (
     Unwritten,
     Write,
 )
+from rolebook.storage.writer import Writer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,9 +74,13 @@ class SqliteLog:
         self._patience_s = patience_s
         self._retry_s = retry_s
         self._unwritten_limit = unwritten_limit
-        self._lock = threading.RLock()
+        self._writer = Writer(
+            self.path,
+            patience_s=lambda: self._patience_now_s,
+            prepare_changes=self._require_flushed,
+        )
+        self._lock = self._writer.lock
         self._readers = Readers(self.path)
-        self._writer: Database | None = None
         self._owner: Owner | None = None
         self._is_open = False
         self._unwritten = Unwritten()
@@ -109,7 +110,7 @@ class SqliteLog:
             return
         with self._lock:
             if not self._is_open:
-                self._writer = prepare(self.path, patience_s=self._patience_s)
+                self._writer.open()
                 self._is_closing.clear()
                 self._is_open = True
                 self._interrupt_orphans()
@@ -126,7 +127,7 @@ class SqliteLog:
             if self._owner:
                 self._owner.leave()
                 self._owner = None
-            self._close_writer()
+            self._writer.close()
             self._readers.close()
             self._is_open = False
 
@@ -192,11 +193,11 @@ class SqliteLog:
         attempt there and the current one. Returns the turn as recorded. Raises NotFoundError.
         """
         self.open()
-        with self._lock:
-            write = StartedTurn(turn, revision, self.owner_id(), is_appended=not turn.position)
-            try:
-                return cast(Turn, self._write(write))
-            except OutageError as outage:
+        write = StartedTurn(turn, revision, self.owner_id(), is_appended=not turn.position)
+        try:
+            return self._writer.apply(write.apply)
+        except OutageError as outage:
+            with self._lock:
                 self._require_room(outage)
                 placed = self._placed(turn)
                 self._keep(replace(write, turn=placed), outage)
@@ -339,57 +340,22 @@ class SqliteLog:
     def change(
         self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Make a change in a transaction of its own, or say at once that it cannot be made now."""
+        """Make a change, whole or not at all, or say at once that it cannot be made now."""
         self.open()
-        with self._lock:
-            self._require_flushed()
-            self._facets.forget()
-            return self._apply(lambda db: function(db, *args, **kwargs))
+        self._facets.forget()
+        return self._writer.apply(lambda db: function(db, *args, **kwargs))
 
     def _write_or_keep(self, write: Write) -> None:
         self.open()
-        with self._lock:
-            try:
-                self._write(write)
-            except OutageError as outage:
+        try:
+            self._writer.apply(write.apply)
+        except OutageError as outage:
+            with self._lock:
                 self._keep(write, outage)
-
-    def _write(self, write: Write) -> object:
-        """Write now, after what waits. Raises OutageError if the file cannot be written."""
-        self._require_flushed()
-        return self._apply(write.apply)
-
-    def _apply(self, change: Callable[[Database], T]) -> T:
-        """Make one change in a transaction of its own."""
-        deadline = time.monotonic() + self._patience_now_s
-        while True:
-            try:
-                if self._writer is None:
-                    self._writer = self._reopened()
-                with transaction(self._writer) as db:
-                    return change(db)
-            except sqlite3.Error as error:
-                self._close_writer()
-                # Some locks, such as those of a file being made, are reported without waiting for them.
-                if not is_busy(error) or time.monotonic() > deadline:
-                    raise storage_error(error, self.path) from error
-                time.sleep(0.02)
 
     @property
     def _patience_now_s(self) -> float:
         return _SHORT_PATIENCE_S if self._unwritten.writes else self._patience_s
-
-    def _reopened(self) -> Database:
-        """Whatever is in the way of a file that could be opened once, may pass."""
-        try:
-            return prepare(self.path, patience_s=self._patience_now_s)
-        except StorageError as error:
-            raise OutageError(error.message, **error.parameters) from error
-
-    def _close_writer(self) -> None:
-        if self._writer:
-            self._writer.close()
-            self._writer = None
 
     def _keep(self, write: Write, outage: OutageError) -> None:
         """Keep for later what cannot be written now."""
@@ -423,7 +389,7 @@ class SqliteLog:
             return False
         while self._unwritten.writes:
             try:
-                self._apply(self._unwritten.writes[0].apply)
+                self._writer.apply_at_once(self._unwritten.writes[0].apply)
             except OutageError as outage:
                 self._outage = outage
                 self._retry_at = time.monotonic() + self._retry_s / 2
@@ -472,13 +438,17 @@ class SqliteLog:
 
     def owner_id(self) -> str:
         """The name under which this log begins things, and by which others see whether it is alive; empty: unknown."""
-        if self._owner is None:
-            try:
-                self._owner = Owner(self.path)
-            except OSError as error:
-                _logger.warning("turns begun now cannot be told from abandoned ones: %s", error)
-                return ""
-        return self._owner.id
+        owner = self._owner or self._new_owner()
+        return owner.id if owner else ""
+
+    def _new_owner(self) -> Owner | None:
+        with self._lock:
+            if self._owner is None:
+                try:
+                    self._owner = Owner(self.path)
+                except OSError as error:
+                    _logger.warning("turns begun now cannot be told from abandoned ones: %s", error)
+            return self._owner
 
     def _interrupt_orphans(self) -> None:
         def owners_of_pending(db: Database) -> list[str]:

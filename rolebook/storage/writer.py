@@ -1,0 +1,178 @@
+"""The one connection that writes, shared by all threads: changes that meet are committed together.
+
+A commit waits for the disk, so threads that each made their own would queue up behind it. Here whoever comes while
+one is under way leaves its change, and the next in line makes all that were left in one transaction: as durable, with
+one wait for all of them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sqlite_utils import Database
+
+from rolebook.core.errors import StorageError
+from rolebook.storage.connection import (
+    OutageError,
+    is_busy,
+    storage_error,
+    transaction,
+)
+from rolebook.storage.schema import prepare
+
+T = TypeVar("T")
+
+
+class _Change(Generic[T]):
+    """A change on its way, and what came of it."""
+
+    def __init__(self, make: Callable[[Database], T]) -> None:
+        self._make = make
+        self._result: T
+        self.error: Exception | None = None
+        self.is_done = False
+
+    def make(self, db: Database) -> None:
+        self._result = self._make(db)
+
+    def fail(self, reason: Exception) -> None:
+        """It cannot be made; others perhaps neither, for the same reason, so each gets an error of its own."""
+        self.error = reason
+        if isinstance(reason, StorageError):
+            self.error = type(reason)(reason.message, **reason.parameters)
+            self.error.__cause__ = reason.__cause__
+
+    def outcome(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return self._result
+
+
+class Writer:
+    """Makes changes, one transaction at a time. Safe for threads.
+
+    Arguments:
+        path: the file.
+        patience_s: how long a lock of another process is waited for at this moment.
+        prepare_changes: called before changes are made, with the lock held; what it raises is the outcome of all of
+            them.
+
+    ``lock`` is held while something is written; whoever holds it keeps others from writing.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        patience_s: Callable[[], float],
+        prepare_changes: Callable[[], None],
+    ) -> None:
+        self.lock = threading.RLock()
+        self._path = path
+        self._patience_s = patience_s
+        self._prepare_changes = prepare_changes
+        self._waiting: deque[_Change[Any]] = deque()
+        self._db: Database | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many changes are not made yet, those under way included."""
+        return len(self._waiting)
+
+    def open(self) -> None:
+        """Open the file, make or migrate it. Raises StorageError."""
+        with self.lock:
+            self._db = prepare(self._path, patience_s=self._patience_s())
+
+    def close(self) -> None:
+        """Close the file; the next change opens it again."""
+        with self.lock:
+            if self._db:
+                self._db.close()
+                self._db = None
+
+    def apply(self, change: Callable[[Database], T]) -> T:
+        """Make a change, alone or together with those of other threads, and return what it returned.
+
+        It may be made by another thread, and more than once if the file is busy. Raises what it raises, and
+        OutageError if the file cannot be written.
+        """
+        mine = _Change(change)
+        self._waiting.append(mine)
+        try:
+            with self.lock:
+                if not mine.is_done:
+                    self._make_all()
+        finally:
+            if not mine.is_done:
+                with suppress(ValueError):
+                    self._waiting.remove(mine)
+        return mine.outcome()
+
+    def apply_at_once(self, change: Callable[[Database], T]) -> T:
+        """Make one change, alone and before all that wait. Raises as ``apply``."""
+        mine = _Change(change)
+        with self.lock:
+            self._make([mine])
+        return mine.outcome()
+
+    def _make_all(self) -> None:
+        """Make what waits now. What comes meanwhile is for the next thread, which has left it."""
+        changes = list(self._waiting)
+        try:
+            self._prepare_changes()
+        except StorageError as error:
+            for change in changes:
+                change.fail(error)
+        else:
+            self._make(changes)
+        for change in changes:
+            self._waiting.remove(change)
+            change.is_done = True
+
+    def _make(self, changes: Sequence[_Change[Any]]) -> None:
+        """Make changes in one transaction; if the file cannot be written, that is the outcome of each.
+
+        If one of them fails for a reason of its own, all are made once more, each in a transaction of its own.
+        """
+        try:
+            self._commit(changes)
+        except OutageError as outage:
+            for change in changes:
+                change.fail(outage)
+        except Exception as reason:
+            if len(changes) == 1:
+                changes[0].fail(reason)
+            else:
+                for change in changes:
+                    self._make([change])
+
+    def _commit(self, changes: Sequence[_Change[Any]]) -> None:
+        deadline = time.monotonic() + self._patience_s()
+        while True:
+            try:
+                with transaction(self._db or self._reopened()) as db:
+                    for change in changes:
+                        change.make(db)
+                return
+            except sqlite3.Error as error:
+                self.close()
+                # Some locks, such as those of a file being made, are reported without waiting for them.
+                if not is_busy(error) or time.monotonic() > deadline:
+                    raise storage_error(error, self._path) from error
+                time.sleep(0.02)
+
+    def _reopened(self) -> Database:
+        """Whatever is in the way of a file that could be opened once, may pass."""
+        try:
+            self._db = prepare(self._path, patience_s=self._patience_s())
+        except StorageError as error:
+            raise OutageError(error.message, **error.parameters) from error
+        return self._db
