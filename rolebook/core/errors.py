@@ -9,6 +9,11 @@
     │       └── PromptLimitError    … because it passed a limit of time, memory or output
     ├── NotFoundError               no persona, session, turn or template of that name
     ├── ConflictError               it changed meanwhile, or the name is taken
+    ├── AccessError                 whoever asks may not, or not now
+    │   ├── LoginError              nobody has logged in, or what they said is wrong
+    │   ├── RightError              they have, and it is not theirs to do
+    │   ├── RateLimitError          too many requests in a minute
+    │   └── BudgetError             a key has used up its tokens or money
     ├── StorageError                the log cannot be read or written
     └── UpstreamError               the server that answers, did not
         ├── UpstreamKeyError        key missing, empty or refused
@@ -156,6 +161,34 @@ class NotFoundError(RolebookError):
 
 class ConflictError(RolebookError):
     code = "conflict"
+
+
+class AccessError(RolebookError):
+    """``retry_after_s`` says when it is worth another try, if it ever is."""
+
+    code = "forbidden"
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, **parameters: Any
+    ) -> None:
+        super().__init__(message, **parameters)
+        self.retry_after_s = retry_after_s
+
+
+class LoginError(AccessError):
+    code = "invalid_api_key"
+
+
+class RightError(AccessError):
+    code = "forbidden"
+
+
+class RateLimitError(AccessError):
+    code = "rate_limit_exceeded"
+
+
+class BudgetError(AccessError):
+    code = "insufficient_quota"
 
 
 class StorageError(RolebookError):

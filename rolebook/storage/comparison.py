@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from sqlite_utils import Database
 
+from rolebook.core.access import caller
 from rolebook.core.check import Check, CheckResult
 from rolebook.core.comparison import (
     Ballot,
@@ -32,6 +33,7 @@ from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
 from rolebook.storage import lookup
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_json, decode_text, encode_json, encode_some
+from rolebook.storage.reach import is_visible, within_reach
 from rolebook.storage.record import message_hash, revision_of, turn_of
 from rolebook.storage.write import (
     comparison_number,
@@ -79,13 +81,15 @@ def create_comparison(db: Database, comparison: Comparison, revisions: Iterable[
     """Record a comparison, and link the cells whose answers are in the log already. Raises NotFoundError."""
     for revision in revisions:
         insert_revision(db, revision)
-    row = {
+    row: dict[str, Any] = {
         "id": comparison.id,
         "question": comparison.question,
         "created_at": comparison.created_at,
         "repeats_of": comparison.repeats_of,
         "plan": encode_json(comparison_data(comparison)),
     }
+    if (user := caller().user) is not None:
+        row["user"] = user.number
     number = int(insert(db, "INTO comparisons", row).lastrowid)
     for variant, entry in _recorded(comparison):
         turns = [lookup.turn_row(db, turn_id) for turn_id in comparison.inputs[entry].recorded]
@@ -116,7 +120,7 @@ def _link(db: Database, comparison: int, key: CellKey, session: int, reused: Seq
 def get_comparison(db: Database, comparison_id: str) -> Comparison:
     """Raises NotFoundError."""
     row = execute(db, "SELECT * FROM comparisons WHERE id = ?", (comparison_id,)).fetchone()
-    if row is None:
+    if row is None or not is_visible(row["user"], None):
         raise NotFoundError("There is no comparison %(id)s in the log.", id=comparison_id[:80])
     return _comparison_of(row)
 
@@ -162,14 +166,18 @@ def rename_comparison(db: Database, comparison_id: str, question: str) -> None:
 
 def delete_comparisons(db: Database, ids: Iterable[str]) -> int:
     """Move comparisons to the trash. Returns how many."""
-    sql = "UPDATE comparisons SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL"
+    sql = f"UPDATE comparisons SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL AND {_own()}"
     return sum(execute(db, sql, (now(), comparison_id)).rowcount for comparison_id in ids)
 
 
 def restore_comparisons(db: Database, ids: Iterable[str]) -> int:
     """Take comparisons out of the trash. Returns how many."""
-    sql = "UPDATE comparisons SET deleted_at = NULL WHERE id = ? AND deleted_at IS NOT NULL"
+    sql = f"UPDATE comparisons SET deleted_at = NULL WHERE id = ? AND deleted_at IS NOT NULL AND {_own()}"
     return sum(execute(db, sql, (comparison_id,)).rowcount for comparison_id in ids)
+
+
+def _own() -> str:
+    return within_reach("comparisons")
 
 
 _CELL_STATES = (
@@ -445,6 +453,8 @@ def reuse_answers(
         "SELECT turns.number, session, messages, turns.upstream, model_requested, endpoint, parameters_requested "
         "FROM turns JOIN sessions ON sessions.number = turns.session AND sessions.deleted_at IS NULL "
         "WHERE status = 'complete' AND messages IN (SELECT value FROM json_each(?2)) "
+        # What others were told stays theirs, although it was asked in the same words.
+        f"AND {within_reach('sessions')} "
         # An answer that is in this comparison already must not count twice in it.
         "AND session NOT IN (SELECT session FROM cells WHERE comparison = ?1 AND reused IS NULL) "
         "AND turns.number NOT IN (SELECT listed.value FROM cells JOIN json_each(cells.reused) AS listed "
@@ -553,7 +563,10 @@ def find_revision(db: Database, persona_id: str, prefix: str) -> Revision:
     """Raises NotFoundError, and InputError if several revisions begin so."""
     rows = execute(
         db,
-        "SELECT * FROM revisions WHERE persona_id = ? AND substr(id, 1, ?) = ? LIMIT 2",
+        "SELECT * FROM revisions WHERE persona_id = ? AND substr(id, 1, ?) = ? "
+        # A role without a file belongs to whoever has described it.
+        "AND (persona_id <> '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.revision = revisions.number)) "
+        "LIMIT 2",
         (persona_id, len(prefix), prefix.lower()),
     ).fetchall()
     if not rows:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from sqlite_utils import Database
 
 from rolebook.core.errors import StorageError
+
+D = TypeVar("D", bound=Database)
 
 #: The write-ahead log shrinks to this size after a checkpoint, however far a burst has grown it.
 WAL_SIZE_BYTES = 4 * 1024 * 1024
@@ -74,13 +76,16 @@ def _primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def connect(path: Path, *, patience_s: float = 5.0, mode: str = "rwc") -> Database:
+def connect(
+    path: Path, *, patience_s: float = 5.0, mode: str = "rwc", kind: type[Database] = Database
+) -> Database:
     """Open a connection in autocommit mode. It may be used by any thread, by one at a time.
 
     Arguments:
         path: the database file.
         patience_s: how long a lock of somebody else is waited for.
         mode: as in SQLite's file URIs: ro, rw or rwc.
+        kind: what the connection is to be.
 
     Raises sqlite3.Error.
     """
@@ -94,10 +99,17 @@ def connect(path: Path, *, patience_s: float = 5.0, mode: str = "rwc") -> Databa
     connection.row_factory = sqlite3.Row
     try:
         # Plugins of sqlite-utils are for its command line; looking for them costs more than opening the file.
-        return Database(connection, execute_plugins=False)
+        return kind(connection, execute_plugins=False)
     except sqlite3.Error:
         connection.close()
         raise
+
+
+def connect_reader(path: Path) -> Database:
+    """A connection that changes nothing."""
+    db = connect(path, mode="rw")
+    db.execute("PRAGMA query_only = ON")
+    return db
 
 
 def connect_writer(path: Path, *, patience_s: float) -> Database:
@@ -160,16 +172,22 @@ def is_busy(error: sqlite3.Error) -> bool:
     return _primary_code(error) == sqlite3.SQLITE_BUSY
 
 
-class Readers:
-    """Connections to read with: taken by one thread at a time, and kept for the next."""
+class Readers(Generic[D]):
+    """Connections to read with: taken by one thread at a time, and kept for the next.
 
-    def __init__(self, path: Path) -> None:
+    Arguments:
+        path: the database file.
+        open_one: makes another connection.
+    """
+
+    def __init__(self, path: Path, open_one: Callable[[Path], D]) -> None:
         self._path = path
-        self._idle: list[Database] = []
+        self._open_one = open_one
+        self._idle: list[D] = []
         self._lock = threading.Lock()
 
     @contextmanager
-    def reading(self) -> Iterator[Database]:
+    def reading(self) -> Iterator[D]:
         """One consistent view of the file. Raises StorageError."""
         try:
             db = self._take()
@@ -186,15 +204,13 @@ class Readers:
             raise storage_error(error, self._path) from error
         self._put_back(db)
 
-    def _take(self) -> Database:
+    def _take(self) -> D:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        db = connect(self._path, mode="rw")
-        db.execute("PRAGMA query_only = ON")
-        return db
+        return self._open_one(self._path)
 
-    def _put_back(self, db: Database) -> None:
+    def _put_back(self, db: D) -> None:
         with self._lock:
             if len(self._idle) < _IDLE_READERS:
                 self._idle.append(db)

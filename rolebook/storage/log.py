@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
+from rolebook.core.access import LOCAL, Caller, Reach, acting_for, caller
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError
 from rolebook.core.session import Revision, Session, Turn, TurnMark, TurnStatus
@@ -20,10 +23,12 @@ from rolebook.storage.cache import SlowValue
 from rolebook.storage.connection import (
     OutageError,
     Readers,
+    connect_reader,
     execute,
 )
 from rolebook.storage.owner import Owner, is_alive
 from rolebook.storage.query import Facets, PersonaStatistics, SessionFilter, SessionPage
+from rolebook.storage.reach import connect_restricted, present_reach
 from rolebook.storage.schema import require_sound
 from rolebook.storage.search import SearchPage
 from rolebook.storage.status import DatabaseStatus
@@ -42,6 +47,8 @@ T = TypeVar("T")
 
 #: While writes wait for the file, one more attempt must not hold up an answer.
 _SHORT_PATIENCE_S = 0.05
+#: For so many users it is remembered what they can filter their sessions by.
+_MOST_FACETS = 200
 
 _logger = logging.getLogger(__name__)
 
@@ -80,7 +87,8 @@ class SqliteLog:
             prepare_changes=self._require_flushed,
         )
         self._lock = self._writer.lock
-        self._readers = Readers(self.path)
+        self._readers = Readers(self.path, connect_reader)
+        self._restricted_readers = Readers(self.path, connect_restricted)
         self._owner: Owner | None = None
         self._is_open = False
         self._unwritten = Unwritten()
@@ -88,7 +96,8 @@ class SqliteLog:
         self._retry_at = 0.0
         self._retry_thread: threading.Thread | None = None
         self._is_closing = threading.Event()
-        self._facets = SlowValue(lambda: self.read(query.facets))
+        self._facets: OrderedDict[Reach | None, SlowValue[Facets]] = OrderedDict()
+        self._facets_lock = threading.Lock()
 
     @property
     def unwritten(self) -> int:
@@ -113,7 +122,9 @@ class SqliteLog:
                 self._writer.open()
                 self._is_closing.clear()
                 self._is_open = True
-                self._interrupt_orphans()
+                # Whoever comes first opens it for everybody.
+                with acting_for(LOCAL):
+                    self._interrupt_orphans()
 
     def close(self) -> None:
         """Write what is still unwritten, if that is possible now, and close the file. Using the log opens it again."""
@@ -129,11 +140,12 @@ class SqliteLog:
                 self._owner = None
             self._writer.close()
             self._readers.close()
+            self._restricted_readers.close()
             self._is_open = False
 
     def create_session(self, session: Session, revision: Revision) -> None:
         """Record a new session together with the revision it starts with."""
-        self._write_or_keep(NewSession(session, revision))
+        self._write_or_keep(NewSession(session, revision, caller()))
 
     def get_session(self, session_id: str) -> Session:
         """Also finds one in the trash. Raises NotFoundError."""
@@ -141,7 +153,12 @@ class SqliteLog:
 
     def get_turn(self, turn_id: str) -> Turn:
         """A whole turn. Raises NotFoundError."""
-        return self._unwritten.find_turn(turn_id) or self.read(lookup.get_turn, turn_id)
+        turn = self._unwritten.find_turn(turn_id)
+        if turn is None:
+            return self.read(lookup.get_turn, turn_id)
+        if present_reach() is not None:
+            self.get_session(turn.session_id)
+        return turn
 
     def get_revision(self, revision_id: str) -> Revision:
         """A persona as it was. Raises NotFoundError."""
@@ -193,7 +210,13 @@ class SqliteLog:
         attempt there and the current one. Returns the turn as recorded. Raises NotFoundError.
         """
         self.open()
-        write = StartedTurn(turn, revision, self.owner_id(), is_appended=not turn.position)
+        write = StartedTurn(
+            turn,
+            revision,
+            self.owner_id(),
+            api_key=caller().key_number,
+            is_appended=not turn.position,
+        )
         try:
             return self._writer.apply(write.apply)
         except OutageError as outage:
@@ -253,7 +276,20 @@ class SqliteLog:
 
     def facets(self) -> Facets:
         """What sessions can be filtered by. Where counting takes long, the counts may be some seconds old."""
-        return self._facets.get()
+        reach = present_reach()
+        with self._facets_lock:
+            facets = self._facets.get(reach)
+            if facets is None:
+                facets = self._facets[reach] = SlowValue(partial(self._count_facets, caller()))
+            self._facets.move_to_end(reach)
+            while len(self._facets) > _MOST_FACETS:
+                self._facets.popitem(last=False)
+        return facets.get()
+
+    def _count_facets(self, by: Caller) -> Facets:
+        # They may be counted anew behind a page, in a thread where nobody calls.
+        with acting_for(by):
+            return self.read(query.facets)
 
     def statistics_of_persona(self, persona_id: str) -> PersonaStatistics:
         """How much a persona was used."""
@@ -332,17 +368,27 @@ class SqliteLog:
     def read(
         self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What a function finds in one consistent view of the file; its first argument is the connection."""
+        """What a function finds in one consistent view of the file; its first argument is the connection.
+
+        It finds no more than whoever calls may see (see :mod:`rolebook.storage.reach`).
+        """
         self.open()
-        with self._readers.reading() as db:
-            return function(db, *args, **kwargs)
+        reach = present_reach()
+        if reach is None:
+            with self._readers.reading() as db:
+                return function(db, *args, **kwargs)
+        with self._restricted_readers.reading() as restricted:
+            restricted.reach = reach
+            return function(restricted, *args, **kwargs)
 
     def change(
         self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Make a change, whole or not at all, or say at once that it cannot be made now."""
         self.open()
-        self._facets.forget()
+        with self._facets_lock:
+            for facets in self._facets.values():
+                facets.forget()
         return self._writer.apply(lambda db: function(db, *args, **kwargs))
 
     def _write_or_keep(self, write: Write) -> None:
@@ -389,7 +435,9 @@ class SqliteLog:
             return False
         while self._unwritten.writes:
             try:
-                self._writer.apply_at_once(self._unwritten.writes[0].apply)
+                # It may be another's: whoever comes by here only carries it to the file.
+                with acting_for(LOCAL):
+                    self._writer.apply_at_once(self._unwritten.writes[0].apply)
             except OutageError as outage:
                 self._outage = outage
                 self._retry_at = time.monotonic() + self._retry_s / 2

@@ -15,6 +15,7 @@ from rolebook.core.message import Message, MessageRole
 from rolebook.core.session import Revision, Session, Turn
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text
+from rolebook.storage.reach import is_visible
 from rolebook.storage.record import revision_of, session_of, turn_of
 
 #: What a row of ``sessions`` needs beside its own columns to become a session.
@@ -25,7 +26,8 @@ SESSION_COLUMNS = (
 )
 
 _TURNS = (
-    "SELECT turns.*, sessions.id AS session_id, revisions.id AS revision_id FROM turns "
+    "SELECT turns.*, sessions.id AS session_id, sessions.user, sessions.api_key AS session_api_key, "
+    "revisions.id AS revision_id FROM turns "
     "JOIN sessions ON sessions.number = turns.session JOIN revisions ON revisions.number = turns.revision"
 )
 
@@ -38,7 +40,7 @@ def session_row(db: Database, session_id: str) -> sqlite3.Row:
         "JOIN revisions ON revisions.number = sessions.revision WHERE sessions.id = ? AND NOT is_purged",
         (session_id,),
     ).fetchone()
-    if row is None:
+    if row is None or not is_visible(row["user"], row["api_key"]):
         raise NotFoundError("There is no session %(id)s in the log.", id=session_id)
     return row
 
@@ -60,7 +62,7 @@ def get_revision(db: Database, revision_id: str) -> Revision:
 def turn_row(db: Database, turn_id: str) -> sqlite3.Row:
     """A row of ``turns`` with ``session_id`` and ``revision_id``. Raises NotFoundError."""
     row: sqlite3.Row | None = execute(db, f"{_TURNS} WHERE turns.id = ?", (turn_id,)).fetchone()
-    if row is None:
+    if row is None or not is_visible(row["user"], row["session_api_key"]):
         raise NotFoundError("There is no turn %(id)s in the log.", id=turn_id)
     return row
 

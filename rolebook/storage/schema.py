@@ -297,6 +297,58 @@ def _create_comparisons(db: Database) -> None:
         db.execute(statement)
 
 
+_USERS = (
+    # Numbers are never given twice: what somebody has begun must not become another's who comes after.
+    """
+CREATE TABLE users (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    folded_name TEXT NOT NULL UNIQUE,
+    role TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    password TEXT NOT NULL
+)""",
+    """
+CREATE TABLE logins (
+    hash BLOB PRIMARY KEY,
+    user INTEGER NOT NULL REFERENCES users(number) ON DELETE CASCADE,
+    created_at TEXT NOT NULL,
+    used_at TEXT NOT NULL
+) WITHOUT ROWID""",
+    "CREATE INDEX logins_by_user ON logins(user)",
+    """
+CREATE TABLE api_keys (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    hash BLOB NOT NULL UNIQUE,
+    user INTEGER NOT NULL REFERENCES users(number) ON DELETE CASCADE,
+    created_at TEXT NOT NULL,
+    revoked_at TEXT,
+    name TEXT NOT NULL,
+    hint TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    limits TEXT
+)""",
+    "CREATE INDEX api_keys_by_user ON api_keys(user)",
+    # No foreign keys: what somebody has said stays in the log when they are gone.
+    "ALTER TABLE sessions ADD COLUMN user INTEGER",
+    "ALTER TABLE sessions ADD COLUMN api_key INTEGER",
+    "ALTER TABLE comparisons ADD COLUMN user INTEGER",
+    "ALTER TABLE turns ADD COLUMN api_key INTEGER",
+    "CREATE INDEX sessions_by_user ON sessions(user, activity) WHERE user IS NOT NULL",
+    "CREATE INDEX comparisons_by_user ON comparisons(user) WHERE user IS NOT NULL",
+    # Holds all that a budget asks for, so that a month of turns is summed up without reading one of them.
+    "CREATE INDEX turns_by_api_key ON turns(api_key, created_at, status, total_tokens, cost) "
+    "WHERE api_key IS NOT NULL",
+)
+
+
+@migrations(name="0003_users")
+def _create_users(db: Database) -> None:
+    for statement in _USERS:
+        db.execute(statement)
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

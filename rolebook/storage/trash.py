@@ -10,6 +10,7 @@ from sqlite_utils import Database
 from rolebook.core.session import TurnStatus, now
 from rolebook.storage import edit, index
 from rolebook.storage.connection import execute
+from rolebook.storage.reach import within_reach
 from rolebook.storage.write import keep_messages
 
 _LISTED = "number IN (SELECT value FROM json_each(?))"
@@ -47,7 +48,7 @@ def purge(db: Database, before: str) -> int:
 
 
 def _set_deleted(db: Database, session_ids: Iterable[str], time: str | None, condition: str) -> int:
-    sql = f"UPDATE sessions SET deleted_at = ? WHERE id = ? AND {condition}"
+    sql = f"UPDATE sessions SET deleted_at = ? WHERE id = ? AND {condition} AND {within_reach('sessions')}"
     return sum(execute(db, sql, (time, session_id)).rowcount for session_id in session_ids)
 
 

@@ -8,8 +8,10 @@ from typing import Protocol
 
 from sqlite_utils import Database
 
+from rolebook.core.access import Caller
 from rolebook.core.check import CheckResult
 from rolebook.core.session import Revision, Session, Turn
+from rolebook.storage.reach import is_visible
 from rolebook.storage.write import (
     complete_turn,
     insert_session,
@@ -30,9 +32,15 @@ class Write(Protocol):
 class NewSession:
     session: Session
     revision: Revision
+    by: Caller
 
     def apply(self, db: Database) -> None:
-        insert_session(db, self.session, self.revision)
+        insert_session(db, self.session, self.revision, by=self.by)
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether whoever calls at the moment sees it."""
+        return is_visible(self.by.user.number if self.by.user else None, self.by.key_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +52,12 @@ class StartedTurn:
     turn: Turn
     revision: Revision
     owner: str
+    api_key: int | None
     is_appended: bool
 
     def apply(self, db: Database) -> Turn:
         turn = replace(self.turn, position=0) if self.is_appended else self.turn
-        return insert_turn(db, turn, self.revision, owner=self.owner)
+        return insert_turn(db, turn, self.revision, owner=self.owner, api_key=self.api_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +107,12 @@ class Unwritten:
         return Unwritten(self.writes[1:])
 
     def find_session(self, session_id: str) -> Session | None:
-        """A session that is not in the file yet."""
-        sessions = (write.session for write in self.writes if isinstance(write, NewSession))
+        """A session that is not in the file yet, and that whoever calls sees."""
+        sessions = (
+            write.session
+            for write in self.writes
+            if isinstance(write, NewSession) and write.is_visible
+        )
         return next((session for session in sessions if session.id == session_id), None)
 
     def find_turn(self, turn_id: str) -> Turn | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from rolebook.core.access import LOCAL, Caller
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError
 from rolebook.core.message import MESSAGE_ROLES, Message
@@ -34,8 +35,14 @@ _SHORTEST_POINTER = 16
 _ENDED = TurnError("interrupted", "Rolebook ended while this answer was under way.")
 
 
-def insert_session(db: Database, session: Session, revision: Revision) -> None:
-    """Record a session, with its tags and the turns that it inherits as a fork."""
+def insert_session(
+    db: Database, session: Session, revision: Revision, *, by: Caller = LOCAL
+) -> None:
+    """Record a session, with its tags and the turns that it inherits as a fork.
+
+    Arguments:
+        by: who begins it; one of a comparison or a judge belongs to whoever that comparison or turn belongs to.
+    """
     row = session_columns(session) | {
         # What nobody talks in stays out of the order of sessions, however many cells there are.
         "activity": _next_activity(db) if session.is_talk else 0,
@@ -43,10 +50,27 @@ def insert_session(db: Database, session: Session, revision: Revision) -> None:
         "judges": _judged_turn(db, session.judges),
         "revision": insert_revision(db, revision),
         "inherited": _inherited(db, session.forked_from),
+        **_begun_by(db, session, by),
     }
     cursor = insert(db, "OR IGNORE INTO sessions", row)
     if cursor.rowcount and session.tags:
         replace_tags(db, int(cursor.lastrowid or 0), session.tags)
+
+
+def _begun_by(db: Database, session: Session, by: Caller) -> Mapping[str, int | None]:
+    """The columns that say whose a session is."""
+    if session.comparison_id:
+        sql = "SELECT user, NULL AS api_key FROM comparisons WHERE id = ? AND user IS NOT NULL"
+        row = execute(db, sql, (session.comparison_id,)).fetchone()
+    elif session.judges:
+        sql = (
+            "SELECT sessions.user, sessions.api_key FROM turns JOIN sessions ON sessions.number = turns.session "
+            "WHERE turns.id = ? AND sessions.user IS NOT NULL"
+        )
+        row = execute(db, sql, (session.judges,)).fetchone()
+    else:
+        return {} if by.user is None else {"user": by.user.number, "api_key": by.key_number}
+    return {} if row is None else dict(row)
 
 
 def replace_tags(db: Database, session_number: int, tags: Iterable[str]) -> None:
@@ -56,11 +80,14 @@ def replace_tags(db: Database, session_number: int, tags: Iterable[str]) -> None
         insert(db, "OR IGNORE INTO session_tags", {"session": session_number, "tag": tag})
 
 
-def insert_turn(db: Database, turn: Turn, revision: Revision, *, owner: str) -> Turn:
+def insert_turn(
+    db: Database, turn: Turn, revision: Revision, *, owner: str, api_key: int | None = None
+) -> Turn:
     """Record a turn as pending at its place, which it becomes the current attempt of.
 
     Arguments:
         owner: names the process that will finish it; empty: unknown.
+        api_key: the number of the key that pays for it, if one does.
 
     Returns the turn as recorded. Raises NotFoundError for an unknown session.
     """
@@ -84,6 +111,8 @@ def insert_turn(db: Database, turn: Turn, revision: Revision, *, owner: str) -> 
         "revision": insert_revision(db, revision),
         "messages": _insert_messages(db, turn, session),
     }
+    if api_key is not None:
+        row["api_key"] = api_key
     insert(db, "INTO turns", row)
     if session["activity"]:
         execute(

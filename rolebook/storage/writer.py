@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlite_utils import Database
 
+from rolebook.core.access import acting_for, caller
 from rolebook.core.errors import StorageError
 from rolebook.storage.connection import (
     OutageError,
@@ -31,16 +32,18 @@ T = TypeVar("T")
 
 
 class _Change(Generic[T]):
-    """A change on its way, and what came of it."""
+    """A change on its way, and what came of it. Whichever thread makes it does so for whoever has asked."""
 
     def __init__(self, make: Callable[[Database], T]) -> None:
         self._make = make
+        self._caller = caller()
         self._result: T
         self.error: Exception | None = None
         self.is_done = False
 
     def make(self, db: Database) -> None:
-        self._result = self._make(db)
+        with acting_for(self._caller):
+            self._result = self._make(db)
 
     def fail(self, reason: Exception) -> None:
         """It cannot be made; others perhaps neither, for the same reason, so each gets an error of its own."""

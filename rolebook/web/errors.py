@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, ClassVar
 
 from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
@@ -10,11 +11,15 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from rolebook.core.errors import (
+    AccessError,
+    BudgetError,
     ConflictError,
     FileError,
     InputError,
+    LoginError,
     NotFoundError,
     PromptError,
+    RateLimitError,
     RolebookError,
     StorageError,
     UpstreamCancelled,
@@ -46,6 +51,10 @@ STATUSES: Mapping[type[RolebookError], int] = {
     PromptError: 422,
     NotFoundError: 404,
     ConflictError: 409,
+    AccessError: 403,
+    LoginError: 401,
+    RateLimitError: 429,
+    BudgetError: 429,
     StorageError: 503,
     UpstreamError: 502,
     UpstreamRefusedError: 400,
@@ -126,9 +135,14 @@ def respond(error: RolebookError) -> Response:
 
 
 def headers_of(error: RolebookError) -> dict[str, str]:
-    """What an error says in headers: how many seconds to wait."""
+    """What an error says in headers: how many seconds to wait, or how to say who one is."""
     if isinstance(error, UpstreamRateError) and error.retry_after_s:
         return {"Retry-After": str(max(1, round(error.retry_after_s)))}
+    if isinstance(error, AccessError) and error.retry_after_s:
+        # Whoever comes a moment too early would have to wait again.
+        return {"Retry-After": str(ceil(error.retry_after_s))}
+    if isinstance(error, LoginError):
+        return {"WWW-Authenticate": "Bearer"}
     return {}
 
 

@@ -1,0 +1,205 @@
+"""Who may do what: roles, API keys, and the one policy that every request and every look into the log goes by.
+
+Who is calling is known to the thread that serves them (:func:`caller`). So the log can show each user what is theirs,
+whichever page, export or stream asks, and none of these can forget to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from rolebook.core.budget import Limits
+from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.persona import is_persona_id
+
+
+class Role(StrEnum):
+    """What a user may do; each may do what those before it may."""
+
+    READER = "reader"
+    """Looks, and talks."""
+    AUTHOR = "author"
+    """Also edits personas and prompt templates, and runs comparisons."""
+    ADMINISTRATOR = "administrator"
+    """Also sees everybody's sessions, the status of it all, the users and their keys."""
+
+
+class Right(StrEnum):
+    """What a route asks of whoever calls it."""
+
+    OPEN = "open"
+    """Nothing: not even to be logged in."""
+    LOOK = "look"
+    TALK = "talk"
+    WRITE = "write"
+    COMPARE = "compare"
+    ACCOUNT = "account"
+    """To be a person, not a program: one's own password and keys."""
+    ADMINISTER = "administer"
+
+
+_LOOKING = frozenset({Right.OPEN, Right.LOOK, Right.TALK, Right.ACCOUNT})
+_WRITING = _LOOKING | {Right.WRITE, Right.COMPARE}
+_RIGHTS = {
+    Role.READER: _LOOKING,
+    Role.AUTHOR: _WRITING,
+    Role.ADMINISTRATOR: _WRITING | {Right.ADMINISTER},
+}
+#: What only a person may do: a program that could would turn a lost key into a lost account.
+_PERSONAL = frozenset({Right.ACCOUNT, Right.ADMINISTER})
+
+#: The scope of a key that opens every persona.
+EVERYTHING = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who can log in."""
+
+    number: int
+    name: str
+    role: Role
+    created_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that programs call with, for a user. The token itself is not known here: only who made it has it.
+
+    ``scope`` are the personas that it opens: ``teacher``, ``teacher@production`` or ``*``. ``hint`` is how the token
+    begins.
+    """
+
+    number: int
+    id: str
+    user: User
+    name: str
+    hint: str
+    scope: tuple[str, ...] = (EVERYTHING,)
+    limits: Limits = field(default_factory=Limits)
+    created_at: str = ""
+    revoked_at: str = ""
+
+    @property
+    def is_confined(self) -> bool:
+        """Whether it is for talking only: a budget or a scope could be got round by all else."""
+        return EVERYTHING not in self.scope or self.limits.has_budget
+
+    def admits(self, persona_id: str, pin: str = "") -> bool:
+        """Whether it opens a persona, at a label or revision if a ``pin`` is given.
+
+        ``teacher`` in the scope opens every form of it, ``teacher@production`` what that label points at and no
+        other. A role that is described and has no file is opened by ``*`` alone.
+        """
+        if EVERYTHING in self.scope:
+            return True
+        named = {persona_id, f"{persona_id}@{pin}" if pin else persona_id}
+        return bool(persona_id) and not named.isdisjoint(self.scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf something is done. Without a user: on this computer, where nobody has to log in."""
+
+    user: User | None = None
+    key: ApiKey | None = None
+
+    @property
+    def key_number(self) -> int | None:
+        """The number of the key in the log, if it is a program that calls."""
+        return self.key.number if self.key else None
+
+
+#: Commands, what Rolebook does by itself, and everybody where no login is required.
+LOCAL = Caller()
+
+
+class Reach(NamedTuple):
+    """Whose sessions and comparisons can be seen: a user's, of these only what was begun with a key if one is named.
+
+    Both are numbers in the log.
+    """
+
+    user: int
+    api_key: int | None = None
+
+
+def may(caller: Caller | None, right: Right) -> bool:
+    """Whether somebody has a right; ``None`` is who should have logged in and has not."""
+    if right is Right.OPEN:
+        return True
+    if caller is None:
+        return False
+    if caller.user is None:
+        return True
+    if caller.key is not None:
+        if caller.key.is_confined:
+            return right is Right.TALK
+        if right in _PERSONAL:
+            return False
+    return right in _RIGHTS[caller.user.role]
+
+
+def reach_of(caller: Caller) -> Reach | None:
+    """What somebody sees of the log; ``None`` is all of it."""
+    if caller.user is None:
+        return None
+    if caller.key is not None:
+        return Reach(caller.user.number, caller.key.number if caller.key.is_confined else None)
+    return None if caller.user.role is Role.ADMINISTRATOR else Reach(caller.user.number)
+
+
+def is_within(reach: Reach | None, user: int | None, api_key: int | None) -> bool:
+    """Whether what a user has begun, perhaps with a key, can be seen."""
+    if reach is None:
+        return True
+    return user == reach.user and reach.api_key in (None, api_key)
+
+
+_caller: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
+
+
+def caller() -> Caller:
+    """On whose behalf this thread works at the moment."""
+    return _caller.get()
+
+
+def set_caller(caller: Caller) -> None:
+    """Work on somebody's behalf from now on; ``LOCAL`` ends that."""
+    _caller.set(caller)
+
+
+@contextmanager
+def acting_for(caller: Caller) -> Iterator[None]:
+    """Work on somebody's behalf, and then again as before."""
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+def require_persona(persona_id: str, pin: str = "") -> None:
+    """Raises NotFoundError if the key that calls does not open a persona, as if it did not exist."""
+    key = _caller.get().key
+    if key is not None and not key.admits(persona_id, pin):
+        raise NotFoundError("There is no persona '%(id)s'.", id=persona_id[:80])
+
+
+def parse_scope(given: Sequence[str]) -> tuple[str, ...]:
+    """The personas that a key is to open, each once; none given is every one. Raises InputError."""
+    names = tuple(dict.fromkeys(name.strip() for name in given if name.strip()))
+    for name in names:
+        persona_id, at, pin = name.partition("@")
+        if name != EVERYTHING and not (is_persona_id(persona_id) and bool(at) == bool(pin)):
+            raise InputError(
+                "A key opens personas by id, such as teacher, teacher@production, or * for all; got '%(got)s'.",
+                key="scope",
+                got=name[:80],
+            )
+    return (EVERYTHING,) if not names or EVERYTHING in names else names

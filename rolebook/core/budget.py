@@ -1,0 +1,211 @@
+"""What a key may use: requests a minute, tokens and cost a day and a month; and how that is told from the log."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from rolebook.core.errors import BudgetError, InputError, Phrase, RateLimitError
+
+#: What a turn counts as while nobody knows what it used: a usual answer with a short history.
+UNKNOWN_TOKENS = 1000
+_MOST_NAMES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key may use; ``None`` is no limit. Costs are in US dollars; days and months are those of UTC."""
+
+    requests_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    cost_per_day: float | None = None
+    cost_per_month: float | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether tokens or cost are limited."""
+        budgets = (
+            self.tokens_per_day,
+            self.tokens_per_month,
+            self.cost_per_day,
+            self.cost_per_month,
+        )
+        return any(budget is not None for budget in budgets)
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the turns of a key have used in a time.
+
+    ``unknown`` are turns whose use nobody has told, among them those that run; ``turns`` are all of them.
+    """
+
+    turns: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    unknown: int = 0
+
+    def estimated_tokens(self, running: int = 0) -> float:
+        """With what is unknown, and ``running`` turns more, taken for the mean of what is known."""
+        return self.tokens + (self.unknown + running) * max(UNKNOWN_TOKENS, self._mean(self.tokens))
+
+    def estimated_cost(self, running: int = 0) -> float:
+        """The same for the cost."""
+        return self.cost + (self.unknown + running) * self._mean(self.cost)
+
+    def _mean(self, total: float) -> float:
+        known = self.turns - self.unknown
+        return total / known if known else 0.0
+
+
+def day_of(moment: datetime) -> datetime:
+    """When the day began."""
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def month_of(moment: datetime) -> datetime:
+    """When the month began."""
+    return day_of(moment).replace(day=1)
+
+
+def require_budget(
+    limits: Limits, *, day: Spending, month: Spending, running: int, moment: datetime
+) -> None:
+    """Raises BudgetError if a turn that begins now would find a budget used up.
+
+    Arguments:
+        day: what has been used since the day began.
+        month: and since the month began.
+        running: turns that were let in and are not in the log yet.
+    """
+    for used, most, what, is_month in _budgets(limits, day, month, running):
+        if most is not None and used >= most:
+            begin = month_of(moment) if is_month else day_of(moment)
+            again = _next_month(begin) if is_month else begin + timedelta(days=1)
+            raise BudgetError(
+                "The budget of this key is used up: %(budget)s. It begins anew on %(date)s (UTC).",
+                budget=what,
+                date=again.date().isoformat(),
+                retry_after_s=(again - moment).total_seconds(),
+            )
+
+
+def _budgets(
+    limits: Limits, day: Spending, month: Spending, running: int
+) -> Iterator[tuple[float, float | None, Phrase, bool]]:
+    for most, spent, is_month in (
+        (limits.tokens_per_day, day, False),
+        (limits.tokens_per_month, month, True),
+    ):
+        message = "%(most)s tokens a month" if is_month else "%(most)s tokens a day"
+        yield spent.estimated_tokens(running), most, Phrase(message, {"most": most}), is_month
+    for price, spent, is_month in (
+        (limits.cost_per_day, day, False),
+        (limits.cost_per_month, month, True),
+    ):
+        message = "$%(most)s a month" if is_month else "$%(most)s a day"
+        yield spent.estimated_cost(running), price, Phrase(message, {"most": price}), is_month
+
+
+def _next_month(begin: datetime) -> datetime:
+    return (begin + timedelta(days=32)).replace(day=1)
+
+
+def parse_limits(given: Mapping[str, str]) -> Limits:
+    """Limits as somebody types them, by their names; blank is none. Raises InputError."""
+    return Limits(
+        requests_per_minute=_count("requests_per_minute", given),
+        tokens_per_day=_count("tokens_per_day", given),
+        tokens_per_month=_count("tokens_per_month", given),
+        cost_per_day=_dollars("cost_per_day", given),
+        cost_per_month=_dollars("cost_per_month", given),
+    )
+
+
+def _count(name: str, given: Mapping[str, str]) -> int | None:
+    text = given.get(name, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text)):
+        raise InputError(
+            "%(key)s must be a whole number above 0, got '%(got)s'.", key=name, got=text[:40]
+        )
+    return int(text)
+
+
+def _dollars(name: str, given: Mapping[str, str]) -> float | None:
+    text = given.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < 1e9:
+        raise InputError(
+            "%(key)s must be a number of US dollars above 0, got '%(got)s'.",
+            key=name,
+            got=text[:40],
+        )
+    return amount
+
+
+class RateLimit:
+    """At most so many events in so many seconds for each name. Safe for threads.
+
+    A bucket that fills steadily: after a pause all of them may come at once. Only the names seen last are remembered,
+    so that many names cost no memory.
+
+    Arguments:
+        count: how many events.
+        seconds: in what time.
+    """
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._count = count
+        self._per_second = count / seconds
+        self._lock = threading.Lock()
+        self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: object, moment: float) -> float:
+        """Let an event pass, or say in how many seconds one could; 0: it has passed.
+
+        Arguments:
+            moment: seconds of a clock that only goes forward.
+        """
+        with self._lock:
+            left = self._level(name, moment)
+            if left < 1:
+                return (1 - left) / self._per_second
+            self._keep(name, left - 1, moment)
+            return 0.0
+
+    def give_back(self, name: object, moment: float) -> None:
+        """An event that passed is not to count after all."""
+        with self._lock:
+            self._keep(name, min(self._count, self._level(name, moment) + 1), moment)
+
+    def _level(self, name: object, moment: float) -> float:
+        level, then = self._buckets.get(name, (float(self._count), moment))
+        return min(float(self._count), level + (moment - then) * self._per_second)
+
+    def _keep(self, name: object, level: float, moment: float) -> None:
+        self._buckets[name] = level, moment
+        self._buckets.move_to_end(name)
+        while len(self._buckets) > _MOST_NAMES:
+            self._buckets.popitem(last=False)
+
+
+def require_rate(wait_s: float) -> None:
+    """Raises RateLimitError if there is a time to wait."""
+    if wait_s > 0:
+        raise RateLimitError(
+            "Too many requests at once. Try again in %(seconds)s s.",
+            seconds=math.ceil(wait_s),
+            retry_after_s=wait_s,
+        )

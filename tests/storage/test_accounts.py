@@ -1,0 +1,300 @@
+"""Users, logins and keys in the log's file."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rolebook.core.access import Caller, Role, acting_for
+from rolebook.core.budget import Limits, Spending
+from rolebook.core.completion import Usage
+from rolebook.core.errors import (
+    BudgetError,
+    ConflictError,
+    InputError,
+    LoginError,
+    NotFoundError,
+    RateLimitError,
+)
+from rolebook.core.session import TurnStatus
+from rolebook.storage.accounts import SqliteAccounts
+from rolebook.storage.log import SqliteLog
+from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def accounts(log: SqliteLog) -> SqliteAccounts:
+    return SqliteAccounts(log)
+
+
+@pytest.fixture
+def elsewhere(log: SqliteLog, accounts: SqliteAccounts) -> Iterator[SqliteAccounts]:
+    """Another process on the same file."""
+    other = SqliteLog(log.path)
+    yield SqliteAccounts(other)
+    other.close()
+
+
+def kept_in(path: Path) -> str:
+    with sqlite3.connect(path) as db:
+        tables = ("users", "logins", "api_keys")
+        rows = [db.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
+    db.close()
+    return repr(rows)
+
+
+def rows_of(log: SqliteLog, sql: str) -> list[Any]:
+    with sqlite3.connect(log.path) as db:
+        found = [row[0] for row in db.execute(sql)]
+    db.close()
+    return found
+
+
+def set_time(log: SqliteLog, sql: str, *parameters: Any) -> None:
+    with sqlite3.connect(log.path) as db:
+        db.execute(sql, parameters)
+    db.close()
+
+
+def ago(**since: float) -> str:
+    moment = datetime.now(UTC) - timedelta(**since)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def test_login_is_remembered_by_a_new_token_and_ends_when_asked(accounts: SqliteAccounts) -> None:
+    user = accounts.create_user("Zoë", Role.READER, PASSWORD)
+    first = accounts.log_in("zoë", PASSWORD, address="::1")
+    second = accounts.log_in(" ZOË ", PASSWORD, address="::1", instead_of=first)
+    assert first != second
+    assert [None, user] == [accounts.find_login(first), accounts.find_login(second)]
+    accounts.log_out(second)
+    assert accounts.find_login(second) is None
+
+
+def test_neither_passwords_nor_tokens_are_kept(accounts: SqliteAccounts, log: SqliteLog) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    login = accounts.log_in("Ada", PASSWORD, address="::1")
+    key, token = accounts.create_key(user, "ci")
+    kept = kept_in(log.path)
+    assert "scrypt:" in kept
+    assert key.hint in kept
+    assert [text for text in (PASSWORD, login, token, token[3:]) if text in kept] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "days"), [("used_at", 7.1), ("created_at", 30.1)], ids=["unused", "old"]
+)
+def test_login_expires(accounts: SqliteAccounts, log: SqliteLog, column: str, days: float) -> None:
+    accounts.create_user("Ada", Role.READER, PASSWORD)
+    token = accounts.log_in("Ada", PASSWORD, address="::1")
+    set_time(log, f"UPDATE logins SET {column} = ?", ago(days=days))
+    assert accounts.find_login(token) is None
+    accounts.log_in("Ada", PASSWORD, address="::1")
+    assert [1] == rows_of(log, "SELECT count(*) FROM logins")
+
+
+def test_login_that_is_used_goes_on(accounts: SqliteAccounts, log: SqliteLog) -> None:
+    accounts.create_user("Ada", Role.READER, PASSWORD)
+    token = accounts.log_in("Ada", PASSWORD, address="::1")
+    set_time(log, "UPDATE logins SET used_at = ?", ago(days=6.9))
+    assert accounts.find_login(token) is not None
+    set_time(log, "UPDATE logins SET created_at = ?", ago(days=29))
+    assert accounts.find_login(token) is not None
+
+
+def test_changing_a_password_ends_the_other_logins(accounts: SqliteAccounts) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    mine, other = (accounts.log_in("Ada", PASSWORD, address="::1") for _ in range(2))
+    accounts.set_password(user, "another horse", keeping=mine)
+    assert [user, None] == [accounts.find_login(mine), accounts.find_login(other)]
+    assert [False, True] == [
+        accounts.is_password_of(user, PASSWORD),
+        accounts.is_password_of(user, "another horse"),
+    ]
+
+
+def test_unknown_name_takes_as_long_as_a_wrong_password(accounts: SqliteAccounts) -> None:
+    accounts.create_user("Ada", Role.READER, PASSWORD)
+
+    def took(name: str) -> float:
+        began = time.thread_time()
+        with pytest.raises(LoginError, match="do not belong together"):
+            accounts.log_in(name, "wrong horse", address="::1")
+        return time.thread_time() - began
+
+    known, unknown = (min(took(name) for _ in range(3)) for name in ("Ada", "Eve"))
+    assert 0.6 < known / unknown < 1.7
+
+
+def test_many_failures_for_one_name_have_to_wait_and_a_good_login_does_not_count(
+    accounts: SqliteAccounts,
+) -> None:
+    accounts.create_user("Ada", Role.READER, PASSWORD)
+    for number in range(10):
+        with pytest.raises(LoginError):
+            accounts.log_in("ada", "wrong horse", address=f"10.0.0.{number}")
+    with pytest.raises(RateLimitError) as raised:
+        accounts.log_in("Ada", PASSWORD, address="10.0.0.99")
+    assert raised.value.retry_after_s is not None
+    assert 0 < raised.value.retry_after_s <= 30
+
+
+def test_many_names_from_one_address_have_to_wait(accounts: SqliteAccounts) -> None:
+    accounts.create_user("Ada", Role.READER, PASSWORD)
+    for _ in range(2):
+        accounts.log_in("Ada", PASSWORD, address="10.0.0.1")
+    # A bucket is emptied without hashing anything twenty times.
+    for _ in range(20):
+        accounts._of_address.take("10.0.0.1", time.monotonic())
+    with pytest.raises(RateLimitError):
+        accounts.log_in("Nobody", "wrong horse", address="10.0.0.1")
+    accounts.log_in("Ada", PASSWORD, address="10.0.0.2")
+
+
+def test_names_that_people_would_take_for_one_are_one(accounts: SqliteAccounts) -> None:
+    accounts.create_user("Zoë", Role.READER, PASSWORD)
+    for name in ("zoë", "Zoe\u0308", "ＺＯË"):
+        with pytest.raises(ConflictError, match="already"):
+            accounts.create_user(name, Role.READER, PASSWORD)
+    assert ["Zoë"] == [user.name for user in accounts.list_users()]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\nb", "<b>", "x" * 61, "-rf", "\ud800"])
+def test_odd_name_is_refused(accounts: SqliteAccounts, name: str) -> None:
+    with pytest.raises(InputError, match="60 letters"):
+        accounts.create_user(name, Role.READER, PASSWORD)
+
+
+@pytest.mark.parametrize("password", ["", "short", "x" * 201])
+def test_password_has_a_sensible_length(accounts: SqliteAccounts, password: str) -> None:
+    with pytest.raises(InputError, match="8 to 200"):
+        accounts.create_user("Ada", Role.READER, password)
+
+
+def test_last_administrator_stays_one(accounts: SqliteAccounts) -> None:
+    chen = accounts.create_user("Chen", Role.ADMINISTRATOR, PASSWORD)
+    ada = accounts.create_user("Ada", Role.READER, PASSWORD)
+    for change in (
+        lambda: accounts.set_role(chen, Role.AUTHOR),
+        lambda: accounts.remove_user(chen),
+    ):
+        with pytest.raises(ConflictError, match="only administrator"):
+            change()
+    accounts.set_role(ada, Role.ADMINISTRATOR)
+    accounts.remove_user(chen)
+    accounts.remove_user(ada)
+    assert not accounts.has_users()
+
+
+def test_number_of_somebody_gone_is_not_given_again(accounts: SqliteAccounts) -> None:
+    first = accounts.create_user("Ada", Role.ADMINISTRATOR, PASSWORD)
+    accounts.remove_user(first)
+    assert accounts.create_user("Ada", Role.ADMINISTRATOR, PASSWORD).number > first.number
+
+
+def test_user_of_another_process_is_noticed(
+    accounts: SqliteAccounts, elsewhere: SqliteAccounts
+) -> None:
+    assert not accounts.has_users()
+    elsewhere.create_user("Ada", Role.ADMINISTRATOR, PASSWORD)
+    deadline = time.monotonic() + 5
+    while not accounts.has_users() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert accounts.has_users()
+
+
+def test_key_is_found_by_its_token_until_it_is_revoked(
+    accounts: SqliteAccounts, elsewhere: SqliteAccounts
+) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    limits = Limits(requests_per_minute=60, cost_per_month=1.5)
+    key, token = accounts.create_key(user, " my  phone ", scope=("teacher",), limits=limits)
+    assert token.startswith("rb-")
+    assert 46 == len(token)
+    assert key == accounts.find_key(token) == accounts.get_key(key.id)
+    assert ("my phone", ("teacher",), limits) == (key.name, key.scope, key.limits)
+    elsewhere.revoke_key(key)
+    assert accounts.find_key(token) is None
+    assert [True] == [bool(known.revoked_at) for known in accounts.list_keys(user)]
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "rb-", "' OR 1=1 --", "rb-" + "x" * 1_000_000, "rb-密钥", "\ud800", "rb-\0", "é" * 300],
+    ids=lambda token: token[:12].encode("unicode_escape").decode(),
+)
+def test_token_that_is_no_keys_opens_nothing(accounts: SqliteAccounts, token: str) -> None:
+    accounts.create_key(accounts.create_user("Ada", Role.READER, PASSWORD), "ci")
+    with pytest.raises(LoginError):
+        accounts.caller_of_token(token)
+    assert accounts.find_login(token) is None
+
+
+def test_keys_go_with_their_user(accounts: SqliteAccounts) -> None:
+    accounts.create_user("Chen", Role.ADMINISTRATOR, PASSWORD)
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    _, token = accounts.create_key(user, "ci")
+    accounts.remove_user(user)
+    assert accounts.find_key(token) is None
+    with pytest.raises(NotFoundError):
+        accounts.get_user("Ada")
+
+
+def test_spending_is_the_sum_of_the_turns_of_a_key(
+    accounts: SqliteAccounts, log: SqliteLog
+) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    key, other = (accounts.create_key(user, "ci")[0] for _ in range(2))
+    with acting_for(Caller(user, other)):
+        log_turn(log, log_session(log))
+    with acting_for(Caller(user)):
+        log_turn(log, log_session(log))
+    with acting_for(Caller(user, key)):
+        session = log_session(log)
+        log_turn(log, session)
+        asked = log.start_turn(new_turn(session), REVISION)
+        log.finish_turn(answered(asked, usage=Usage(), cost=None))
+        failed = log.start_turn(new_turn(session), REVISION)
+        log.finish_turn(answered(failed, status=TurnStatus.FAILED, usage=Usage(), cost=None))
+        log.start_turn(new_turn(session), REVISION)
+        # A turn of last year is in neither sum.
+        old = log_turn(log, session)
+    set_time(log, "UPDATE turns SET created_at = '2020-01-01' WHERE id = ?", old.id)
+    expected = Spending(turns=3, tokens=18, cost=0.25, unknown=2)
+    assert (expected, expected) == accounts.spending(key)
+    assert accounts.last_used(key).startswith(str(datetime.now(UTC).year))
+
+
+def test_running_turn_counts_until_it_is_over(accounts: SqliteAccounts, log: SqliteLog) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=2000))
+    ends = [accounts.admit_turn(key) for _ in range(2)]
+    with pytest.raises(BudgetError) as raised:
+        accounts.admit_turn(key)
+    assert raised.value.retry_after_s is not None
+    ends[0]()
+    accounts.admit_turn(key)()
+    with acting_for(Caller(user, key)):
+        session = log_session(log)
+        log.start_turn(new_turn(session), REVISION)
+    # The one that stands in the log as pending is the one that was let in: it counts once.
+    accounts.admit_turn(key)()
+    ends[1]()
+
+
+def test_requests_in_a_minute_are_counted_for_each_key(accounts: SqliteAccounts) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    limits = Limits(requests_per_minute=2)
+    first, second = (accounts.create_key(user, "ci", limits=limits)[0] for _ in range(2))
+    for key in (first, first, second):
+        accounts.require_rate(key)
+    with pytest.raises(RateLimitError):
+        accounts.require_rate(first)
