@@ -14,6 +14,7 @@ from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
 from rolebook.core.chat import ChatService
 from rolebook.core.compare import CompareService
 from rolebook.core.completion import Usage
+from rolebook.core.edit import EditService
 from rolebook.core.errors import NotFoundError, Phrase, Problem, SettingError, UpstreamKeyError
 from rolebook.core.judge import Judging
 from rolebook.core.live_checks import LiveChecks
@@ -24,6 +25,7 @@ from rolebook.core.prompt import PromptRenderer
 from rolebook.core.sandbox import Sandbox
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
 from rolebook.library.folder import shown
+from rolebook.library.source_files import SourceFiles
 from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
@@ -132,6 +134,9 @@ class Rolebook:
         self.upstreams = UpstreamPool(settings)
         self.sandbox = Sandbox()
         self.renderer = PromptRenderer(self.sandbox)
+        self.edits = EditService(
+            library=self.library, files=SourceFiles(self.library), trials=self.renderer
+        )
         self._trials: dict[str, tuple[ResolvedPersona, Sequence[Problem]]] = {}
         prices = _Prices(settings)
         self.chat = ChatService(

@@ -21,6 +21,7 @@ from rolebook.core.errors import (
     VariableError,
 )
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
+from rolebook.core.source import Author, FileKey
 from rolebook.wiring import Rolebook
 from tests.fake_upstream import FakeUpstream
 
@@ -176,7 +177,8 @@ def test_role_without_a_file_starts_at_once_and_lives_in_the_log(connected: Role
     turn = run(connected, session)
     assert "Speak like {{ a pirate }}." == turn.messages[0].content
     resolved = connected.chat.persona_of(connected.log.get_session(session.id))
-    connected.library.create_persona("pirate", {**resolved.persona.as_data(), "name": "Pirate"})
+    data = {**resolved.persona.as_data(), "name": "Pirate"}
+    connected.edits.create(FileKey("persona", "pirate"), data, author=Author("command"))
     again = run(connected, begin(connected, "pirate", model="ok"))
     assert turn.messages[0] == again.messages[0]
 

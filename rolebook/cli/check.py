@@ -122,14 +122,7 @@ def _check_template(rolebook: Rolebook, file: Path) -> Iterator[Problem]:
 
 def _try_template(rolebook: Rolebook, library: FileLibrary, name: str) -> Iterable[Problem]:
     """A trial with a plain persona, for a template that nobody uses yet."""
-    from rolebook.core.persona import ResolvedPersona, parse_persona
-    from rolebook.library.file_library import reachable
-    from rolebook.library.folder import shown
-
-    persona = parse_persona("", {"name": name, "system": "…", "template": name})
-    folder = f"{shown(library.templates_dir)}/"
-    reached = reachable(name, library.templates())
-    resolved = ResolvedPersona(persona, reached, templates_dir=folder)
+    resolved = library.resolve_plainly(name, library.templates()[name])
     return rolebook.renderer.find_problems(resolved)
 
 

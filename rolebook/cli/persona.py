@@ -127,8 +127,10 @@ def save_persona(invocation: Invocation, session_id: str, persona_id: str, name:
 
     Raises NotFoundError, ConflictError, InputError.
     """
+    from rolebook.core.source import Author, FileKey
+
     rolebook = invocation.rolebook
     resolved = rolebook.chat.persona_of(rolebook.log.get_session(session_id))
     data = resolved.persona.as_data() | ({"name": name} if name else {})
-    path = rolebook.library.create_persona(persona_id, data)
-    invocation.terminal.tell("Saved as %(path)s.", path=path)
+    saved = rolebook.edits.create(FileKey("persona", persona_id), data, author=Author("command"))
+    invocation.terminal.tell("Saved as %(path)s.", path=saved.source.file)

@@ -50,7 +50,7 @@ class LineDifference:
         return "".join(piece.text for piece in self.pieces if piece.kind != "removed")
 
 
-class _Change(NamedTuple):
+class TextChange(NamedTuple):
     """Where the texts differ, as indexes of characters: ``old[start:end]`` became ``new[new_start:new_end]``."""
 
     start: int
@@ -74,9 +74,14 @@ def line_differences(old: str, new: str) -> tuple[LineDifference, ...]:
     return tuple(_line_differences(old, new))
 
 
-def _line_differences(old: str, new: str) -> Iterator[LineDifference]:
+def line_changes(old: str, new: str) -> Sequence[TextChange]:
+    """Where whole lines of two texts differ; all of them where they have too many lines to compare."""
     lines = _aligned(_split(_LINE, old), _split(_LINE, new))
-    changes = [_whole(old, new)] if lines is None else _tidied(lines, old)
+    return [_whole(old, new)] if lines is None else lines
+
+
+def _line_differences(old: str, new: str) -> Iterator[LineDifference]:
+    changes = _tidied(line_changes(old, new), old)
     for piece_old, piece_new, is_same in _blocks(old, new, changes):
         if is_same:
             yield LineDifference("same", (Piece("same", piece_old),))
@@ -88,7 +93,7 @@ def _line_differences(old: str, new: str) -> Iterator[LineDifference]:
             yield LineDifference("added", (Piece("added", piece_new),))
 
 
-def _pieces(old: str, new: str, changes: Sequence[_Change]) -> Iterator[Piece]:
+def _pieces(old: str, new: str, changes: Sequence[TextChange]) -> Iterator[Piece]:
     for piece_old, piece_new, is_same in _blocks(old, new, changes):
         if is_same:
             yield Piece("same", piece_old)
@@ -99,7 +104,7 @@ def _pieces(old: str, new: str, changes: Sequence[_Change]) -> Iterator[Piece]:
             yield Piece("added", piece_new)
 
 
-def _blocks(old: str, new: str, changes: Sequence[_Change]) -> Iterator[tuple[str, str, bool]]:
+def _blocks(old: str, new: str, changes: Sequence[TextChange]) -> Iterator[tuple[str, str, bool]]:
     """Both texts cut at the changes: each block as it was, as it is, and whether that is the same."""
     end = 0
     for change in changes:
@@ -111,11 +116,11 @@ def _blocks(old: str, new: str, changes: Sequence[_Change]) -> Iterator[tuple[st
         yield old[end:], old[end:], True
 
 
-def _whole(old: str, new: str) -> _Change:
-    return _Change(0, len(old), 0, len(new))
+def _whole(old: str, new: str) -> TextChange:
+    return TextChange(0, len(old), 0, len(new))
 
 
-def _changes(old: str, new: str) -> Sequence[_Change]:
+def _changes(old: str, new: str) -> Sequence[TextChange]:
     by_words = _aligned(_split(_TOKEN, old), _split(_TOKEN, new))
     if by_words is not None:
         return by_words
@@ -125,14 +130,14 @@ def _changes(old: str, new: str) -> Sequence[_Change]:
     return [finer for change in by_sentences for finer in _refined(old, new, change)]
 
 
-def _refined(old: str, new: str, change: _Change) -> Sequence[_Change]:
+def _refined(old: str, new: str, change: TextChange) -> Sequence[TextChange]:
     """A change of sentences as changes of words."""
     start, end, new_start, new_end = change
     by_words = _aligned(_split(_TOKEN, old[start:end]), _split(_TOKEN, new[new_start:new_end]))
     if by_words is None:
         return [change]
     return [
-        _Change(start + inner[0], start + inner[1], new_start + inner[2], new_start + inner[3])
+        TextChange(start + inner[0], start + inner[1], new_start + inner[2], new_start + inner[3])
         for inner in by_words
     ]
 
@@ -141,7 +146,7 @@ def _split(source: str, text: str) -> Sequence[str]:
     return [match[0] for match in pattern(source).finditer(text) if match[0]]
 
 
-def _aligned(old: Sequence[str], new: Sequence[str]) -> Sequence[_Change] | None:
+def _aligned(old: Sequence[str], new: Sequence[str]) -> Sequence[TextChange] | None:
     """What is outside the longest common subsequence of two lists of tokens; None if there are too many of them."""
     from rapidfuzz.distance import Indel
 
@@ -157,7 +162,7 @@ def _aligned(old: Sequence[str], new: Sequence[str]) -> Sequence[_Change] | None
     old_ends, new_ends = ([0, *accumulate(map(len, tokens))] for tokens in (old, new))
     blocks = Indel.opcodes(old_numbers, new_numbers)
     return _joined(
-        _Change(
+        TextChange(
             old_ends[head + block.src_start],
             old_ends[head + block.src_end],
             new_ends[head + block.dest_start],
@@ -175,29 +180,31 @@ def _common_length(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def _joined(
-    changes: Iterable[_Change],
-    is_one: Callable[[_Change, _Change], bool] = lambda before, after: before.end == after.start,
-) -> Sequence[_Change]:
+    changes: Iterable[TextChange],
+    is_one: Callable[[TextChange, TextChange], bool] = lambda before, after: (
+        before.end == after.start
+    ),
+) -> Sequence[TextChange]:
     """The changes, with those joined that are one; by default where nothing stayed the same between them."""
-    joined: list[_Change] = []
+    joined: list[TextChange] = []
     for change in changes:
         while joined and is_one(joined[-1], change):
             before = joined.pop()
-            change = _Change(before.start, change.end, before.new_start, change.new_end)
+            change = TextChange(before.start, change.end, before.new_start, change.new_end)
         joined.append(change)
     return joined
 
 
-def _tidied(changes: Sequence[_Change], old: str) -> Sequence[_Change]:
+def _tidied(changes: Sequence[TextChange], old: str) -> Sequence[TextChange]:
     """The changes, with those joined between which next to nothing stayed the same."""
 
-    def is_one(before: _Change, after: _Change) -> bool:
+    def is_one(before: TextChange, after: TextChange) -> bool:
         return _is_island(old[before.end : after.start], before, after)
 
     return _joined(changes, is_one)
 
 
-def _is_island(same: str, before: _Change, after: _Change) -> bool:
+def _is_island(same: str, before: TextChange, after: TextChange) -> bool:
     """Whether what is the same is a scrap: no word in one line, or not half of what changed on either side of it."""
     if len(same) > _LONGEST_ISLAND or "\n" in same:
         return False
@@ -205,5 +212,5 @@ def _is_island(same: str, before: _Change, after: _Change) -> bool:
     return is_wordless or 2 * len(same) <= min(_size(before), _size(after))
 
 
-def _size(change: _Change) -> int:
+def _size(change: TextChange) -> int:
     return max(change.end - change.start, change.new_end - change.new_start)

@@ -14,6 +14,7 @@
     │   ├── RightError              they have, and it is not theirs to do
     │   ├── RateLimitError          too many requests in a minute
     │   └── BudgetError             a key has used up its tokens or money
+    ├── LibraryError                a file of the library cannot be read or written
     ├── StorageError                the log cannot be read or written
     └── UpstreamError               the server that answers, did not
         ├── UpstreamKeyError        key missing, empty or refused
@@ -189,6 +190,10 @@ class RateLimitError(AccessError):
 
 class BudgetError(AccessError):
     code = "insufficient_quota"
+
+
+class LibraryError(RolebookError):
+    code = "library"
 
 
 class StorageError(RolebookError):

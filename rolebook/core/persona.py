@@ -570,13 +570,15 @@ class ResolvedPersona:
     """A persona with everything that it renders with: frozen for the length of a turn.
 
     ``templates`` holds the prompt templates by name that it may reach, and ``templates_dir`` their folder as messages
-    name it. ``places`` says where ``system`` and ``greeting`` stand.
+    name it. ``places`` says where ``system`` and ``greeting`` stand. ``source`` is the text of its own file; empty for
+    one that was never in a file as it is here.
     """
 
     persona: Persona
     templates: Mapping[str, str]
     places: Mapping[str, Place] = field(default_factory=dict, compare=False)
     templates_dir: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
 
     @cached_property
     def revision(self) -> Revision:

@@ -27,9 +27,21 @@ def new_id() -> str:
     return "".join(_ID_ALPHABET[value >> shift & 31] for shift in range(85, -1, -5))
 
 
+def time_of_id(id: str) -> str:
+    """When an id was made, as :func:`now` gives it."""
+    value = 0
+    for character in id:
+        value = value << 5 | _ID_ALPHABET.index(character)
+    return _iso(datetime.fromtimestamp((value >> 40) / 1000, UTC))
+
+
 def now() -> str:
     """The time in UTC as ISO 8601 with milliseconds, ``2026-11-20T21:09:03.120Z``."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _iso(datetime.now(UTC))
+
+
+def _iso(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class TurnStatus(StrEnum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rolebook.core.chat import described
-from rolebook.core.errors import ConflictError, FileError, InputError, NotFoundError, Problem
+from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
 from rolebook.core.persona import (
     PERSONA_ID,
     FaultyDataError,
@@ -21,15 +20,11 @@ from rolebook.core.persona import (
     is_persona_id,
     parse_persona,
 )
+from rolebook.core.source import FileKey, plain_text
+from rolebook.library.file_store import remove_unfinished
 from rolebook.library.folder import Signature, is_settled, list_files, printable, read_file, shown
-from rolebook.library.persona_file import (
-    PersonaFile,
-    build_persona,
-    merge_data,
-    read_persona_file,
-    schema_line,
-)
-from rolebook.library.yaml_text import MAX_BYTES, decode, dump_yaml
+from rolebook.library.persona_file import PersonaFile, build_persona, merge_data, read_persona_file
+from rolebook.library.yaml_text import MAX_BYTES, decode
 
 _MAX_TEMPLATE_BYTES = 256 * 1024
 _MAX_BASES = 8
@@ -39,8 +34,6 @@ _FREE_SCAN_S = 0.0005
 _SCAN_SHARE = 0.008
 _LONGEST_UNSEEN_S = 0.8
 _REFERENCE = re.compile(r"""\{%-?\s*(?:include|import|from|extends)\s+["']([^"']+)["']""")
-#: Unfinished writes; never read, removed when they are old.
-_TEMPORARY = ".rolebook-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +41,8 @@ class PersonaEntry:
     """A persona file as the library sees it.
 
     ``resolved`` is missing when no version of it was ever good. ``is_stale`` says that the file is
-    broken now and its last good version is still in use.
+    broken now and its last good version is still in use. ``source`` is the text of the file as
+    :class:`rolebook.core.source.Source` has it, ``bases`` are the ids that it extends, the nearest first.
     """
 
     id: str
@@ -56,6 +50,8 @@ class PersonaEntry:
     resolved: ResolvedPersona | None
     problems: tuple[Problem, ...]
     is_stale: bool = False
+    source: str = ""
+    bases: tuple[str, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -88,7 +84,9 @@ class FileLibrary:
         self._files: dict[str, PersonaFile] = {}
         self._snapshot = _Snapshot({}, {}, ())
         self._next_scan = 0.0
-        _remove_unfinished(personas)
+        self._generation = 0
+        for folder in (personas, templates):
+            remove_unfinished(folder)
 
     def entries(self) -> Sequence[PersonaEntry]:
         """Every persona file, by id."""
@@ -150,29 +148,76 @@ class FileLibrary:
             )
         return ResolvedPersona(persona, reachable(persona.template_name, templates))
 
-    def create_persona(self, persona_id: str, data: Mapping[str, Any]) -> Path:
-        """Write a new persona file, whole or not at all. Returns its path.
+    @property
+    def generation(self) -> int:
+        """Grows whenever something in the folders has changed."""
+        self._fresh()
+        return self._generation
 
-        Raises InputError for an id that makes no file name, ConflictError if it is taken.
-        """
-        if not is_persona_id(persona_id):
-            raise InputError(
-                "'%(id)s' makes no id: use lower-case letters, digits, - and _, 64 at most.",
-                id=persona_id[:80],
-            )
-        if persona_id in self._fresh().entries:
-            raise ConflictError("There is already a persona '%(id)s'.", id=persona_id)
-        try:
-            text = schema_line("../docs/persona.schema.json") + dump_yaml(data)
-        except ValueError:
-            raise InputError(
-                "The text holds a character that no file can hold (NUL, or half of a pair)."
-                " Please remove it."
-            ) from None
-        path = self.personas_dir / f"{persona_id}.yaml"
-        _write_new(path, text)
+    def forget(self) -> None:
+        """Look again at the next call, however recently that was done."""
         self._next_scan = 0.0
-        return path
+
+    def entries_with(
+        self,
+        *,
+        persona: tuple[str, str] | None = None,
+        template: tuple[str, str] | None = None,
+    ) -> Sequence[PersonaEntry]:
+        """How entries would be if a file had another text: those that it is part of, its own first, others by id.
+
+        Arguments:
+            persona: the id and the text of a persona file, which need not be there yet.
+            template: the same of a prompt template.
+        """
+        snapshot = self._fresh()
+        files, templates = dict(self._files), dict(snapshot.templates)
+        if persona:
+            persona_id, text = persona
+            known = files.get(persona_id)
+            name = known.file if known else shown(self.personas_dir / f"{persona_id}.yaml")
+            source = text.encode("utf-8", "surrogatepass")
+            files[persona_id] = read_persona_file(persona_id, file=name, source=source)
+        if template:
+            templates[template[0]] = template[1]
+        folder = f"{shown(self.templates_dir)}/"
+        found: list[PersonaEntry] = []
+        for id in sorted(files):
+            chain, problems = _chain(id, files)
+            before = snapshot.entries.get(id)
+            if (persona and persona[0] in [file.id for file in chain]) or (
+                template and _reaches(template[0], before, chain, templates)
+            ):
+                found.append(_build_entry(files[id], chain, problems, templates, folder))
+        return sorted(found, key=lambda entry: not (persona and entry.id == persona[0]))
+
+    def resolve_plainly(self, template: str, text: str) -> ResolvedPersona:
+        """A persona with nothing but a system text that renders with a template of this text."""
+        persona = parse_persona("", {"name": template, "system": "…", "template": template})
+        templates = {**self.templates(), template: text}
+        folder = f"{shown(self.templates_dir)}/"
+        return ResolvedPersona(persona, reachable(template, templates), templates_dir=folder)
+
+    def users_of(self, key: FileKey) -> Sequence[FileKey]:
+        """The files that name this one: personas that extend it or render with it, templates that include it."""
+        snapshot = self._fresh()
+        if key.kind == "persona":
+            extending = [id for id, file in self._files.items() if file.base == key.id]
+            return [FileKey("persona", id) for id in sorted(extending)]
+        rendering = [
+            entry.id
+            for entry in snapshot.entries.values()
+            if entry.resolved and entry.resolved.persona.template_name == key.id
+        ]
+        including = [
+            name
+            for name, text in snapshot.templates.items()
+            if name != key.id and key.id in _references(text)
+        ]
+        return [
+            *(FileKey("persona", id) for id in sorted(rendering)),
+            *(FileKey("template", name) for name in sorted(including)),
+        ]
 
     def _fresh(self) -> _Snapshot:
         """The library as it is on disk now."""
@@ -208,6 +253,7 @@ class FileLibrary:
         self._files = files
         self._snapshot = _Snapshot(entries, sources, (*problems, *unreadable, *misnamed))
         self._signatures = signatures
+        self._generation += 1
         self._unsettled = {name for name in signatures if not is_settled(signatures[name])}
 
     def _read_templates(
@@ -270,11 +316,13 @@ def _build_entry(
     templates: Mapping[str, str],
     templates_dir: str,
 ) -> PersonaEntry:
+    bases = tuple(base.id for base in reversed(chain) if base.id != file.id)
+    entry = PersonaEntry(file.id, file.file, None, (), source=plain_text(file.text), bases=bases)
     if problems:
-        return PersonaEntry(file.id, file.file, None, tuple(problems))
+        return replace(entry, problems=tuple(problems))
     persona, places, found = build_persona(chain)
     if persona is None:
-        return PersonaEntry(file.id, file.file, None, found)
+        return replace(entry, problems=found)
     if persona.template_name not in templates:
         line = _line_of_key(chain, "template")
         missing = Problem(
@@ -282,10 +330,26 @@ def _build_entry(
             "There is no prompt template '%(name)s'. There are: %(known)s.",
             {"name": persona.template_name, "known": ", ".join(sorted(templates)) or "–"},
         )
-        return PersonaEntry(file.id, file.file, None, (*found, missing))
+        return replace(entry, problems=(*found, missing))
     reached = reachable(persona.template_name, templates)
-    resolved = ResolvedPersona(persona, reached, places, templates_dir)
-    return PersonaEntry(file.id, file.file, resolved, found)
+    resolved = ResolvedPersona(persona, reached, places, templates_dir, entry.source)
+    return replace(entry, resolved=resolved, problems=found)
+
+
+def _reaches(
+    name: str,
+    before: PersonaEntry | None,
+    chain: Sequence[PersonaFile],
+    templates: Mapping[str, str],
+) -> bool:
+    """Whether a prompt template is part of a persona, as it is or as it would be with these templates."""
+    if before and before.resolved:
+        known = before.resolved
+        return name in known.templates or name in reachable(known.persona.template_name, templates)
+    data = {
+        key: value for file in chain if file.document for key, value in file.document.data.items()
+    }
+    return data.get("template") == name
 
 
 def _line_of_key(chain: Sequence[PersonaFile], key: str) -> tuple[str, int, int]:
@@ -333,8 +397,13 @@ def reachable(name: str, templates: Mapping[str, str]) -> dict[str, str]:
         current = pending.pop().removesuffix(".jinja")
         if current in templates and current not in found:
             found[current] = templates[current]
-            pending += _REFERENCE.findall(templates[current])
+            pending += _references(templates[current])
     return dict(sorted(found.items()))
+
+
+def _references(template: str) -> list[str]:
+    """The names of those that a prompt template includes, imports or extends."""
+    return [name.removesuffix(".jinja") for name in _REFERENCE.findall(template)]
 
 
 def set_of(problems: Sequence[Problem]) -> list[Problem]:
@@ -350,7 +419,7 @@ def _read_template(path: Path) -> str:
         raise FileError([Problem(file, 1, 1, message)])
     try:
         source = read_file(path, limit=_MAX_TEMPLATE_BYTES)
-        return decode(source, file=file).removeprefix("\ufeff")
+        return plain_text(decode(source, file=file))
     except FileError:
         raise
     except InputError as error:
@@ -380,41 +449,3 @@ def _misnamed(name: str, file: str) -> Problem:
 
 def _doubled(file: str, other: str) -> Problem:
     return Problem(file, 1, 1, "It has the same id as %(other)s and is left out.", {"other": other})
-
-
-def _write_new(path: Path, text: str) -> None:
-    """Write a file that is not there yet; whoever looks sees it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{_TEMPORARY}{os.getpid()}-{threading.get_ident()}"
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-        _sync_folder(path.parent)
-    except FileExistsError:
-        raise ConflictError("There is already a persona '%(id)s'.", id=path.stem) from None
-    except OSError as error:
-        raise InputError(
-            "%(path)s cannot be written: %(reason)s.", path=shown(path), reason=error.strerror
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A name is only safe from a power cut when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """What a killed process left behind; another one may be writing right now, so only what is old."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > 60:
-                path.unlink()

@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 
 from rolebook.core.errors import InputError, RolebookError
 from rolebook.core.session import TurnStatus
+from rolebook.core.source import Author, FileKey
 from rolebook.report.markdown import render_markdown
 from rolebook.report.visible import visible
 from rolebook.storage.export import EXPORT_FORMATS
@@ -111,7 +112,8 @@ def save_persona(session_id: str) -> ResponseReturnValue:
         if not name:
             raise InputError("Give the persona a name.", key="name")
         data = open_dialogue(session_id).persona.as_data()
-        rolebook().library.create_persona(fields.get("id", "").strip(), {**data, "name": name})
+        key = FileKey("persona", fields.get("id", "").strip())
+        rolebook().edits.create(key, {**data, "name": name}, author=Author("browser"))
     except RolebookError as error:
         if wants_json():
             raise

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rolebook.core.errors import ConflictError, FileError, InputError, NotFoundError
-from rolebook.core.persona import describe_persona
+from rolebook.core.errors import FileError, NotFoundError
 from rolebook.library.file_library import FileLibrary
-from tests.nasty import NASTY
 
 GOOD = "name: {name}\nsystem: |\n  You are {name}.\n"
 
@@ -272,41 +270,6 @@ def test_unusable_template_is_a_problem_and_the_last_good_one_stays(
     assert any(problem.file.endswith("chat.jinja") for problem in library.problems())
     assert "{% history %}" == library.templates()["chat"]
     assert ["ada"] == ids(library)
-
-
-@pytest.mark.parametrize("system", NASTY[:-1])
-def test_created_persona_reads_back_as_it_was(
-    folders: Path, library: FileLibrary, system: str
-) -> None:
-    if "\x00" in system or "\ud800" in system:
-        with pytest.raises(InputError, match="no file can hold"):
-            library.create_persona("mine", describe_persona(system))
-        assert [] == ids(library)
-        return
-    library.create_persona("mine", describe_persona(system))
-    assert (
-        library.get_described(system).persona.system == library.get_persona("mine").persona.system
-    )
-    assert [] == list(library.problems())
-
-
-def test_created_persona_never_overwrites_and_leaves_no_other_file(
-    folders: Path, library: FileLibrary
-) -> None:
-    path = library.create_persona("mine", {"name": "Mine", "system": "s"})
-    with pytest.raises(ConflictError, match="already a persona 'mine'"):
-        library.create_persona("mine", {"name": "Other", "system": "s"})
-    assert ["mine.yaml"] == [path.name for path in (folders / "personas").iterdir()]
-    assert path.read_text("utf-8").startswith("# yaml-language-server: $schema=")
-
-
-@pytest.mark.parametrize("persona_id", ["../x", "Mine", "", "a/b", "-rf", "con", "x" * 300])
-def test_id_that_leaves_the_folder_is_refused(
-    folders: Path, library: FileLibrary, persona_id: str
-) -> None:
-    with pytest.raises(InputError, match="makes no id"):
-        library.create_persona(persona_id, {"name": "Mine", "system": "s"})
-    assert [] == [path.name for path in (folders / "personas").iterdir()]
 
 
 def test_unfinished_write_of_a_killed_process_is_removed_when_it_is_old(folders: Path) -> None:

@@ -1,0 +1,504 @@
+"""Editing the files of the library: drafts that are checked before they are saved, and saving that loses nothing.
+
+One edit: text and etag → unchanged since it was opened? else both versions and a merge → checked with everything else
+of the library → written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from rolebook.core.errors import (
+    ConflictError,
+    FileError,
+    NotFoundError,
+    Problem,
+    RolebookError,
+)
+from rolebook.core.merge import Merge, find_marks, merge
+from rolebook.core.persona import ResolvedPersona
+from rolebook.core.source import (
+    Author,
+    DraftError,
+    Entry,
+    FileKey,
+    InUseError,
+    Source,
+    SourceChangedError,
+    Trashed,
+    etag_of,
+    plain_text,
+)
+
+#: A template of a thousand personas is tried out with so many of them, and no longer than this.
+_MOST_TRIED = 20
+_LONGEST_TRIALS_S = 2.0
+#: So many texts are remembered as they were opened, in case the file changes meanwhile.
+_MOST_OPENED = 256
+
+FileStatus = Literal["clean", "warning", "broken", "stale"]
+
+
+class Library(Protocol):
+    """The library that is edited."""
+
+    def entries(self) -> Sequence[Entry]:
+        """Every persona file, by id."""
+
+    def templates(self) -> Mapping[str, str]:
+        """The prompt templates by name."""
+
+    def problems(self) -> Sequence[Problem]:
+        """Everything that is wrong or doubtful, by file and line."""
+
+    def entries_with(
+        self,
+        *,
+        persona: tuple[str, str] | None = None,
+        template: tuple[str, str] | None = None,
+    ) -> Sequence[Entry]:
+        """How entries would be if a file had another text: those that it is part of, its own first."""
+
+    def resolve_plainly(self, template: str, text: str) -> ResolvedPersona:
+        """A persona with nothing but a system text that renders with a template of this text."""
+
+    def users_of(self, key: FileKey) -> Sequence[FileKey]:
+        """The files that name this one: personas that extend it or render with it, templates that include it."""
+
+
+class Files(Protocol):
+    """Reads and writes the library's files. Every method may raise LibraryError."""
+
+    def all_keys(self) -> Sequence[FileKey]:
+        """All files that can be opened."""
+
+    def read(self, key: FileKey) -> Source:
+        """Raises NotFoundError, FileError."""
+
+    def shown_path(self, key: FileKey) -> str:
+        """The path of a file as messages name it."""
+
+    def new_text(self, key: FileKey, data: Mapping[str, object]) -> str:
+        """The text of a new persona file with these contents. Raises InputError."""
+
+    def write(self, key: FileKey, text: str, *, etag: str) -> Source:
+        """Save a text; with an empty etag as a new file.
+
+        Raises InputError, ConflictError if the file is there already, SourceChangedError, NotFoundError.
+        """
+
+    def renamed_reference(self, user: FileKey, key: FileKey, new_id: str) -> str:
+        """The text of a file that names another one, with that one's new id. Raises InputError."""
+
+    def require_free(self, key: FileKey) -> None:
+        """Raises InputError for an id that makes no file name, ConflictError if a file has it, or nearly has it."""
+
+    def copy(self, key: FileKey, new_id: str) -> None:
+        """Let a file have a second name. Raises NotFoundError, InputError, ConflictError."""
+
+    def remove(self, key: FileKey) -> None:
+        """Take a name away from a file for good."""
+
+    def delete(self, key: FileKey) -> Trashed:
+        """Move a file to the trash. Raises NotFoundError."""
+
+    def trash(self) -> Sequence[Trashed]:
+        """What is in the trash, the newest first."""
+
+    def undelete(self, trash_id: str, as_id: str = "") -> FileKey:
+        """Take a file out of the trash. Raises NotFoundError, ConflictError, InputError."""
+
+
+class Trials(Protocol):
+    """Renders personas to see whether they can be."""
+
+    def find_problems(self, resolved: ResolvedPersona) -> Sequence[Problem]:
+        """What trial renderings find wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file in the list of all. ``name`` is what people call it.
+
+    ``status`` is ``stale`` where the file is broken and its last good version is still in use.
+    """
+
+    key: FileKey
+    file: str
+    name: str
+    text: str
+    status: FileStatus
+    problems: tuple[Problem, ...]
+
+    @property
+    def etag(self) -> str:
+        """Differs from that of an opened source when the file has changed since."""
+        return etag_of(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A persona that extends the draft or renders with it, as it would be. ``is_changed``: it gets another revision."""
+
+    id: str
+    resolved: ResolvedPersona | None
+    problems: tuple[Problem, ...]
+    is_changed: bool
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is known of a draft.
+
+    ``resolved`` is the persona that it makes, None where it has errors or is a prompt template. ``in_use`` is the
+    persona as it is in use now, which stays in use if a draft with errors is saved. Of many ``users`` only the first
+    are tried out.
+    """
+
+    key: FileKey
+    text: str
+    problems: tuple[Problem, ...]
+    resolved: ResolvedPersona | None
+    in_use: ResolvedPersona | None
+    users: tuple[User, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it may be saved without a second thought."""
+        return not self.errors and not any(user.errors for user in self.users)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A file after saving. ``is_changed`` is false where it had that text already, so that nothing was written."""
+
+    source: Source
+    is_changed: bool
+    checked: Checked
+
+    @property
+    def key(self) -> FileKey:
+        return self.source.key
+
+
+class EditConflict(ConflictError):
+    """A file was changed by somebody else since it was opened. Nothing was written, and nothing is lost.
+
+    ``mine`` is the text that should have been saved, ``theirs`` the file as it is now, ``base`` the text that both come
+    from (None where it is not known any more), ``merged`` both put together. To save it, give the etag of ``theirs``.
+    """
+
+    code = "changed_meanwhile"
+
+    def __init__(self, mine: str, theirs: Source, base: str | None) -> None:
+        super().__init__(_CHANGED, file=theirs.file)
+        self.mine = mine
+        self.theirs = theirs
+        self.base = base
+        self.merged: Merge = merge(base or "", mine, theirs.text)
+
+
+class EditService:
+    """Opens, checks and saves the files of a library. Safe for threads.
+
+    Every method that reads or writes files may raise LibraryError.
+    """
+
+    def __init__(self, *, library: Library, files: Files, trials: Trials) -> None:
+        self._library = library
+        self._files = files
+        self._trials = trials
+        self._lock = threading.RLock()
+        self._opened: OrderedDict[str, str] = OrderedDict()
+
+    def files(self) -> Sequence[FileState]:
+        """All files that can be opened: personas by id, then prompt templates by name."""
+        return [*self._persona_states(), *self._template_states()]
+
+    def stray_problems(self) -> Sequence[Problem]:
+        """What is wrong with files that cannot be opened, such as one whose name makes no id."""
+        known = {state.file for state in self.files()}
+        return [problem for problem in self._library.problems() if problem.file not in known]
+
+    def _persona_states(self) -> Iterator[FileState]:
+        for entry in self._library.entries():
+            status: FileStatus = "warning" if entry.problems else "clean"
+            if entry.errors or entry.resolved is None:
+                status = "stale" if entry.is_stale else "broken"
+            name = entry.resolved.persona.name if entry.resolved else entry.id
+            key = FileKey("persona", entry.id)
+            yield FileState(key, entry.file, name, entry.source, status, entry.problems)
+
+    def _template_states(self) -> Iterator[FileState]:
+        templates, problems = self._library.templates(), self._library.problems()
+        for key in self._files.all_keys():
+            if key.kind == "template":
+                file = self._files.shown_path(key)
+                own = tuple(problem for problem in problems if problem.file == file)
+                is_known = key.id in templates
+                status: FileStatus = "clean" if not own else "stale" if is_known else "broken"
+                yield FileState(key, file, key.id, templates.get(key.id, ""), status, own)
+
+    def open(self, key: FileKey) -> Source:
+        """The text of a file, to be edited. Raises NotFoundError, and FileError for what is no text."""
+        return self._remembered(self._files.read(key))
+
+    def new_text(self, key: FileKey, name: str = "") -> str:
+        """What a new file begins with."""
+        if key.kind == "template":
+            return _NEW_TEMPLATE
+        return self._files.new_text(key, {"name": name or key.id, "system": "You are …\n"})
+
+    def check(self, key: FileKey, text: str) -> Checked:
+        """All that can be said of a text that is not saved. Never raises for what is wrong with it."""
+        text = plain_text(text)
+        file = self._files.shown_path(key)
+        marks = [Problem(file, line, 1, _MARK_LEFT) for line in find_marks(text)]
+        now = {entry.id: entry for entry in self._library.entries()}
+        if key.kind == "persona":
+            own, *others = self._library.entries_with(persona=(key.id, text))
+            known = now.get(key.id)
+            problems = [*marks, *own.problems, *self._tried(own.resolved)]
+            users = list(self._users(others, now))
+            in_use = known.resolved if known else None
+            resolved = None if any(p.severity == "error" for p in problems) else own.resolved
+        else:
+            users = list(self._users(self._library.entries_with(template=(key.id, text)), now))
+            problems = [*marks, *(problem for user in users for problem in user.problems)]
+            if not users:
+                problems += self._tried(self._library.resolve_plainly(key.id, text))
+            problems = [problem for problem in problems if problem.file == file]
+            resolved = in_use = None
+        return Checked(
+            key=key,
+            text=text,
+            problems=tuple(_in_order(problems)),
+            resolved=resolved,
+            in_use=in_use,
+            users=tuple(_without(user, file) for user in users),
+        )
+
+    def _users(self, entries: Sequence[Entry], now: Mapping[str, Entry]) -> Iterator[User]:
+        deadline = time.monotonic() + _LONGEST_TRIALS_S
+        for number, entry in enumerate(entries):
+            known = now.get(entry.id)
+            before = known.resolved.revision.id if known and known.resolved else ""
+            after = entry.resolved.revision.id if entry.resolved else ""
+            is_tried = number < _MOST_TRIED and time.monotonic() < deadline
+            tried = self._tried(entry.resolved) if is_tried else ()
+            problems = tuple(_in_order([*entry.problems, *tried]))
+            yield User(entry.id, entry.resolved, problems, before != after)
+
+    def _tried(self, resolved: ResolvedPersona | None) -> Sequence[Problem]:
+        return self._trials.find_problems(resolved) if resolved else ()
+
+    def resolve(self, key: FileKey, text: str, *, persona_id: str = "") -> ResolvedPersona:
+        """The persona that a draft makes, with everything else from the library. Nothing is rendered yet.
+
+        Arguments:
+            persona_id: for a prompt template, the persona that shall render with it; by default a plain one.
+
+        Raises FileError with all problems, NotFoundError for an unknown persona.
+        """
+        text = plain_text(text)
+        if key.kind == "persona":
+            entry = self._library.entries_with(persona=(key.id, text))[0]
+        elif not persona_id:
+            return self._library.resolve_plainly(key.id, text)
+        else:
+            entry = self._entry_with_template(key, text, persona_id)
+        if entry.resolved is None:
+            raise FileError(entry.errors)
+        return entry.resolved
+
+    def _entry_with_template(self, key: FileKey, text: str, persona_id: str) -> Entry:
+        for entry in self._library.entries_with(template=(key.id, text)):
+            if entry.id == persona_id:
+                return entry
+        raise NotFoundError(
+            "There is no persona '%(id)s' that renders with '%(template)s'.",
+            id=persona_id[:80],
+            template=key.id,
+        )
+
+    def save(
+        self,
+        key: FileKey,
+        text: str,
+        *,
+        etag: str,
+        author: Author,
+        message: str = "",
+        insist: bool = False,
+    ) -> Saved:
+        """Save a text, unless somebody else has saved another one since it was opened.
+
+        Arguments:
+            etag: of the source that was opened; empty for a new file.
+            author: who saves it.
+            message: why, for the history.
+            insist: save it although it has errors; its last good version stays in use.
+
+        Raises EditConflict, DraftError with its problems, InputError for an id or a text that makes no file,
+        ConflictError for an id that is taken, NotFoundError if it was deleted meanwhile.
+        """
+        text = plain_text(text)
+        with self._lock:
+            # What was done meanwhile is to be known before what is wrong with the text.
+            is_changed = self._is_news(key, text, etag)
+            checked = self.check(key, text)
+            if checked.errors and is_changed and not insist:
+                raise DraftError(checked.problems)
+            try:
+                source = self._files.write(key, text, etag=etag)
+            except SourceChangedError as error:
+                raise self._conflict(text, error.current, etag) from None
+            return Saved(self._remembered(source), is_changed, checked)
+
+    def _is_news(self, key: FileKey, text: str, etag: str) -> bool:
+        """Whether there is something to write. Raises what is in the way of it, EditConflict among others."""
+        if not etag:
+            self._files.require_free(key)
+            return True
+        try:
+            current = self._files.read(key)
+        except NotFoundError:
+            raise NotFoundError(
+                "%(file)s was deleted meanwhile. Save your text as a new file to keep it.",
+                file=self._files.shown_path(key),
+            ) from None
+        if current.text == text:
+            return False
+        if current.etag != etag:
+            raise self._conflict(text, current, etag)
+        return True
+
+    def _conflict(self, text: str, current: Source, etag: str) -> EditConflict:
+        return EditConflict(text, self._remembered(current), self._text_of(etag))
+
+    def create(self, key: FileKey, data: Mapping[str, Any], *, author: Author) -> Saved:
+        """Save a new persona with these contents. Raises InputError, ConflictError."""
+        text = self._files.new_text(key, data)
+        return self.save(key, text, etag="", author=author, insist=True)
+
+    def duplicate(self, key: FileKey, new_id: str, *, author: Author) -> Saved:
+        """Save the text of a file under another id too. Raises NotFoundError, FileError, InputError, ConflictError."""
+        text = self._files.read(key).text
+        return self.save(replace(key, id=new_id), text, etag="", author=author, insist=True)
+
+    def rename(self, key: FileKey, new_id: str, *, author: Author, carry: bool = False) -> Saved:
+        """Give a file another id. Sessions and the log keep the old one.
+
+        Arguments:
+            carry: change the files that name it along with it.
+
+        Raises NotFoundError, InputError, ConflictError, and InUseError where others name it and are not carried along.
+        """
+        new_key = replace(key, id=new_id)
+        with self._lock:
+            source = self._files.read(key)
+            self._files.require_free(new_key)
+            users = self._library.users_of(key)
+            if users and not carry:
+                raise InUseError(_EXTENDED, key=key, users=users)
+            texts = {user: self._files.renamed_reference(user, key, new_id) for user in users}
+            self._files.copy(key, new_id)
+            try:
+                self._carry(texts, author)
+            except RolebookError:
+                self._files.remove(new_key)
+                raise
+            self._files.remove(key)
+            return Saved(self._files.read(new_key), True, self.check(new_key, source.text))
+
+    def _carry(self, texts: Mapping[FileKey, str], author: Author) -> None:
+        """Save all of these texts or, as far as that can be had, none of them."""
+        former: list[tuple[Source, Source]] = []
+        try:
+            for user, text in texts.items():
+                before = self._files.read(user)
+                former.append((before, self._files.write(user, text, etag=before.etag)))
+        except RolebookError:
+            for before, after in former:
+                self._files.write(before.key, before.text, etag=after.etag)
+            raise
+
+    def delete(self, key: FileKey, *, author: Author, insist: bool = False) -> Trashed:
+        """Move a file to the trash.
+
+        Arguments:
+            insist: although others name it, which will then be broken.
+
+        Raises NotFoundError, InUseError.
+        """
+        with self._lock:
+            users = self._library.users_of(key)
+            if users and not insist:
+                raise InUseError(_NEEDED, key=key, users=users)
+            return self._files.delete(key)
+
+    def trash(self) -> Sequence[Trashed]:
+        """What was deleted, the newest first."""
+        return self._files.trash()
+
+    def undelete(self, trash_id: str, *, author: Author, as_id: str = "") -> Saved:
+        """Take a file out of the trash. Nothing is overwritten: where its id is taken, it needs another one.
+
+        Raises NotFoundError, ConflictError, InputError.
+        """
+        with self._lock:
+            key = self._files.undelete(trash_id, as_id)
+            source = self.open(key)
+            return Saved(source, True, self.check(key, source.text))
+
+    def _remembered(self, source: Source) -> Source:
+        with self._lock:
+            self._opened[source.etag] = source.text
+            self._opened.move_to_end(source.etag)
+            while len(self._opened) > _MOST_OPENED:
+                self._opened.popitem(last=False)
+        return source
+
+    def _text_of(self, etag: str) -> str | None:
+        with self._lock:
+            return self._opened.get(etag)
+
+
+_CHANGED = "%(file)s was changed meanwhile. Nothing was overwritten: look at both versions, and save what shall stand."
+_MARK_LEFT = "A mark of a merge is left here. Decide what shall stand, and remove the three marks."
+_EXTENDED = "'%(id)s' is named by others: %(users)s. Rename it together with what they say, or change them first."
+_NEEDED = "'%(id)s' is needed by others: %(users)s. Without it they are broken."
+_NEW_TEMPLATE = """\
+{% message "system" %}{{ system }}{% endmessage %}
+{% for example in examples %}
+{% message "user" %}{{ example.user }}{% endmessage %}
+{% message "assistant" %}{{ example.assistant }}{% endmessage %}
+{% endfor %}
+{% history %}
+{% message "user" %}{{ input }}{% endmessage %}
+"""
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Each once, by their places."""
+    unique = {str(problem): problem for problem in problems}.values()
+    return sorted(unique, key=lambda problem: (problem.file, problem.line, problem.column))
+
+
+def _without(user: User, file: str) -> User:
+    """A user with its own problems only: those of the draft stand there."""
+    own = tuple(problem for problem in user.problems if problem.file != file)
+    return replace(user, problems=own)
