@@ -29,6 +29,7 @@ from rolebook.core.fields import (
     flaw,
     integer,
     misfit,
+    misfit_choice,
     number,
     parse_boolean,
     parse_line,
@@ -85,7 +86,7 @@ def _json_rule(value: object) -> object:
 
 def _language(value: object) -> object:
     if value not in LANGUAGES:
-        raise misfit(Phrase("one of %(choices)s", {"choices": ", ".join(LANGUAGES)}), value)
+        raise misfit_choice(value, list(LANGUAGES))
     return value
 
 

@@ -7,8 +7,9 @@ else with what was expected and what was got.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -22,6 +23,7 @@ _TRUE = {"true", "yes", "on"}
 _FALSE = {"false", "no", "off"}
 #: An integer of more digits is no parameter of anything, and Python refuses to read very long ones.
 _MAX_DIGITS = 18
+_MOST_CHOICES = 40
 
 
 class Part(BaseModel):
@@ -31,7 +33,10 @@ class Part(BaseModel):
 
 
 def flaw(message: str, **parameters: Any) -> PydanticCustomError:
-    """An error inside a model, with a message as in RolebookError; ``%(key)s`` in it is the field's path."""
+    """An error inside a model, with a message as in RolebookError; ``%(key)s`` in it is the field's path.
+
+    Where a model as a whole notices what is wrong with one of its fields, ``of_field`` names that.
+    """
     text = message % {"key": "it", **parameters}
     return PydanticCustomError(
         "flaw", "{text}", {"text": text, "message": message, "parameters": parameters}
@@ -41,6 +46,26 @@ def flaw(message: str, **parameters: Any) -> PydanticCustomError:
 def misfit(expected: Phrase, got: object) -> PydanticCustomError:
     """A flaw that says what was expected (a noun phrase) and what was got."""
     return flaw("%(key)s must be %(expected)s, got %(got)s.", expected=expected, got=quote(got))
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """Which of the known words was meant, most likely; empty if none is near."""
+    near = difflib.get_close_matches(str(word)[:100].lower(), list(known), n=1)
+    return near[0] if near else ""
+
+
+def misfit_choice(value: object, choices: Sequence[str]) -> PydanticCustomError:
+    """A flaw that says what there is to choose from, and which of it was meant."""
+    shown = [*choices[:_MOST_CHOICES], *(["…"] if len(choices) > _MOST_CHOICES else [])]
+    expected = Phrase("one of %(choices)s", {"choices": ", ".join(shown)})
+    if isinstance(value, str) and (near := nearest(value, choices)):
+        return flaw(
+            "%(key)s must be %(expected)s, got %(got)s. Did you mean '%(near)s'?",
+            expected=expected,
+            got=quote(value),
+            near=near,
+        )
+    return misfit(expected, value)
 
 
 def quote(value: object) -> Phrase | str:
@@ -57,9 +82,21 @@ def quote(value: object) -> Phrase | str:
 
 def parse_text(value: object) -> str:
     """Text, exactly as it stands."""
-    if not isinstance(value, str):
-        raise misfit(Phrase("text"), value)
-    return value
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise flaw("%(key)s must be text, got nothing: write the text there, or remove the key.")
+    if isinstance(value, Mapping):
+        raise flaw(
+            "%(key)s must be text, got a mapping, as ': ' or '{' makes one: put the text in quotes,"
+            " or write it below a '|'."
+        )
+    if isinstance(value, list | tuple):
+        raise flaw(
+            "%(key)s must be text, got a list, as '- ' or '[' makes one: put the text in quotes,"
+            " or write it below a '|'."
+        )
+    raise misfit(Phrase("text"), value)
 
 
 def parse_line(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import json
 import re
@@ -36,6 +35,8 @@ from rolebook.core.fields import (
     flaw,
     integer,
     misfit,
+    misfit_choice,
+    nearest,
     number,
     parse_boolean,
     parse_integer,
@@ -74,6 +75,13 @@ RESERVED_NAMES = frozenset(
         "true",
         "false",
         "none",
+        "and",
+        "or",
+        "not",
+        "in",
+        "is",
+        "if",
+        "else",
     ]
 )
 #: Request fields that Rolebook fills itself or that would carry a secret or another address.
@@ -129,9 +137,20 @@ class Variable(Part):
         is_limited = self.min is not None or self.max is not None
         if is_limited and self.type not in {"number", "integer"}:
             raise flaw("%(key)s: min and max belong to type 'number' or 'integer'.")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise flaw("%(key)s: min is greater than max.")
         if self.default is not None:
-            object.__setattr__(self, "default", self.parse(self.default))
+            object.__setattr__(self, "default", self._parse_default())
         return self
+
+    def _parse_default(self) -> VariableValue:
+        try:
+            return self.parse(self.default)
+        except PydanticCustomError as error:
+            context: Any = error.context
+            raise flaw(
+                context["message"], **{**context["parameters"], "of_field": "default"}
+            ) from None
 
     def parse(self, value: object) -> VariableValue:
         """The value in its type, from text or a JSON value. Raises PydanticCustomError."""
@@ -146,9 +165,7 @@ class Variable(Part):
                 return _parse_date(value)
             case "choice":
                 if value not in self.choices:
-                    raise misfit(
-                        Phrase("one of %(choices)s", {"choices": ", ".join(self.choices)}), value
-                    )
+                    raise misfit_choice(value, self.choices)
         if not isinstance(value, str):
             raise misfit(Phrase("text"), value)
         return value
@@ -417,28 +434,30 @@ def parse_persona(persona_id: str, data: Mapping[str, Any]) -> Persona:
 
 
 _EXPECTED = {
-    "model_type": Phrase("a mapping"),
-    "model_attributes_type": Phrase("a mapping"),
-    "dict_type": Phrase("a mapping"),
-    "tuple_type": Phrase("a list"),
-    "list_type": Phrase("a list"),
+    "model_type": Phrase("'key: value' pairs"),
+    "model_attributes_type": Phrase("'key: value' pairs"),
+    "dict_type": Phrase("'key: value' pairs"),
+    "tuple_type": Phrase("a list, each item after a '- '"),
+    "list_type": Phrase("a list, each item after a '- '"),
 }
 
 
 def fault_of(detail: Any) -> Fault:
     """One error of pydantic in the words of :mod:`rolebook.core.fields`, with its place."""
     path = tuple(part for part in detail["loc"] if part not in {"float", "int", "[key]"})
-    where = describe_path(path)
-    kind, context, got = detail["type"], detail.get("ctx", {}), quote(detail["input"])
-    if kind == "missing":
-        return Fault(path, "'%(key)s' is missing.", {"key": where})
-    if kind == "flaw":
-        return Fault(path, context["message"], {**context["parameters"], "key": where})
+    kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "literal_error":
-        expected = Phrase("one of %(choices)s", {"choices": context["expected"].replace("'", "")})
-    else:
-        expected = _EXPECTED.get(kind, Phrase("something else"))
-    parameters = {"key": where, "expected": expected, "got": got}
+        choices = re.findall("'([^']+)'", context["expected"])
+        kind, context = "flaw", misfit_choice(got, choices).context or {}
+    if kind == "flaw":
+        parameters: dict[str, Any] = context["parameters"]
+        if of_field := parameters.get("of_field"):
+            path = (*path, of_field)
+        return Fault(path, context["message"], {**parameters, "key": describe_path(path)})
+    if kind == "missing":
+        return Fault(path, "'%(key)s' is missing.", {"key": describe_path(path)})
+    expected = _EXPECTED.get(kind, Phrase("something else"))
+    parameters = {"key": describe_path(path), "expected": expected, "got": quote(got)}
     return Fault(path, "%(key)s must be %(expected)s, got %(got)s.", parameters)
 
 
@@ -480,8 +499,8 @@ def _json_or_text(value: object) -> object:
 
 
 def describe_path(path: Sequence[str | int]) -> str:
-    """``examples[1].user`` for ``("examples", 1, "user")``."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    """``examples[1].user`` for ``("examples", 1, "user")``; a very long key is cut."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in path)
     return text.removeprefix(".")
 
 
@@ -534,15 +553,39 @@ def _parts_at(
 
 
 _FOREIGN = "'%(key)s' is no known key and is left out. Foreign data belongs under 'x'."
+#: What keys of ours are called elsewhere.
+_OTHER_NAMES: Mapping[str, str] = {
+    "prompt": "system",
+    "system_prompt": "system",
+    "instructions": "system",
+    "title": "name",
+    "messages": "examples",
+    "few_shot": "examples",
+    "parameters": "sampling",
+    "params": "sampling",
+    "inputs": "variables",
+    "vars": "variables",
+    "first_message": "greeting",
+}
 
 
 def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str]) -> Fault:
-    near = difflib.get_close_matches(str(path[-1]), known, n=1)
-    parameters = {"key": describe_path(path), "near": near[0] if near else ""}
-    if value is None and " " in str(path[-1]):
+    name = str(path[-1])
+    is_root = len(path) == 1 and "system" in known
+    near = nearest(name, [*known, *Sampling.model_fields] if is_root else known)
+    if is_root:
+        near = _OTHER_NAMES.get(name, near)
+    parameters = {"key": describe_path(path), "near": near}
+    if value is None and not near and (" " in name or not is_root):
         # {user: One, two} is a map of 'user' and 'two'.
         message = "A comma cut the text before '%(key)s'. Put the whole text in quotes."
-        parameters["key"] = str(path[-1])
+        parameters["key"] = name[:80]
+    elif near == name:
+        message = "'%(key)s' belongs under 'sampling'; here it is left out."
+    elif near and near not in known:
+        message = (
+            "'%(key)s' is no known key and is left out. Did you mean '%(near)s', under 'sampling'?"
+        )
     elif near:
         message = "'%(key)s' is no known key and is left out. Did you mean '%(near)s'?"
     else:

@@ -12,6 +12,7 @@ from rolebook.core.errors import Problem, PromptError, PromptLimitError
 from rolebook.core.message import Message, Origin, Span
 from rolebook.core.persona import Persona, Place, ResolvedPersona, VariableValue
 from rolebook.core.sandbox import Sandbox
+from rolebook.core.template_advice import ABOUT_MISSING_NAMES, MISSING_NAME
 
 _ORIGINS = {origin.value: origin for origin in Origin}
 
@@ -107,16 +108,27 @@ class PromptRenderer:
         return list(found.values())
 
     def _try(self, resolved: ResolvedPersona, values: Mapping[str, VariableValue]) -> list[Problem]:
-        try:
-            prompt = self.render(resolved, values, history_messages([("…", "…")]), _TRIAL_INPUT)
-            self.greet(resolved, values)
-        except PromptError as error:
-            file, line = error.file, error.line
-            if not file:
-                # What takes too long is stopped anywhere; the text of the persona is where to look first.
-                place = resolved.places.get("system")
-                file, line = (place.file, place.line) if place else (resolved.persona.id, 0)
-            return [Problem(file, line, error.column or 1, error.message, error.parameters)]
+        found: list[Problem] = []
+        missing: set[str] = set()
+        for _ in range(_MAX_MISSING):
+            try:
+                prompt = self.render(resolved, values, history_messages([("…", "…")]), _TRIAL_INPUT)
+                self.greet(resolved, values)
+                break
+            except PromptError as error:
+                is_about_name = error.message in ABOUT_MISSING_NAMES
+                if error.parameters.get("near") in missing:
+                    error.message = MISSING_NAME
+                if not found or is_about_name:
+                    found.append(_problem(error, resolved))
+                name = str(error.parameters.get("name"))
+                if not is_about_name or name in values:
+                    return found
+                # With something in its place, the next missing name is found as well.
+                missing.add(name)
+                values = {**values, name: "…"}
+        if found:
+            return found
         if any(_TRIAL_INPUT in message.content for message in prompt.messages):
             return []
         file = f"{resolved.templates_dir}{resolved.persona.template_name}.jinja"
@@ -124,7 +136,18 @@ class PromptRenderer:
         return [Problem(file, 1, 1, message, severity="warning")]
 
 
+def _problem(error: PromptError, resolved: ResolvedPersona) -> Problem:
+    file, line = error.file, error.line
+    if not file:
+        # What takes too long is stopped anywhere; the text of the persona is where to look first.
+        place = resolved.places.get("system")
+        file, line = (place.file, place.line) if place else (resolved.persona.id, 0)
+    return Problem(file, line, error.column or 1, error.message, error.parameters)
+
+
 _TRIAL_INPUT = "‹trial›"
+#: So many names that do not exist are looked for in one persona.
+_MAX_MISSING = 20
 #: A persona with very many choices is tried with this many combinations.
 _MAX_TRIALS = 50
 

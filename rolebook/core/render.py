@@ -21,6 +21,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rolebook.core.message import MESSAGE_ROLES, Origin
+from rolebook.core.template_advice import explain
 from rolebook.core.traced import (
     Traced,
     TracedSpan,
@@ -34,6 +35,24 @@ from rolebook.core.traced import (
 #: More characters than any model takes; a runaway loop passes it soon.
 MAX_OUTPUT = 4_000_000
 _GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")
+#: What a template knows besides its variables, and Jinja's own tags.
+_NAMES = ("system", "greeting", "examples", "history", "input", "persona")
+_TAGS = (
+    "if",
+    "for",
+    "set",
+    "macro",
+    "call",
+    "filter",
+    "include",
+    "import",
+    "from",
+    "extends",
+    "block",
+    "raw",
+)
+#: What of a persona is a template.
+_TEXTS = ("system", "greeting")
 _QUOTED = re.compile(r"'([^']+)'")
 _ROLES = ", ".join(role for role in MESSAGE_ROLES if role != "prompt")
 
@@ -223,16 +242,35 @@ class Renderer:
         try:
             return self._render(request)
         except RenderError as error:
-            error.column = self._column_of(error)
+            source = self._source_of(error.file)
+            self._explain(error, source, request["values"])
+            error.line = error.line or bool(error.file)
+            error.column = self._column_of(error, source)
             raise
 
-    def _column_of(self, error: RenderError) -> int:
-        """Jinja knows lines only: the name that the error is about, else where its line begins."""
-        texts = {
-            **self._role["templates"],
-            **{name: self._role[name] for name in ("system", "greeting")},
+    def _source_of(self, name: str) -> str:
+        source: str = self._role[name] if name in _TEXTS else self._role["templates"].get(name, "")
+        return source
+
+    def _explain(self, error: RenderError, source: str, variables: Iterable[str]) -> None:
+        """Say it in our own words, where we know better ones than Jinja."""
+        environment = self._text_environment if error.file in _TEXTS else self._environment
+        known = {
+            "name": [*variables, *_NAMES],
+            "filter": environment.filters,
+            "test": environment.tests,
+            "tag": [*_TAGS, *_MessageTags.tags],
         }
-        lines = texts.get(error.file, "").splitlines()
+        reason = error.parameters.get("reason", "")
+        advice = explain(reason, source=source, known=known)
+        if advice is not None:
+            error.message = advice.message
+            error.parameters = {"reason": reason, **advice.parameters}
+            error.line = advice.line or error.line
+
+    def _column_of(self, error: RenderError, source: str) -> int:
+        """Jinja knows lines only: the name that the error is about, else where its line begins."""
+        lines = source.splitlines()
         if not 1 <= error.line <= len(lines):
             return 0
         line = lines[error.line - 1]
@@ -380,8 +418,7 @@ def _render_error(error: BaseException, name: str, traceback: TracebackType | No
         message = "The template has a mistake: %(reason)s"
         return RenderError(message, error.name or file, error.lineno or line, reason=reason)
     if isinstance(error, UndefinedError):
-        message = "A name is missing: %(reason)s. Declare it under 'variables', or correct it."
-        return RenderError(message, file, line, reason=reason)
+        return RenderError("The template fails: %(reason)s", file, line, reason=reason)
     if isinstance(error, TemplateNotFound):
         message = "There is no prompt template '%(name)s' in the templates folder."
         return RenderError(message, file, line, name=reason)

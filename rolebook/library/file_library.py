@@ -13,6 +13,7 @@ from typing import Any
 
 from rolebook.core.chat import described
 from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
+from rolebook.core.fields import nearest
 from rolebook.core.persona import (
     PERSONA_ID,
     FaultyDataError,
@@ -324,12 +325,8 @@ def _build_entry(
     if persona is None:
         return replace(entry, problems=found)
     if persona.template_name not in templates:
-        line = _line_of_key(chain, "template")
-        missing = Problem(
-            *line,
-            "There is no prompt template '%(name)s'. There are: %(known)s.",
-            {"name": persona.template_name, "known": ", ".join(sorted(templates)) or "–"},
-        )
+        place = _line_of_key(chain, "template")
+        missing = _missing_template(place, persona.template_name, templates)
         return replace(entry, problems=(*found, missing))
     reached = reachable(persona.template_name, templates)
     resolved = ResolvedPersona(persona, reached, places, templates_dir, entry.source)
@@ -376,7 +373,7 @@ def _chain(
             break
         place = _line_of_key([file], "extends")
         if base not in files:
-            return chain, [Problem(*place, "There is no persona '%(id)s' to extend.", {"id": base})]
+            return chain, [_missing_base(place, base, files)]
         if any(base == known.id for known in chain) or len(chain) > _MAX_BASES:
             return chain, [
                 Problem(
@@ -387,6 +384,24 @@ def _chain(
             ]
         current = base
     return chain, []
+
+
+def _missing_base(place: tuple[str, int, int], base: str, known: Iterable[str]) -> Problem:
+    if near := nearest(base.removesuffix(".yaml"), known):
+        message = "There is no persona '%(id)s' to extend. Did you mean '%(near)s'?"
+        return Problem(*place, message, {"id": base[:80], "near": near})
+    return Problem(*place, "There is no persona '%(id)s' to extend.", {"id": base[:80]})
+
+
+def _missing_template(place: tuple[str, int, int], name: str, templates: Iterable[str]) -> Problem:
+    parameters = {"name": name[:80], "known": ", ".join(sorted(templates)) or "–"}
+    message = "There is no prompt template '%(name)s'. There are: %(known)s."
+    if near := nearest(name.removesuffix(".jinja"), templates):
+        parameters["near"] = near
+        message = (
+            "There is no prompt template '%(name)s'. Did you mean '%(near)s'? There are: %(known)s."
+        )
+    return Problem(*place, message, parameters)
 
 
 def reachable(name: str, templates: Mapping[str, str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from rolebook.core.errors import Problem
@@ -16,7 +17,7 @@ from rolebook.core.persona import (
     find_unknown_keys,
     parse_persona,
 )
-from rolebook.library.yaml_text import Document, Mark, YamlError, parse_yaml
+from rolebook.library.yaml_text import MAX_PROBLEMS, Document, Mark, YamlError, parse_yaml
 
 Path = tuple[str | int, ...]
 
@@ -83,11 +84,12 @@ def build_persona(
         merged = _merge(merged, file.document)
     problems = [problem for file in chain[-1:] for problem in file.problems]
     own = last.document.data if last.document else {}
-    problems += [_problem(fault, merged, last.file) for fault in find_unknown_keys(own)]
+    unknown = islice(find_unknown_keys(own), MAX_PROBLEMS)
+    problems += [_problem(fault, merged, last.file) for fault in unknown]
     try:
         persona = parse_persona(last.id, merged.data)
     except FaultyDataError as error:
-        problems += [_problem(fault, merged, last.file) for fault in error.faults]
+        problems += [_problem(fault, merged, last.file) for fault in error.faults[:MAX_PROBLEMS]]
         persona = None
     return persona, dict(_places(merged, chain)), tuple(problems)
 

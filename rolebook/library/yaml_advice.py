@@ -42,6 +42,10 @@ _KEY_LINE = re.compile(r"[ \t]*(?:- +)*[\"']?[\w-]{1,64}[\"']?:\s")
 _HASH = re.compile(r"(?:[ \t]|^)(#)", re.MULTILINE)
 _TEMPLATE_MARK = re.compile(r"\{[{%]")
 _DIRECTIVE = re.compile(r"^%", re.MULTILINE)
+_END_MARK = re.compile(r"^\.\.\.(?:\s|\Z)", re.MULTILINE)
+_EQUALS = re.compile(r"^[ \t]*([^\W\d][\w-]{0,63})[ \t]*(=)(?!=)", re.MULTILINE)
+#: The lines that git leaves in a file where two changes meet, in their order.
+_CONFLICT = tuple(re.compile(rf"^{mark}{{7}}(?: .*)?$", re.MULTILINE) for mark in "<=>")
 _TOKEN = re.compile(r"\S{1,40}")
 _ESCAPE = re.compile(r"\\(?:x\w{0,2}|u\w{0,4}|U\w{0,8}|.)")
 _SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
@@ -89,11 +93,18 @@ def explain_list_root(index: int) -> Advice:
 def explain_text_root(text: str, index: int, *, is_plain: bool) -> Advice:
     """The advice for a file that is one text as a whole, beginning at ``index``."""
     fault = _Fault(text, start=index, index=len(text), value=LastValue(index, index))
-    slip = (_wide_space(fault) or _wide_colon(fault) or _tight_colon(fault)) if is_plain else None
+    rules = (_conflict, _wide_space, _wide_colon, _tight_colon, _equals) if is_plain else ()
+    slip = next((advice for rule in rules if (advice := rule(fault))), None)
     return slip or Advice(index, "The file holds plain text: write 'key: value' lines instead.")
 
 
-def explain_second_document(index: int) -> Advice:
+def explain_second_document(text: str, index: int) -> Advice:
+    if text.startswith("---") and not _KEY_LINE.match(text, _line_end(text, index) + 1):
+        return Advice(
+            index,
+            "What follows this '---' is not read: if it is the system text, write it below"
+            " 'system: |', indented.",
+        )
     return Advice(
         index,
         "A second document begins here, and one file holds one: remove the line '---', or indent"
@@ -272,6 +283,20 @@ class _Fault:
         return pattern.search(self.text, begin, _line_end(self.text, self.index))
 
 
+def _conflict(fault: _Fault) -> Advice | None:
+    starts = [-1]
+    for mark in _CONFLICT:
+        match = mark.search(fault.text, starts[-1] + 1)
+        if not match:
+            return None
+        starts.append(match.start())
+    return Advice(
+        starts[1],
+        "A merge was left unfinished here: keep one of the two versions, and delete the lines"
+        " '<<<<<<<', '=======' and '>>>>>>>'.",
+    )
+
+
 def _unclosed_quote(fault: _Fault) -> Advice | None:
     if fault.context != "while scanning a quoted scalar":
         return None
@@ -355,6 +380,12 @@ def _directive(fault: _Fault) -> Advice | None:
 def _after_the_end(fault: _Fault) -> Advice | None:
     if "document start" not in fault.problem:
         return None
+    if not _END_MARK.search(fault.text, 0, fault.index):
+        return Advice(
+            fault.index,
+            "The indentation of this line fits none of the lines above: align it with the keys or"
+            " items that it belongs to.",
+        )
     return Advice(
         fault.index,
         "The line '...' ended the document, and nothing may follow it: remove that line, or indent"
@@ -379,6 +410,17 @@ def _tight_colon(fault: _Fault) -> Advice | None:
     return Advice(
         match.start(2),
         "A space is missing after the colon: write '%(key)s: ' and then the value.",
+        {"key": match[1]},
+    )
+
+
+def _equals(fault: _Fault) -> Advice | None:
+    match = fault.search(_EQUALS)
+    if not match:
+        return None
+    return Advice(
+        match.start(2),
+        "A '=' does not end a key: write '%(key)s: ' and then the value.",
         {"key": match[1]},
     )
 
@@ -531,6 +573,7 @@ def _about_keys(rule: _Rule) -> _Rule:
 
 #: The first that knows the error speaks; they go from the certain to the likely.
 _RULES: tuple[_Rule, ...] = (
+    _conflict,
     _unclosed_quote,
     _unknown_escape,
     _tab,
@@ -552,6 +595,7 @@ _RULES: tuple[_Rule, ...] = (
     _stray_item,
     _open_bracket,
     _missing_key,
+    _about_keys(_equals),
     _stray_line,
     _indentation,
     _anything,

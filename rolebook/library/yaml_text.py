@@ -35,6 +35,7 @@ Path = tuple[str | int, ...]
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NULLS: Final = ("", "~", "null")
 
+_BINARY = re.compile(rb"[\x00-\x06\x0e-\x1a]")
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 _LINE_BREAK = re.compile(r"\r\n|[\r\n]")
 _UNREADABLE = re.compile(r"[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -242,6 +243,9 @@ def _wide_encoding(source: bytes) -> str | None:
 
 
 def _explain_undecodable(source: bytes, start: int, file: str) -> Problem:
+    if _BINARY.search(source):
+        message = "This is no text file: put one in its place that an editor can open."
+        return Problem(file, 1, 1, message)
     before = source[:start].decode("utf-8").lstrip("\ufeff")
     line, column = _Places(before).of(len(before))
     if encoding := _narrow_encoding(source):
@@ -340,7 +344,7 @@ class _Reader:
         self._next()
         following = self._next()
         if isinstance(following, yaml.DocumentStartEvent):
-            self._stop(yaml_advice.explain_second_document(_index(following)))
+            self._stop(yaml_advice.explain_second_document(self._text, _index(following)))
         return data
 
     def _explain_root(self, root: yaml.Event) -> Advice:

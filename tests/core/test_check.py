@@ -102,8 +102,12 @@ FAULTS: list[tuple[Any, tuple[str | int, ...], str]] = [
     ),
     ([{"name": "x"}], ("checks", 0), "checks[0] needs one of contains, contains_any,"),
     ([{"contains": None}], ("checks", 0), "checks[0] needs one of"),
-    (["max_words"], ("checks", 0), "checks[0] must be a mapping, got 'max_words'."),
-    ({"max_words": "3"}, ("checks",), "checks must be a list, got a mapping."),
+    (["max_words"], ("checks", 0), "checks[0] must be 'key: value' pairs, got 'max_words'."),
+    (
+        {"max_words": "3"},
+        ("checks",),
+        "checks must be a list, each item after a '- ', got a mapping.",
+    ),
     ([{"max_words": "3"}, {"max_words": "3"}], ("checks",), "are called 'max_words: 3'"),
     (
         [{"max_words": "many"}],

@@ -41,10 +41,19 @@ def test_base_model_persona_uses_the_base_template() -> None:
 
 
 FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
-    ({"name": None}, ("name",), "name must be text, got nothing."),
+    (
+        {"name": None},
+        ("name",),
+        "name must be text, got nothing: write the text there, or remove the key.",
+    ),
     ({"name": "  "}, ("name",), "name must be text that is not empty, got '  '."),
-    ({"system": ["a"]}, ("system",), "system must be text, got a list."),
-    ({"sampling": "warm"}, ("sampling",), "sampling must be a mapping, got 'warm'."),
+    ({"system": ["a"]}, ("system",), "system must be text, got a list, as '- ' or '[' makes one"),
+    (
+        {"system": {"a": "b"}},
+        ("system",),
+        "got a mapping, as ': ' or '{' makes one: put the text in quotes",
+    ),
+    ({"sampling": "warm"}, ("sampling",), "sampling must be 'key: value' pairs, got 'warm'."),
     (
         {"sampling": {"temperature": "warm"}},
         ("sampling", "temperature"),
@@ -75,7 +84,11 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
         ("sampling", "stop"),
         "'stop' takes at most four texts, none of them empty.",
     ),
-    ({"examples": {"user": "u"}}, ("examples",), "examples must be a list, got a mapping."),
+    (
+        {"examples": {"user": "u"}},
+        ("examples",),
+        "examples must be a list, each item after a '- ', got a mapping.",
+    ),
     (
         {"examples": [{"user": "u"}]},
         ("examples", 0, "assistant"),
@@ -89,7 +102,7 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
     (
         {"endpoint": "chats"},
         ("endpoint",),
-        "endpoint must be one of chat or completions, got 'chats'.",
+        "endpoint must be one of chat, completions, got 'chats'. Did you mean 'chat'?",
     ),
     (
         {"variables": {"level": {"type": "choice"}}},
@@ -98,14 +111,33 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
     ),
     (
         {"variables": {"n": {"type": "integer", "default": "x"}}},
-        ("variables", "n"),
-        "variables.n must be a whole number, got 'x'.",
+        ("variables", "n", "default"),
+        "variables.n.default must be a whole number, got 'x'.",
     ),
     (
         {"variables": {"n": {"type": "color"}}},
         ("variables", "n", "type"),
-        "variables.n.type must be one of text, long_text, number, integer, boolean, choice or date,"
+        "variables.n.type must be one of text, long_text, number, integer, boolean, choice, date,"
         " got 'color'.",
+    ),
+    (
+        {"variables": {"n": {"type": "integr"}}},
+        ("variables", "n", "type"),
+        "got 'integr'. Did you mean 'integer'?",
+    ),
+    (
+        {"variables": {"n": {"type": "integer", "min": "5", "max": "3"}}},
+        ("variables", "n"),
+        "variables.n: min is greater than max.",
+    ),
+    (
+        {
+            "variables": {
+                "n": {"type": "choice", "choices": [f"c{n}" for n in range(500)], "default": "x"}
+            }
+        },
+        ("variables", "n", "default"),
+        "c39, …, got 'x'.",
     ),
     (
         {"context": {"turns": "-1"}},
@@ -268,6 +300,21 @@ def test_text_cut_by_a_comma_is_said_to_be_that() -> None:
     (fault,) = find_unknown_keys(data)
     expected = "A comma cut the text before 'how much is left?'. Put the whole text in quotes."
     assert expected == fault.message % fault.parameters
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"temperature": "0.7"}, "'temperature' belongs under 'sampling'"),
+        ({"tempreture": "0.7"}, "Did you mean 'temperature', under 'sampling'?"),
+        ({"prompt": "x"}, "Did you mean 'system'?"),
+        ({"examples": [{"user": "One", "two": None}]}, "A comma cut the text before 'two'."),
+        ({"k" * 5000: "x"}, f"'{'k' * 80}' is no known key"),
+    ],
+)
+def test_unknown_key_is_told_where_it_belongs(data: dict[str, Any], words: str) -> None:
+    (fault,) = find_unknown_keys({**MINIMAL, **data})
+    assert words in fault.message % fault.parameters
 
 
 @pytest.mark.parametrize(

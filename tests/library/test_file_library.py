@@ -193,7 +193,10 @@ def test_child_of_a_broken_base_keeps_its_last_good_version(
 def test_unknown_template_is_a_problem_at_its_line(folders: Path, library: FileLibrary) -> None:
     write(folders, "ada.yaml", "name: Ada\nsystem: s\ntemplate: chatt\n")
     (problem,) = library.problems()
-    assert (3, "There is no prompt template 'chatt'. There are: base, chat.") == (
+    assert (
+        3,
+        "There is no prompt template 'chatt'. Did you mean 'chat'? There are: base, chat.",
+    ) == (
         problem.line,
         problem.text,
     )
