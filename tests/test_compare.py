@@ -17,7 +17,7 @@ from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.errors import ConflictError, InputError, NotFoundError, VariableError
 from rolebook.core.persona import FaultyDataError, persona_of_revision
-from rolebook.core.planning import AS_RECORDED
+from rolebook.core.planning import AS_RECORDED, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.wiring import Rolebook
@@ -330,7 +330,7 @@ def test_newest_real_inputs_of_a_persona_lay_two_revisions_side_by_side(rolebook
     assert old == comparison.variants[0].revision != comparison.variants[1].revision
     fill(rolebook, comparison)
     assert 4 == rolebook.comparisons.tally(comparison).complete
-    with pytest.raises(NotFoundError):
+    with pytest.raises(UnplannableError, match="no revision ffffff"):
         plan(rolebook, variants=[{"persona": "plain", "revision": "ffffff"}], inputs=["x"])
 
 
@@ -426,7 +426,7 @@ def test_rubric_is_judged_by_a_persona_whose_turn_is_in_the_log(
 
 
 def test_rubric_without_a_judge_is_an_error_before_anything_is_called(rolebook: Rolebook) -> None:
-    with pytest.raises(NotFoundError):
+    with pytest.raises(UnplannableError, match="no persona 'judge'"):
         plan(rolebook, variants=["plain"], inputs=["x"], checks=[{"rubric": "It explains."}])
 
 
@@ -518,8 +518,9 @@ def test_plan_that_makes_no_sense_is_an_error_at_its_place(
 def test_plan_that_cannot_be_carried_out_is_an_error_before_it_begins(
     rolebook: Rolebook, spec: dict[str, Any], error: type[Exception]
 ) -> None:
-    with pytest.raises(error):
+    with pytest.raises(UnplannableError) as raised:
         plan(rolebook, **spec)
+    assert [error] == [type(fault.error) for fault in raised.value.faults]
     assert ([], "") == rolebook.comparisons.list_comparisons()
 
 

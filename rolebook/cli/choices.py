@@ -82,6 +82,15 @@ class Choices:
             "judge": {**(data.get("judge") or {}), **{k: v for k, v in judge.items() if v}},
         }
 
+    def origin_of(self, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        """Where that which stands at a path of ``over(data)`` stood in the data."""
+        match path:
+            case ("variants", int(index), *rest):
+                return ("variants", index // max(1, len(self.models)), *rest)
+            case ("inputs", _, "variables", name) if name in self.variables:
+                return ()
+        return path
+
     def require_unchanged(self) -> None:
         """Raises InputError if they would change a comparison, which is fixed once it has begun."""
         said = self.question, self.models, self.variables, self.parameters, self.repeats

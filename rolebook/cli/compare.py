@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rolebook.cli.choices import Choices, as_variant, grid_options
 from rolebook.cli.command import command
-from rolebook.cli.comparing import carry_out, run
+from rolebook.cli.comparing import Given, carry_out, run
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.core.errors import InputError
+
+if TYPE_CHECKING:
+    from rolebook.library.yaml_text import Mark
 
 _HELP = """Let personas answer the same inputs, and lay the answers side by side.
 
@@ -45,16 +48,19 @@ class _Said:
     history: str
     recent: int | None
 
-    def inputs(self, persona_id: str) -> Iterator[dict[str, Any]]:
-        """The raw data of all inputs; those of ``--recent`` are this persona's. Raises InputError, FileError."""
+    def inputs(self, persona_id: str) -> Iterator[tuple[Mapping[str, Any], Mark | None]]:
+        """The raw data of all inputs, and where those from files stand; those of ``--recent`` are this persona's.
+
+        Raises InputError, FileError.
+        """
         from rolebook.library.inputs_file import read_inputs
 
-        yield from ({"input": text} for text in self.texts)
+        yield from (({"input": text}, None) for text in self.texts)
         for path in self.files:
-            yield from read_inputs(path)
-        yield from ({"session": id, "history": self.history} for id in self.sessions)
+            yield from ((row.data, row.place) for row in read_inputs(path))
+        yield from (({"session": id, "history": self.history}, None) for id in self.sessions)
         if self.recent is not None:
-            yield {"persona": persona_id, "last": self.recent}
+            yield {"persona": persona_id, "last": self.recent}, None
 
 
 @command(help=_HELP, examples=_EXAMPLES)
@@ -124,7 +130,7 @@ def compare(
     elif is_changed:
         carry_out(invocation, _changed(invocation, names, said), choices)
     else:
-        carry_out(invocation, _data(invocation, names, said), choices)
+        carry_out(invocation, _given(invocation, names, said), choices)
 
 
 def _go_on(invocation: Invocation, choices: Choices, resumed: str, repeated: Path | None) -> None:
@@ -145,32 +151,44 @@ def _go_on(invocation: Invocation, choices: Choices, resumed: str, repeated: Pat
     )
 
 
-def _data(invocation: Invocation, names: tuple[str, ...], said: _Said) -> dict[str, Any]:
-    """A comparison in the raw: from a file, or from ids and inputs."""
+def _given(invocation: Invocation, names: tuple[str, ...], said: _Said) -> Given:
+    """A comparison from a file, or from ids and inputs."""
     files = [name for name in names if _is_file(name)]
     if files and len(names) > 1:
         raise InputError("Give either ids of personas or one comparison file, not both.")
     if files:
-        data = _read_file(invocation, Path(files[0]))
+        given = _read_file(invocation, Path(files[0]))
     elif names:
-        data = {"variants": [as_variant(name) for name in names], "inputs": []}
+        given = Given({"variants": [as_variant(name) for name in names], "inputs": []})
     else:
         raise InputError(
             "Who shall answer? Give the ids of personas (`rolebook personas` lists them), or a comparison file."
         )
-    inputs = list(said.inputs(_first_persona(data)))
-    if not inputs and not data["inputs"]:
+    inputs = list(said.inputs(_first_persona(given.data)))
+    if not inputs and not given.data["inputs"]:
         raise InputError(
             "What shall be said? Give --input, --inputs FILE, --session ID or --recent NUMBER."
         )
-    return {**data, "inputs": inputs or data["inputs"]}
+    return _with_inputs(given, inputs) if inputs else given
+
+
+def _with_inputs(given: Given, inputs: Sequence[tuple[Mapping[str, Any], Mark | None]]) -> Given:
+    """The same with other inputs in the place of its own."""
+
+    def place_of(path: tuple[str | int, ...]) -> Mark | None:
+        match path:
+            case ("inputs", int(index), *_):
+                return inputs[index][1]
+        return given.place_of(path)
+
+    return Given({**given.data, "inputs": [data for data, _ in inputs]}, place_of)
 
 
 def _is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml")) or Path(name).is_file()
 
 
-def _read_file(invocation: Invocation, path: Path) -> dict[str, Any]:
+def _read_file(invocation: Invocation, path: Path) -> Given:
     from rolebook.library.comparison_file import read_comparison_file
 
     found = read_comparison_file(path)
@@ -178,7 +196,7 @@ def _read_file(invocation: Invocation, path: Path) -> dict[str, Any]:
     for problem in found.problems:
         text = terminal.translator.problem(problem)
         terminal.tell_line(f"{problem.place}: {terminal.gettext('warning')}: {text}")
-    return found.data
+    return Given(found.data, found.place_of)
 
 
 def _first_persona(data: Mapping[str, Any]) -> str:
@@ -187,7 +205,7 @@ def _first_persona(data: Mapping[str, Any]) -> str:
     return str(variant.get("persona") or "")
 
 
-def _changed(invocation: Invocation, names: tuple[str, ...], said: _Said) -> dict[str, Any]:
+def _changed(invocation: Invocation, names: tuple[str, ...], said: _Said) -> Given:
     """A persona's newest other revision against what it is now."""
     if len(names) != 1:
         raise InputError("--changed compares one persona with what it was: give its id alone.")
@@ -200,6 +218,7 @@ def _changed(invocation: Invocation, names: tuple[str, ...], said: _Said) -> dic
             "The log knows '%(persona)s' only as it is now: there is nothing to compare it with.",
             persona=persona_id,
         )
-    inputs = list(said.inputs(persona_id)) or [{"persona": persona_id, "last": _USUAL_RECENT}]
+    inputs = list(said.inputs(persona_id))
     variants = [{"persona": persona_id, "revision": before.id}, {"persona": persona_id}]
-    return {"variants": variants, "inputs": inputs}
+    newest = {"persona": persona_id, "last": _USUAL_RECENT}
+    return _with_inputs(Given({"variants": variants}), inputs or [(newest, None)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,28 @@ import click
 from rolebook.cli.choices import Choices, Ending
 from rolebook.cli.invocation import Invocation
 from rolebook.cli.program import FAILED, INTERRUPTED
-from rolebook.core.errors import InputError, RolebookError
+from rolebook.core.errors import FileError, InputError, Problem, RolebookError
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
     from rolebook.core.comparison import Cell, Comparison
     from rolebook.core.comparison_spec import ComparisonSpec
+    from rolebook.core.planning import Plan, PlanFault
+    from rolebook.library.yaml_text import Mark
 
 #: Above these somebody at a terminal is asked first: calls, and US dollars.
 _MANY_CALLS, _MUCH_MONEY = 200, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What somebody wants to have compared, in the raw.
+
+    ``place_of`` finds the place of a part of ``data`` by the path to it: ``None`` for what is in no file.
+    """
+
+    data: Mapping[str, Any]
+    place_of: Callable[[tuple[str | int, ...]], Mark | None] = lambda _path: None
 
 
 def parse_given(data: Mapping[str, Any]) -> ComparisonSpec:
@@ -35,14 +49,36 @@ def parse_given(data: Mapping[str, Any]) -> ComparisonSpec:
         raise InputError(fault.message, **fault.parameters) from None
 
 
-def carry_out(invocation: Invocation, data: Mapping[str, Any], choices: Choices) -> None:
+def _plan(invocation: Invocation, given: Given, choices: Choices) -> Plan:
+    """Raises InputError for options, else FileError with all that is wrong, each with its place if that is a file."""
+    from rolebook.core.planning import UnplannableError
+
+    try:
+        return invocation.rolebook.compare.plan(parse_given(choices.over(given.data)))
+    except UnplannableError as error:
+        raise FileError(
+            [problem for fault in error.faults for problem in _problems(fault, given, choices)]
+        ) from None
+
+
+def _problems(fault: PlanFault, given: Given, choices: Choices) -> Iterator[Problem]:
+    if isinstance(fault.error, FileError):
+        yield from fault.error.problems
+        return
+    path = choices.origin_of(fault.path)
+    mark = given.place_of(path) if path else None
+    file, line, column = (mark.file, mark.line, mark.column) if mark else ("", 0, 0)
+    yield Problem(file, line, column, fault.error.message, fault.error.parameters)
+
+
+def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     """Plan a comparison, say what it takes, and unless only that was wanted, run it to its end.
 
     Raises InputError and whatever planning and running raise. Ends the command with its exit status.
     """
     rolebook, terminal = invocation.rolebook, invocation.terminal
     rolebook.sandbox.warm()
-    plan = rolebook.compare.plan(parse_given(choices.over(data)))
+    plan = _plan(invocation, given, choices)
     estimate = rolebook.compare.estimate(plan.comparison)
     if choices.is_only_planned and choices.ending.as_json:
         from rolebook.cli.plan import plan_data

@@ -6,7 +6,7 @@ import click
 
 from rolebook.cli.choices import Choices, as_variant, grid_options
 from rolebook.cli.command import command
-from rolebook.cli.comparing import carry_out
+from rolebook.cli.comparing import Given, carry_out
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.core.errors import InputError
 
@@ -50,4 +50,4 @@ def replay(
         "inputs": [{"session": session_id, "history": history}],
         "recorded": not no_recorded,
     }
-    carry_out(invocation, data, choices)
+    carry_out(invocation, Given(data), choices)

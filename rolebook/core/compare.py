@@ -82,7 +82,7 @@ class CompareService:
     def plan(self, spec: ComparisonSpec) -> Plan:
         """Decide everything about a comparison. Calls nobody and writes nothing.
 
-        Raises NotFoundError, FileError, InputError, VariableError.
+        Raises UnplannableError with all that is wrong.
         """
         plan = self._planner.plan(spec)
         self._keep(plan.personas)

@@ -4,6 +4,7 @@
     ├── InputError                  what somebody typed or wrote cannot be used
     │   ├── FileError               one or more problems in files, each with line and column
     │   ├── VariableError           a variable of a persona is missing or does not fit
+    │   ├── UnplannableError        a comparison that cannot be planned, with all that is wrong in it (core.planning)
     │   ├── SettingError            a setting, flag or environment variable does not fit
     │   └── PromptError             a prompt template or a persona's text fails to render
     │       └── PromptLimitError    … because it passed a limit of time, memory or output
@@ -76,8 +77,8 @@ class InputError(RolebookError):
 class Problem:
     """One thing that is wrong, or doubtful, in one place of one file.
 
-    ``line`` and ``column`` count from 1; 0 means that the place is not known. ``message`` is an English template
-    as in :class:`RolebookError`.
+    ``line`` and ``column`` count from 1; 0 means that the place is not known, as an empty ``file`` does. ``message``
+    is an English template as in :class:`RolebookError`.
     """
 
     file: str
@@ -99,7 +100,8 @@ class Problem:
 
     def __str__(self) -> str:
         warning = "warning: " if self.severity == "warning" else ""
-        return f"{self.place}: {warning}{self.text}"
+        place = f"{self.place}: " if self.place else ""
+        return f"{place}{warning}{self.text}"
 
 
 class FileError(InputError):

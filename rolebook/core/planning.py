@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +17,14 @@ from rolebook.core.comparison_spec import (
     JudgeSpec,
     VariantSpec,
 )
-from rolebook.core.errors import InputError, Phrase, VariableError
+from rolebook.core.errors import (
+    InputError,
+    NotFoundError,
+    Phrase,
+    RolebookError,
+    UpstreamKeyError,
+    VariableError,
+)
 from rolebook.core.judge import require_judge
 from rolebook.core.persona import (
     FaultyDataError,
@@ -29,6 +37,11 @@ from rolebook.core.session import Revision, SessionLog, Turn, TurnStatus, new_id
 #: The name of the variant that holds the recorded answers. Pages translate it.
 AS_RECORDED = "As recorded"
 _SHORT_REVISION = 8
+#: After so many mistakes the rest is not worth reading.
+_MOST_FAULTS = 100
+
+Path = tuple[str | int, ...]
+"""Where something stands in the data of a comparison, from its root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,49 @@ class Plan:
     def revisions(self) -> Sequence[Revision]:
         """The revisions of all personas."""
         return [persona.revision for persona in self.personas.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFault:
+    """Why a part of a comparison, at ``path``, cannot be planned."""
+
+    path: Path
+    error: RolebookError
+
+
+class UnplannableError(InputError):
+    """A comparison that cannot be planned, with all that is wrong in it; its own message is that of the first."""
+
+    def __init__(self, faults: Sequence[PlanFault]) -> None:
+        first = faults[0].error
+        super().__init__(first.message, **first.parameters)
+        self.faults = tuple(faults)
+
+
+class _Faults:
+    """Collects why a comparison cannot be planned."""
+
+    def __init__(self) -> None:
+        self._found: list[PlanFault] = []
+
+    @contextmanager
+    def at(self, *path: str | int) -> Iterator[None]:
+        """Note what is raised inside, as being about this part, and go on."""
+        try:
+            yield
+        except VariableError as error:
+            self.add((*path, "variables", error.name), error)
+        except (InputError, NotFoundError, UpstreamKeyError) as error:
+            self.add(path, error)
+
+    def add(self, path: Path, error: RolebookError) -> None:
+        self._found.append(PlanFault(path, error))
+        if len(self._found) >= _MOST_FAULTS:
+            self.raise_if_any()
+
+    def raise_if_any(self) -> None:
+        if self._found:
+            raise UnplannableError(self._found)
 
 
 class Planner:
@@ -72,13 +128,24 @@ class Planner:
     def plan(self, spec: ComparisonSpec) -> Plan:
         """Decide everything about a comparison. Calls nobody and writes nothing.
 
-        Raises NotFoundError, FileError, InputError, VariableError.
+        Raises UnplannableError with all that is wrong.
         """
-        inputs = tuple(entry for given in spec.inputs for entry in self._inputs(given))
-        resolved = [self._resolved(given, spec) for given in spec.variants]
+        faults = _Faults()
+        inputs: list[ComparisonInput] = []
+        origins: list[int] = []
+        for index, said in enumerate(spec.inputs):
+            with faults.at("inputs", index):
+                inputs += self._inputs(said)
+                origins += [index] * (len(inputs) - len(origins))
+        resolved: list[ResolvedPersona] = []
+        for index, given in enumerate(spec.variants):
+            with faults.at("variants", index):
+                resolved.append(self._resolved(given, spec))
+                self._require_answerable(given, resolved[-1])
+        faults.raise_if_any()
         names = _names(spec.variants, [persona.persona for persona in resolved])
         variants = [
-            self._variant(given, persona, name)
+            _variant(given, persona, name)
             for given, persona, name in zip(spec.variants, resolved, names, strict=True)
         ]
         personas = {persona.revision.id: persona for persona in resolved}
@@ -89,20 +156,25 @@ class Planner:
         checks = [*spec.checks, *(check for p in resolved for check in p.persona.checks)]
         judge = None
         if any(check.is_rubric for check in checks):
-            judge, persona = self._judge(spec.judge)
-            personas.setdefault(judge.revision, persona)
+            with faults.at("judge", "persona"):
+                judge, persona = self._judge(spec.judge)
+                personas.setdefault(judge.revision, persona)
         comparison = Comparison(
             id=new_id(),
             question=" ".join(spec.question.split()),
             variants=tuple(variants),
-            inputs=inputs,
+            inputs=tuple(inputs),
             repeats=spec.repeats,
             checks=spec.checks,
             judge=judge,
             concurrency=spec.concurrency,
             is_streamed=spec.stream,
         )
-        _require_sensible(comparison, personas)
+        with faults.at("inputs"):
+            _require_sensible_size(comparison)
+        _require_clear_names(comparison, personas, faults)
+        _require_fitting_values(comparison, personas, origins, faults)
+        faults.raise_if_any()
         return Plan(comparison, personas)
 
     def again(self, comparison: Comparison) -> Comparison:
@@ -124,20 +196,12 @@ class Planner:
             changes["context"] = spec.context.model_dump()
         return self._library.get_changed(resolved, changes) if changes else resolved
 
-    def _variant(self, given: VariantSpec, resolved: ResolvedPersona, name: str) -> Variant:
+    def _require_answerable(self, given: VariantSpec, resolved: ResolvedPersona) -> None:
+        """Raises InputError for an upstream or a variable that there is not."""
         self._upstreams.get(given.upstream or resolved.persona.upstream)
         for variable in given.variables:
             if variable not in resolved.persona.variables:
                 resolved.persona.parse_variables(given.variables)
-        return Variant(
-            name=name,
-            persona_id=given.persona,
-            revision=resolved.revision.id,
-            model=given.model,
-            upstream=given.upstream,
-            variables=given.variables,
-            parameters=given.parameters,
-        )
 
     def _judge(self, given: JudgeSpec) -> tuple[Judge, ResolvedPersona]:
         resolved = self._library.get_persona(given.persona or self._judge_id)
@@ -221,6 +285,18 @@ class Planner:
         )
 
 
+def _variant(given: VariantSpec, resolved: ResolvedPersona, name: str) -> Variant:
+    return Variant(
+        name=name,
+        persona_id=given.persona,
+        revision=resolved.revision.id,
+        model=given.model,
+        upstream=given.upstream,
+        variables=given.variables,
+        parameters=given.parameters,
+    )
+
+
 def persona_at(revision: Revision) -> ResolvedPersona:
     """The persona as it was at a revision. Raises InputError if today's format cannot read it."""
     try:
@@ -269,8 +345,8 @@ def _marks(given: VariantSpec) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _require_sensible(comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> None:
-    """Raises InputError for more cells than can be meant, and for variables that nobody has or that do not fit."""
+def _require_sensible_size(comparison: Comparison) -> None:
+    """Raises InputError for more cells than can be meant."""
     count = len(comparison.variants) * len(comparison.inputs) * comparison.repeats
     if count > MAX_CELLS:
         raise InputError(
@@ -278,47 +354,72 @@ def _require_sensible(comparison: Comparison, personas: Mapping[str, ResolvedPer
             count=count,
             limit=MAX_CELLS,
         )
-    _require_clear_names(comparison, personas)
+
+
+def _require_fitting_values(
+    comparison: Comparison,
+    personas: Mapping[str, ResolvedPersona],
+    origins: Sequence[int],
+    faults: _Faults,
+) -> None:
+    """Note the variables that nobody has or that do not fit.
+
+    Arguments:
+        origins: for each input the place of what it came from.
+    """
     answering = [variant for variant in comparison.variants if not variant.is_recorded]
     known = {name for variant in answering for name in personas[variant.revision].persona.variables}
-    for number, entry in enumerate(comparison.inputs, start=1):
+    for number, (entry, index) in enumerate(zip(comparison.inputs, origins, strict=True), start=1):
         unknown = [name for name in entry.variables if name not in known and not entry.source]
         if unknown:
-            raise InputError(
+            error = InputError(
                 "Input %(number)d: no persona of this comparison has a variable '%(name)s'."
                 " There are: %(known)s.",
                 number=number,
                 name=unknown[0],
                 known=", ".join(sorted(known)) or "–",
             )
-        for variant in answering:
-            _require_values(variant, entry, personas[variant.revision].persona, number)
+            faults.add(("inputs", index, "variables", unknown[0]), error)
+            continue
+        for place, variant in enumerate(answering):
+            misfit = _misfit(variant, entry, personas[variant.revision].persona, number)
+            if misfit and misfit.name not in variant.variables:
+                faults.add(("inputs", index, "variables", misfit.name), misfit)
+                break
+            if misfit and number == 1:
+                # What the variant says itself goes with every input.
+                faults.add(("variants", place, "variables", misfit.name), misfit)
 
 
-def _require_values(
+def _misfit(
     variant: Variant, entry: ComparisonInput, persona: Persona, number: int
-) -> None:
+) -> VariableError | None:
+    """What does not fit of the variables that a variant gets with an input."""
     try:
         persona.parse_variables(values_for(variant, entry, persona))
     except VariableError as error:
-        raise VariableError(
+        return VariableError(
             "Input %(number)d with '%(variant)s': %(reason)s",
             name=error.name,
             number=number,
             variant=variant.name,
             reason=Phrase(error.message, error.parameters),
-        ) from None
+        )
+    return None
 
 
-def _require_clear_names(comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> None:
-    """Raises InputError for a check that goes by the name of another one: nobody could tell their results apart."""
-    demanded = {check.label: check.digest for check in comparison.checks}
+def _require_clear_names(
+    comparison: Comparison, personas: Mapping[str, ResolvedPersona], faults: _Faults
+) -> None:
+    """Note a check that goes by the name of another one: nobody could tell their results apart."""
     for variant in comparison.variants:
-        for check in personas[variant.revision].persona.checks:
-            if demanded.get(check.label, check.digest) != check.digest:
-                raise InputError(
+        own = {check.label: check.digest for check in personas[variant.revision].persona.checks}
+        for index, check in enumerate(comparison.checks):
+            if own.get(check.label, check.digest) != check.digest:
+                error = InputError(
                     "The check '%(name)s' of the comparison demands something else than that of '%(variant)s'."
                     " Give it another name.",
                     name=check.label,
                     variant=variant.name,
                 )
+                faults.add(("checks", index), error)

@@ -68,12 +68,16 @@ class Translator:
         The upstream's own words, where it gave a reason, follow in brackets as they are.
         """
         if isinstance(error, FileError):
-            return "\n".join(f"{p.place}: {self.problem(p)}" for p in error.problems)
+            return "\n".join(map(self._placed, error.problems))
         text = self.say(error.message, error.parameters)
         place = error.place if isinstance(error, PromptError) else ""
         if isinstance(error, UpstreamError):
             return with_detail(text, error.detail)
         return f"{place}: {text}" if place else text
+
+    def _placed(self, problem: Problem) -> str:
+        text = self.problem(problem)
+        return f"{problem.place}: {text}" if problem.place else text
 
     def turn_error(self, error: TurnError) -> str:
         """Why a turn did not complete, told as the error was that ended it."""

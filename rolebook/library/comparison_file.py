@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from rolebook.core.errors import FileError, InputError, Phrase, Problem
 from rolebook.core.persona import Fault, FaultyDataError, describe_path
 from rolebook.library.file_library import set_of
 from rolebook.library.folder import shown
-from rolebook.library.inputs_file import read_bytes, read_inputs
+from rolebook.library.inputs_file import InputRow, read_bytes, read_inputs
 from rolebook.library.yaml_text import Document, Mark, parse_yaml
 
 #: Where a plain value has the type that YAML gives it; elsewhere the field decides.
@@ -34,12 +34,13 @@ class ComparisonFile:
     """A comparison file as it was read.
 
     ``data`` is what it says, with the inputs of other files in their places; ``spec`` is made from it. ``problems`` are
-    warnings.
+    warnings. ``place_of`` finds the place of a part of ``data`` by the path to it, in whichever file that stands.
     """
 
     file: str
     data: dict[str, Any]
     spec: ComparisonSpec
+    place_of: Callable[[tuple[str | int, ...]], Mark]
     problems: tuple[Problem, ...] = ()
 
 
@@ -77,19 +78,20 @@ def parse_comparison(
     problems.sort(key=lambda problem: (problem.file != file, problem.line, problem.column))
     if any(problem.severity == "error" for problem in problems):
         raise FileError(problems)
-    return ComparisonFile(file, data, spec, tuple(problems))
+    return ComparisonFile(file, data, spec, inputs.place_of, tuple(problems))
 
 
 @dataclass
 class _Inputs:
     """The inputs of a comparison file, gathered from wherever they stand.
 
-    ``origins`` has for each of them the index of its entry in the file.
+    ``origins`` has for each of them the index of its entry in the file, ``rows`` those that come from another file.
     """
 
     document: Document
     folder: Path | None
     origins: list[int] = field(default_factory=list)
+    rows: dict[int, InputRow] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def gather(self, given: Sequence[Any]) -> list[Any]:
@@ -97,11 +99,23 @@ class _Inputs:
         gathered: list[Any] = []
         for index, entry in enumerate(given):
             if isinstance(entry, Mapping) and "file" in entry:
-                gathered += self._read(entry, index)
+                rows = self._read(entry, index)
+                self.rows.update(enumerate(rows, start=len(gathered)))
+                gathered += [_filled(row.data, entry) for row in rows] or [_UNREAD]
             else:
                 gathered.append(entry)
             self.origins += [index] * (len(gathered) - len(self.origins))
         return gathered
+
+    def place_of(self, path: tuple[str | int, ...]) -> Mark:
+        """The place of a part of the gathered data: of an input from another file there."""
+        match path:
+            case ("inputs", int(index), *rest):
+                row = self.rows.get(index)
+                if row and _is_own(row, rest):
+                    return row.place
+                path = ("inputs", self.origins[index], *rest)
+        return self._mark(path, of_key=False)
 
     def problem(self, fault: Fault) -> Problem:
         """A fault in the gathered data, at its place."""
@@ -112,7 +126,7 @@ class _Inputs:
         mark = self._mark(path, of_key=fault.severity == "warning")
         return Problem(mark.file, mark.line, mark.column, fault.message, parameters, fault.severity)
 
-    def _read(self, entry: Mapping[str, Any], index: int) -> list[dict[str, Any]]:
+    def _read(self, entry: Mapping[str, Any], index: int) -> list[InputRow]:
         here = ("inputs", index)
         for key in entry:
             if key not in _BESIDE_FILE:
@@ -128,12 +142,12 @@ class _Inputs:
         else:
             path = self.folder / name
             try:
-                return [_filled(row, entry) for row in read_inputs(path)]
+                return read_inputs(path)
             except FileError as error:
                 self.problems += error.problems
             except InputError as error:
                 self._note((*here, "file"), Phrase(error.message, error.parameters))
-        return [_UNREAD]
+        return []
 
     def _note(self, path: tuple[str | int, ...], said: Phrase) -> None:
         mark = self._mark(path, of_key=False)
@@ -151,6 +165,14 @@ class _Inputs:
             if mark is not None:
                 return mark
         raise AssertionError("the root of a document has a mark")
+
+
+def _is_own(row: InputRow, path: Sequence[str | int]) -> bool:
+    """Whether a part of an input stands in its own file, and not beside the name of that."""
+    match path:
+        case ["variables", name]:
+            return name in row.data.get("variables", ())
+    return True
 
 
 def _filled(data: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:

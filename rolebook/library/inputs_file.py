@@ -16,7 +16,7 @@ from rolebook.core.comparison_spec import InputSpec, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
 from rolebook.core.persona import FaultyDataError, describe_path
 from rolebook.library.folder import shown
-from rolebook.library.yaml_text import _explain_undecodable, _wide_encoding
+from rolebook.library.yaml_text import Mark, _explain_undecodable, _wide_encoding
 
 MAX_BYTES = 10 * 1024 * 1024
 MAX_INPUTS = 10_000
@@ -33,22 +33,28 @@ _HEAVY_JSON = "This JSON cannot be read: a number in it is too long, or it has t
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """The raw data of one input, and the line where it begins in its file."""
+class InputRow:
+    """The raw data of one input, for ``InputSpec``, and the file and line where it begins."""
 
     data: Mapping[str, Any]
+    file: str
     line: int
 
+    @property
+    def place(self) -> Mark:
+        """Where it stands."""
+        return Mark(self.file, self.line, 0)
 
-def read_inputs(path: Path) -> list[dict[str, Any]]:
-    """The inputs of a file, as raw data for ``InputSpec``; its ending says what kind of file it is.
+
+def read_inputs(path: Path) -> list[InputRow]:
+    """The inputs of a file; its ending says what kind of file it is.
 
     Raises InputError for a file that is not there or of no known kind, FileError with every problem in it.
     """
     return parse_inputs(read_bytes(path), file=shown(path))
 
 
-def parse_inputs(source: bytes, *, file: str) -> list[dict[str, Any]]:
+def parse_inputs(source: bytes, *, file: str) -> list[InputRow]:
     """The inputs in the content of a file.
 
     Arguments:
@@ -56,7 +62,21 @@ def parse_inputs(source: bytes, *, file: str) -> list[dict[str, Any]]:
 
     Raises InputError for a file of no known kind, FileError with every problem in it.
     """
-    return [dict(row.data) for row in _parse_rows(source, file)]
+    reader = _READERS.get(Path(file).suffix.lower())
+    if reader is None:
+        raise InputError(
+            "%(file)s is no file of inputs that is known here. It must end in one of: %(known)s.",
+            file=file,
+            known=", ".join(INPUT_SUFFIXES),
+        )
+    faults = _Faults(file)
+    text = _decode(source, faults)
+    rows = _limited(reader(text, faults), faults)
+    faults.raise_if_any()
+    if not rows:
+        faults.stop(0, Phrase("There is no input in this file."))
+    _check(rows, faults)
+    return rows
 
 
 def parse_pasted(text: str) -> list[dict[str, Any]]:
@@ -83,24 +103,6 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(
             "%(path)s cannot be read: %(reason)s.", path=shown(path), reason=error.strerror
         ) from None
-
-
-def _parse_rows(source: bytes, file: str) -> list[_Row]:
-    reader = _READERS.get(Path(file).suffix.lower())
-    if reader is None:
-        raise InputError(
-            "%(file)s is no file of inputs that is known here. It must end in one of: %(known)s.",
-            file=file,
-            known=", ".join(INPUT_SUFFIXES),
-        )
-    faults = _Faults(file)
-    text = _decode(source, faults)
-    rows = _limited(reader(text, faults), faults)
-    faults.raise_if_any()
-    if not rows:
-        faults.stop(0, Phrase("There is no input in this file."))
-    _check(rows, faults)
-    return rows
 
 
 class _Faults:
@@ -147,8 +149,8 @@ def _decode(source: bytes, faults: _Faults) -> str:
     return text
 
 
-def _limited(rows: Iterator[_Row], faults: _Faults) -> list[_Row]:
-    taken: list[_Row] = []
+def _limited(rows: Iterator[InputRow], faults: _Faults) -> list[InputRow]:
+    taken: list[InputRow] = []
     for row in rows:
         if len(taken) == MAX_INPUTS:
             message = "There are more than %(limit)d inputs: split the file."
@@ -157,7 +159,7 @@ def _limited(rows: Iterator[_Row], faults: _Faults) -> list[_Row]:
     return taken
 
 
-def _check(rows: Sequence[_Row], faults: _Faults) -> None:
+def _check(rows: Sequence[InputRow], faults: _Faults) -> None:
     """Raises FileError for what no input can be made of."""
     try:
         parse_spec({"variants": ["-"], "inputs": [dict(row.data) for row in rows]})
@@ -178,12 +180,12 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, line.strip()
 
 
-def _read_lines(text: str, _faults: _Faults) -> Iterator[_Row]:
+def _read_lines(text: str, faults: _Faults) -> Iterator[InputRow]:
     for number, line in _lines(text):
-        yield _Row({"input": line}, number)
+        yield InputRow({"input": line}, faults.file, number)
 
 
-def _read_json_lines(text: str, faults: _Faults) -> Iterator[_Row]:
+def _read_json_lines(text: str, faults: _Faults) -> Iterator[InputRow]:
     for number, line in _lines(text):
         try:
             value = json.loads(line)
@@ -195,7 +197,7 @@ def _read_json_lines(text: str, faults: _Faults) -> Iterator[_Row]:
             yield from _row_of(value, number, faults)
 
 
-def _read_json(text: str, faults: _Faults) -> Iterator[_Row]:
+def _read_json(text: str, faults: _Faults) -> Iterator[InputRow]:
     """The entries of a list, read one by one so that each has its line."""
     decoder = json.JSONDecoder()
     index = _skip_space(text, 0)
@@ -239,22 +241,22 @@ def _line_after(text: str, begun: int, index: int, line: int) -> int:
     return line + text.count("\n", begun, index)
 
 
-def _row_of(value: object, line: int, faults: _Faults) -> Iterator[_Row]:
+def _row_of(value: object, line: int, faults: _Faults) -> Iterator[InputRow]:
     """An input from a text or an object; keys that mean nothing for an input are variables."""
     if isinstance(value, str):
-        yield _Row({"input": value}, line)
+        yield InputRow({"input": value}, faults.file, line)
     elif isinstance(value, dict):
         data = {key: given for key, given in value.items() if key in InputSpec.model_fields}
         others = {key: given for key, given in value.items() if key not in data}
         if others:
             own = data.get("variables")
             data["variables"] = {**(own if isinstance(own, dict) else {}), **others}
-        yield _Row(data, line)
+        yield InputRow(data, faults.file, line)
     else:
         faults.add(line, Phrase("An input is a text, or an object with 'input' in it."))
 
 
-def _read_csv(text: str, faults: _Faults) -> Iterator[_Row]:
+def _read_csv(text: str, faults: _Faults) -> Iterator[InputRow]:
     rows = _csv_rows(text, faults)
     line, headings = next(rows, (0, None))
     if headings is None:
@@ -319,7 +321,7 @@ def _column_of(heading: str) -> str:
 
 def _csv_row(
     columns: Sequence[str], cells: Sequence[str], line: int, faults: _Faults
-) -> Iterator[_Row]:
+) -> Iterator[InputRow]:
     if any(cell.strip() and not name for name, cell in zip(columns, cells, strict=True)):
         faults.add(line, Phrase("A cell of this row stands in a column without a heading."))
     row = {name: cell for name, cell in zip(columns, cells, strict=True) if name}
@@ -336,10 +338,10 @@ def _csv_row(
             data[name] = given
     if variables := {name: value for name, value in row.items() if value.strip()}:
         data["variables"] = variables
-    yield _Row(data, line)
+    yield InputRow(data, faults.file, line)
 
 
-_READERS: Mapping[str, Callable[[str, _Faults], Iterator[_Row]]] = {
+_READERS: Mapping[str, Callable[[str, _Faults], Iterator[InputRow]]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".jsonl": _read_json_lines,

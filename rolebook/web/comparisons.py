@@ -232,10 +232,11 @@ def _with_rows(form: PlanForm) -> PlanForm:
     """The form with the inputs of the file that was chosen. Raises FaultyFormError."""
     content, name = _upload("inputs-file")
     try:
-        rows = [*_rows(form), *parse_inputs(content, file=name)]
+        read = parse_inputs(content, file=name)
     except InputError as error:
         raise FaultyFormError({"inputs-file": error}) from None
-    text = json.dumps(rows, ensure_ascii=False)
+    placed = [{**row.data, plan_form.PLACE: f"{row.file}:{row.line}"} for row in read]
+    text = json.dumps([*_rows(form), *placed], ensure_ascii=False)
     if len(text.encode()) > _LONGEST_ROWS:
         excess = InputError(
             "These are more inputs than a page can carry (600 kB). The command line takes them:"

@@ -12,14 +12,7 @@ from typing import Any
 
 from rolebook.core.comparison import CellKey
 from rolebook.core.comparison_spec import ComparisonSpec, InputSpec, VariantSpec, parse_spec
-from rolebook.core.errors import (
-    InputError,
-    NotFoundError,
-    PromptError,
-    RolebookError,
-    UpstreamKeyError,
-    VariableError,
-)
+from rolebook.core.errors import InputError, Phrase, PromptError, RolebookError, VariableError
 from rolebook.core.persona import (
     Fault,
     FaultyDataError,
@@ -27,7 +20,7 @@ from rolebook.core.persona import (
     Sampling,
     persona_of_revision,
 )
-from rolebook.core.planning import Plan
+from rolebook.core.planning import Plan, PlanFault, UnplannableError
 from rolebook.library.persona_file import TYPED_KEYS
 from rolebook.library.yaml_text import dump_yaml, parse_yaml
 from rolebook.web.current import gettext, rolebook
@@ -64,8 +57,8 @@ _TURN = re.compile(r"^[ \t]*-{3,}[ \t]*$", re.MULTILINE)
 _SCRIPT = re.compile(r"^[ \t]*={3,}[ \t]*$", re.MULTILINE)
 #: What makes a variant more than its persona; these fields are behind "What is different here".
 _DIFFERENCES = ("revision", "model", "upstream", "template", "system", "more", "changes")
-#: What planning raises for something that was chosen in the form.
-_UNPLANNABLE = (InputError, NotFoundError, UpstreamKeyError)
+#: Under this key an input from a file has its place there.
+PLACE = "place"
 
 Fields = Mapping[str, str]
 
@@ -291,13 +284,15 @@ def _edited(entries: tuple[Fields, ...], verb: str, index: int) -> tuple[tuple[F
 class Draft:
     """What a form says, as data of a comparison, with the fields that each part of it comes from.
 
-    ``variants`` and ``checks`` are the numbers of those that take part, ``inputs`` the name of a field for each input.
+    ``variants`` and ``checks`` are the numbers of those that take part, ``inputs`` the name of a field for each input,
+    ``places`` where it stands in a file, if it came from one.
     """
 
     data: dict[str, Any]
     variants: tuple[int, ...]
     checks: tuple[int, ...]
     inputs: tuple[str, ...]
+    places: tuple[str, ...]
 
     def field_of(self, path: Sequence[str | int]) -> str:
         """The field that a fault of the data is about; empty if it is none in particular."""
@@ -363,7 +358,7 @@ def draft_of(form: PlanForm, *, stand_in: str = "") -> Draft:
     data = {
         "question": form.get("question"),
         "variants": variant_data,
-        "inputs": [entry for _, entry in inputs],
+        "inputs": [_without_place(entry) for _, entry in inputs],
         "repeats": form.get("repeats").strip(),
         "concurrency": form.get("concurrency").strip(),
         "checks": check_data,
@@ -378,7 +373,12 @@ def draft_of(form: PlanForm, *, stand_in: str = "") -> Draft:
         variants=tuple(chosen),
         checks=tuple(wanted),
         inputs=tuple(name for name, _ in inputs),
+        places=tuple(str(entry.get(PLACE, "")) for _, entry in inputs),
     )
+
+
+def _without_place(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != PLACE}
 
 
 @contextmanager
@@ -623,8 +623,8 @@ def plan_of(form: PlanForm, *, stand_in: str = "") -> Plan:
         raise FaultyFormError(_by_field(error.faults, draft)) from None
     try:
         plan = rolebook().compare.plan(spec)
-    except _UNPLANNABLE as error:
-        raise FaultyFormError({_place_of(error, form, draft, spec): error}) from None
+    except UnplannableError as error:
+        raise FaultyFormError(_by_place(error.faults, form, draft)) from None
     _try_out(plan, form, draft)
     return plan
 
@@ -639,22 +639,29 @@ def _by_field(faults: Sequence[Fault], draft: Draft) -> dict[str, RolebookError]
     return errors
 
 
-def _place_of(error: RolebookError, form: PlanForm, draft: Draft, spec: ComparisonSpec) -> str:
-    """The field that planning has failed at."""
-    persona = error.parameters.get("id") or error.parameters.get("persona")
-    if persona == spec.judge.persona and persona not in {v.persona for v in spec.variants}:
-        return "judge-persona"
-    for number, variant in zip(draft.variants, spec.variants, strict=True):
-        try:
-            rolebook().compare.plan(spec.model_copy(update={"variants": (variant,)}))
-        except _UNPLANNABLE as alone:
-            if str(alone) == str(error):
-                return _place_in_variant(error, form.variants[number], number)
-    # No variant alone brings it about, so it is something about what is said.
-    for place, entry in zip(draft.inputs, draft.data["inputs"], strict=True):
-        if isinstance(entry, dict) and persona in (entry.get("session"), entry.get("persona")):
-            return place
-    return draft.inputs[0]
+def _by_place(
+    faults: Sequence[PlanFault], form: PlanForm, draft: Draft
+) -> dict[str, RolebookError]:
+    """Why the plan cannot be made, by the field that it is about."""
+    errors: dict[str, RolebookError] = {}
+    for fault in faults:
+        match fault.path:
+            case ("variants", int(index), *_):
+                number = draft.variants[index]
+                place = _place_in_variant(fault.error, form.variants[number], number)
+                errors.setdefault(place, fault.error)
+            case ("inputs", int(index), *_) if draft.places[index]:
+                errors.setdefault(
+                    draft.inputs[index], _with_place(fault.error, draft.places[index])
+                )
+            case _:
+                errors.setdefault(draft.field_of(fault.path), fault.error)
+    return errors
+
+
+def _with_place(error: RolebookError, place: str) -> InputError:
+    reason = Phrase(error.message, error.parameters)
+    return InputError("%(place)s: %(reason)s", place=place, reason=reason)
 
 
 def _place_in_variant(error: RolebookError, given: Fields, number: int) -> str:

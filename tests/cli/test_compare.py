@@ -154,6 +154,39 @@ def test_wrong_use_is_told_before_any_call(
     assert [] == upstream.requests
 
 
+WRONG = """\
+variants:
+  - plain
+  - nobody
+  - {persona: teacher, variables: {level: genius}}
+inputs:
+  - Hi
+  - {input: Hello, variables: {levl: expert}}
+  - {file: questions.csv, variables: {topic: music}}
+"""
+
+
+def test_all_that_cannot_be_planned_is_told_with_its_place(
+    shell: Shell, spec: Path, upstream: FakeUpstream
+) -> None:
+    spec.write_text(WRONG, "utf-8")
+    (shell.folder / "questions.csv").write_text(
+        'input,level\n"What\nis it?",beginner\nWhy?,master\n', "utf-8"
+    )
+    assert (
+        "spec.yaml:3:5: There is no persona 'nobody'." in shell.run("compare", "spec.yaml").notices
+    )
+    spec.write_text(WRONG.replace("  - nobody\n", ""), "utf-8")
+    finished = shell.run("compare", "spec.yaml", "-m", "ok", "-m", "gpt-4o")
+    assert (2, []) == (finished.status, upstream.requests)
+    places = [line.split(": ")[0] for line in finished.notices.removeprefix("Error: ").splitlines()]
+    assert ["spec.yaml:3:43"] * 2 + ["spec.yaml:6:38"] + ["spec.yaml:7:46"] * 2 == places
+    found = shell.run("compare", "teacher", "--input", "Hi", "--inputs", "questions.csv")
+    assert "questions.csv:4: Input 3 with 'Teacher': level must be one of" in found.notices
+    typed = shell.run("compare", "teacher", "--inputs", "questions.csv", "-v", "level=genius")
+    assert typed.notices.startswith("Error: Input 1 with 'Teacher': level must be one of")
+
+
 def test_variants_are_multiplied_by_models_and_options_win_over_the_file(
     shell: Shell, upstream: FakeUpstream, spec: Path, comparisons: SqliteComparisonLog
 ) -> None:

@@ -59,7 +59,7 @@ def test_kinds_of_files(name: str, source: str, expected: list[dict[str, Any]] |
         "a.JSON": [{"input": "Hi"}, {"input": "x", "variables": {"a": 1, "b": 2}}],
     }
     wanted = others[name] if expected is None else expected
-    assert wanted == parse_inputs(source.encode(), file=name)
+    assert wanted == [row.data for row in parse_inputs(source.encode(), file=name)]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_other_kinds_of_files_are_refused_by_name(name: str) -> None:
 
 def test_file_is_read_and_a_missing_one_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Hello\n", "utf-8")
-    assert ["Hello"] == texts(read_inputs(tmp_path / "a.txt"))
+    assert ["Hello"] == [row.data["input"] for row in read_inputs(tmp_path / "a.txt")]
     with pytest.raises(InputError, match=r"b\.txt cannot be read: No such file"):
         read_inputs(tmp_path / "b.txt")
 

@@ -332,6 +332,16 @@ def test_inputs_come_from_a_file_and_its_columns_fill_variables(
     assert "rows" not in press(client, read.fields, "remove-rows").fields
 
 
+def test_an_input_from_a_file_that_does_not_fit_is_told_by_its_line(client: FlaskClient) -> None:
+    content = b'input,level\n"What\nis it?",expert\nWhy?,master\n'
+    fields = {**opened(client), "variant-1-persona": "teacher", "lines": "One\nTwo"}
+    read = press(client, fields, "read-inputs", **{"inputs-file": (io.BytesIO(content), "a.csv")})
+    text = client.post("/comparisons", data=read.fields).text
+    error = re.search(r'id="rows-error">([^<]+)<', text)
+    assert error
+    assert "a.csv:4: Input 4 with 'Teacher" in unescape(error[1])
+
+
 @pytest.mark.parametrize(
     ("button", "field", "content", "name", "words"),
     [
