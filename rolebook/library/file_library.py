@@ -29,9 +29,9 @@ from rolebook.library.yaml_text import MAX_BYTES, decode
 
 _MAX_TEMPLATE_BYTES = 256 * 1024
 _MAX_BASES = 8
-#: Looking whether something has changed is free below this; folders of many files take longer, and of the time that
-#: passes at most this share goes into it, as long as a change is still seen soon.
-_FREE_SCAN_S = 0.0005
+#: So few files are looked at with every call. More take longer, and of the time that passes at most this share goes
+#: into looking, as long as a change is still seen soon.
+_FREE_FILES = 100
 _SCAN_SHARE = 0.008
 _LONGEST_UNSEEN_S = 0.8
 _REFERENCE = re.compile(r"""\{%-?\s*(?:include|import|from|extends)\s+["']([^"']+)["']""")
@@ -232,10 +232,11 @@ class FileLibrary:
         began = time.thread_time()
         personas = list_files(self.personas_dir, (".yaml", ".yml"))
         templates = list_files(self.templates_dir, (".jinja",))
-        pause_s = (time.thread_time() - began - _FREE_SCAN_S) / _SCAN_SHARE
-        self._next_scan = time.monotonic() + min(max(0.0, pause_s), _LONGEST_UNSEEN_S)
+        pause_s = min((time.thread_time() - began) / _SCAN_SHARE, _LONGEST_UNSEEN_S)
         # The endings tell the files of the two folders apart.
         signatures = {**personas.files, **templates.files}
+        is_large = len(signatures) > _FREE_FILES
+        self._next_scan = time.monotonic() + (pause_s if is_large else 0.0)
         problems = [*personas.problems, *templates.problems]
         if (
             signatures == self._signatures
