@@ -44,6 +44,7 @@ bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pa
 	$(BIN)/python -m benchmarks.pages
 	$(BIN)/python -m benchmarks.session_pages
 	$(BIN)/python -m benchmarks.comparison_pages
+	$(BIN)/python -m benchmarks.failover
 
 # Prints the first Python that is new enough and can make environments; says what to do if there is none.
 define FIND_PYTHON

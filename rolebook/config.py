@@ -281,6 +281,7 @@ _UPSTREAM_KEYS = {
     "model",
     "timeouts",
     "attempts",
+    "concurrency",
 }
 
 
@@ -320,17 +321,32 @@ def _upstream_of_file(
         proxy=str(part.get("proxy") or ""),
         model=str(part.get("model") or (OPENAI_MODEL if base_url == OPENAI_BASE_URL else "")),
         timeouts=_timeouts(part.get("timeouts"), timeouts, (*path, "timeouts"), locate),
-        attempts=_attempts(part.get("attempts", 3), locate((*path, "attempts"))),
+        attempts=_number(part, "attempts", 3, 1, 10, path, locate),
+        concurrency=_number(part, "concurrency", 0, 1, 10_000, path, locate),
         environment_proxies=keys.proxies,
     )
 
 
-def _attempts(given: object, place: str) -> int:
-    if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= 10:
+def _number(
+    part: Mapping[str, Any],
+    name: str,
+    default: int,
+    low: int,
+    high: int,
+    path: Sequence[str],
+    locate: Locate,
+) -> int:
+    given = part.get(name)
+    if given is None:
+        return default
+    if isinstance(given, int) and not isinstance(given, bool) and low <= given <= high:
         return given
     raise SettingError(
-        "%(place)s: attempts must be a whole number from 1 to 10, got '%(got)s'.",
-        place=place,
+        "%(place)s: %(name)s must be a whole number from %(low)s to %(high)s, got '%(got)s'.",
+        place=locate((*path, name)),
+        name=name,
+        low=low,
+        high=high,
         got=given,
     )
 

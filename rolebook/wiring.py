@@ -29,6 +29,7 @@ from rolebook.library.source_files import SourceFiles
 from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
+from rolebook.upstream.key_pool import KeyHealth
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
 from rolebook.upstream.rehearsal import REHEARSAL_MODEL, rehearsal_upstream
@@ -77,6 +78,15 @@ class UpstreamPool:
             return self._settings.model
         configured = self._settings.upstreams.get(name)
         return configured.model if configured else ""
+
+    def keys_of(self, name: str) -> Sequence[KeyHealth]:
+        """The keys of an upstream and how each of them is; none where none are set. Raises NotFoundError."""
+        return () if name in self._settings.missing_keys else self.get(name).keys.health()
+
+    def try_key_again(self, name: str, position: int) -> None:
+        """Let a key rest no longer. Raises NotFoundError."""
+        if name in self._settings.missing_keys or not self.get(name).keys.try_again(position):
+            raise NotFoundError("The upstream has no such key. Reload the page.")
 
     def _make(self, name: str) -> OpenAIUpstream:
         if name == REHEARSAL:

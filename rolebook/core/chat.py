@@ -51,6 +51,10 @@ from rolebook.core.session import (
 )
 from rolebook.core.upstream import Upstream
 
+#: How long a call may wait for an upstream that takes no more for now, where nobody sits before it: in comparisons,
+#: and where judges are asked.
+BACKGROUND_PATIENCE_S = 60.0
+
 #: How long a turn waits for the one before it, which was just stopped or left.
 _END_S = 2.0
 
@@ -507,6 +511,7 @@ class _Call:
             endpoint=turn.endpoint,
             is_streamed=turn.is_streamed,
             is_watched=self._is_watched,
+            patience_s=0.0 if self._is_watched else BACKGROUND_PATIENCE_S,
             cancellation=self.cancellation,
         )
 

@@ -50,7 +50,8 @@ class CompletionRequest:
     """One call. ``parameters`` are all request fields besides model, messages and stream, as requested.
 
     They may hold ``organization`` and ``project``, which travel as headers. A call that no reader watches, who might
-    leave, is not ``is_watched``: then there is no Waiting.
+    leave, is not ``is_watched``: then there is no Waiting. ``patience_s`` is how long it may wait, instead of failing,
+    while the upstream takes no call because of too many.
     """
 
     messages: Sequence[Message]
@@ -59,6 +60,7 @@ class CompletionRequest:
     endpoint: Endpoint = "chat"
     is_streamed: bool = True
     is_watched: bool = True
+    patience_s: float = 0.0
     cancellation: Cancellation = field(default_factory=Cancellation)
 
 

@@ -21,8 +21,8 @@ class Key:
 
     @property
     def hint(self) -> str:
-        """What may be shown: the last four characters of a key that is long enough to keep a secret."""
-        return f"…{self.value[-4:]}" if len(self.value) >= 12 else "…"
+        """What may be shown: the last four characters of a key that is long enough to keep a secret all the same."""
+        return f"…{self.value[-4:]}" if len(self.value) >= 16 else "…"
 
     def __repr__(self) -> str:
         return f"Key({self.hint})"
@@ -44,7 +44,9 @@ class Timeouts:
 class UpstreamSettings:
     """How to reach one upstream. Keys are bound to ``base_url`` and never go anywhere else.
 
-    ``attempts`` is how often a call is made at most while nothing has arrived yet.
+    ``attempts`` is how often a call is made at most while nothing has arrived yet; going on with another key, because
+    one is limited or refused, does not count. ``concurrency`` is how many calls may run at once with each key, or in
+    all where there are no keys; 0: as many as come.
     """
 
     name: str
@@ -56,6 +58,7 @@ class UpstreamSettings:
     model: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
     attempts: int = 3
+    concurrency: int = 0
     environment_proxies: Mapping[str, str] = field(default_factory=dict)
     """What ``HTTPS_PROXY`` and its like say, by scheme, ``all`` and ``no``; ``proxy`` wins over them."""
 

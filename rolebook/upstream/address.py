@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import SplitResult, urlsplit
 
-from rolebook.core.errors import SettingError, UpstreamConnectionError, UpstreamKeyError
-from rolebook.core.upstream import Key, UpstreamSettings
+from rolebook.core.errors import SettingError, UpstreamConnectionError
+from rolebook.core.upstream import UpstreamSettings
 
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
@@ -111,25 +111,3 @@ def proxy_for(settings: UpstreamSettings) -> str:
             proxy=shown_url(proxy),
         )
     return proxy
-
-
-def choose_key(settings: UpstreamSettings) -> Key | None:
-    """The key to call with; None for a server that may need none.
-
-    Raises UpstreamKeyError for a key that no server could accept, and where one is missing that is surely needed.
-    """
-    if not settings.keys:
-        if is_openai(settings.base_url):
-            raise UpstreamKeyError(
-                "%(upstream)s needs a key and none is set. Put it into OPENAI_API_KEY, or into a file named by "
-                "OPENAI_API_KEY_FILE, and start again."
-            )
-        return None
-    key = settings.keys[0]
-    if not key.value or not key.value.isascii() or not key.value.isprintable() or " " in key.value:
-        raise UpstreamKeyError(
-            "The key for %(upstream)s from %(source)s is empty or holds a blank, a line break or a letter that no "
-            "key has. Copy it again, in one piece.",
-            source=key.source or "the settings",
-        )
-    return key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -26,32 +26,29 @@ Call = AbstractContextManager[Response]
 
 
 def open_client(
-    settings: UpstreamSettings,
-    key: Key | None,
-    transport: Callable[[], httpx2.BaseTransport] | None,
+    settings: UpstreamSettings, transport: Callable[[], httpx2.BaseTransport] | None
 ) -> openai.OpenAI:
-    """A client that calls this upstream with this key and nothing that it finds in the environment.
+    """A client that calls this upstream, with the key that each call brings and nothing from the environment.
 
     Arguments:
         transport: makes what carries the requests; None: the network.
     """
-    secret = key.value if key else NO_KEY
     http_client = httpx2.Client(
-        transport=transport() if transport else _open_wire(settings),
+        transport=transport() if transport else open_wire(settings),
         # Our transport unpacks what comes compressed all the same; asking for it would only delay streams.
         headers={"Accept-Encoding": "identity"},
         follow_redirects=False,
         trust_env=False,
     )
     client = openai.OpenAI(
-        api_key=secret,
+        api_key=NO_KEY,
         admin_api_key="",
         webhook_secret="",
         base_url=settings.base_url,
         max_retries=0,
         timeout=httpx2.Timeout(settings.timeouts.total_s, connect=settings.timeouts.connect_s),
         # Named here, the header cannot be replaced by one from OPENAI_CUSTOM_HEADERS.
-        default_headers={"Authorization": f"Bearer {secret}"},
+        default_headers={"Authorization": f"Bearer {NO_KEY}"},
         http_client=http_client,
     )
     # Left out above, they would be taken from the environment, whatever upstream this is.
@@ -60,13 +57,19 @@ def open_client(
     return client
 
 
-def _open_wire(settings: UpstreamSettings) -> WireTransport:
+def open_wire(settings: UpstreamSettings) -> WireTransport:
+    """The network, as this upstream is reached over it."""
     return WireTransport(
         is_encrypted=settings.base_url.startswith("https:"), proxy=proxy_for(settings)
     )
 
 
-def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan) -> Call:
+def _with_key(key: Key | None, headers: Mapping[str, str] | None = None) -> dict[str, str]:
+    own = {"Authorization": f"Bearer {key.value}"} if key else {}
+    return {**(headers or {}), **own}
+
+
+def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan, *, key: Key | None) -> Call:
     """Ask for a completion. The raw response is read by us: with limits, and without a model object for every delta."""
     body: dict[str, Any] = {"model": request.model, **plan.fields}
     if plan.is_streamed:
@@ -81,7 +84,7 @@ def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan) -> Call:
             {"role": roles.get(said.role, said.role), "content": said.content}
             for said in request.messages
         ]
-    return _post(client, path, body, {**plan.headers, **_UNREAD})
+    return _post(client, path, body, {**_with_key(key, plan.headers), **_UNREAD})
 
 
 @contextmanager
@@ -103,11 +106,11 @@ def _post(
         response.close()
 
 
-def list_models(client: openai.OpenAI) -> Call:
+def list_models(client: openai.OpenAI, *, key: Key | None) -> Call:
     """Ask for the models."""
-    return client.models.with_streaming_response.list()
+    return client.models.with_streaming_response.list(extra_headers=_with_key(key))
 
 
-def show_model(client: openai.OpenAI, model_id: str) -> Call:
+def show_model(client: openai.OpenAI, model_id: str, *, key: Key | None) -> Call:
     """Ask for one model."""
-    return client.models.with_streaming_response.retrieve(model_id)
+    return client.models.with_streaming_response.retrieve(model_id, extra_headers=_with_key(key))

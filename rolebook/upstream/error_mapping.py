@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 import ssl
-import time
 import unicodedata
 from collections.abc import Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from rolebook.core.errors import (
@@ -22,8 +19,9 @@ from rolebook.core.errors import (
     UpstreamServerError,
     UpstreamTimeoutError,
 )
-from rolebook.core.upstream import UpstreamSettings
+from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.address import proxy_for, shown_url
+from rolebook.upstream.pace import asked_pause, retry_after
 from rolebook.upstream.redaction import Redactor
 from rolebook.upstream.reply import FailedReply, reason_of
 
@@ -40,6 +38,8 @@ _UNKNOWN_MODEL = re.compile(
     re.IGNORECASE,
 )
 """Words of LiteLLM, Mistral, DeepSeek, DashScope, Ollama and Zhipu, of which some come with status 400."""
+_FLAGGED = re.compile(r"\b(flagged|moderation|content policy|content filter)", re.IGNORECASE)
+"""Words of OpenRouter, Azure and others for an input that they do not pass on."""
 _ROLES_REFUSED = re.compile(
     r"system (role|message)s? (is |are )?not supported"
     r"|does ?n[o']t support (the )?system (role|message|prompt|instruction)"
@@ -64,13 +64,16 @@ class ErrorMapper:
         self._settings = settings
         self._redactor = redactor
 
-    def explain(self, reason: BaseException, *, is_sent: bool = True) -> UpstreamError:
+    def explain(
+        self, reason: BaseException, *, key: Key | None = None, is_sent: bool = True
+    ) -> UpstreamError:
         """The error to raise for ``reason``, complete and with no trace of what caused it.
 
         Arguments:
+            key: what the call was made with.
             is_sent: whether the request had left; what fails before that lies in the request.
         """
-        error = self._mapped(reason, is_sent)
+        error = self._mapped(reason, key, is_sent)
         error.detail = self.clean(error.detail)
         error.parameters["detail"] = error.detail
         error.parameters["upstream"] = self._settings.name
@@ -86,21 +89,25 @@ class ErrorMapper:
         text = " ".join(text.split())
         return text if len(text) <= MAX_DETAIL else text[: MAX_DETAIL - 1] + "…"
 
-    def _mapped(self, reason: BaseException, is_sent: bool) -> UpstreamError:
+    def _mapped(self, reason: BaseException, key: Key | None, is_sent: bool) -> UpstreamError:
         chain = tuple(_chain(reason))
         for link in chain:
             if isinstance(link, UpstreamError):
                 return link
         if isinstance(reason, FailedReply):
-            return self._reported(reason.error)
-        return self._foreign(reason, chain, is_sent) or UpstreamError(
+            return self._reported(reason.error, key)
+        return self._foreign(reason, chain, key, is_sent) or UpstreamError(
             "The call to %(upstream)s failed in an unexpected way (%(kind)s). Try again; if it stays, report it.",
             kind=type(reason).__name__,
             detail=str(reason),
         )
 
     def _foreign(
-        self, reason: BaseException, chain: tuple[BaseException, ...], is_sent: bool
+        self,
+        reason: BaseException,
+        chain: tuple[BaseException, ...],
+        key: Key | None,
+        is_sent: bool,
     ) -> UpstreamError | None:
         # The client is loaded by the time that one of its exceptions gets here, and never before it is needed.
         import httpcore2
@@ -108,7 +115,7 @@ class ErrorMapper:
         import openai
 
         if isinstance(reason, openai.APIStatusError):
-            return self._refused(reason.status_code, reason.body, reason.response.headers)
+            return self._refused(reason.status_code, reason.body, reason.response.headers, key)
         if not is_sent and isinstance(reason, _NOT_WRITABLE):
             return _not_writable(reason)
         for link in chain:
@@ -127,12 +134,14 @@ class ErrorMapper:
                 return self._not_trusted(link) if is_encryption else self._no_connection(link)
         return _broken(reason)
 
-    def _refused(self, status: int, body: Any, headers: Mapping[str, str]) -> UpstreamError:
+    def _refused(
+        self, status: int, body: Any, headers: Mapping[str, str], key: Key | None
+    ) -> UpstreamError:
         code, param, detail = _code_of(body), _field(body, "param"), reason_of(body)
-        retry_after_s = retry_after(headers)
+        retry_after_s = asked_pause(headers) if status == 429 else retry_after(headers)
         facts: dict[str, Any] = {"status": status, "detail": detail, "retry_after_s": retry_after_s}
-        if status in (401, 403):
-            return self._key_refused(status, facts)
+        if status == 401 or (status == 403 and not _is_about_input(code, detail)):
+            return _key_refused(status, key, facts)
         if status == 402 or (status == 429 and code in _QUOTA):
             return UpstreamQuotaError(
                 "The quota of the key for %(upstream)s is used up. Add credit or raise its limit in the account that "
@@ -153,34 +162,6 @@ class ErrorMapper:
                 **facts,
             )
         return self._request_refused(status, code, detail, facts)
-
-    def _key_refused(self, status: int, facts: dict[str, Any]) -> UpstreamError:
-        key = self._settings.keys[0] if self._settings.keys else None
-        if key is None and status == 403:
-            return UpstreamKeyError(
-                "%(upstream)s does not allow this, and no key is set for it. If it wants one, put it into "
-                "OPENAI_API_KEY, or under keys of this upstream in rolebook.yaml.",
-                **facts,
-            )
-        if status == 403:
-            return UpstreamKeyError(
-                "%(upstream)s does not allow this with the key in use. Check what the key, its project and its region "
-                "may do.",
-                **facts,
-            )
-        if key is None:
-            return UpstreamKeyError(
-                "%(upstream)s wants a key and none is set. Put it into OPENAI_API_KEY, or under keys of this upstream "
-                "in rolebook.yaml.",
-                **facts,
-            )
-        return UpstreamKeyError(
-            "%(upstream)s does not accept the key %(hint)s from %(source)s. Check that it is whole, not revoked, and "
-            "meant for this address.",
-            hint=key.hint,
-            source=key.source or "the settings",
-            **facts,
-        )
 
     def _request_refused(
         self, status: int, code: str, detail: str, facts: dict[str, Any]
@@ -236,7 +217,7 @@ class ErrorMapper:
             "%(upstream)s refused the request with status %(status)d.", **facts
         )
 
-    def _reported(self, error: Any) -> UpstreamError:
+    def _reported(self, error: Any, key: Key | None) -> UpstreamError:
         """A failure that came inside a stream with status 200."""
         if _ROLES_REFUSED.search(reason_of(error)):
             return _roles_refused(detail=reason_of(error))
@@ -244,7 +225,7 @@ class ErrorMapper:
         if type(status) is not int or not 400 <= status < 600:
             status = next((likely for word, likely in _LIKELY_STATUS.items() if word in code), 0)
         if 400 <= status < 500:
-            return self._refused(status, error, {})
+            return self._refused(status, error, {}, key)
         kind = UpstreamServerError if status else UpstreamReplyError
         return kind(
             "%(upstream)s reported an error instead of going on with the answer. Try again.",
@@ -287,6 +268,34 @@ class ErrorMapper:
             base_url=self._settings.base_url,
             detail=str(reason),
         )
+
+
+def _key_refused(status: int, key: Key | None, facts: dict[str, Any]) -> UpstreamError:
+    if key is None and status == 403:
+        return UpstreamKeyError(
+            "%(upstream)s does not allow this, and no key is set for it. If it wants one, put it into "
+            "OPENAI_API_KEY, or under keys of this upstream in rolebook.yaml.",
+            **facts,
+        )
+    if status == 403:
+        return UpstreamKeyError(
+            "%(upstream)s does not allow this with the key in use. Check what the key, its project and its region "
+            "may do.",
+            **facts,
+        )
+    if key is None:
+        return UpstreamKeyError(
+            "%(upstream)s wants a key and none is set. Put it into OPENAI_API_KEY, or under keys of this upstream "
+            "in rolebook.yaml.",
+            **facts,
+        )
+    return UpstreamKeyError(
+        "%(upstream)s does not accept the key %(hint)s from %(source)s. Check that it is whole, not revoked, and "
+        "meant for this address.",
+        hint=key.hint,
+        source=key.source or "the settings",
+        **facts,
+    )
 
 
 _LIKELY_STATUS = {
@@ -356,6 +365,15 @@ def _broken(reason: BaseException) -> UpstreamError | None:
     return None
 
 
+def _is_about_input(code: str, detail: str) -> bool:
+    """Whether a 403 refuses what was asked (a model, a flagged text) and not who asks."""
+    return (
+        code == "model_not_found"
+        or _UNKNOWN_MODEL.search(detail) is not None
+        or _FLAGGED.search(detail) is not None
+    )
+
+
 def _code_of(body: Any) -> str:
     """Code and type of an error object, in one lower-case word; the code alone if it says enough."""
     code, kind = _field(body, "code"), _field(body, "type")
@@ -365,18 +383,3 @@ def _code_of(body: Any) -> str:
 def _field(body: Any, name: str) -> str:
     value = body.get(name) if isinstance(body, dict) else None
     return value if isinstance(value, str) else ""
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait (RFC 9110, section 10.2.3, and ``retry-after-ms``), None if it does not."""
-    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
-    try:
-        if milliseconds is not None:
-            seconds = float(milliseconds) / 1000
-        elif value is not None and not value.strip().endswith("GMT"):
-            seconds = float(value)
-        else:
-            seconds = parsedate_to_datetime(value or "").timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import gc
-import random
+import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rolebook.core.completion import (
-    Cancellation,
     CompletionRequest,
     Model,
     Sent,
@@ -27,14 +26,16 @@ from rolebook.core.errors import (
     UpstreamRefusedError,
     UpstreamReplyError,
 )
-from rolebook.core.upstream import UpstreamSettings
+from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.adaptation import Adapter, Plan
-from rolebook.upstream.address import check_settings, choose_key, is_loopback, password_of
+from rolebook.upstream.address import check_settings, is_loopback
+from rolebook.upstream.attempts import Attempts
 from rolebook.upstream.body import Whole
 from rolebook.upstream.call import Call
 from rolebook.upstream.error_mapping import ErrorMapper
-from rolebook.upstream.exchange import HEARTBEAT_S, DirectExchange, Exchange
-from rolebook.upstream.redaction import Redactor, protect_logs
+from rolebook.upstream.exchange import DirectExchange, Exchange
+from rolebook.upstream.key_pool import KeyPool
+from rolebook.upstream.redaction import protect_logs, redactor_of
 from rolebook.upstream.reply import FailedReply, ReplyFold
 
 if TYPE_CHECKING:
@@ -43,10 +44,7 @@ if TYPE_CHECKING:
 
     from rolebook.upstream.client import Call as Sending
 
-LONGEST_RETRY_AFTER_S = 2.0
-"""A server that asks to wait longer is an error at once: nobody should sit before a blank page, nor hold a thread."""
-
-_FIRST_PAUSE_S = 0.25
+Got = TypeVar("Got")
 
 
 class OpenAIUpstream:
@@ -69,7 +67,8 @@ class OpenAIUpstream:
         check_settings(settings)
         self.settings = settings
         self._transport = transport
-        redactor = Redactor([*(key.value for key in settings.keys), password_of(settings.proxy)])
+        self.keys = KeyPool(settings)
+        redactor = redactor_of(settings)
         protect_logs(redactor)
         self._errors = ErrorMapper(settings, redactor)
         self._adapter = Adapter()
@@ -101,27 +100,42 @@ class OpenAIUpstream:
             self._default_model = models[0].id
         return self._default_model
 
-    def stream(self, request: CompletionRequest) -> Iterator[StreamEvent]:
-        """Make one call; see the Protocol. A Waiting may come at any time before the Completion, even before Sent."""
-        deadline = time.monotonic() + self.settings.timeouts.total_s
-        attempt = 1
+    def stream(
+        self, request: CompletionRequest, *, deadline: float = math.inf
+    ) -> Iterator[StreamEvent]:
+        """Make one call; see the Protocol. A Waiting may come at any time before the Completion, even before Sent.
+
+        Arguments:
+            deadline: ``time.monotonic()`` by which it ends, if its own limits let it run as long.
+        """
+        deadline = min(deadline, time.monotonic() + self.settings.timeouts.total_s)
+        attempts = Attempts(
+            self.settings,
+            self.keys,
+            self._errors,
+            model=request.model,
+            deadline=deadline,
+            patience_s=request.patience_s,
+            cancellation=request.cancellation,
+        )
         while True:
             plan = self._adapter.plan(request)
+            lease = yield from attempts.take_key()
             has_passed_on = False
             try:
-                request.cancellation.raise_if_cancelled()
-                for event in self._attempt(request, plan, deadline):
-                    has_passed_on = has_passed_on or not isinstance(event, Waiting)
-                    yield event
+                with lease:
+                    for event in self._attempt(request, plan, lease.key, deadline):
+                        has_passed_on = has_passed_on or not isinstance(event, Waiting)
+                        yield event
+                self.keys.note_success(lease)
                 return
             except Exception as reason:
-                error = self._errors.explain(reason)
+                error = self._errors.explain(reason, key=lease.key)
             if has_passed_on:
+                self.keys.note_failure(lease, error)
                 raise error
-            if self._adapter.learn(request, plan, error):
-                continue
-            yield from self._pause_before_retry(error, attempt, deadline, request.cancellation)
-            attempt += 1
+            if not self._adapter.learn(request, plan, error):
+                yield from attempts.after_failure(error, lease)
 
     def models(self) -> Sequence[Model]:
         """The models it offers, by id."""
@@ -148,9 +162,7 @@ class OpenAIUpstream:
 
         try:
             model = (
-                read_model(self._ask(lambda client: show_model(client, model_id)))
-                if model_id
-                else None
+                read_model(self._ask(partial(show_model, model_id=model_id))) if model_id else None
             )
         except UpstreamRefusedError as error:
             if error.status not in (404, 405):
@@ -178,13 +190,16 @@ class OpenAIUpstream:
             client.close()
 
     def _attempt(
-        self, request: CompletionRequest, plan: Plan, deadline: float
+        self, request: CompletionRequest, plan: Plan, key: Key | None, deadline: float
     ) -> Iterator[StreamEvent]:
         client = self._client()
         from rolebook.upstream.client import send
 
         exchange = self._begin(
-            partial(send, client, request, plan), deadline, is_watched=request.is_watched
+            partial(send, client, request, plan, key=key),
+            key,
+            deadline,
+            is_watched=request.is_watched,
         )
         request.cancellation.on_cancel(exchange.cut)
         fold = ReplyFold(request.endpoint, choices=_wanted(plan.fields))
@@ -205,55 +220,55 @@ class OpenAIUpstream:
         yield completion
 
     def _begin(
-        self, send: Callable[[], Sending], deadline: float, *, is_watched: bool = True
+        self,
+        send: Callable[[], Sending],
+        key: Key | None,
+        deadline: float,
+        *,
+        is_watched: bool = True,
     ) -> Exchange | DirectExchange:
         call = Call(self.settings.timeouts, deadline=deadline)
         kind = Exchange if is_watched else DirectExchange
         return kind(
-            call, send, explain=lambda reason: self._errors.explain(reason, is_sent=call.is_sent)
+            call,
+            send,
+            explain=lambda reason: self._errors.explain(reason, key=key, is_sent=call.is_sent),
         )
 
     def _client(self) -> openai.OpenAI:
-        key = choose_key(self.settings)
         _import_client()
         from rolebook.upstream.client import open_client
 
         with self._opening:
             if self._opened is None:
-                self._opened = open_client(self.settings, key, self._transport)
+                self._opened = open_client(self.settings, self._transport)
             return self._opened
 
-    def _ask(self, ask: Callable[[openai.OpenAI], Sending]) -> Any:
+    def _ask(self, ask: Callable[..., Sending]) -> Any:
         """The JSON that a question without a stream is answered with."""
         deadline = time.monotonic() + self.settings.timeouts.total_s
-        attempt = 1
+        attempts = Attempts(self.settings, self.keys, self._errors, model="", deadline=deadline)
         while True:
+            lease = _returned(attempts.take_key())
             try:
-                with closing(self._begin(partial(ask, self._client()), deadline)) as exchange:
-                    return _listing(exchange)
+                asking = partial(ask, self._client(), key=lease.key)
+                with lease, closing(self._begin(asking, lease.key, deadline)) as exchange:
+                    listing = _listing(exchange)
+                self.keys.note_success(lease)
+                return listing
             except Exception as reason:
-                error = self._errors.explain(reason)
-            for _ in self._pause_before_retry(error, attempt, deadline, Cancellation()):
-                pass
-            attempt += 1
+                error = self._errors.explain(reason, key=lease.key)
+            _returned(attempts.after_failure(error, lease))
 
-    def _pause_before_retry(
-        self, error: UpstreamError, attempt: int, deadline: float, cancellation: Cancellation
-    ) -> Iterator[Waiting]:
-        """Wait before another try, or raise ``error`` if there is to be none."""
-        pause_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
-        if error.retry_after_s is not None:
-            pause_s = max(error.retry_after_s, 0.05)
-        until = time.monotonic() + pause_s
-        is_hopeless = not error.is_transient or attempt >= self.settings.attempts
-        if is_hopeless or pause_s > LONGEST_RETRY_AFTER_S or until >= deadline:
-            raise error
-        cancelled = threading.Event()
-        cancellation.on_cancel(cancelled.set)
-        while (remaining_s := until - time.monotonic()) > 0:
-            if cancelled.wait(min(remaining_s, HEARTBEAT_S)):
-                raise self._errors.explain(UpstreamCancelled("Stopped."))
-            yield Waiting()
+
+def _returned(waiting: Generator[Waiting, None, Got]) -> Got:
+    """What a generator returns in the end, waited for."""
+    try:
+        while True:
+            next(waiting)
+    except StopIteration as end:
+        got: Got = end.value
+        return got
 
 
 def _until_broken(exchange: Exchange | DirectExchange, fold: ReplyFold) -> Iterator[Any]:

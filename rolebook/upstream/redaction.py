@@ -11,16 +11,21 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from rolebook.core.upstream import UpstreamSettings
+from rolebook.upstream.address import password_of
+
 REMOVED = "[key removed]"
 
 _SHORTEST_SECRET = 6
 """A shorter secret would tear holes into innocent words, and protects nothing."""
 _TELLING_START = 12
 """As much of a key's start gives it away: servers repeat keys cut in the middle."""
+_MASKED_START = 4
+"""Servers also repeat a key with its middle masked; what they leave of it is more than anyone needs to see."""
 
 
 class Redactor:
-    """Removes secrets from texts: as they are, URL-encoded, in base64, and cut off after a telling start.
+    """Removes secrets from texts: as they are, URL-encoded, in base64, masked, and cut off after a telling start.
 
     Arguments:
         secrets: keys and passwords.
@@ -38,12 +43,21 @@ class Redactor:
         return self.pattern.sub(REMOVED, text) if self.pattern else text
 
 
+def redactor_of(settings: UpstreamSettings) -> Redactor:
+    """Removes the keys of an upstream, and the password of its proxy."""
+    return Redactor([*(key.value for key in settings.keys), password_of(settings.proxy)])
+
+
 def _forms(secret: str) -> Iterable[str]:
     yield re.escape(secret)
     yield re.escape(quote(secret, safe=""))
     yield re.escape(quote_plus(secret))
     if len(secret) > _TELLING_START:
         yield re.escape(secret[:_TELLING_START]) + r"[\w.~+/=-]*"
+        yield (
+            re.escape(secret[:_MASKED_START])
+            + r"[\w.~+/=-]{,40}(?:\*{2,}|…|\.{3,})(?:[\w.~+/=*-]*[\w*])?"
+        )
     raw = secret.encode("utf-8", "surrogatepass")
     for offset in range(3):
         # In base64 a secret looks different at each of three offsets; its first and last letters depend on what is

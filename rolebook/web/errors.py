@@ -25,6 +25,7 @@ from rolebook.core.errors import (
     StorageError,
     UpstreamCancelled,
     UpstreamError,
+    UpstreamKeyError,
     UpstreamRateError,
     UpstreamRefusedError,
     UpstreamTimeoutError,
@@ -59,6 +60,7 @@ STATUSES: Mapping[type[RolebookError], int] = {
     LibraryError: 503,
     StorageError: 503,
     UpstreamError: 502,
+    UpstreamKeyError: 503,
     UpstreamRefusedError: 400,
     UpstreamRateError: 429,
     UpstreamTimeoutError: 504,
@@ -138,9 +140,7 @@ def respond(error: RolebookError) -> Response:
 
 def headers_of(error: RolebookError) -> dict[str, str]:
     """What an error says in headers: how many seconds to wait, or how to say who one is."""
-    if isinstance(error, UpstreamRateError) and error.retry_after_s:
-        return {"Retry-After": str(max(1, round(error.retry_after_s)))}
-    if isinstance(error, AccessError) and error.retry_after_s:
+    if isinstance(error, UpstreamError | AccessError) and error.retry_after_s:
         # Whoever comes a moment too early would have to wait again.
         return {"Retry-After": str(ceil(error.retry_after_s))}
     if isinstance(error, LoginError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Blueprint, jsonify, render_template, request
+from flask import Blueprint, jsonify, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from rolebook import __version__
@@ -15,6 +16,7 @@ from rolebook.core.errors import NotFoundError, RolebookError, StorageError, Ups
 from rolebook.core.upstream import UpstreamSettings
 from rolebook.storage.status import DatabaseStatus
 from rolebook.upstream.discovery import LocalServer, find_local_servers
+from rolebook.upstream.key_pool import KeyHealth
 from rolebook.web.current import rolebook
 from rolebook.web.errors import status_of, wants_json
 from rolebook.web.submission import submitted
@@ -31,6 +33,7 @@ class UpstreamState:
     settings: UpstreamSettings | None
     model: str
     missing_key: str
+    keys: Sequence[KeyHealth] = ()
 
     @property
     def is_rehearsal(self) -> bool:
@@ -76,6 +79,16 @@ def _ask(name: str, model: str) -> Answer:
     if model:
         return Answer(upstream.name, model=upstream.model(model))
     return Answer(upstream.name, models=tuple(upstream.models()))
+
+
+@blueprint.post("/status/keys")
+def try_key_again() -> Response:
+    """Let a key that rests be used again from the next call on."""
+    fields = submitted()
+    upstream, position = fields.get("upstream", ""), fields.get("position", "")
+    is_number = position.isascii() and position.isdigit() and len(position) < 6
+    rolebook().upstreams.try_key_again(upstream, int(position) if is_number else 0)
+    return redirect(url_for("status.show", _anchor=f"keys-{upstream}"), 303)
 
 
 @blueprint.post("/status/servers")
@@ -125,6 +138,7 @@ def _state(name: str) -> UpstreamState:
         settings=configured,
         model=settings.model or model if is_default else model,
         missing_key=settings.missing_keys.get(name, ""),
+        keys=rolebook().upstreams.keys_of(name),
     )
 
 

@@ -24,13 +24,22 @@ def _refusing(name: str) -> Behave:
     return behave
 
 
+_RETRY_HEADERS = (
+    "retry_after",
+    "retry_after_ms",
+    "x_ratelimit_remaining_requests",
+    "x_ratelimit_reset_requests",
+    "x_ratelimit_reset_tokens",
+)
+
+
 def _retry_headers(options: Mapping[str, Any]) -> dict[str, str]:
-    names = ("retry_after", "retry_after_ms")
-    return {name.replace("_", "-"): options[name] for name in names if options[name]}
+    return {name.replace("_", "-"): options[name] for name in _RETRY_HEADERS if options[name]}
 
 
 for _name, (_description, _) in refusal.TABLE.items():
-    register(_name, "refused", _description, retry_after="", retry_after_ms="")(_refusing(_name))
+    _options = dict.fromkeys(_RETRY_HEADERS, "")
+    register(_name, "refused", _description, **_options)(_refusing(_name))
 
 
 @register("limited", "refused", "429 beyond `requests` in `per_s` seconds", requests=0, per_s=1.0)

@@ -42,6 +42,14 @@ def test_secret_is_removed_in_every_form(form: str) -> None:
     assert SECRET_MIDDLE not in clean
 
 
+@pytest.mark.parametrize(
+    "masked",
+    [f"{CANARY[:8]}**********{CANARY[-4:]}", f"{CANARY[:5]}…{CANARY[-4:]}", "sk-c...t40Wb"],
+)
+def test_key_that_a_server_repeats_masked_is_removed_whole(masked: str) -> None:
+    assert Redactor([CANARY]).redact(f"Wrong key: {masked}. Go") == "Wrong key: [key removed]. Go"
+
+
 def test_innocent_text_stays() -> None:
     text = "An innocent text about sk- and keys, 100 % of it: a+b/c=d."
 

@@ -37,7 +37,7 @@ CASES = [
     (NotFoundError("Nothing here."), 404, "not_found", None),
     (ConflictError("Taken."), 409, "conflict", None),
     (StorageError("Disk full."), 503, "storage", None),
-    (UpstreamKeyError("The key was refused."), 502, "upstream_key", None),
+    (UpstreamKeyError("The key was refused."), 503, "upstream_key", None),
     (UpstreamRefusedError("No such model."), 400, "upstream_refused", None),
     (UpstreamRateError("Too many.", retry_after_s=12.4), 429, "upstream_rate", None),
     (UpstreamTimeoutError("Too slow."), 504, "upstream_timeout", None),
@@ -88,7 +88,7 @@ def test_every_kind_of_error_has_a_status() -> None:
 
 def test_a_rate_error_says_when_to_come_back(raising: FlaskClient) -> None:
     number = next(n for n, case in enumerate(CASES) if case[1] == 429)
-    assert raising.get(f"/raise/{number}").headers["Retry-After"] == "12"
+    assert raising.get(f"/raise/{number}").headers["Retry-After"] == "13"
 
 
 def test_the_words_of_the_upstream_are_shown(raising: FlaskClient) -> None:

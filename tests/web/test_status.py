@@ -49,7 +49,7 @@ def test_a_missing_key_says_what_to_do(make_rolebook: MakeRolebook) -> None:
     response = client.post(
         "/status/models", data={"upstream": "openai"}, headers={"Accept": "application/json"}
     )
-    assert "OPENAI_API_KEY" in assert_error(response, 502, "upstream_key")
+    assert "OPENAI_API_KEY" in assert_error(response, 503, "upstream_key")
 
 
 def test_an_upstream_is_asked_for_its_models_on_request_only(
@@ -131,3 +131,44 @@ def test_health_is_json(client: FlaskClient) -> None:
         "unwritten_turns": 0,
         "version": response.get_json()["version"],
     }
+
+
+def test_each_key_says_how_it_is_and_a_resting_one_can_be_tried_again(
+    make_rolebook: MakeRolebook, upstream: FakeUpstream
+) -> None:
+    keys = [f"sk-{name}-1234567890-{name}" for name in ("lim", "quo", "ref", "fine")]
+    for key, trouble in zip(keys, ("429?retry_after=40", "429-quota", "echo-key"), strict=False):
+        upstream.key_rule(key, trouble)
+    book = make_rolebook(
+        {
+            "OPENAI_API_KEY": ",".join([*keys, "sk-cut in two"]),
+            "OPENAI_BASE_URL": upstream.base_url,
+            "ROLEBOOK_MODEL": "ok",
+        }
+    )
+    client = create_app(book).test_client()
+    assert "Key 4 …fine from OPENAI_API_KEY · ready" in words(client.get("/status").text)
+    session = client.post("/sessions", data={"persona": "plain"}).location
+    assert "…" in client.post(f"{session}/turns", data={"input": "Hi"}, follow_redirects=True).text
+
+    page = client.get("/status")
+
+    shown = words(page.text)
+    assert re.search(
+        r"Key 1 …-lim from OPENAI_API_KEY · 1 call limited \(ok\): it is used again in 40 s", shown
+    )
+    assert re.search(r"Key 2 …-quo .{,30} quota used up \(ok\): it is tried again in 10 min", shown)
+    assert re.search(r"Key 3 …-ref .{,30} refused \(ok\): it is tried again in 60 min", shown)
+    assert "Incorrect API key provided: [key removed]" in shown
+    assert "Key 5 … from OPENAI_API_KEY unusable" in shown
+    assert "sk-" not in page.text.replace("OPENAI_API_KEY=sk-…", "")
+
+    again = {"upstream": book.settings.upstream, "position": "3"}
+    assert client.post("/status/keys", data=again).status_code == 303
+    assert "Key 3 …-ref from OPENAI_API_KEY · 1 call · ready" in words(client.get("/status").text)
+    for wrong in (
+        {"upstream": "elsewhere"},
+        {**again, "position": "9"},
+        {**again, "position": "²"},
+    ):
+        assert client.post("/status/keys", data=wrong).status_code == 404

@@ -96,7 +96,7 @@ def test_a_position_is_a_whole_number(client: FlaskClient, position: str) -> Non
 @pytest.mark.parametrize(
     ("model", "status", "code"),
     [
-        ("401", 502, "upstream_key"),
+        ("401", 503, "upstream_key"),
         ("429?retry_after=60", 429, "upstream_rate"),
         ("400-context", 400, "upstream_refused"),
         ("404", 400, "upstream_refused"),

@@ -1,0 +1,142 @@
+"""The one retry loop: with which key a call is made, and whether it is made again after it failed."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Generator
+
+from rolebook.core.completion import Cancellation, Waiting
+from rolebook.core.errors import UpstreamCancelled, UpstreamError
+from rolebook.core.upstream import UpstreamSettings
+from rolebook.upstream.error_mapping import ErrorMapper
+from rolebook.upstream.exchange import HEARTBEAT_S
+from rolebook.upstream.key_pool import KeyPool, Lease, Ticket
+
+LONGEST_RETRY_AFTER_S = 2.0
+"""A server that asks to wait longer is an error at once: nobody should sit before a blank page, nor hold a thread."""
+
+_FIRST_PAUSE_S = 0.25
+_SHORT_PAUSE_S = 0.05
+"""What a call that was not made yet may wait for a resting key: no longer than nobody notices."""
+
+
+class Attempts:
+    """The attempts of one call, all within one deadline.
+
+    Each begins with ``take_key``; one that failed before anything was passed on goes through ``after_failure``, which
+    raises the error if there is to be no other.
+
+    Arguments:
+        model: what is asked for; empty: the list of models.
+        deadline: ``time.monotonic()`` after which everything is too late.
+        patience_s: how long the call may wait for a key that rests. Nobody else's thread should be held for that.
+    """
+
+    def __init__(
+        self,
+        settings: UpstreamSettings,
+        pool: KeyPool,
+        errors: ErrorMapper,
+        *,
+        model: str,
+        deadline: float,
+        patience_s: float = 0.0,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._errors = errors
+        self._model = model
+        self._deadline = deadline
+        self._patience_s = patience_s
+        self._cancellation = cancellation or Cancellation()
+        self._number = 1
+        self._other_keys = len(pool) - 1
+
+    @property
+    def _patience(self) -> float:
+        """How long a call that has failed may wait before it is made again."""
+        return max(self._patience_s, LONGEST_RETRY_AFTER_S)
+
+    def take_key(self) -> Generator[Waiting, None, Lease]:
+        """The key to call with, as soon as there is one. Raises UpstreamError."""
+        self._raise_if_cancelled()
+        return self._pool.take(self._model) or (yield from self._wait_for_key())
+
+    def _wait_for_key(self) -> Generator[Waiting, None, Lease]:
+        ticket = Ticket()
+        self._cancellation.on_cancel(ticket.set)
+        is_first = self._number == 1
+        for_rest = time.monotonic() + (
+            max(self._patience_s, _SHORT_PAUSE_S) if is_first else self._patience
+        )
+        for_room = time.monotonic() + self._settings.timeouts.first_byte_s
+        try:
+            while True:
+                ticket.clear()
+                rest_s = self._pool.rest_s(self._model)
+                if rest_s > 0:
+                    self._pool.leave_line(ticket)
+                else:
+                    self._pool.stand_in_line(ticket)
+                if (lease := self._pool.take(self._model, ticket)) is not None:
+                    return lease
+                latest = min(for_rest if rest_s > 0 else for_room, self._deadline)
+                if time.monotonic() + rest_s > latest:
+                    raise self._errors.explain(self._pool.refusal(self._model))
+                self._raise_if_cancelled()
+                if not ticket.wait(min(rest_s or HEARTBEAT_S, HEARTBEAT_S)):
+                    yield Waiting()
+                self._raise_if_cancelled()
+        finally:
+            self._pool.leave_line(ticket)
+
+    def after_failure(self, error: UpstreamError, lease: Lease) -> Generator[Waiting, None, None]:
+        """Wait as long as another attempt should. Raises UpstreamError if there is to be none."""
+        if self._pool.note_failure(lease, error):
+            self._go_on_with_another_key(error)
+        else:
+            yield from self._pause(error)
+
+    def _go_on_with_another_key(self, error: UpstreamError) -> None:
+        """The key rests now: go on at once with another, or with the first that has rested if that is soon."""
+        rest_s = self._pool.rest_s(self._model)
+        if rest_s == 0 and self._other_keys > 0:
+            self._other_keys -= 1
+            return
+        is_late = time.monotonic() + rest_s >= self._deadline
+        if self._number >= self._settings.attempts or rest_s > self._patience or is_late:
+            raise self._last_word(error, rest_s)
+        self._number += 1
+
+    def _last_word(self, error: UpstreamError, rest_s: float) -> UpstreamError:
+        """What to say when no key is left: the server's own answer where there is but one key."""
+        if len(self._pool) > 1 and rest_s > 0:
+            return self._errors.explain(self._pool.refusal(self._model))
+        if error.retry_after_s is None and 0 < rest_s < math.inf:
+            error.retry_after_s = error.parameters["retry_after_s"] = rest_s
+        return error
+
+    def _pause(self, error: UpstreamError) -> Generator[Waiting, None, None]:
+        """Passing trouble of the server or on the way to it."""
+        pause_s = _FIRST_PAUSE_S * 2 ** (self._number - 1) * random.uniform(0.75, 1.25)
+        if error.retry_after_s is not None:
+            pause_s = max(error.retry_after_s, _SHORT_PAUSE_S)
+        until = time.monotonic() + pause_s
+        is_hopeless = not error.is_transient or self._number >= self._settings.attempts
+        if is_hopeless or pause_s > self._patience or until >= self._deadline:
+            raise error
+        self._number += 1
+        cancelled = threading.Event()
+        self._cancellation.on_cancel(cancelled.set)
+        while (remaining_s := until - time.monotonic()) > 0:
+            if cancelled.wait(min(remaining_s, HEARTBEAT_S)):
+                self._raise_if_cancelled()
+            yield Waiting()
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancellation.is_cancelled:
+            raise self._errors.explain(UpstreamCancelled("Stopped."))
