@@ -32,7 +32,7 @@ from rolebook.web.form import SamplingField, VariableField, sampling_fields, var
 from rolebook.web.plan_form import FaultyFormError, FieldError, Fields, PlanForm
 from rolebook.web.plan_preview import PlanPreview, preview_of
 from rolebook.web.security import local_path
-from rolebook.web.submission import SAMPLING, VARIABLE, fields_under, lines_of, submitted
+from rolebook.web.submission import SAMPLING, VARIABLE, fields_under, submitted
 
 blueprint = Blueprint("comparisons", __name__)
 blueprint.add_app_template_filter(plan_form.moment)
@@ -138,7 +138,7 @@ def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
         variants = _variants_of_sessions(sessions)
     fields = {
         "question": given.get("question") or _edit_question(edited),
-        "lines": lines_of([text for text in given.getlist("input") if text.strip()]),
+        **_said(text for text in given.getlist("input") if text.strip()),
         "last-of": given.get("last", ""),
         "last": _LAST,
         "repeats": "1",
@@ -147,6 +147,16 @@ def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
     }
     blank: list[Fields] = [{}] * max(0, 2 - len(variants))
     return PlanForm(fields, variants=(*variants, *blank), sessions=tuple(sessions))
+
+
+def _said(texts: Iterable[str]) -> Fields:
+    """Typed texts in the fields of the form; one of several lines has its place among those from files."""
+    texts = list(texts)
+    rows = [{"input": text} for text in texts if not plan_form.is_line(text)]
+    return {
+        "lines": "\n".join(filter(plan_form.is_line, texts)),
+        "rows": json.dumps(rows, ensure_ascii=False) if rows else "",
+    }
 
 
 def _edited_persona(variants: Sequence[Fields]) -> Persona | None:

@@ -364,9 +364,8 @@ def draft_of(form: PlanForm, *, stand_in: str = "") -> Draft:
         "checks": check_data,
         "judge": _filled({name: form.get(f"judge-{name}").strip() for name in _JUDGE}),
         "context": _filled({name: form.get(f"context-{name}").strip() for name in _CONTEXT}),
-        "recorded": "true"
-        if form.get("recorded") and (form.sessions or form.get("last-of"))
-        else "",
+        "stream": "false" if form.get("unstreamed") else "",
+        "recorded": "true" if form.get("recorded") and _is_from_log(inputs) else "",
     }
     return Draft(
         {"variants": [], "inputs": [], **_filled(data)},
@@ -375,6 +374,10 @@ def draft_of(form: PlanForm, *, stand_in: str = "") -> Draft:
         inputs=tuple(name for name, _ in inputs),
         places=tuple(str(entry.get(PLACE, "")) for _, entry in inputs),
     )
+
+
+def _is_from_log(inputs: Iterable[tuple[str, Mapping[str, Any]]]) -> bool:
+    return any("session" in entry or "persona" in entry for _, entry in inputs)
 
 
 def _without_place(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -480,7 +483,7 @@ def _changes(text: str, *, field: str) -> dict[str, Any]:
 
 def _inputs(form: PlanForm) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each input with the name of the field that it stands in."""
-    for line in texts_of(form.get("lines")):
+    for line in form.get("lines").split("\n"):
         if line.strip():
             yield "lines", {"input": line}
     for script in _SCRIPT.split(form.get("scripts")):
@@ -520,19 +523,25 @@ def _json_object(text: str, *, field: str) -> dict[str, Any]:
     return value
 
 
+#: An input that says no more than this has a field in the form.
+_PLAIN = {"input", "session", "history", "persona", "last"}
+
+
 def form_of_spec(spec: ComparisonSpec) -> PlanForm:
     """A form filled in with a comparison, as a file describes it."""
-    sessions = [entry for entry in spec.inputs if entry.session]
-    last = next((entry for entry in spec.inputs if entry.persona), None)
-    texts = [entry for entry in spec.inputs if entry.texts]
-    lines = [entry.input for entry in texts if _is_line(entry)]
-    rows = [entry for entry in texts if not _is_line(entry)]
+    # What has no field of its own travels with the inputs of files.
+    plain = [entry for entry in spec.inputs if _data_of(entry).keys() <= _PLAIN]
+    replayed = [entry for entry in plain if entry.session]
+    sessions = [entry for entry in replayed if entry.history == replayed[0].history]
+    last = next((entry for entry in plain if entry.persona), None)
+    lines = [entry for entry in plain if entry.input and is_line(entry.input)]
+    rows = [entry for entry in spec.inputs if entry not in (*lines, *sessions, last)]
     judge, context = spec.judge, spec.context
     return PlanForm(
         _filled(
             {
                 "question": spec.question,
-                "lines": lines_of(lines),
+                "lines": "\n".join(entry.input for entry in lines),
                 "rows": json.dumps([_data_of(row) for row in rows], ensure_ascii=False)
                 if rows
                 else "",
@@ -542,6 +551,7 @@ def form_of_spec(spec: ComparisonSpec) -> PlanForm:
                 "repeats": str(spec.repeats),
                 "concurrency": str(spec.concurrency),
                 "recorded": "1" if spec.recorded else "",
+                "unstreamed": "" if spec.stream else "1",
                 **{f"judge-{name}": getattr(judge, name) for name in _JUDGE},
                 **{
                     f"context-{name}": _text(getattr(context, name)) for name in _CONTEXT if context
@@ -554,9 +564,9 @@ def form_of_spec(spec: ComparisonSpec) -> PlanForm:
     )
 
 
-def _is_line(entry: InputSpec) -> bool:
-    """Whether an input is nothing but a text that a line of the form can hold."""
-    return _data_of(entry) == {"input": entry.input} and "\\n" not in entry.input
+def is_line(text: str) -> bool:
+    """Whether a line of the form can hold a text."""
+    return not {"\n", "\r"} & set(text)
 
 
 def _data_of(entry: InputSpec) -> dict[str, Any]:

@@ -145,12 +145,23 @@ def test_an_address_opens_a_plan_with_its_cost_and_messages(client: FlaskClient)
 
 
 def test_a_plan_begins_and_leads_to_its_comparison(client: FlaskClient, rolebook: Rolebook) -> None:
-    fields = {**opened(client), "question": "Who?", "repeats": "2", "lines": "One\nTwo\\nlines\n\n"}
+    fields = {
+        **opened(client),
+        "question": "Who?",
+        "repeats": "2",
+        "lines": "One\nIs \\nu \\neq 0?\n\n",
+    }
     comparison = finished(rolebook, start(client, fields))
     assert comparison.question == "Who?"
-    assert [entry.turns for entry in comparison.inputs] == [("One",), ("Two\nlines",)]
+    assert [entry.turns for entry in comparison.inputs] == [("One",), ("Is \\nu \\neq 0?",)]
     assert [variant.persona_id for variant in comparison.variants] == ["teacher", "plain"]
     assert rolebook.comparisons.tally(comparison).complete == 8
+
+
+def test_a_text_of_several_lines_goes_along_whole(client: FlaskClient, rolebook: Rolebook) -> None:
+    fields = opened(client, "/comparisons/new?variant=plain&input=One&input=On+two%0Alines")
+    comparison = finished(rolebook, start(client, fields))
+    assert [entry.text for entry in comparison.inputs] == ["One", "On two\nlines"]
 
 
 def test_nothing_is_sent_before_it_begins(client: FlaskClient, upstream: FakeUpstream) -> None:
@@ -244,7 +255,7 @@ def test_everything_that_can_be_different_reaches_the_plan(
     [
         ({"variant-0-s-temperature": "9"}, "variant-0-s-temperature", "from 0 to 2"),
         ({"variant-0-v-level": "guru"}, "variant-0-v-level", "must be one of beginner, expert"),
-        ({"variant-1-system": "{{ oops"}, "variant-1-system", "unexpected end"),
+        ({"variant-1-system": "{{ oops"}, "variant-1-system", "ends inside of a tag"),
         ({"variant-1-system": "{{ nobody }}"}, "variant-1-system", "nobody"),
         ({"variant-1-persona": "-"}, "variant-1-system", "what the role should be"),
         ({"variant-1-persona": "gone"}, "variant-1-persona", "no persona 'gone'"),
@@ -411,6 +422,11 @@ inputs:
 - {{input: What?, reference: That., variables: {{subject: physics}}}}
 - session: {session_id}
   history: free
+- {{session: {session_id}, tags: [again]}}
+- {{persona: teacher, last: 3}}
+- {{persona: teacher, last: 2, name: Newest}}
+- "On two\\nlines"
+- 'Is \nu = 0?'
 checks:
 - {{contains: [a, b], ignore_case: true}}
 - {{similarity: {{at_least: 0.3, to: That.}}, name: alike}}
@@ -419,6 +435,7 @@ repeats: 3
 concurrency: 2
 context: {{turns: 5}}
 recorded: true
+stream: false
 """
     upload = (io.BytesIO(text.encode()), "plan.yaml")
     form = press(client, {}, "read-plan", **{"plan-file": upload})
