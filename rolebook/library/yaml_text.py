@@ -12,7 +12,7 @@ import codecs
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Final, Literal, NoReturn
@@ -50,12 +50,18 @@ _WIDE_COLON = re.compile(r"([a-z][a-z0-9_]{0,63})：")
 
 _PRINTABLE: Final = r" -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
 _UNPRINTABLE = re.compile(f"[^{_PRINTABLE}]")
-_UNFIT_FOR_BLOCK = re.compile(rf"\A[ \t\n]|[ \t](?:\n|\Z)|[^\t\n{_PRINTABLE}]")
+_UNFIT_FOR_BLOCK = re.compile(rf"\A\n*(?:[ \t]|\Z)|[^\t\n{_PRINTABLE}]")
 _UNFIT_FOR_PLAIN = re.compile(
     r"\A(?:[\s,\[\]{}#&*!|>'\"%@`]|[-?:](?:\s|\Z)|---|\.\.\.)|:(?:\s|\Z)|\s#|\s\Z"
     rf"|[^{_PRINTABLE}]|[{WIDE_SPACES}]"
 )
+_FLOW_INDICATOR = re.compile(r"[,\[\]{}:?]")
 _BLANKS: Final = "\n "
+# What is longer, in characters, is written on more lines: a text, one that needs quotes, a list; a list's items.
+_LONGEST_LINE: Final = 120
+_LONGEST_QUOTED: Final = 60
+_LONGEST_LIST: Final = 72
+_LONGEST_WORD: Final = 24
 _UNUSUAL_NAMES: Final = {"Infinity": ".inf", "-Infinity": "-.inf", "NaN": ".nan"}
 _YAML_1_1: Final = Resolver()
 # YAML allows a key of 1024 characters before its colon; longer ones need a "?" in front.
@@ -148,6 +154,14 @@ def resolve_scalar(text: str) -> object:
     return float(text.replace(".", "")) if _NON_FINITE.fullmatch(text) else text
 
 
+def compose_yaml(text: str) -> yaml.MappingNode:
+    """PyYAML's nodes of a text that :func:`parse_yaml` accepts: where they stand, not what they say."""
+    stand_ins = _stand_ins(text)
+    node = yaml.compose(text.translate(stand_ins) if stand_ins else text, Loader=_Loader)
+    assert isinstance(node, yaml.MappingNode)
+    return node
+
+
 def dump_yaml(data: Mapping[str, object]) -> str:
     """Write a mapping as readable YAML: keys in their order, texts of several lines as blocks.
 
@@ -158,40 +172,83 @@ def dump_yaml(data: Mapping[str, object]) -> str:
         ValueError: for a text that no YAML file can hold: one with a NUL or a lone surrogate.
         TypeError: for a value of any other type.
     """
-    return _written(data, indent=0).lstrip(_BLANKS) + "\n"
+    return write_value(data, indent=0).lstrip(_BLANKS) + "\n"
 
 
-def _written(value: object, *, indent: int) -> str:
+def write_value(value: object, *, indent: int) -> str:
     """The value as it follows a ``:`` or ``-``, with its own lines indented by so many spaces."""
     margin = "\n" + " " * indent
     if isinstance(value, Mapping) and value:
         return "".join(_written_entry(key, value[key], indent=indent) for key in value)
     if isinstance(value, list | tuple) and value:
-        items = (_written(item, indent=indent + 2) for item in value)
+        if _is_short_list(value):
+            return f" {write_flow(value)}"
+        items = (write_value(item, indent=indent + 2) for item in value)
         # A mapping or list in a list begins on the line of its dash.
         return "".join(f"{margin}- {item.lstrip(_BLANKS)}" for item in items)
-    if isinstance(value, str) and "\n" in value and not _UNFIT_FOR_BLOCK.search(value):
-        return _written_block(value, margin=margin)
-    return f" {_written_scalar(value)}"
+    if isinstance(value, str) and _is_long(value) and is_fit_for_block(value):
+        return write_block(value, indent=indent)
+    return f" {write_scalar(value)}"
 
 
 def _written_entry(key: str, value: object, *, indent: int) -> str:
     margin = "\n" + " " * indent
-    name = _written_scalar(key)
+    name = write_scalar(key)
     if len(name) > _LONGEST_KEY:
         name = f"? {name}{margin}"
-    return f"{margin}{name}:{_written(value, indent=indent + 2)}"
+    return f"{margin}{name}:{write_value(value, indent=indent + 2)}"
 
 
-def _written_block(text: str, *, margin: str) -> str:
-    chomping = "-" if not text.endswith("\n") else "+" if text.endswith("\n\n") else ""
+def _is_long(text: str) -> bool:
+    """Whether a text is easier to read on lines of its own."""
+    return "\n" in text or len(text) > (_LONGEST_LINE if is_plain(text) else _LONGEST_QUOTED)
+
+
+def _is_short_list(items: Sequence[object]) -> bool:
+    """Whether a list is easier to read on one line: a few words, no sentences."""
+    written = [write_flow(item) for item in items if not isinstance(item, Mapping | list | tuple)]
+    return (
+        len(written) == len(items)
+        and all(len(item) <= _LONGEST_WORD for item in written)
+        and sum(map(len, written)) <= _LONGEST_LIST
+    )
+
+
+def is_fit_for_block(text: str) -> bool:
+    """Whether the text can stand below a ``|`` and means the same there, to YAML 1.1 and 1.2."""
+    return not _UNFIT_FOR_BLOCK.search(text)
+
+
+def write_block(text: str, *, indent: int) -> str:
+    """A text below a ``|``, as :func:`write_value` gives it; it must be fit for that."""
+    margin = "\n" + " " * indent
     lines = text.removesuffix("\n").split("\n")
-    return f" |{chomping}" + "".join(margin + line if line else "\n" for line in lines)
+    return f" |{chomping(text)}" + "".join(margin + line if line else "\n" for line in lines)
 
 
-def _written_scalar(value: object) -> str:
+def chomping(text: str) -> str:
+    """What stands behind the ``|`` or ``>`` of a text, for its last line breaks."""
+    return "-" if not text.endswith("\n") else "+" if text.endswith("\n\n") else ""
+
+
+def write_flow(value: object, *, quote: str = "") -> str:
+    """The value as it stands between brackets, on one line. ``quote`` is as for :func:`write_scalar`."""
+    if isinstance(value, Mapping) and value:
+        pairs = (f"{write_flow(key)}: {write_flow(value[key])}" for key in value)
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple) and value:
+        return "[" + ", ".join(map(write_flow, value)) + "]"
+    if isinstance(value, str) and _FLOW_INDICATOR.search(value):
+        return write_scalar(value, quote=quote or '"')
+    return write_scalar(value, quote=quote)
+
+
+def write_scalar(value: object, *, quote: str = "") -> str:
+    """A value on one line. A text gets the given quotes if it can stand in them, else none where it can do without."""
     if isinstance(value, str):
-        return value if _is_plain(value) else _quoted(value)
+        if quote == "'" and not _UNPRINTABLE.search(value):
+            return "'" + value.replace("'", "''") + "'"
+        return value if is_plain(value) and not quote else _quoted(value)
     if isinstance(value, Mapping):
         return "{}"
     if isinstance(value, list | tuple):
@@ -201,7 +258,7 @@ def _written_scalar(value: object) -> str:
     raise TypeError(f"{type(value).__name__} cannot be written as YAML")
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
     """Whether the text means itself without quotes, to YAML 1.1 and 1.2, to people and to us."""
     if _UNFIT_FOR_PLAIN.search(text) or _WIDE_COLON.match(text) or text in ("y", "Y", "n", "N"):
         return False

@@ -514,9 +514,7 @@ def test_written_yaml_is_readable() -> None:
         """\
 name: 苏格拉底
 avatar: 🎓
-tags:
-  - "no"
-  - a b
+tags: ["no", a b]
 system: |
   One
 
@@ -536,7 +534,7 @@ examples:
       here
   - []
   - - x
-    - - "y"
+    - ["y"]
 variables: {}
 model: null
 """
