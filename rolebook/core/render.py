@@ -70,6 +70,25 @@ class RenderError(Exception):
         self.is_limit = False
 
 
+class TimeIsUp(BaseException):
+    """The render has had its time. No template can catch it, as it is no Exception.
+
+    Arguments:
+        seconds: the time that it has.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self._seconds = seconds
+
+    def as_error(self, file: str, line: int) -> RenderError:
+        """What it means for the place where the render was."""
+        message = "The template takes longer than %(seconds)s s: it was stopped here."
+        error = RenderError(message, file, line, seconds=f"{self._seconds:g}")
+        error.is_limit = True
+        return error
+
+
 class HistoryNeeded(Exception):
     """The template reads ``history`` as a variable, and it was not sent along."""
 
@@ -208,6 +227,10 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.concat = joiner(origin)
         self.globals = {name: self.globals[name] for name in _GLOBALS}
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        # Where a text came from is no business of a template.
+        return attr != "spans" and super().is_safe_attribute(obj, attr, value)
+
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         # The tags call their extension, which needs no check of whether it is safe.
         if type(__obj) is MethodType and __obj.__func__ in _TAG_CALLS:
@@ -294,7 +317,8 @@ class Renderer:
             entries: list[Entry] = [("assistant", values["greeting"].spans)]
         else:
             entries = self._render_template(values)
-        _check_size(entries)
+        is_of_text = len(values["system"]) > MAX_OUTPUT
+        _check_size(entries, "system" if is_of_text else self._role["template"])
         return entries
 
     def _render_text(self, name: str, values: Mapping[str, Any]) -> Traced:
@@ -375,11 +399,11 @@ class _UnsentHistory:
         raise HistoryNeeded
 
 
-def _check_size(entries: list[Entry]) -> None:
+def _check_size(entries: list[Entry], file: str) -> None:
     size = sum(len(span[0]) for entry in entries if entry for span in entry[1])
     if size > MAX_OUTPUT:
         error = RenderError(
-            "The prompt has more than %(limit)s characters.", "", 0, limit=f"{MAX_OUTPUT:,}"
+            "The prompt has more than %(limit)s characters.", file, 0, limit=f"{MAX_OUTPUT:,}"
         )
         error.is_limit = True
         raise error
@@ -408,6 +432,8 @@ class _Located:
 def _render_error(error: BaseException, name: str, traceback: TracebackType | None) -> RenderError:
     file, line = _place(traceback, name)
     reason = str(error).strip() or type(error).__name__
+    if isinstance(error, TimeIsUp):
+        return error.as_error(file, line)
     if isinstance(error, MemoryError):
         limit = RenderError("The template needs more memory than it may have.", file, line)
         limit.is_limit = True

@@ -12,12 +12,15 @@ import signal
 import struct
 import sys
 from collections import OrderedDict
+from types import FrameType
 from typing import Any, BinaryIO
 
-from rolebook.core.render import HistoryNeeded, Renderer, RenderError
+from rolebook.core.render import HistoryNeeded, Renderer, RenderError, TimeIsUp
 
 #: Personas that stay compiled; every draft of one that is being edited is one more.
 _MAX_RENDERERS = 64
+#: After this part of the parent's patience a render is ended here; the rest is for telling so.
+_SHARE_OF_DEADLINE = 0.85
 
 
 def write_frame(stream: BinaryIO, value: object) -> None:
@@ -48,15 +51,10 @@ class _Worker:
             return {"messages": renderer.render(request)}
         except HistoryNeeded:
             return {"need": "history"}
+        except TimeIsUp as time_is_up:
+            return _as_reply(time_is_up.as_error("", 0))
         except RenderError as error:
-            return {
-                "error": error.message,
-                "parameters": error.parameters,
-                "file": error.file,
-                "line": error.line,
-                "column": error.column,
-                "is_limit": error.is_limit,
-            }
+            return _as_reply(error)
 
     def _renderer(self, request: dict[str, Any]) -> Renderer | None:
         key = request["revision"]
@@ -70,6 +68,17 @@ class _Worker:
         return self._renderers[key]
 
 
+def _as_reply(error: RenderError) -> dict[str, Any]:
+    return {
+        "error": error.message,
+        "parameters": error.parameters,
+        "file": error.file,
+        "line": error.line,
+        "column": error.column,
+        "is_limit": error.is_limit,
+    }
+
+
 def _limit_process(memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -77,18 +86,29 @@ def _limit_process(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-def main(memory_bytes: int, deadline_s: int) -> None:
+def main(memory_bytes: int, deadline_s: float) -> None:
     """Answer requests from standard input until it ends.
+
+    A render that takes too long is ended here, just before the parent would do so, because only here the line is known
+    that it was at. What does not listen, as it never comes back from one call, is ended by the parent, or by its own
+    use of the processor, should the parent be gone.
 
     Arguments:
         memory_bytes: the address space that the process may use.
-        deadline_s: seconds after which it ends itself in the middle of a render, should the parent be gone.
+        deadline_s: seconds that the parent gives one render.
     """
     _limit_process(memory_bytes)
+
+    def end_render(_number: int, _frame: FrameType | None) -> None:
+        raise TimeIsUp(deadline_s)
+
+    signal.signal(signal.SIGALRM, end_render)
     worker = _Worker()
     reader, writer = sys.stdin.buffer, sys.stdout.buffer
     while (request := read_frame(reader)) is not None:
-        signal.alarm(deadline_s)
+        signal.setitimer(signal.ITIMER_PROF, deadline_s + 2)
+        signal.setitimer(signal.ITIMER_REAL, deadline_s * _SHARE_OF_DEADLINE)
         reply = worker.answer(request)
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         write_frame(writer, reply)

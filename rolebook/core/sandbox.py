@@ -35,7 +35,7 @@ class _Worker:
     """One worker process. Used by one thread at a time."""
 
     def __init__(self, memory_bytes: int, deadline_s: float) -> None:
-        code = _START.format(path=sys.path, memory=memory_bytes, deadline=int(deadline_s) + 2)
+        code = _START.format(path=sys.path, memory=memory_bytes, deadline=deadline_s)
         # -S and an empty environment: quick to start, and no key of ours is in its reach.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code],
