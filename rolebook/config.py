@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from rolebook.core.errors import Phrase, SettingError
-from rolebook.core.upstream import Key, Timeouts, UpstreamSettings
+from rolebook.core.upstream import Fallback, Key, Timeouts, UpstreamSettings
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
@@ -121,6 +121,7 @@ def load_settings(
     if "openai" not in upstreams and _is_openai_set(environment):
         upstream = _upstream_of_environment(environment, timeouts, keys)
         upstreams.setdefault(upstream.name, upstream)
+    _check_fallbacks(upstreams, locate)
     default = _default_upstream(values["upstream"], upstreams)
     if default == REHEARSAL and environment.get("OPENAI_API_KEY", "-").strip() == "":
         keys.notices.append((_EMPTY_KEY, {}))
@@ -282,6 +283,7 @@ _UPSTREAM_KEYS = {
     "timeouts",
     "attempts",
     "concurrency",
+    "fallbacks",
 }
 
 
@@ -323,6 +325,7 @@ def _upstream_of_file(
         timeouts=_timeouts(part.get("timeouts"), timeouts, (*path, "timeouts"), locate),
         attempts=_number(part, "attempts", 3, 1, 10, path, locate),
         concurrency=_number(part, "concurrency", 0, 1, 10_000, path, locate),
+        fallbacks=tuple(_fallbacks(part.get("fallbacks"), (*path, "fallbacks"), locate)),
         environment_proxies=keys.proxies,
     )
 
@@ -349,6 +352,36 @@ def _number(
         high=high,
         got=given,
     )
+
+
+def _fallbacks(given: object, path: Sequence[str | int], locate: Locate) -> Iterator[Fallback]:
+    entries = given if isinstance(given, list) else [] if given is None else [given]
+    for index, entry in enumerate(entries):
+        place: Sequence[str | int] = (*path, index)
+        part = {"upstream": entry} if isinstance(entry, str) else _mapping(entry, place, locate)
+        _check_keys(part, {"upstream", "model", "models"}, place, locate)
+        models = _mapping(part.get("models"), (*place, "models"), locate)
+        yield Fallback(
+            upstream=str(part.get("upstream") or ""),
+            model=str(part.get("model") or ""),
+            models={str(asked): str(instead) for asked, instead in models.items()},
+        )
+
+
+def _check_fallbacks(upstreams: Mapping[str, UpstreamSettings], locate: Locate) -> None:
+    """Each names another upstream, and none twice. Rehearsal stands in for nobody: it is no model."""
+    for name, upstream in upstreams.items():
+        named: list[str] = []
+        for index, fallback in enumerate(upstream.fallbacks):
+            if fallback.upstream not in upstreams or fallback.upstream in (name, *named):
+                others = [other for other in upstreams if other != name]
+                raise SettingError(
+                    "%(place)s: '%(name)s' cannot stand in here. Name other upstreams, each once: %(known)s.",
+                    place=locate(("upstreams", name, "fallbacks", index)),
+                    name=fallback.upstream,
+                    known=", ".join(others) or "–",
+                )
+            named.append(fallback.upstream)
 
 
 def _timeouts(given: object, defaults: Timeouts, path: Sequence[str], locate: Locate) -> Timeouts:

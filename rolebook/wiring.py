@@ -23,6 +23,7 @@ from rolebook.core.persona import ResolvedPersona
 from rolebook.core.planning import Planner
 from rolebook.core.prompt import PromptRenderer
 from rolebook.core.sandbox import Sandbox
+from rolebook.core.upstream import Upstream
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
 from rolebook.library.folder import shown
 from rolebook.library.source_files import SourceFiles
@@ -33,6 +34,7 @@ from rolebook.upstream.key_pool import KeyHealth
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
 from rolebook.upstream.rehearsal import REHEARSAL_MODEL, rehearsal_upstream
+from rolebook.upstream.standing_in import StandingIn
 from rolebook.upstream.tokens import count_messages, estimate_messages
 
 #: How long the cells of a comparison may take to record that they were stopped.
@@ -54,8 +56,16 @@ class UpstreamPool:
         others = [name for name in (*self._settings.upstreams, REHEARSAL) if name != default]
         return [default, *others]
 
-    def get(self, name: str) -> OpenAIUpstream:
-        """By name; an empty name is the default. Raises NotFoundError, UpstreamKeyError."""
+    def get(self, name: str) -> Upstream:
+        """By name; an empty name is the default; with those that stand in for it.
+
+        Raises NotFoundError, UpstreamKeyError.
+        """
+        upstream = self._alone(name)
+        return StandingIn(upstream, self._alone) if upstream.settings.fallbacks else upstream
+
+    def _alone(self, name: str) -> OpenAIUpstream:
+        """By name, without those that stand in for it. Raises NotFoundError, UpstreamKeyError."""
         name = name or self._settings.upstream
         if name in self._settings.missing_keys:
             raise UpstreamKeyError(
@@ -81,11 +91,11 @@ class UpstreamPool:
 
     def keys_of(self, name: str) -> Sequence[KeyHealth]:
         """The keys of an upstream and how each of them is; none where none are set. Raises NotFoundError."""
-        return () if name in self._settings.missing_keys else self.get(name).keys.health()
+        return () if name in self._settings.missing_keys else self._alone(name).keys.health()
 
     def try_key_again(self, name: str, position: int) -> None:
         """Let a key rest no longer. Raises NotFoundError."""
-        if name in self._settings.missing_keys or not self.get(name).keys.try_again(position):
+        if name in self._settings.missing_keys or not self._alone(name).keys.try_again(position):
             raise NotFoundError("The upstream has no such key. Reload the page.")
 
     def _make(self, name: str) -> OpenAIUpstream:

@@ -211,6 +211,15 @@ def test_file_lists_upstreams_and_the_first_is_the_default() -> None:
         ),
         ({"upstreams": {"rehearsal": {}}}, "'rehearsal' is built in"),
         ({"upstreams": {"a": {"attempts": 0}}}, "attempts must be a whole number from 1 to 10"),
+        ({"upstreams": {"a": {"concurrency": True}}}, "concurrency must be a whole number"),
+        (
+            {"upstreams": {"a": {"fallbacks": ["a"]}}},
+            "rolebook.yaml:upstreams/a/fallbacks/0: 'a' cannot stand in here.",
+        ),
+        ({"upstreams": {"a": {"fallbacks": "rehearsal"}, "b": {}}}, "each once: b."),
+        ({"upstreams": {"a": {"fallbacks": ["b", "b"]}, "b": {}}}, "fallbacks/1: 'b' cannot"),
+        ({"upstreams": {"a": {"fallbacks": [{"name": "b"}]}}}, "'name' is no setting"),
+        ({"upstreams": {"a": {"fallbacks": [7]}}}, "'0' must be a mapping"),
         ({"upstreams": {"a": {"timeouts": {"idle": "x"}}}}, "idle must be a number of seconds"),
         ({"upstreams": {"a": {"timeouts": {"slow": 1}}}}, "'slow' is no setting"),
         ({"upstreams": {"a": {"base_url": "x"}}}, "the address must look like"),
@@ -223,6 +232,30 @@ def test_mistake_in_the_file_is_named_with_its_place(file: dict[str, Any], messa
         load(file=file)
     assert message in str(caught.value)
     assert "1234567890" not in str(caught.value)
+
+
+def test_upstreams_name_those_that_stand_in_for_them() -> None:
+    settings = load(
+        environment={"OPENAI_API_KEY": "k"},
+        file={
+            "upstreams": {
+                "work": {
+                    "base_url": "https://work.example/v1",
+                    "concurrency": 4,
+                    "fallbacks": [
+                        "openai",
+                        {"upstream": "local", "model": "llama3.2", "models": {"large": "qwen3"}},
+                    ],
+                },
+                "local": {"base_url": "http://127.0.0.1:11434/v1", "fallbacks": "work"},
+            }
+        },
+    )
+    by_name, mapped = settings.upstreams["work"].fallbacks
+    assert ("openai", "large") == (by_name.upstream, by_name.model_for("large"))
+    assert ["qwen3", "llama3.2"] == [mapped.model_for(model) for model in ("large", "small")]
+    assert "work" == settings.upstreams["local"].fallbacks[0].upstream
+    assert 4 == settings.upstreams["work"].concurrency
 
 
 def test_key_shows_its_last_four_characters_and_no_more() -> None:

@@ -471,6 +471,7 @@ class _Call:
         self._error: UpstreamError | None = None
         self._began = time.monotonic()
         self._first: float | None = None
+        self._model_sent = ""
         self.session_id = turn.session_id
         self.cancellation = Cancellation()
         self.has_ended = threading.Event()
@@ -516,9 +517,14 @@ class _Call:
         )
 
     def _note_sent(self, sent: Sent) -> None:
+        self._model_sent = sent.model
         self.turn = replace(
             self.turn, parameters_sent=sent.parameters, adaptations=sent.adaptations
         )
+        if sent.upstream:
+            self.turn = replace(
+                self.turn, upstream=sent.upstream, upstream_requested=self.turn.upstream
+            )
 
     def _note_delta(self, delta: Delta) -> None:
         if self._first is None:
@@ -551,7 +557,7 @@ class _Call:
         cost = self._prices.cost(
             completion.usage,
             upstream=turn.upstream,
-            requested=turn.model_requested,
+            requested=self._model_sent or turn.model_requested,
             answered=completion.model,
             reported=completion.cost,
         )

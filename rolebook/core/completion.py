@@ -80,12 +80,13 @@ class Sent:
     """The upstream has accepted the call: what really went out.
 
     ``parameters`` are the request fields sent besides model, messages and stream; ``adaptations`` say, a sentence each,
-    what was renamed or left out, and why.
+    what was renamed or left out, and why. ``upstream`` is the name of one that stands in for the one that was asked.
     """
 
     model: str
     parameters: Mapping[str, Any]
     adaptations: tuple[Phrase, ...] = ()
+    upstream: str = ""
 
 
 @dataclass(frozen=True, slots=True)

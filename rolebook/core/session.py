@@ -124,6 +124,7 @@ class Turn:
     ``attempt`` at the same position, and the one that ``is_current`` counts as history. Times are in
     milliseconds, ``cost`` is in US dollars, ``None`` is unknown. Parameters are the request fields
     besides model, messages and stream; ``adaptations`` say, a sentence each, what did not go as asked for.
+    ``upstream_requested`` is the upstream that was asked for where another, ``upstream``, has answered for it.
     """
 
     id: str
@@ -135,6 +136,7 @@ class Turn:
     is_current: bool = True
     status: TurnStatus = TurnStatus.PENDING
     upstream: str = ""
+    upstream_requested: str = ""
     endpoint: Endpoint = "chat"
     is_streamed: bool = True
     model_requested: str = ""

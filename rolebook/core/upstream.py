@@ -41,12 +41,28 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Fallback:
+    """An upstream that stands in for another. ``models`` says which of its models for which of the other's.
+
+    ``model`` stands in for all that are not listed; where it is empty, they go by the same name.
+    """
+
+    upstream: str
+    model: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    def model_for(self, model: str) -> str:
+        """The model to ask for instead of ``model``."""
+        return self.models.get(model) or self.model or model
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamSettings:
     """How to reach one upstream. Keys are bound to ``base_url`` and never go anywhere else.
 
     ``attempts`` is how often a call is made at most while nothing has arrived yet; going on with another key, because
     one is limited or refused, does not count. ``concurrency`` is how many calls may run at once with each key, or in
-    all where there are no keys; 0: as many as come.
+    all where there are no keys; 0: as many as come. ``fallbacks`` are asked in turn where this one does not answer.
     """
 
     name: str
@@ -59,6 +75,7 @@ class UpstreamSettings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     attempts: int = 3
     concurrency: int = 0
+    fallbacks: tuple[Fallback, ...] = ()
     environment_proxies: Mapping[str, str] = field(default_factory=dict)
     """What ``HTTPS_PROXY`` and its like say, by scheme, ``all`` and ``no``; ``proxy`` wins over them."""
 

@@ -47,8 +47,9 @@ _CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
 #: Of a turn in a grid: all but the exact messages and the reply, which are long.
 _CELL_TURN = (
     "turns.number, turns.id, turns.position, turns.attempt, turns.is_current, turns.status, turns.created_at, "
-    "turns.upstream, turns.model_requested, turns.model, turns.endpoint, turns.is_streamed, turns.dropped_turns, "
-    "turns.chosen, turns.finish_reason, turns.prompt_tokens, turns.completion_tokens, turns.total_tokens, "
+    "turns.upstream, turns.upstream_requested, turns.model_requested, turns.model, turns.endpoint, "
+    "turns.is_streamed, turns.dropped_turns, turns.chosen, turns.finish_reason, turns.prompt_tokens, "
+    "turns.completion_tokens, turns.total_tokens, "
     "turns.cached_tokens, turns.reasoning_tokens, turns.cost, turns.time_to_first_token_ms, turns.duration_ms, "
     "turns.input, turns.text, turns.parameters_requested, turns.parameters_sent, turns.adaptations, turns.error, "
     "turns.choices, sessions.id AS session_id, "

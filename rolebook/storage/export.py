@@ -33,6 +33,7 @@ _CSV_COLUMNS = (
     "persona_name",
     "revision",
     "upstream",
+    "upstream_requested",
     "model_requested",
     "model",
     "parameters_sent",

@@ -95,6 +95,8 @@ def asked_columns(turn: Turn) -> dict[str, Any]:
 def answered_columns(turn: Turn) -> dict[str, Any]:
     """The columns of ``turns`` that the call decides."""
     return {
+        "upstream": turn.upstream,
+        "upstream_requested": turn.upstream_requested or None,
         # The upstream names its default model only when it is called.
         "model_requested": turn.model_requested,
         "status": turn.status.value,
@@ -162,6 +164,7 @@ def turn_of(row: sqlite3.Row, messages: Sequence[Message] = (), *, is_whole: boo
         is_current=bool(row["is_current"]),
         status=TurnStatus(row["status"]),
         upstream=decode_text(row["upstream"]),
+        upstream_requested=decode_text(row["upstream_requested"] or ""),
         endpoint=row["endpoint"],
         is_streamed=bool(row["is_streamed"]),
         model_requested=decode_text(row["model_requested"]),

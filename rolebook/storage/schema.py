@@ -349,6 +349,19 @@ def _create_users(db: Database) -> None:
         db.execute(statement)
 
 
+_STANDING_IN = (
+    "ALTER TABLE turns ADD COLUMN upstream_requested TEXT",
+    "DROP VIEW readable_turns",
+    _VIEWS[0].replace("turns.upstream,", "turns.upstream, turns.upstream_requested,"),
+)
+
+
+@migrations(name="0004_standing_in")
+def _add_upstream_requested(db: Database) -> None:
+    for statement in _STANDING_IN:
+        db.execute(statement)
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

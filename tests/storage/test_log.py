@@ -45,6 +45,13 @@ def test_turn_comes_back_as_it_was(log: SqliteLog) -> None:
     assert log.get_turn(turn.id) == turn
 
 
+def test_upstream_that_stood_in_is_kept_beside_the_one_that_was_asked(log: SqliteLog) -> None:
+    pending = log.start_turn(new_turn(log_session(log), upstream="openai"), REVISION)
+    turn = answered(pending, upstream="ollama", upstream_requested="openai")
+    log.finish_turn(turn)
+    assert log.get_turn(turn.id) == turn
+
+
 def test_turn_is_pending_until_it_is_finished(log: SqliteLog) -> None:
     session = log_session(log)
     turn = log.start_turn(new_turn(session), REVISION)

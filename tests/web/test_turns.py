@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from rolebook.core.session import Turn
+from rolebook.web.app import create_app
 from rolebook.wiring import Rolebook
+from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
 from tests.web.checks import assert_error
 from tests.web.test_sessions import HTML, JSON, say, shown, start, turns_of
@@ -443,3 +446,33 @@ def test_the_turn_that_a_fork_goes_on_from_can_be_tried_again_there(
     (again,) = [turn for turn in turns_of(rolebook, fork_id) if turn.session_id == fork_id]
     assert (again.position, again.status, again.input) == (1, "complete", "One, edited")
     assert [turn.id for turn in rolebook.log.history(fork_id)] == [again.id]
+
+
+def test_an_upstream_that_stands_in_is_named_under_its_answer_and_in_the_log(
+    make_rolebook: MakeRolebook, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    with FakeUpstream() as second:
+        (library_dir / "rolebook.yaml").write_text(
+            f"upstreams:\n  work: {{base_url: {upstream.base_url}, model: large, attempts: 1,"
+            " fallbacks: [{upstream: spare, model: ok}]}\n"
+            f"  spare: {{base_url: {second.base_url}}}\n"
+            "prices:\n  ok: {input: 1000000, output: 0}\n"
+        )
+        upstream.model_rule("large", "503")
+        rolebook = make_rolebook()
+        client = create_app(rolebook).test_client()
+        session_id = start(client)
+        page = say(client, session_id, "Hi") and shown(client, session_id)
+
+        turn = last_turn(rolebook, session_id)
+        assert (turn.status, turn.upstream, turn.upstream_requested) == (
+            "complete",
+            "spare",
+            "work",
+        )
+        assert (turn.model_requested, turn.model) == ("large", "ok")
+        assert turn.cost == turn.usage.prompt_tokens
+        assert "spare answered with ok, because work failed." in page
+        request = client.get(f"/turns/{turn.id}/request", headers=HTML).text
+        assert "spare, for work" in request
+        assert ">spare <" in client.get("/status").text

@@ -1,0 +1,150 @@
+"""Other upstreams that stand in where one does not answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+from rolebook.core.completion import CompletionRequest, Model, Sent, StreamEvent, Waiting
+from rolebook.core.errors import (
+    Phrase,
+    UpstreamCancelled,
+    UpstreamConnectionError,
+    UpstreamError,
+    UpstreamKeyError,
+    UpstreamQuotaError,
+    UpstreamRateError,
+    UpstreamRefusedError,
+    UpstreamTimeoutError,
+)
+from rolebook.upstream.openai_upstream import OpenAIUpstream
+
+_HEADERS = ("organization", "project")
+"""Parameters that name an account with the upstream that was asked, and concern no other."""
+
+
+class StandingIn:
+    """An upstream, and those that are asked in turn where it does not answer, all within its time.
+
+    Nobody stands in once a first piece has been passed on, nor where the request itself was refused: whoever wrote it
+    has to hear of that.
+
+    Arguments:
+        get: an upstream by its name. Raises UpstreamError where it lacks a key.
+    """
+
+    def __init__(self, first: OpenAIUpstream, get: Callable[[str], OpenAIUpstream]) -> None:
+        self._first = first
+        self._get = get
+
+    @property
+    def name(self) -> str:
+        """The name of the first."""
+        return self._first.name
+
+    @property
+    def default_model(self) -> str:
+        """That of the first."""
+        return self._first.default_model
+
+    def models(self) -> Sequence[Model]:
+        """Those of the first."""
+        return self._first.models()
+
+    def model(self, model_id: str) -> Model:
+        """One of the first's. Raises UpstreamRefusedError for an unknown one."""
+        return self._first.model(model_id)
+
+    def stream(self, request: CompletionRequest) -> Iterator[StreamEvent]:
+        """Make one call; see the Protocol. Sent names whoever stands in."""
+        deadline = time.monotonic() + self._first.settings.timeouts.total_s
+        refusal = yield from self._ask(self._first, request, deadline)
+        if refusal is None:
+            return
+        last: UpstreamError | None = None
+        for fallback in self._first.settings.fallbacks:
+            if time.monotonic() >= deadline:
+                break
+            try:
+                upstream = self._get(fallback.upstream)
+            except UpstreamError as error:
+                last = error
+                continue
+            model = fallback.model_for(request.model)
+            asked = replace(request, model=model, parameters=_without_account(request.parameters))
+            reason = _why(refusal, self.name, upstream.name, model)
+            last = yield from self._ask(upstream, asked, deadline, reason)
+            if last is None:
+                return
+        if last is not None:
+            said = f"{fallback.upstream}: {last.detail or last.code}"
+            refusal.detail = "; ".join(filter(None, (refusal.detail, said)))
+            refusal.parameters["detail"] = refusal.detail
+        raise refusal
+
+    def _ask(
+        self,
+        upstream: OpenAIUpstream,
+        request: CompletionRequest,
+        deadline: float,
+        reason: Phrase | None = None,
+    ) -> Generator[StreamEvent, None, UpstreamError | None]:
+        """One upstream's answer, or the error with which it gave none. Raises one that another could not mend.
+
+        Arguments:
+            reason: why this one stands in.
+        """
+        has_passed_on = False
+        try:
+            with closing(upstream.stream(request, deadline=deadline)) as events:  # type: ignore[type-var]
+                for event in events:
+                    if reason is not None and isinstance(event, Sent):
+                        told = (reason, *event.adaptations)
+                        event = replace(event, upstream=upstream.name, adaptations=told)
+                    has_passed_on = has_passed_on or not isinstance(event, Waiting)
+                    yield event
+        except UpstreamError as error:
+            is_final = isinstance(error, UpstreamCancelled) or (
+                reason is None and isinstance(error, UpstreamRefusedError)
+            )
+            if has_passed_on or is_final:
+                raise
+            return error
+        return None
+
+
+def _without_account(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in parameters.items() if name not in _HEADERS}
+
+
+def _why(error: UpstreamError, asked: str, stand_in: str, model: str) -> Phrase:
+    """Why another upstream has answered."""
+    names = {"asked": asked, "stand_in": stand_in, "model": model}
+    match error:
+        case UpstreamQuotaError():
+            return Phrase(
+                "%(stand_in)s answered with %(model)s, because the quota at %(asked)s is used up.",
+                names,
+            )
+        case UpstreamRateError():
+            return Phrase(
+                "%(stand_in)s answered with %(model)s, because %(asked)s took no more calls.", names
+            )
+        case UpstreamKeyError():
+            return Phrase(
+                "%(stand_in)s answered with %(model)s, because %(asked)s refused its keys.", names
+            )
+        case UpstreamTimeoutError():
+            return Phrase(
+                "%(stand_in)s answered with %(model)s, because %(asked)s did not answer in time.",
+                names,
+            )
+        case UpstreamConnectionError():
+            return Phrase(
+                "%(stand_in)s answered with %(model)s, because %(asked)s could not be reached.",
+                names,
+            )
+    return Phrase("%(stand_in)s answered with %(model)s, because %(asked)s failed.", names)

@@ -1,0 +1,214 @@
+"""Upstreams that stand in for another, over real sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rolebook.core.completion import Cancellation, Delta, Sent
+from rolebook.core.errors import (
+    UpstreamCancelled,
+    UpstreamConnectionError,
+    UpstreamError,
+    UpstreamKeyError,
+    UpstreamQuotaError,
+    UpstreamRefusedError,
+    UpstreamServerError,
+)
+from rolebook.core.upstream import Fallback, Timeouts
+from rolebook.upstream.openai_upstream import OpenAIUpstream
+from rolebook.upstream.standing_in import StandingIn
+from tests.fake_upstream import FakeUpstream
+from tests.upstream.asking import OK_TEXT, ask, ask_for
+from tests.upstream.conftest import OpenUpstream
+
+KEY = "sk-first-0123456789"
+OTHER_KEY = "sk-second-0123456789"
+
+
+@pytest.fixture(scope="module")
+def running_second() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as fake:
+        yield fake
+
+
+@pytest.fixture
+def second(running_second: FakeUpstream) -> FakeUpstream:
+    running_second.reset()
+    return running_second
+
+
+@pytest.fixture
+def standing_in(open_upstream: OpenUpstream, second: FakeUpstream) -> StandingIn:
+    """The fake, and a second one for which the model `large` goes by the name `ok`."""
+    fallback = Fallback("second", models={"large": "ok"})
+    first = open_upstream(KEY, name="first", attempts=1, fallbacks=(fallback,))
+    return StandingIn(first, named(open_upstream, second))
+
+
+def named(open_upstream: OpenUpstream, second: FakeUpstream) -> object:
+    opened: dict[str, OpenAIUpstream] = {}
+
+    def get(name: str) -> OpenAIUpstream:
+        if name == "keyless":
+            raise UpstreamKeyError("no key", upstream=name)
+        if name not in opened:
+            opened[name] = open_upstream(OTHER_KEY, name=name, base_url=second.base_url, attempts=1)
+        return opened[name]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [
+        ("503", "because first failed."),
+        ("429?retry_after=119", "because first took no more calls."),
+        ("429-quota", "because the quota at first is used up."),
+        ("401", "because first refused its keys."),
+        ("rst", "because first could not be reached."),
+        ("html-200", "because first failed."),
+        ("rst-mid?after=0", "because first could not be reached."),
+    ],
+)
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_another_upstream_answers_and_says_why(
+    standing_in: StandingIn,
+    fake: FakeUpstream,
+    second: FakeUpstream,
+    trouble: str,
+    why: str,
+    is_streamed: bool,
+) -> None:
+    fake.model_rule("large", trouble)
+
+    outcome = ask(standing_in, ask_for("large", is_streamed=is_streamed))
+
+    assert outcome.text == OK_TEXT
+    assert (outcome.sent.upstream, outcome.sent.model) == ("second", "ok")
+    assert str(outcome.sent.adaptations[0]) == f"second answered with ok, {why}"
+    assert (len(fake.requests), len(second.requests)) == (1, 1)
+    assert {request.api_key for request in fake.requests} == {KEY}
+    assert {request.api_key for request in second.requests} == {OTHER_KEY}
+
+
+def test_nobody_stands_in_for_one_that_answers(
+    standing_in: StandingIn, second: FakeUpstream
+) -> None:
+    outcome = ask(standing_in, ask_for())
+
+    assert (outcome.text, outcome.sent.upstream) == (OK_TEXT, "")
+    assert second.requests == []
+
+
+@pytest.mark.parametrize("refusal", ["400", "400-context", "404", "413", "redirect"])
+def test_refused_request_is_not_sent_elsewhere(
+    standing_in: StandingIn, second: FakeUpstream, refusal: str
+) -> None:
+    assert isinstance(ask(standing_in, ask_for(refusal)).error, UpstreamRefusedError)
+    assert second.requests == []
+
+
+def test_nobody_stands_in_once_something_was_passed_on(
+    standing_in: StandingIn, second: FakeUpstream
+) -> None:
+    outcome = ask(standing_in, ask_for("rst-mid?after=2"))
+
+    assert isinstance(outcome.error, UpstreamConnectionError)
+    assert OK_TEXT.startswith(outcome.text)
+    assert second.requests == []
+
+
+def test_stopped_call_is_not_sent_elsewhere(standing_in: StandingIn, second: FakeUpstream) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+
+    assert isinstance(
+        ask(standing_in, ask_for("503", cancellation=cancellation)).error, UpstreamCancelled
+    )
+    assert second.requests == []
+
+
+def test_upstream_whose_keys_rest_is_left_out_at_once(
+    standing_in: StandingIn, fake: FakeUpstream, second: FakeUpstream
+) -> None:
+    fake.model_rule("ok", "429-quota")
+
+    outcomes = [ask(standing_in, ask_for()) for _ in range(3)]
+
+    assert [outcome.sent.upstream for outcome in outcomes] == ["second"] * 3
+    assert (len(fake.requests), len(second.requests)) == (1, 3)
+
+
+def test_each_is_asked_in_turn_and_the_first_has_the_last_word(
+    open_upstream: OpenUpstream, fake: FakeUpstream, second: FakeUpstream
+) -> None:
+    fallbacks = (
+        Fallback("keyless"),
+        Fallback("second", model="404"),
+        Fallback("third", model="500"),
+    )
+    first = open_upstream(KEY, name="first", attempts=1, fallbacks=fallbacks)
+    fake.model_rule("ok", "429-quota")
+
+    error = ask(StandingIn(first, named(open_upstream, second)), ask_for()).upstream_error  # type: ignore[arg-type]
+
+    assert isinstance(error, UpstreamQuotaError)
+    assert [request.model for request in second.requests] == ["404", "500"]
+    assert "third: The server had an error" in str(error)
+
+
+def test_all_of_it_ends_at_the_deadline_of_the_first(
+    open_upstream: OpenUpstream, second: FakeUpstream
+) -> None:
+    first = open_upstream(
+        KEY,
+        name="first",
+        attempts=1,
+        timeouts=Timeouts(1, 0.4, 1, 1.0),
+        fallbacks=(Fallback("second"), Fallback("third")),
+    )
+    began = time.monotonic()
+
+    error = ask(StandingIn(first, named(open_upstream, second)), ask_for("hang")).error  # type: ignore[arg-type]
+
+    assert isinstance(error, UpstreamError)
+    assert time.monotonic() - began < 3
+    assert len(second.requests) == 1
+
+
+def test_account_with_the_first_is_named_to_no_other(
+    standing_in: StandingIn, fake: FakeUpstream, second: FakeUpstream
+) -> None:
+    fake.model_rule("ok", "503")
+
+    ask(standing_in, ask_for(parameters={"organization": "org-1", "project": "p-1", "seed": 7}))
+
+    assert fake.requests[0].headers["openai-organization"] == "org-1"
+    assert "openai-organization" not in second.requests[0].headers
+    assert "openai-project" not in second.requests[0].headers
+    assert second.requests[0].body["seed"] == 7
+
+
+def test_reader_who_leaves_leaves_the_one_that_stands_in_too(
+    standing_in: StandingIn, fake: FakeUpstream, second: FakeUpstream
+) -> None:
+    fake.model_rule("large", "503")
+    second.model_rule("ok", "hang-mid")
+    stream = standing_in.stream(ask_for("large"))
+    assert isinstance(next(event for event in stream if isinstance(event, Sent | Delta)), Sent)
+
+    stream.close()  # type: ignore[attr-defined]
+
+    assert second.requests[0].client_gone.wait(2)
+
+
+def test_models_are_those_of_the_first(standing_in: StandingIn, fake: FakeUpstream) -> None:
+    assert standing_in.name == "first"
+    assert standing_in.default_model == "ok"
+    assert standing_in.model("ok") in standing_in.models()
+    fake.path_rule("/v1/models", "503")
+    with pytest.raises(UpstreamServerError):
+        standing_in.models()
