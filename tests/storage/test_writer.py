@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlite_utils import Database
 
+from rolebook.core.access import LOCAL, Caller, Role, User, acting_for, caller
 from rolebook.core.errors import ConflictError, StorageError
 from rolebook.storage.connection import OutageError, connect
 from rolebook.storage.writer import Writer
@@ -40,7 +42,7 @@ def notes(writer: Writer) -> list[str]:
 class Meeting:
     """Changes of as many threads, all waiting for one that is under way."""
 
-    def __init__(self, writer: Writer, *changes: Make) -> None:
+    def __init__(self, writer: Writer, *changes: Make, callers: Sequence[Caller] = ()) -> None:
         under_way, may_end = threading.Event(), threading.Event()
         self.statements: list[str] = []
 
@@ -53,13 +55,18 @@ class Meeting:
             threads.submit(writer.apply, hold)
             assert under_way.wait(5)
             self.outcomes: list[Future[Any]] = [
-                threads.submit(writer.apply, change) for change in changes
+                threads.submit(self._apply, writer, change, who)
+                for change, who in zip_longest(changes, callers, fillvalue=LOCAL)
             ]
             deadline = time.monotonic() + 5
             while writer.waiting < len(changes) + 1:
                 assert time.monotonic() < deadline
                 time.sleep(0.001)
             may_end.set()
+
+    def _apply(self, writer: Writer, change: Make, who: Caller) -> Any:
+        with acting_for(who):
+            return writer.apply(change)
 
     @property
     def commits(self) -> int:
@@ -99,6 +106,18 @@ def test_a_change_that_fails_undoes_nothing_but_itself(
     with pytest.raises(kind):
         writer.apply(change)
     assert ["a", "b"] == notes(writer)
+
+
+def test_a_change_is_made_on_behalf_of_whoever_asked_for_it(writer: Writer) -> None:
+    def name_of_caller(_: Database) -> str:
+        user = caller().user
+        return user.name if user else ""
+
+    names = ["ann", "bob", "cy"]
+    callers = [Caller(User(number, name, Role.READER)) for number, name in enumerate(names)]
+    meeting = Meeting(writer, *[name_of_caller] * 3, callers=callers)
+    assert names == [outcome.result() for outcome in meeting.outcomes]
+    assert meeting.commits == 1
 
 
 def test_a_file_that_cannot_be_written_is_the_outcome_of_each(
