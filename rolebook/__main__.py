@@ -20,6 +20,8 @@ COMMANDS = {
     "compare": "rolebook.cli.compare:compare",
     "replay": "rolebook.cli.replay:replay",
     "comparisons": "rolebook.cli.comparison:comparisons",
+    "backup": "rolebook.cli.upkeep:backup",
+    "empty-trash": "rolebook.cli.upkeep:empty_trash",
     "check": "rolebook.cli.check:check",
     "schema": "rolebook.cli.schema:schema",
 }

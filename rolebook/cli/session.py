@@ -171,14 +171,23 @@ def rename(invocation: Invocation, session_id: str, title: str) -> None:
 
 
 @sessions.command(
-    help="Delete sessions. `sessions restore` brings them back.",
-    examples="rolebook sessions delete 01kajq3m5w8r2c9x0v",
+    help="""Delete sessions. `sessions restore` brings them back, until `empty-trash` removes them for good.
+
+    DATE is a day such as 2026-11-20, or a time in UTC. Sessions with a star stay unless they are named.""",
+    examples="""
+    rolebook sessions delete 01kajq3m5w8r2c9x0v
+    rolebook sessions delete --before 2026-01-01
+    """,
 )
-@_ids
+@click.argument("session_ids", metavar="[ID]...", nargs=-1)
+@click.option("--before", metavar="DATE", default="", help="All that were last used before.")
 @pass_invocation
-def delete(invocation: Invocation, session_ids: tuple[str, ...]) -> None:
+def delete(invocation: Invocation, session_ids: tuple[str, ...], before: str) -> None:
+    if bool(before) == bool(session_ids):
+        raise click.UsageError("Give the ids of sessions, or --before.")
     _require(invocation, session_ids)
-    count = invocation.rolebook.log.delete(session_ids)
+    log = invocation.rolebook.log
+    count = log.delete_unused(before) if before else log.delete(session_ids)
     invocation.terminal.tell(
         "Deleted: %(count)d. `rolebook sessions restore` brings them back.", count=count
     )

@@ -56,6 +56,11 @@ def remove_turn(db: Database, number: int) -> None:
         )
 
 
+def forget_removed(db: Database) -> None:
+    """Write the index anew without the words of what was taken out, which until then are only marked as gone."""
+    db.conn.execute("INSERT INTO turn_search (turn_search) VALUES ('optimize')")
+
+
 def first_turn(db: Database, session_number: int) -> sqlite3.Row | None:
     """Number and status of the turn that the session's title is found by."""
     row: sqlite3.Row | None = execute(

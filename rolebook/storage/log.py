@@ -19,6 +19,7 @@ from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError
 from rolebook.core.session import Revision, Session, Turn, TurnMark, TurnStatus
 from rolebook.storage import comparison, edit, export, lookup, mark, query, search, status, trash
+from rolebook.storage.backup import Backup, back_up
 from rolebook.storage.cache import SlowValue
 from rolebook.storage.connection import (
     OutageError,
@@ -32,6 +33,7 @@ from rolebook.storage.reach import connect_restricted, present_reach
 from rolebook.storage.schema import require_sound
 from rolebook.storage.search import SearchPage
 from rolebook.storage.status import DatabaseStatus
+from rolebook.storage.trash import Purged
 from rolebook.storage.unwritten import (
     EndedProcess,
     FinishedTurn,
@@ -328,12 +330,24 @@ class SqliteLog:
         """Move sessions to the trash. Returns how many; unknown ones are passed over."""
         return self.change(trash.delete, ids)
 
+    def delete_unused(self, before: str) -> int:
+        """Move the sessions without a star that were last used before a date or time to the trash. Returns how many.
+
+        Raises InputError for what is no date.
+        """
+        return self.change(trash.delete_unused, before)
+
     def restore(self, ids: Iterable[str]) -> int:
         """Take sessions out of the trash. Returns how many."""
         return self.change(trash.restore, ids)
 
-    def purge_deleted(self, before: str) -> int:
-        """Remove for good what was put into the trash before a time (ISO 8601). Returns how many sessions."""
+    def back_up(self, target: Path) -> Backup:
+        """Copy the file, while others write to it, to one that is not there yet. Raises ConflictError if it is."""
+        self.open()
+        return back_up(self.path, target)
+
+    def purge_deleted(self, before: str) -> Purged:
+        """Remove for good the sessions and comparisons that were put into the trash before a time (ISO 8601)."""
         return self.change(trash.purge, before)
 
     def choose_attempt(self, turn_id: str) -> Turn:

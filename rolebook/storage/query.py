@@ -216,12 +216,18 @@ def _mark_sql(mark: str) -> str:
 
 def _require_times(wanted: SessionFilter) -> None:
     for name, value in (("since", wanted.since), ("until", wanted.until)):
-        try:
-            datetime.fromisoformat(value or "2026-11-20")
-        except ValueError:
-            raise InputError(
-                "%(name)s must be a date such as 2026-11-20, got '%(got)s'.", name=name, got=value
-            ) from None
+        if value:
+            require_time(name, value)
+
+
+def require_time(name: str, value: str) -> None:
+    """Raises InputError for what is neither a date nor a time in ISO 8601."""
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        raise InputError(
+            "%(name)s must be a date such as 2026-11-20, got '%(got)s'.", name=name, got=value
+        ) from None
 
 
 def _end_of(time: str) -> str:

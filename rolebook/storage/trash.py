@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from sqlite_utils import Database
 
 from rolebook.core.session import TurnStatus, now
 from rolebook.storage import edit, index
 from rolebook.storage.connection import execute
+from rolebook.storage.query import require_time
 from rolebook.storage.reach import within_reach
 from rolebook.storage.write import keep_messages
 
@@ -21,30 +23,68 @@ def delete(db: Database, session_ids: Iterable[str]) -> int:
     return _set_deleted(db, session_ids, now(), "deleted_at IS NULL")
 
 
+def delete_unused(db: Database, before: str) -> int:
+    """Move the talks that were last used before a date or time to the trash, but for those with a star.
+
+    Returns how many. Raises InputError for what is no date.
+    """
+    require_time("before", before)
+    sql = (
+        "UPDATE sessions SET deleted_at = ? WHERE used_at < ? AND deleted_at IS NULL AND activity > 0 "
+        f"AND NOT is_starred AND NOT is_purged AND {within_reach('sessions')}"
+    )
+    return execute(db, sql, (now(), before)).rowcount
+
+
 def restore(db: Database, session_ids: Iterable[str]) -> int:
     """Take sessions out of the trash again. Returns how many."""
     return _set_deleted(db, session_ids, None, "deleted_at IS NOT NULL AND NOT is_purged")
 
 
-def purge(db: Database, before: str) -> int:
+class Purged(NamedTuple):
+    """What was removed for good."""
+
+    sessions: int
+    comparisons: int
+
+
+def purge(db: Database, before: str) -> Purged:
     """Remove for good what was put into the trash before a time (ISO 8601), with all texts that nothing else uses.
 
-    Turns that a remaining fork inherits stay, without a title, tags or a session that anybody can open, until that
-    fork is purged too. Revisions stay. Returns how many sessions were removed.
+    With a comparison go the sessions of its cells, its votes and what its checks found; with a turn, the sessions in
+    which it was judged. Turns that a remaining fork inherits, or a remaining comparison shows, stay, without a title,
+    tags or a session that anybody can open, until that is purged too. Revisions stay.
     """
-    doomed = execute(
-        db, "SELECT number, id, is_purged FROM sessions WHERE deleted_at < ?", (before,)
-    ).fetchall()
-    numbers = json.dumps([row["number"] for row in doomed])
-    turns = json.dumps(_turns_without_heirs(db, numbers))
+    # What is removed is overwritten in the file, not only forgotten.
+    execute(db, "PRAGMA secure_delete = ON")
+    comparisons = _numbers(db, "SELECT number FROM comparisons WHERE deleted_at < ?", before)
+    doomed = _numbers(
+        db,
+        "SELECT number FROM sessions WHERE deleted_at < ?"
+        f" OR comparison IN (SELECT value FROM json_each('{comparisons}'))",
+        before,
+    )
+    count = _numbers(
+        db, f"SELECT number FROM sessions WHERE {_LISTED} AND NOT is_purged AND activity", doomed
+    )
+    doomed = _with_judges(db, doomed, comparisons)
+    turns = _turns_of_nobody_else(db, doomed, comparisons)
     messages = _messages_of(db, turns)
-    for row in doomed:
-        if not row["is_purged"]:
-            edit.rename(db, row["id"], "")
+    for row in execute(db, f"SELECT id FROM sessions WHERE {_LISTED} AND NOT is_purged", (doomed,)):
+        edit.rename(db, row["id"], "")
+    _remove_comparisons(db, comparisons)
     _remove_turns(db, turns)
     _remove_messages(db, messages)
-    _remove_sessions(db, numbers)
-    return sum(not row["is_purged"] for row in doomed)
+    _remove_sessions(db, doomed)
+    if json.loads(turns):
+        index.forget_removed(db)
+    execute(db, "PRAGMA secure_delete = OFF")
+    return Purged(len(json.loads(count)), len(json.loads(comparisons)))
+
+
+def _numbers(db: Database, sql: str, *parameters: object) -> str:
+    """The first column of a query, as a JSON list of numbers."""
+    return json.dumps([row[0] for row in execute(db, sql, parameters)])
 
 
 def _set_deleted(db: Database, session_ids: Iterable[str], time: str | None, condition: str) -> int:
@@ -52,15 +92,30 @@ def _set_deleted(db: Database, session_ids: Iterable[str], time: str | None, con
     return sum(execute(db, sql, (time, session_id)).rowcount for session_id in session_ids)
 
 
-def _turns_without_heirs(db: Database, sessions: str) -> list[int]:
-    rows = execute(
+def _with_judges(db: Database, sessions: str, comparisons: str) -> str:
+    """Also the sessions that judge turns which will be gone, because what they judge is quoted in them."""
+    turns = _turns_of_nobody_else(db, sessions, comparisons)
+    return _numbers(
+        db,
+        "SELECT value FROM json_each(?1) UNION "
+        "SELECT number FROM sessions WHERE judges IN (SELECT value FROM json_each(?2))",
+        sessions,
+        turns,
+    )
+
+
+def _turns_of_nobody_else(db: Database, sessions: str, comparisons: str) -> str:
+    """The turns of sessions that no other fork inherits and no other comparison shows."""
+    return _numbers(
         db,
         "SELECT number FROM turns WHERE session IN (SELECT value FROM json_each(?1)) AND number NOT IN ("
         "SELECT value FROM sessions AS heirs, json_each(heirs.inherited) "
-        "WHERE heirs.number NOT IN (SELECT value FROM json_each(?1)))",
-        (sessions,),
+        "WHERE heirs.number NOT IN (SELECT value FROM json_each(?1))) AND number NOT IN ("
+        "SELECT value FROM cells, json_each(cells.reused) "
+        "WHERE cells.comparison NOT IN (SELECT value FROM json_each(?2)))",
+        sessions,
+        comparisons,
     )
-    return [row["number"] for row in rows]
 
 
 def _messages_of(db: Database, turns: str) -> str:
@@ -72,6 +127,14 @@ def _messages_of(db: Database, turns: str) -> str:
         (turns,),
     ).fetchone()
     return str(row[0])
+
+
+def _remove_comparisons(db: Database, comparisons: str) -> None:
+    """With their cells and votes, which go along."""
+    listed = "comparison IN (SELECT value FROM json_each(?))"
+    execute(db, f"DELETE FROM check_results WHERE {listed}", (comparisons,))
+    execute(db, f"UPDATE sessions SET comparison = NULL WHERE {listed}", (comparisons,))
+    execute(db, f"DELETE FROM comparisons WHERE {_LISTED}", (comparisons,))
 
 
 def _remove_turns(db: Database, turns: str) -> None:

@@ -48,8 +48,8 @@ def test_purging_removes_every_text_that_nobody_else_uses(log: SqliteLog) -> Non
     kept = log_session(log)
     turn = log_turn(log, kept, "Open question", messages=shared)
     log.delete([gone.id])
-    assert log.purge_deleted("2000-01-01") == 0
-    assert log.purge_deleted(LATER) == 1
+    assert log.purge_deleted("2000-01-01").sessions == 0
+    assert log.purge_deleted(LATER).sessions == 1
     assert log.search("secret").hits == ()
     assert texts_in_file(log).lower().count("secret") == 1
     assert log.get_turn(turn.id).messages == shared
@@ -66,15 +66,15 @@ def test_fork_keeps_the_turns_it_inherits_when_its_source_is_purged(log: SqliteL
     fork = log_session(log, forked_from=inherited.id)
     own = log_turn(log, fork, "Own question")
     log.delete([source.id])
-    assert log.purge_deleted(LATER) == 1
+    assert log.purge_deleted(LATER).sessions == 1
     assert [turn.input for turn in log.history(fork.id)] == ["Inherited question", "Own question"]
     assert log.get_turn(inherited.id) == inherited
     assert "that goes" not in texts_in_file(log)
     assert "Source title" not in texts_in_file(log)
     assert log.restore([source.id]) == 0
-    assert log.purge_deleted(LATER) == 0
+    assert log.purge_deleted(LATER).sessions == 0
     log.delete([fork.id])
-    assert log.purge_deleted(LATER) == 1
+    assert log.purge_deleted(LATER).sessions == 1
     assert "question" not in texts_in_file(log)
     with pytest.raises(NotFoundError):
         log.get_turn(own.id)

@@ -1,0 +1,76 @@
+"""The trash is emptied: what was deleted is gone for good, what others still show is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rolebook.wiring import Rolebook
+from tests.judging import GENTLE, add_checks, add_judge
+from tests.test_compare import cells_of, fill, plan, talk
+
+LATER = "3000-01-01"
+
+
+def content_of(rolebook: Rolebook) -> str:
+    """Every byte of the log's file, its write-ahead log included."""
+    rolebook.log.close()
+    folder = rolebook.settings.database.parent
+    return "".join(
+        path.read_bytes().decode("latin-1") for path in sorted(folder.iterdir()) if path.is_file()
+    )
+
+
+def test_a_comparison_goes_with_its_answers_votes_and_judgements(
+    rolebook: Rolebook, library_dir: Path
+) -> None:
+    add_judge(library_dir)
+    kept = plan(rolebook, variants=["plain"], inputs=["What stays?"])
+    fill(rolebook, kept)
+    gone = plan(
+        rolebook,
+        variants=["plain", "teacher"],
+        inputs=["A secret question"],
+        checks=[{"contains": "secret"}, {"rubric": "Is it kind?"}],
+        judge={"persona": "judge", "model": "ok"},
+    )
+    fill(rolebook, gone)
+    rolebook.comparisons.delete_comparisons([gone.id])
+    assert (0, 0) == rolebook.log.purge_deleted("2000-01-01")
+    assert (0, 1) == rolebook.log.purge_deleted(LATER)
+    assert (0, 0) == rolebook.log.purge_deleted(LATER)
+    assert [kept.id] == [
+        summary.comparison.id for summary in rolebook.comparisons.list_comparisons()[0]
+    ]
+    assert ["Echo: What stays?"] == [
+        turn.text for cell in cells_of(rolebook, kept).values() for turn in cell.turns
+    ]
+    assert () == rolebook.log.database_status(check=True).problems
+    assert "ecret" not in content_of(rolebook)
+
+
+def test_answers_that_a_comparison_shows_outlive_their_session(rolebook: Rolebook) -> None:
+    turns = talk(rolebook, "plain", "What is shown?")
+    comparison = plan(rolebook, variants=["plain"], inputs=[{"session": turns[0].session_id}])
+    fill(rolebook, comparison)
+    recorded = {key: cell.turns[0].text for key, cell in cells_of(rolebook, comparison).items()}
+    rolebook.log.delete([turns[0].session_id])
+    assert (1, 0) == rolebook.log.purge_deleted(LATER)
+    assert recorded == {
+        key: cell.turns[0].text for key, cell in cells_of(rolebook, comparison).items()
+    }
+    rolebook.comparisons.delete_comparisons([comparison.id])
+    assert (0, 1) == rolebook.log.purge_deleted(LATER)
+    assert "is shown" not in content_of(rolebook)
+
+
+def test_what_a_judge_was_shown_of_a_session_goes_with_it(
+    rolebook: Rolebook, library_dir: Path
+) -> None:
+    add_checks(library_dir, GENTLE)
+    add_judge(library_dir)
+    (turn,) = talk(rolebook, "plain", "A secret question")
+    rolebook.live_checks.wait(turn.id, 10)
+    rolebook.log.delete([turn.session_id])
+    assert (1, 0) == rolebook.log.purge_deleted(LATER)
+    assert 0 == rolebook.log.database_status().turns
+    assert "ecret" not in content_of(rolebook)
