@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
+EDITOR := rolebook/web/static/vendor/codemirror.js
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
@@ -10,10 +11,10 @@ IS_NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-run: .venv/run.stamp ## Start Rolebook on http://127.0.0.1:8000/
+run: .venv/run.stamp $(EDITOR) ## Start Rolebook on http://127.0.0.1:8000/
 	@exec $(BIN)/python -m rolebook serve
 
-test: .venv/dev.stamp browser ## Run every test, those in a browser included
+test: .venv/dev.stamp browser $(EDITOR) ## Run every test, those in a browser included
 	$(BIN)/pytest -n auto
 
 check: .venv/dev.stamp ## Lint, types, layers, generated pages, translations
@@ -45,6 +46,17 @@ bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pa
 	$(BIN)/python -m benchmarks.session_pages
 	$(BIN)/python -m benchmarks.comparison_pages
 	$(BIN)/python -m benchmarks.failover
+
+# The editor of the library's pages. Without it they keep a plain field, which lacks nothing but colours and completion.
+$(EDITOR): package-lock.json tools/codemirror.js
+	@if ! command -v npm > /dev/null; then \
+		echo "The library's pages keep a plain text field: npm, which fetches the editor for them, is not here."; \
+	elif npm ci --ignore-scripts --silent --no-audit --no-fund --fetch-retries=1 --fetch-timeout=20000 > /dev/null 2>&1 \
+		&& npm run --silent build > /dev/null 2>&1; then \
+		echo "Built the editor of the library's pages (once)."; \
+	else \
+		echo "The library's pages keep a plain text field: npm could not fetch the editor. The next make tries again."; \
+	fi
 
 # Prints the first Python that is new enough and can make environments; says what to do if there is none.
 define FIND_PYTHON

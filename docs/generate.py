@@ -22,8 +22,8 @@ from rolebook.__main__ import COMMANDS
 from rolebook.cli.command import Group
 from rolebook.cli.invocation import Invocation
 from rolebook.cli.program import Program
-from rolebook.cli.schema import persona_schema
 from rolebook.config import FOREIGN_VARIABLES, SETTINGS
+from rolebook.core.persona_schema import persona_schema
 
 FOLDER = Path(__file__).parent
 _BLOCK = re.compile(

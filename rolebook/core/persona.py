@@ -613,8 +613,8 @@ class ResolvedPersona:
     """A persona with everything that it renders with: frozen for the length of a turn.
 
     ``templates`` holds the prompt templates by name that it may reach, and ``templates_dir`` their folder as messages
-    name it. ``places`` says where ``system`` and ``greeting`` stand. ``source`` is the text of its own file; empty for
-    one that was never in a file as it is here.
+    name it. ``places`` says where the texts that are rendered stand: ``system``, ``greeting``, ``examples[0].user``.
+    ``source`` is the text of its own file; empty for one that was never in a file as it is here.
     """
 
     persona: Persona

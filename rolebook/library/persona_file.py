@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,6 +14,7 @@ from rolebook.core.persona import (
     FaultyDataError,
     Persona,
     Place,
+    describe_path,
     expand_variable,
     find_unknown_keys,
     parse_persona,
@@ -148,20 +150,29 @@ def _problem(fault: Fault, merged: _Merged, file: str) -> Problem:
 
 
 def _places(merged: _Merged, chain: Sequence[PersonaFile]) -> Iterator[tuple[str, Place]]:
-    """Where the first line of each Jinja text stands: below a ``|``, else where the value begins."""
+    """Where the first line of each text that is rendered stands: below a ``|``, else where the value begins."""
     lines = {file.file: file.text.splitlines() for file in chain}
-    for name in ("system", "greeting"):
-        mark = merged.marks.get((name,))
+    keys: dict[str, list[int]] = {file.file: [] for file in chain}
+    for key in merged.key_marks.values():
+        keys[key.file].append(key.line)
+    for of_file in keys.values():
+        of_file.sort()
+    for path in _rendered_texts(merged.data):
+        mark = merged.marks.get(path)
         if mark is not None:
-            end = min(
-                (
-                    key.line
-                    for key in merged.key_marks.values()
-                    if key.file == mark.file and key.line > mark.line
-                ),
-                default=len(lines[mark.file]) + 1,
-            )
-            yield name, _place_of(mark, lines[mark.file][: end - 1])
+            written, of_file = lines[mark.file], keys[mark.file]
+            after = bisect_right(of_file, mark.line)
+            end = of_file[after] if after < len(of_file) else len(written) + 1
+            yield describe_path(path), _place_of(mark, written[: end - 1])
+
+
+def _rendered_texts(data: Mapping[str, Any]) -> Iterator[Path]:
+    yield ("system",)
+    yield ("greeting",)
+    examples = data.get("examples")
+    for index in range(len(examples) if isinstance(examples, list) else 0):
+        yield ("examples", index, "user")
+        yield ("examples", index, "assistant")
 
 
 def _place_of(mark: Mark, lines: Sequence[str]) -> Place:

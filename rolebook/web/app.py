@@ -16,8 +16,10 @@ from rolebook.web import (
     exports,
     grid,
     languages,
+    library,
     personas,
     presentation,
+    saving,
     security,
     sessions,
     status,
@@ -60,6 +62,8 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
     presentation.add_filters(app)
     for noun in (
         personas,
+        library,
+        saving,
         sessions,
         turns,
         exports,

@@ -1,0 +1,206 @@
+"""The library: the files of personas and prompt templates, written here, with what they would send beside the text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from rolebook.core.difference import line_differences
+from rolebook.core.edit import FileState
+from rolebook.core.errors import (
+    FileError,
+    NotFoundError,
+    Problem,
+    RolebookError,
+)
+from rolebook.core.persona import is_persona_id
+from rolebook.core.persona_schema import persona_schema
+from rolebook.core.source import FileKey, FileKind
+from rolebook.web.current import gettext, rolebook
+from rolebook.web.draft import Draft, Look, look, sessions_to_choose
+from rolebook.web.presentation import problem as said_of
+from rolebook.web.submission import submitted
+
+blueprint = Blueprint("library", __name__, url_prefix="/library")
+
+#: What addresses call the kinds of files.
+_KINDS: Mapping[str, FileKind] = {"personas": "persona", "templates": "template"}
+_FOLDERS = {kind: folder for folder, kind in _KINDS.items()}
+
+
+def key_of(kind: str, name: str) -> FileKey:
+    """The file that an address names. Raises NotFoundError for one that cannot be."""
+    if kind not in _KINDS or not is_persona_id(name):
+        raise NotFoundError("There is no such file in the library.")
+    return FileKey(_KINDS[kind], name)
+
+
+def address_of(key: FileKey, endpoint: str = "library.show", **more: Any) -> str:
+    """The address of a file, or of what is done with it."""
+    return url_for(endpoint, kind=_FOLDERS[key.kind], name=key.id, **more)
+
+
+blueprint.add_app_template_global(address_of, "file_address")
+
+
+@blueprint.get("")
+@blueprint.get("/", endpoint="list")
+def list_files() -> str:
+    """All files, what the library is for, and the trash."""
+    return list_page()
+
+
+def list_page(error: RolebookError | None = None, fields: Mapping[str, str] | None = None) -> str:
+    """The page of all files; with why a new one could not be begun."""
+    edits = rolebook().edits
+    return render_template(
+        "library.html",
+        files=_files(),
+        strays=edits.stray_problems(),
+        trash=edits.trash(),
+        trashed=request.args.get("trashed", ""),
+        fields=fields or {},
+        error=error,
+    )
+
+
+def _files() -> Sequence[FileState]:
+    return rolebook().edits.files()
+
+
+@blueprint.get("/<kind>/<name>")
+def show(kind: str, name: str) -> ResponseReturnValue:
+    """A file to write in. With ``new``, one that is not there yet."""
+    key = key_of(kind, name)
+    edits = rolebook().edits
+    if request.args.get("new") is not None:
+        if any(state.key == key for state in _files()):
+            return redirect(address_of(key), 303)
+        text, etag = edits.new_text(key, request.args.get("title", "").strip()), ""
+    else:
+        source = edits.open(key)
+        text, etag = source.text, source.etag
+    return file_page(Draft(key, text, {**request.args, "etag": etag}))
+
+
+@blueprint.post("/<kind>/<name>")
+def show_again(kind: str, name: str) -> ResponseReturnValue:
+    """The page with what is written on it looked at: for those without scripts, and after a change of the language."""
+    return file_page(draft_of(kind, name))
+
+
+@blueprint.post("/<kind>/<name>/look", endpoint="look")
+def look_at(kind: str, name: str) -> ResponseReturnValue:
+    """What is wrong with a text and what it would send, for scripts: the marks, and pieces of the page."""
+    draft = draft_of(kind, name)
+    seen = look(draft)
+    return {
+        "problems": [_mark(problem, draft) for problem in seen.problems],
+        "etag": _etag_on_disk(draft.key),
+        "variables": list(seen.draft.resolved.persona.variables) if seen.draft.resolved else None,
+        "html": _pieces(seen),
+        "hasPreview": seen.preview is not None,
+    }
+
+
+def draft_of(kind: str, name: str) -> Draft:
+    """What is submitted of a file's page."""
+    fields = submitted()
+    return Draft(key_of(kind, name), fields.get("text", ""), fields)
+
+
+def _mark(problem: Problem, draft: Draft) -> dict[str, Any]:
+    """A problem as the editor marks it; one in another file has no place in this one."""
+    is_here = problem.file == draft.file
+    return {
+        "line": problem.line if is_here else 0,
+        "column": problem.column if is_here else 0,
+        "severity": problem.severity,
+        "message": said_of(problem),
+    }
+
+
+def _etag_on_disk(key: FileKey) -> str:
+    try:
+        return rolebook().edits.open(key).etag
+    except (NotFoundError, FileError):
+        return ""
+
+
+def file_page(draft: Draft, **more: Any) -> str:
+    """The page of a file with a draft of it; ``more`` is what has just been done with it."""
+    if conflict := more.get("conflict"):
+        more["conflict_lines"] = line_differences(conflict.theirs.text, conflict.mine)
+    return render_template("library_file.html", **_context(look(draft)), **more)
+
+
+def _context(seen: Look) -> dict[str, Any]:
+    draft = seen.draft
+    files = _files()
+    return {
+        "seen": seen,
+        "draft": draft,
+        "key": draft.key,
+        "files": files,
+        "state": next((state for state in files if state.key == draft.key), None),
+        "own_file": draft.file,
+        "keys": {state.file: state.key for state in files},
+        "personas": [state for state in files if state.key.kind == "persona"],
+        "sessions": sessions_to_choose(draft.persona_id) if draft.persona_id else (),
+        "upstreams": rolebook().upstreams.names,
+        "has_editor": _has_editor(),
+        "phrases": _phrases(),
+    }
+
+
+def _pieces(seen: Look) -> str:
+    return render_template("library_pieces.html", **_context(seen))
+
+
+def _has_editor() -> bool:
+    """Whether the editor with colours was built; without it the plain field is as complete."""
+    return Path(str(current_app.static_folder), "vendor", "codemirror.js").exists()
+
+
+def _phrases() -> Mapping[str, str]:
+    """The words of the editor itself, in the reader's language."""
+    return {
+        "Completions": gettext("Completions"),
+        "Control character": gettext("Control character"),
+        "Diagnostics": gettext("Problems"),
+        "No diagnostics": gettext("Nothing is wrong with this text."),
+        "Find": gettext("Find"),
+        "Replace": gettext("Replace"),
+        "next": gettext("next"),
+        "previous": gettext("previous"),
+        "all": gettext("all"),
+        "match case": gettext("match case"),
+        "by word": gettext("whole words"),
+        "regexp": gettext("regular expression"),
+        "replace": gettext("replace"),
+        "replace all": gettext("replace all"),
+        "close": gettext("close"),
+        "current match": gettext("current match"),
+        "replaced $ matches": gettext("replaced $ matches"),
+        "replaced match on line $": gettext("replaced match on line $"),
+        "on line": gettext("on line"),
+        "Go to line": gettext("Go to line"),
+        "go": gettext("go"),
+    }
+
+
+@blueprint.get("/names")
+def names() -> dict[str, Any]:
+    """What can be completed: the format, and the names that are known."""
+    files = _files()
+    return {
+        "schema": persona_schema(),
+        "personas": [state.key.id for state in files if state.key.kind == "persona"],
+        "templates": [state.key.id for state in files if state.key.kind == "template"],
+        "upstreams": list(rolebook().upstreams.names),
+        "tags": sorted({tag for p in rolebook().library.personas() for tag in p.persona.tags}),
+    }

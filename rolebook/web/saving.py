@@ -1,0 +1,162 @@
+"""Saving a file of the library, and making, copying, renaming and deleting one. Nothing that was written is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flask import Blueprint, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from werkzeug.wrappers import Response
+
+from rolebook.core.edit import EditConflict, Saved
+from rolebook.core.errors import InputError, RolebookError
+from rolebook.core.persona import is_persona_id
+from rolebook.core.source import Author, FileKey
+from rolebook.web.current import rolebook
+from rolebook.web.draft import Draft
+from rolebook.web.errors import status_of, wants_json
+from rolebook.web.library import address_of, draft_of, file_page, key_of, list_page
+from rolebook.web.submission import submitted
+
+blueprint = Blueprint("saving", __name__, url_prefix="/library")
+
+_LONGEST_MESSAGE = 200
+
+
+def author() -> Author:
+    """Who makes a change here."""
+    return Author("browser")
+
+
+@blueprint.post("/<kind>/<name>/save")
+def save(kind: str, name: str) -> ResponseReturnValue:
+    """Save ``text``, which began from the file as it was with ``etag``; empty for a new file.
+
+    ``insist`` saves it although it has errors, ``anew`` as a new file, where it was deleted meanwhile. ``take`` with
+    ``mine`` saves what is in the field ``mine`` instead, which a conflict has set aside.
+    """
+    draft = draft_of(kind, name)
+    if draft.fields.get("take") == "mine":
+        draft = Draft(draft.key, draft.fields.get("mine", ""), draft.fields)
+    try:
+        saved = rolebook().edits.save(
+            draft.key,
+            draft.text,
+            etag="" if draft.fields.get("anew") else draft.etag,
+            author=author(),
+            message=" ".join(draft.fields.get("message", "").split())[:_LONGEST_MESSAGE],
+            insist=bool(draft.fields.get("insist")),
+        )
+    except RolebookError as error:
+        if wants_json():
+            raise
+        return _not_saved(draft, error), status_of(error)
+    if wants_json():
+        return _facts(saved)
+    kept = {**draft.fields, "etag": saved.source.etag, "message": ""}
+    return file_page(Draft(draft.key, saved.source.text, kept), saved=saved)
+
+
+def _facts(saved: Saved) -> dict[str, object]:
+    """What a script has to know of a file that was saved."""
+    persona = saved.checked.resolved.persona if saved.checked.resolved else None
+    return {
+        "etag": saved.source.etag,
+        "isChanged": saved.is_changed,
+        "name": persona.name if persona else saved.key.id,
+        "url": address_of(saved.key),
+    }
+
+
+def _not_saved(draft: Draft, error: RolebookError) -> str:
+    """The page again with what was written. After a conflict it holds both versions, put together."""
+    if not isinstance(error, EditConflict):
+        return file_page(draft, error=error)
+    fields = {**draft.fields, "etag": error.theirs.etag}
+    return file_page(Draft(draft.key, error.merged.text, fields), conflict=error)
+
+
+@blueprint.get("/<kind>/<name>/save")
+def return_to_file(kind: str, name: str) -> Response:
+    """Where a reload or a change of language after saving ends up."""
+    return redirect(address_of(key_of(kind, name)), 303)
+
+
+@blueprint.get("/new")
+def begin() -> ResponseReturnValue:
+    """Begin a file: ``kind`` (personas or templates), ``title``, ``id``. Nothing is written yet."""
+    fields = request.args
+    name = fields.get("id", "").strip()
+    try:
+        if not is_persona_id(name):
+            raise InputError(
+                "'%(id)s' makes no id: use lower-case letters, digits, - and _, 64 at most.",
+                id=name[:80],
+            )
+        key = key_of(fields.get("kind", ""), name)
+    except RolebookError as error:
+        return list_page(error, fields), status_of(error)
+    return redirect(address_of(key, new="", title=fields.get("title", "").strip()), 303)
+
+
+@blueprint.post("/<kind>/<name>/duplicate")
+def duplicate(kind: str, name: str) -> ResponseReturnValue:
+    """Copy a file under another ``id``."""
+    key, fields = key_of(kind, name), submitted()
+    try:
+        saved = rolebook().edits.duplicate(key, fields.get("id", "").strip(), author=author())
+    except RolebookError as error:
+        return _failed(key, error, "duplicate", fields)
+    return redirect(address_of(saved.key), 303)
+
+
+@blueprint.post("/<kind>/<name>/rename")
+def rename(kind: str, name: str) -> ResponseReturnValue:
+    """Give a file another ``id``; with ``carry``, in the files that name it too."""
+    key, fields = key_of(kind, name), submitted()
+    try:
+        saved = rolebook().edits.rename(
+            key, fields.get("id", "").strip(), author=author(), carry=bool(fields.get("carry"))
+        )
+    except RolebookError as error:
+        return _failed(key, error, "rename", fields)
+    return redirect(address_of(saved.key), 303)
+
+
+@blueprint.post("/<kind>/<name>/delete")
+def delete(kind: str, name: str) -> ResponseReturnValue:
+    """Move a file to the trash; with ``insist`` although others need it."""
+    key, fields = key_of(kind, name), submitted()
+    try:
+        trashed = rolebook().edits.delete(key, author=author(), insist=bool(fields.get("insist")))
+    except RolebookError as error:
+        return _failed(key, error, "delete", fields)
+    return redirect(url_for("library.list", trashed=trashed.id), 303)
+
+
+def _failed(
+    key: FileKey, error: RolebookError, task: str, fields: Mapping[str, str]
+) -> ResponseReturnValue:
+    """Why something could not be done with a file: on its page, where it can be tried otherwise."""
+    if wants_json():
+        raise error
+    source = rolebook().edits.open(key)
+    page = file_page(
+        Draft(key, source.text, {"etag": source.etag}), task=task, task_error=error, given=fields
+    )
+    return page, status_of(error)
+
+
+@blueprint.post("/trash/<trash_id>/restore")
+def undelete(trash_id: str) -> ResponseReturnValue:
+    """Take a file out of the trash, where its id is taken under another one, ``id``."""
+    fields = submitted()
+    try:
+        saved = rolebook().edits.undelete(
+            trash_id, author=author(), as_id=fields.get("id", "").strip()
+        )
+    except RolebookError as error:
+        if wants_json():
+            raise
+        return list_page(error, {"trash": trash_id, **fields}), status_of(error)
+    return redirect(address_of(saved.key), 303)

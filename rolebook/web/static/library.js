@@ -1,0 +1,284 @@
+// The library: a file is written here, and what it would send stands beside the text while one types.
+import { announce, isComposing, post } from "./page.js";
+import { openEditor } from "./editor.js";
+import { Unsaved } from "./unsaved.js";
+import { Tabs } from "./tabs.js";
+
+const form = document.getElementById("draft");
+const LOOK_MS = 250;
+
+showUnsaved();
+narrowFiles();
+suggestId();
+if (form) write();
+
+/** Say in the list of files which of them hold text that is not saved. */
+function showUnsaved() {
+  const nav = document.querySelector(".files");
+  for (const entry of nav?.querySelectorAll("li") ?? []) {
+    const kept = new Unsaved(entry.dataset.key).read();
+    const mark = entry.querySelector(".unsaved");
+    mark.hidden = !kept;
+    if (kept) mark.textContent = kept.etag === entry.dataset.etag ? nav.dataset.draft : nav.dataset.moved;
+  }
+}
+
+/** On a narrow page the list of files is closed at first wherever a file is open. */
+function narrowFiles() {
+  const files = document.getElementById("files");
+  if (files && form && matchMedia("(max-width: 64rem)").matches) files.open = false;
+}
+
+/** The id of a new file follows its name until somebody writes one. */
+function suggestId() {
+  const form = document.querySelector("form.new");
+  if (!form) return;
+  const { title, id } = form.elements;
+  let suggested = "";
+  title.addEventListener("input", () => {
+    if (id.value !== suggested) return;
+    const plain = title.value.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+    id.value = suggested = plain.replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 64);
+  });
+}
+
+async function write() {
+  const area = document.getElementById("text");
+  const { etag } = form.elements;
+  const isDirty = "dirty" in form.dataset;
+  /** The text as it stands in the file; what a conflict has put together stands nowhere yet. */
+  let saved = isDirty ? null : area.value;
+  const unsaved = new Unsaved(form.dataset.key);
+  let variables = [];
+  let schema = null;
+  const names = async () => {
+    schema ??= fetch(form.dataset.names, { headers: { Accept: "application/json" } }).then((response) => response.json());
+    return { ...(await schema), variables };
+  };
+  const editor = await openEditor(area, {
+    source: form.dataset.editor ?? "",
+    kind: form.dataset.kind,
+    names,
+    phrases: JSON.parse(form.dataset.phrases),
+    place: document.getElementById("editor"),
+  });
+
+  /* Looking: what is written is read and rendered by the server, the newest only. */
+  let pending = new AbortController();
+  let timer = 0;
+  const lookSoon = () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, LOOK_MS);
+  };
+
+  async function look() {
+    pending.abort();
+    pending = new AbortController();
+    const { signal } = pending;
+    const waiting = setTimeout(() => document.getElementById("preview").classList.add("waiting"), 400);
+    try {
+      const response = await fetch(form.dataset.look, {
+        method: "POST",
+        signal,
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(Object.fromEntries(new FormData(form))),
+      });
+      const seen = await response.json();
+      if (!response.ok) throw new Error(seen.error.message);
+      show(seen);
+    } catch (error) {
+      if (error.name !== "AbortError") document.getElementById("trouble").textContent = error.message;
+    } finally {
+      clearTimeout(waiting);
+      document.getElementById("preview").classList.remove("waiting");
+    }
+  }
+
+  function show(seen) {
+    const fresh = new DOMParser().parseFromString(seen.html, "text/html");
+    const put = (id) => document.getElementById(id).replaceWith(fresh.getElementById(id));
+    const trouble = document.getElementById("trouble").textContent;
+    if (fresh.getElementById("trouble").textContent !== trouble) put("trouble");
+    // The last good preview stays, and says that it is not of the text as it stands.
+    if (seen.hasPreview) put("preview");
+    document.getElementById("preview").classList.toggle("stale", !seen.hasPreview);
+    put("problems");
+    put("problem-count");
+    const shape = document.getElementById("variables");
+    if (seen.variables && fresh.getElementById("variables").dataset.shape !== shape.dataset.shape) put("variables");
+    variables = seen.variables ?? variables;
+    editor.showProblems(seen.problems);
+    document.getElementById("moved").hidden = !etag.value || seen.etag === etag.value;
+  }
+
+  /* Keeping: what is not saved outlives a reload, a crash, and the page being left. */
+  const isChanged = () => editor.text !== saved;
+  editor.onChange(() => {
+    if (isChanged()) unsaved.keep({ text: editor.text, etag: etag.value });
+    else unsaved.drop();
+    tellState();
+    lookSoon();
+  });
+
+  const told = document.getElementById("saved");
+  function tellState() {
+    told.textContent = isChanged() ? told.dataset.changed : "";
+  }
+
+  addEventListener("beforeunload", (event) => {
+    if (isChanged() && !isLeaving) event.preventDefault();
+  });
+
+  /* Saving, without leaving the page unless there is something to decide. */
+  let isLeaving = false;
+  let isSaving = false;
+
+  async function save(button) {
+    if (isSaving) return;
+    isSaving = true;
+    const sent = editor.text;
+    const refused = document.getElementById("refused");
+    const body = new URLSearchParams([...new FormData(form, button)]);
+    try {
+      const answer = await post(form.dataset.save, body);
+      refused.hidden = true;
+      document.getElementById("conflict")?.remove();
+      const isNew = !etag.value || button?.name === "anew";
+      etag.value = answer.etag;
+      saved = sent;
+      form.elements.message.value = "";
+      if (isChanged()) unsaved.keep({ text: editor.text, etag: answer.etag });
+      else unsaved.drop();
+      if (isNew) return leave(() => location.assign(answer.url));
+      rename(answer);
+      tellState();
+      if (!isChanged()) told.textContent = answer.isChanged ? told.dataset.saved : told.dataset.same;
+      look();
+    } catch (error) {
+      if (error.code === "changed_meanwhile") return leave(() => submitPlainly(button));
+      refuse(refused, error);
+    } finally {
+      isSaving = false;
+    }
+  }
+
+  function leave(go) {
+    isLeaving = true;
+    go();
+  }
+
+  /** Send the form as a page does: the answer shows both versions. */
+  function submitPlainly() {
+    form.action = form.dataset.save;
+    form.submit();
+  }
+
+  function refuse(refused, error) {
+    document.getElementById("refused-said").textContent = error.message;
+    document.getElementById("insist").hidden = error.code !== "faulty_draft";
+    document.getElementById("anew").hidden = error.code !== "not_found";
+    refused.hidden = false;
+    refused.scrollIntoView({ block: "nearest" });
+  }
+
+  /** The file may have another name now. */
+  function rename({ name, etag: current }) {
+    const entry = document.querySelector(`.files li[data-key="${form.dataset.key}"]`);
+    document.querySelector(".heading h1").textContent = name;
+    document.title = document.title.replace(/^.*?(?= · )/, name);
+    if (!entry) return;
+    entry.dataset.etag = current;
+    entry.querySelector("a").textContent = name;
+    showUnsaved();
+  }
+
+  form.addEventListener("submit", (event) => {
+    const { submitter } = event;
+    const address = submitter?.getAttribute("formaction");
+    if (address !== form.dataset.save || submitter.hasAttribute("data-plain")) return void (isLeaving = true);
+    event.preventDefault();
+    save(submitter);
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() !== "s" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey) return;
+    event.preventDefault();
+    save(document.getElementById("save"));
+  });
+  document.getElementById("take-theirs")?.addEventListener("click", () => {
+    isLeaving = true;
+    unsaved.drop();
+  });
+
+  function offerKept() {
+    const kept = unsaved.read();
+    if (!kept || kept.text === editor.text) return unsaved.drop();
+    const banner = document.getElementById("unsaved");
+    const said = document.getElementById("unsaved-said");
+    const when = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }).format(kept.at);
+    said.textContent = (kept.etag === etag.value ? banner.dataset.same : banner.dataset.moved).replace("{time}", when);
+    banner.hidden = false;
+    document.getElementById("take-up").addEventListener("click", () => {
+      banner.hidden = true;
+      editor.text = kept.text;
+      // Saving is held against the text that it began from, so that nothing written meanwhile is lost.
+      etag.value = kept.etag;
+      editor.focus();
+    });
+    document.getElementById("drop").addEventListener("click", () => {
+      banner.hidden = true;
+      unsaved.drop();
+      editor.focus();
+    });
+  }
+
+  /* From the preview and the problems to the line. */
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("[data-line]");
+    if (!target || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (target.matches("span") && getSelection().toString()) return;
+    event.preventDefault();
+    editor.goTo(lineOf(target, event), Number(target.dataset.column ?? 1));
+  });
+
+  form.addEventListener("input", (event) => {
+    if (event.target !== area && !isComposing(event)) lookSoon();
+  });
+  form.addEventListener("change", (event) => {
+    if (event.target !== area) lookSoon();
+  });
+  document.getElementById("add-said").addEventListener("click", addSaid);
+  new Tabs(document.getElementById("tabs"));
+  if (!isDirty) offerKept();
+  tellState();
+  look();
+  const line = Number(new URLSearchParams(location.search).get("line"));
+  if (line) editor.goTo(line, 1);
+}
+
+/** The line of what was clicked: of a text that stands in the file line by line, the line under the pointer. */
+function lineOf(target, event) {
+  const first = Number(target.dataset.line);
+  if (!("literal" in target.dataset) || !event.detail) return first;
+  const position = document.caretPositionFromPoint?.(event.clientX, event.clientY);
+  if (!position || !target.contains(position.offsetNode)) return first;
+  const before = target.textContent.slice(0, position.offset);
+  const blank = /^\s*\n/.exec(target.textContent)?.[0].split("\n").length - 1 || 0;
+  return first + Math.max(0, before.split("\n").length - 1 - blank);
+}
+
+/** One more turn to fill in, like the last one. */
+function addSaid() {
+  const said = document.getElementById("said");
+  const number = said.children.length;
+  const last = said.lastElementChild;
+  const fresh = last.cloneNode(true);
+  const renumber = (text) => text.replace(/said-\d+/, `said-${number}`);
+  fresh.querySelector("legend").textContent = last.querySelector("legend").textContent.replace(/\d+/, number + 1);
+  for (const label of fresh.querySelectorAll("label")) label.htmlFor = renumber(label.htmlFor);
+  for (const field of fresh.querySelectorAll("textarea")) {
+    Object.assign(field, { id: renumber(field.id), name: renumber(field.name), value: "" });
+  }
+  said.append(fresh);
+  fresh.querySelector("textarea").focus();
+  announce(fresh.querySelector("legend").textContent);
+}

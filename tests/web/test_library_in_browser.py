@@ -1,0 +1,241 @@
+"""Writing a persona in a browser: marks and preview follow the text, nothing is lost, with and without the editor."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.conftest import ROOT, TEACHER, Failures, LiveServer, NewPage
+from tests.web.checks import assert_accessible
+
+PAGE = "/library/personas/teacher"
+BUNDLE = ROOT / "rolebook/web/static/vendor/codemirror.js"
+EDITOR = ".cm-content"
+
+
+@pytest.fixture
+def personas(library_dir: Path) -> Path:
+    return library_dir / "personas"
+
+
+@pytest.fixture
+def bundle() -> None:
+    """The editor with colours, for tests of what only it can do."""
+    if not BUNDLE.exists():
+        pytest.skip("the editor was not built: npm is not here")
+
+
+def open_file(page: Any, server: LiveServer, path: str = PAGE) -> None:
+    """Open a file, and wait until it has been looked at for the first time."""
+    with page.expect_response(re.compile("/look$")):
+        page.goto(server.url + path)
+
+
+def write_at_end(page: Any, text: str) -> None:
+    """Type at the end of the text, in whichever editor there is."""
+    page.locator(f"{EDITOR}, #text:visible").first.click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type(text)
+
+
+def text_of(page: Any) -> str:
+    return str(page.evaluate("document.getElementById('text').value"))
+
+
+@pytest.mark.parametrize(
+    ("language", "theme", "width"), [("en", "light", 1280), ("zh", "dark", 390)]
+)
+def test_axe_finds_nothing(
+    new_page: NewPage,
+    live_server: LiveServer,
+    personas: Path,
+    language: str,
+    theme: str,
+    width: int,
+) -> None:
+    (personas / "broken.yaml").write_text("name: [\n")
+    page = new_page(language=language, theme=theme, width=width, height=844)
+    for path, tab in (
+        ("/library", ""),
+        (PAGE, "beside-preview"),
+        ("/library/personas/broken", "beside-problems"),
+        ("/library/templates/chat", "beside-preview"),
+    ):
+        page.goto(live_server.url + path)
+        if tab:
+            expect(page.get_by_role("tablist")).to_be_visible()
+            page.locator(f"#tabs a[href='#{tab}']").click()
+        page.evaluate("for (const d of document.querySelectorAll('main details')) d.open = true")
+        assert_accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+@pytest.mark.usefixtures("bundle")
+def test_mistakes_are_marked_on_their_line_as_one_types(page: Any, live_server: LiveServer) -> None:
+    open_file(page, live_server)
+    expect(page.locator(".cm-lintRange")).to_have_count(0)
+    write_at_end(page, "modl: x")
+    expect(page.locator(".cm-lintRange-warning")).to_have_text("modl")
+    expect(page.locator("#problem-count")).to_have_text("1")
+    page.keyboard.press("F8")
+    expect(page.locator(".cm-tooltip .cm-diagnostic")).to_contain_text("Did you mean 'model'?")
+
+
+def test_the_preview_follows_and_keeps_the_last_good_one(
+    page: Any, live_server: LiveServer
+) -> None:
+    open_file(page, live_server)
+    page.locator("#input").fill("Why is it blue?")
+    expect(page.locator("#preview")).to_contain_text("Why is it blue?")
+    page.get_by_label("Subject").fill("optics")
+    expect(page.locator("#preview")).to_contain_text("teacher of optics")
+    write_at_end(page, "name: twice\n")
+    expect(page.locator("#trouble")).to_contain_text("name")
+    expect(page.locator("#preview")).to_have_class(re.compile("stale"))
+    expect(page.locator("#preview")).to_contain_text("teacher of optics")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_a_click_on_a_piece_leads_to_its_line(page: Any, live_server: LiveServer) -> None:
+    open_file(page, live_server)
+    page.locator("#preview a.from-variable", has_text="mathematics").first.click()
+    expect(page.locator(".cm-activeLine").first).to_contain_text("You are a patient teacher")
+    page.locator("#preview .from-example, #preview li", has_text="A piece of a whole").last.click(
+        position={"x": 20, "y": 40}
+    )
+    expect(page.locator(".cm-activeLine").first).to_contain_text("A piece of a whole")
+
+
+COMPLETIONS = {
+    "contex": ("context", "context: "),
+    "template: fe": ("few-shot", "template: few-shot"),
+    "extends: pla": ("plain", "extends: plain"),
+    "endpoint: com": ("completions", "endpoint: completions"),
+    "context: {tok": ("tokens", "context: {tokens: "),
+    "x: {{ sub": ("subject", "x: {{ subject"),
+}
+
+
+@pytest.mark.usefixtures("bundle")
+def test_keys_values_and_names_are_completed(page: Any, live_server: LiveServer) -> None:
+    open_file(page, live_server)
+    offered = page.locator(".cm-tooltip-autocomplete li[aria-selected]")
+    for typed, (word, result) in COMPLETIONS.items():
+        page.locator(EDITOR).click()
+        page.keyboard.press("Control+a")
+        page.keyboard.type(typed)
+        expect(offered).to_contain_text(word)
+        # What has only just appeared is not taken by a key that was meant for the text.
+        page.wait_for_timeout(100)
+        page.keyboard.press("Enter")
+        expect(offered).to_have_count(0)
+        assert result == text_of(page).split("\n")[-1]
+    page.locator(EDITOR).click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("name: x")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+Space")
+    expect(offered).to_have_count(1)
+    expect(page.locator(".cm-tooltip-autocomplete li").filter(has_text="name")).to_have_count(0)
+
+
+def test_the_text_can_be_left_by_tab_and_saved_by_a_key(
+    page: Any, live_server: LiveServer, personas: Path
+) -> None:
+    open_file(page, live_server)
+    write_at_end(page, "# by hand\n")
+    page.keyboard.press("Control+s")
+    expect(page.locator("#saved")).to_have_text("Saved.")
+    assert TEACHER + "# by hand\n" == (personas / "teacher.yaml").read_text()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "save"
+    page.keyboard.press("Enter")
+    expect(page.locator("#saved")).to_contain_text("nothing was written")
+
+
+@pytest.mark.usefixtures("bundle")
+def test_an_input_method_composes_undisturbed(page: Any, live_server: LiveServer) -> None:
+    open_file(page, live_server)
+    write_at_end(page, "# ")
+    session = page.context.new_cdp_session(page)
+    for composed in ("n", "ni", "ni h", "ni hao"):
+        session.send(
+            "Input.imeSetComposition",
+            {"text": composed, "selectionStart": len(composed), "selectionEnd": len(composed)},
+        )
+    with page.expect_response(re.compile("/look$")):
+        session.send("Input.insertText", {"text": "你好"})
+    assert TEACHER + "# 你好" == text_of(page)
+
+
+@pytest.mark.parametrize("has_bundle", [True, False])
+def test_text_that_was_not_saved_outlives_a_reload(
+    page: Any, failures: Failures, live_server: LiveServer, personas: Path, has_bundle: bool
+) -> None:
+    if not has_bundle:
+        page.route("**/vendor/**", lambda route: route.abort())
+    open_file(page, live_server)
+    write_at_end(page, "# not saved\n")
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    (personas / "teacher.yaml").write_text(TEACHER.replace("name: Teacher", "name: Tutor"))
+    page.goto(live_server.url + "/library")
+    assert ["beforeunload"] == asked
+    expect(page.locator(".files .unsaved:visible")).to_have_text(
+        "unsaved text; changed on disk since"
+    )
+    open_file(page, live_server)
+    page.get_by_role("button", name="Go on with it").click()
+    assert text_of(page).endswith("# not saved\n")
+    page.keyboard.press("Control+s")
+    expect(page.locator("#conflict")).to_contain_text("Nothing is lost")
+    expect(page.get_by_role("tablist")).to_be_visible()
+    failures.expect("409")
+    assert text_of(page).endswith("# not saved\n")
+    assert "name: Tutor" in text_of(page)
+    page.keyboard.press("Control+s")
+    expect(page.locator("#saved")).to_have_text("Saved.")
+    assert text_of(page) == (personas / "teacher.yaml").read_text()
+    page.goto(live_server.url + "/library")
+    expect(page.locator(".files .unsaved:visible")).to_have_count(0)
+    if BUNDLE.exists() and not has_bundle:
+        failures.expect("ERR_FAILED")
+
+
+def test_without_the_bundle_the_plain_field_is_complete(
+    page: Any, failures: Failures, live_server: LiveServer, personas: Path
+) -> None:
+    page.route("**/vendor/**", lambda route: route.abort())
+    open_file(page, live_server)
+    write_at_end(page, "modl: x\n")
+    page.locator("#tabs a", has_text="Problems").click()
+    page.locator("#problems a").click()
+    assert TEACHER.count("\n") == page.evaluate(
+        "() => { const t = document.getElementById('text');"
+        " return t.value.slice(0, t.selectionStart).split('\\n').length - 1; }"
+    )
+    page.keyboard.press("Control+s")
+    expect(page.locator("#saved")).to_have_text("Saved.")
+    assert TEACHER + "modl: x\n" == (personas / "teacher.yaml").read_text()
+    if BUNDLE.exists():
+        failures.expect("ERR_FAILED")
+
+
+def test_without_script_everything_is_there(
+    new_page: NewPage, live_server: LiveServer, personas: Path
+) -> None:
+    page = new_page(script=False)
+    page.goto(live_server.url + PAGE)
+    page.locator("#text").fill(TEACHER + "modl: x\n")
+    page.locator("#input").fill("Why?")
+    page.get_by_role("button", name="Check and preview").click()
+    expect(page.locator("#problems")).to_contain_text("Did you mean 'model'?")
+    expect(page.locator("#preview")).to_contain_text("Why?")
+    page.locator("#text").fill(TEACHER + "# fine\n")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".banner.good")).to_have_text("Saved.")
+    assert TEACHER + "# fine\n" == (personas / "teacher.yaml").read_text()
