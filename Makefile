@@ -6,7 +6,7 @@ EDITOR := rolebook/web/static/vendor/codemirror.js
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check docs smoke bench browser
+.PHONY: help run test check docs smoke bench recipes browser
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ smoke: ## Start in a fresh environment with nothing but requirements.txt
 	"$$folder/bin/python" -c 'from rolebook.web.app import create_app; create_app()' && \
 	"$$folder/bin/python" -m rolebook --database "$$folder/log.db" ask assistant Hello > "$$folder/answer" && \
 	echo "The smoke run is good."
+
+recipes: .venv/dev.stamp ## Run the recipes of docs/gateway.md, each with its own program installed
+	$(BIN)/pytest -m recipe tests/test_recipes.py
 
 bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pages (some minutes)
 	$(BIN)/python -m benchmarks.rendering

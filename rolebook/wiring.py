@@ -16,6 +16,7 @@ from rolebook.core.compare import CompareService
 from rolebook.core.completion import Usage
 from rolebook.core.edit import EditService
 from rolebook.core.errors import NotFoundError, Phrase, Problem, SettingError, UpstreamKeyError
+from rolebook.core.gateway import GatewayService
 from rolebook.core.judge import Judging
 from rolebook.core.live_checks import LiveChecks
 from rolebook.core.message import Message
@@ -167,6 +168,9 @@ class Rolebook:
             count_tokens=count_messages,
             prices=prices,
             on_end=lambda *ended: self.live_checks.take(*ended),
+        )
+        self.gateway = GatewayService(
+            chat=self.chat, log=self.log, on_end=lambda *ended: self.live_checks.take(*ended)
         )
         self.judging = Judging(chat=self.chat, log=self.log)
         self.live_checks = LiveChecks(

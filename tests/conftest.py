@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,6 +20,9 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from rolebook.config import FOREIGN_VARIABLES
 from rolebook.wiring import Rolebook, open_rolebook
 from tests.fake_upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    import openai
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"
@@ -169,6 +172,30 @@ def _stop(server: BaseWSGIServer, thread: threading.Thread) -> None:
 def live_server(serve: Serve, rolebook: Rolebook) -> LiveServer:
     """The pages of `rolebook` on a real port."""
     return serve(rolebook)
+
+
+#: Makes an official client of a served Rolebook.
+NewSdk = Callable[[LiveServer], "openai.OpenAI"]
+
+
+@pytest.fixture
+def new_sdk() -> Iterator[NewSdk]:
+    """Clients that ask once, so that what a test sees is the first answer."""
+    import openai
+
+    with ExitStack() as stack:
+
+        def make(server: LiveServer) -> openai.OpenAI:
+            client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0)
+            return stack.enter_context(client)
+
+        yield make
+
+
+@pytest.fixture
+def sdk(live_server: LiveServer, new_sdk: NewSdk) -> openai.OpenAI:
+    """The official client of the gateway of `rolebook`, over a real socket."""
+    return new_sdk(live_server)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from itertools import chain
+from typing import Any, Literal, Protocol
 
 from rolebook.core.completion import (
     Cancellation,
@@ -17,6 +18,7 @@ from rolebook.core.completion import (
     CompletionRequest,
     Delta,
     PartialCompletion,
+    Received,
     Sent,
     Usage,
     Waiting,
@@ -49,6 +51,7 @@ from rolebook.core.session import (
     TurnStatus,
     new_id,
 )
+from rolebook.core.transcript import INSTRUCTING
 from rolebook.core.upstream import Upstream
 
 #: How long a call may wait for an upstream that takes no more for now, where nobody sits before it: in comparisons,
@@ -153,7 +156,7 @@ class TurnEnded:
     turn: Turn
 
 
-TurnEvent = TurnStarted | Delta | Waiting | TurnEnded
+TurnEvent = TurnStarted | Delta | Received | Waiting | TurnEnded
 
 
 class TurnRecorder(Protocol):
@@ -166,6 +169,8 @@ class TurnRecorder(Protocol):
         """As SessionLog.finish_turn."""
 
 
+#: Who gets an answer: ``nobody`` waits for its end in any case, and does not look before.
+Reader = Literal["person", "nobody", "program"]
 #: Told of every turn that has ended, before its reader is; must not raise.
 EndListener = Callable[[Turn, Session, ResolvedPersona], None]
 
@@ -239,42 +244,48 @@ class ChatService:
 
         Raises VariableError, PromptError.
         """
-        persona = resolved.persona
-        model = session.model or persona.model
-        merged = {**persona.parameters, **session.parameters, **(parameters or {})}
-        return PreparedTurn(
-            resolved=resolved,
-            prompt=self._render_within_context(session, resolved, input_text, history),
-            upstream=session.upstream or persona.upstream,
-            model=model,
-            parameters={name: value for name, value in merged.items() if value is not None},
-        )
+        merged = {**resolved.persona.parameters, **session.parameters, **(parameters or {})}
+        earlier = [history_messages([(turn.input, turn.text)]) for turn in history]
+        prompt = self.render_within_context(session, resolved, input_text, earlier)
+        return prepared_turn(session, resolved, prompt, merged)
 
-    def _render_within_context(
-        self, session: Session, resolved: ResolvedPersona, input_text: str, history: Sequence[Turn]
+    def render_within_context(
+        self,
+        session: Session,
+        resolved: ResolvedPersona,
+        input_text: str,
+        history: Sequence[tuple[Message, ...]],
     ) -> Prompt:
-        """Render with as many of the newest turns as the persona's context policy lets through."""
+        """Render with as many of the newest turns as the persona's context policy lets through.
+
+        Arguments:
+            history: the messages of each earlier turn, the oldest first.
+
+        Raises VariableError, PromptError.
+        """
         policy = resolved.persona.context
         values = _values_of(session, resolved.persona)
         model = session.model or resolved.persona.model
         kept = len(history) if policy.turns is None else min(policy.turns, len(history))
         while True:
-            turns = history[len(history) - kept :]
-            messages = history_messages([(turn.input, turn.text) for turn in turns])
+            dropped = len(history) - kept
+            # What instructs belongs to no turn, and goes with none.
+            lasting = [m for turn in history[:dropped] for m in turn if m.role in INSTRUCTING]
+            messages = [*lasting, *chain.from_iterable(history[dropped:])]
             prompt = self._renderer.render(resolved, values, messages, input_text)
             excess = 0
             # Counting loads a vocabulary, so it is left out where there is nothing to drop.
             if policy.tokens is not None and kept:
                 excess = self._count_tokens(prompt.messages, model) - policy.tokens
             if excess <= 0 or not kept:
-                return replace(prompt, dropped_turns=len(history) - kept)
-            kept -= self._turns_worth(excess, messages, model)
+                return replace(prompt, dropped_turns=dropped)
+            kept -= self._turns_worth(excess, history[dropped:], model)
 
-    def _turns_worth(self, excess: int, messages: Sequence[Message], model: str) -> int:
-        """How many of the oldest turns (two messages each) make up ``excess`` tokens; at least one."""
+    def _turns_worth(self, excess: int, turns: Sequence[tuple[Message, ...]], model: str) -> int:
+        """How many of the oldest turns make up ``excess`` tokens; at least one."""
         dropped = 0
-        while excess > 0 and dropped * 2 < len(messages):
-            excess -= self._count_tokens(messages[dropped * 2 : dropped * 2 + 2], model)
+        while excess > 0 and dropped < len(turns):
+            excess -= self._count_tokens(turns[dropped], model)
             dropped += 1
         return dropped
 
@@ -285,14 +296,7 @@ class ChatService:
         records the turn as cancelled with what had arrived. Raises, before anything is written or sent,
         NotFoundError, FileError, VariableError, PromptError, ConflictError, StorageError.
         """
-        session = self._log.get_session(request.session_id)
-        if session.deleted_at:
-            raise ConflictError("This session is in the trash. Restore it to go on with it.")
-        if not session.is_talk:
-            raise ConflictError(
-                "This session belongs to a comparison and stays as it is. Fork it to go on with it."
-            )
-        self._wait_for_end(session.id)
+        session = self.session_to_go_on_with(request.session_id)
         if request.model:
             session = replace(session, model=request.model)
         self._check_position(request)
@@ -307,6 +311,21 @@ class ChatService:
             is_streamed=request.is_streamed,
         )
 
+    def session_to_go_on_with(self, session_id: str) -> Session:
+        """A session that another turn may be added to; waits a moment for one that is just ending.
+
+        Raises NotFoundError, ConflictError.
+        """
+        session = self._log.get_session(session_id)
+        if session.deleted_at:
+            raise ConflictError("This session is in the trash. Restore it to go on with it.")
+        if not session.is_talk:
+            raise ConflictError(
+                "This session belongs to a comparison and stays as it is. Fork it to go on with it."
+            )
+        self._wait_for_end(session.id)
+        return session
+
     def stream_prepared(
         self,
         session: Session,
@@ -315,13 +334,14 @@ class ChatService:
         *,
         position: int = 0,
         is_streamed: bool = True,
-        is_watched: bool = True,
+        reader: Reader = "person",
         recorder: TurnRecorder | None = None,
     ) -> Iterator[TurnEvent]:
         """Run one turn that is prepared; yields and raises as ``stream_turn``.
 
         Arguments:
-            is_watched: whether the reader may leave in the middle; else there is no Waiting.
+            reader: who gets the answer. A person may leave in the middle, so there is Waiting. To a program a stream is
+                passed on as it came: Received instead of deltas.
             recorder: records the turn; by default the log, and then whoever waits for ended turns is told.
         """
         upstream = self._upstreams.get(prepared.upstream)
@@ -333,7 +353,8 @@ class ChatService:
         end = (
             recorder.finish_turn if recorder else partial(self._finish, session, prepared.resolved)
         )
-        return self._run(_Call(turn, self._prices, is_watched), upstream, end)
+        call = _Call(turn, self._prices, reader)
+        return self._run(call, upstream, end)
 
     def upstream_name(self, name: str) -> str:
         """An upstream by its own name; an empty one is the default. Raises NotFoundError, UpstreamKeyError."""
@@ -444,6 +465,19 @@ class ChatService:
                 call.cancellation.cancel()
 
 
+def prepared_turn(
+    session: Session, resolved: ResolvedPersona, prompt: Prompt, parameters: Mapping[str, Any]
+) -> PreparedTurn:
+    """A turn of a session with its prompt. Parameters that are ``None`` are left out."""
+    return PreparedTurn(
+        resolved=resolved,
+        prompt=prompt,
+        upstream=session.upstream or resolved.persona.upstream,
+        model=session.model or resolved.persona.model,
+        parameters={name: value for name, value in parameters.items() if value is not None},
+    )
+
+
 def _values_of(session: Session, persona: Persona) -> Mapping[str, VariableValue]:
     """The variables of a session. Once it has begun, what its persona no longer has is left out."""
     if not session.revision:
@@ -462,9 +496,9 @@ def _values_of(session: Session, persona: Persona) -> Mapping[str, VariableValue
 class _Call:
     """The state of one call while it runs."""
 
-    def __init__(self, turn: Turn, prices: Prices, is_watched: bool) -> None:
+    def __init__(self, turn: Turn, prices: Prices, reader: Reader) -> None:
         self.turn = turn
-        self._is_watched = is_watched
+        self._reader = reader
         self._prices = prices
         self._partial = PartialCompletion()
         self._completion: Completion | None = None
@@ -478,7 +512,7 @@ class _Call:
         self.is_cut_off = False
         """Whether Rolebook itself ends, so that the cancel is nobody's wish."""
 
-    def stream(self, upstream: Upstream) -> Iterator[Delta | Waiting]:
+    def stream(self, upstream: Upstream) -> Iterator[Delta | Received | Waiting]:
         try:
             request = self._request(upstream)
             with closing(upstream.stream(request)) as events:  # type: ignore[type-var]
@@ -490,6 +524,10 @@ class _Call:
                             self._completion = event
                         case Delta():
                             self._note_delta(event)
+                            yield event
+                        case Received():
+                            for delta in event.deltas:
+                                self._note_delta(delta)
                             yield event
                         case Waiting():
                             yield event
@@ -511,8 +549,9 @@ class _Call:
             parameters=turn.parameters_requested,
             endpoint=turn.endpoint,
             is_streamed=turn.is_streamed,
-            is_watched=self._is_watched,
-            patience_s=0.0 if self._is_watched else BACKGROUND_PATIENCE_S,
+            is_watched=self._reader == "person",
+            is_relayed=self._reader == "program" and turn.is_streamed,
+            patience_s=BACKGROUND_PATIENCE_S if self._reader == "nobody" else 0.0,
             cancellation=self.cancellation,
         )
 

@@ -50,8 +50,9 @@ class CompletionRequest:
     """One call. ``parameters`` are all request fields besides model, messages and stream, as requested.
 
     They may hold ``organization`` and ``project``, which travel as headers. A call that no reader watches, who might
-    leave, is not ``is_watched``: then there is no Waiting. ``patience_s`` is how long it may wait, instead of failing,
-    while the upstream takes no call because of too many.
+    leave, is not ``is_watched``: then there is no Waiting. One whose stream is relayed to another program
+    ``is_relayed``: then Received stands where there would be deltas. ``patience_s`` is how long it may wait, instead of
+    failing, while the upstream takes no call because of too many.
     """
 
     messages: Sequence[Message]
@@ -60,6 +61,7 @@ class CompletionRequest:
     endpoint: Endpoint = "chat"
     is_streamed: bool = True
     is_watched: bool = True
+    is_relayed: bool = False
     patience_s: float = 0.0
     cancellation: Cancellation = field(default_factory=Cancellation)
 
@@ -99,6 +101,14 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """JSON values of a stream as the upstream sent them, which arrived together, and the deltas that they make."""
+
+    payloads: tuple[Mapping[str, Any], ...]
+    deltas: tuple[Delta, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Nothing new for a moment; lets whoever reads notice that its own reader has left."""
 
@@ -130,7 +140,7 @@ class Completion:
     cost: float | None = None
 
 
-StreamEvent = Sent | Delta | Waiting | Completion
+StreamEvent = Sent | Delta | Received | Waiting | Completion
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ class Filling:
                 prepared,
                 text,
                 is_streamed=self._run.comparison.is_streamed,
-                is_watched=False,
+                reader="nobody",
                 position=self._position(index),
                 recorder=self,
             )

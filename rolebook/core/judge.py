@@ -118,7 +118,7 @@ class Judging:
         prepared = self._chat.prepare(session, persona, answer)
         self._log.create_session(session, persona.revision)
         for event in self._chat.stream_prepared(
-            session, prepared, answer, is_streamed=False, is_watched=False
+            session, prepared, answer, is_streamed=False, reader="nobody"
         ):
             if isinstance(event, TurnStarted):
                 yield event.turn.id

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 #: ``prompt`` is the one message of a plain prompt for base models: it is sent as text, with no role.
 MessageRole = Literal["system", "developer", "user", "assistant", "tool", "prompt"]
@@ -43,13 +44,16 @@ class Span(NamedTuple):
 class Message:
     """One entry of the list that is sent. ``spans``, joined, are ``content``; they may be empty.
 
-    Two messages are equal when role and content are: where the text came from is no part of it.
+    ``fields`` are what a message of a program may have besides a role and a text, as the API names it: ``tool_calls``,
+    ``tool_call_id``, ``name``; and ``content`` itself where that is no plain text but a list of parts, or nothing.
+    Two messages are equal when role, content and fields are: where the text came from is no part of it.
     """
 
     role: MessageRole
     content: str
     spans: tuple[Span, ...] = field(default=(), compare=False)
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """The message as the API takes it."""
-        return {"role": self.role, "content": self.content}
+        return {"role": self.role, "content": self.content, **self.fields}

@@ -85,7 +85,7 @@ RESERVED_NAMES = frozenset(
     ]
 )
 #: Request fields that Rolebook fills itself or that would carry a secret or another address.
-_RESERVED_FIELDS = frozenset(
+RESERVED_FIELDS = frozenset(
     [
         "messages",
         "model",
@@ -272,7 +272,7 @@ def _json_data(value: object) -> object:
 
 
 def _request_field(name: object) -> object:
-    if str(name).lower() in _RESERVED_FIELDS:
+    if str(name).lower() in RESERVED_FIELDS:
         raise flaw("%(name)s cannot be set under 'request'.", name=quote(name))
     if str(name) in Sampling.model_fields:
         raise flaw("%(name)s belongs under 'sampling'.", name=quote(name))

@@ -125,6 +125,7 @@ class Turn:
     milliseconds, ``cost`` is in US dollars, ``None`` is unknown. Parameters are the request fields
     besides model, messages and stream; ``adaptations`` say, a sentence each, what did not go as asked for.
     ``upstream_requested`` is the upstream that was asked for where another, ``upstream``, has answered for it.
+    ``via`` is ``gateway`` where a program asked by the API, and empty where somebody did on a page or the command line.
     """
 
     id: str
@@ -154,6 +155,7 @@ class Turn:
     duration_ms: float | None = None
     error: TurnError | None = None
     reply: Mapping[str, Any] = field(default_factory=dict)
+    via: str = ""
     created_at: str = field(default_factory=now)
 
     @property
@@ -165,6 +167,23 @@ class Turn:
     def text(self) -> str:
         """The text of the answer that counts."""
         return self.choice.text
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptEnd:
+    """A turn in the log that ended as a transcript does: with answer number ``choice`` of it.
+
+    ``last_position`` is that of the last turn in its session, ``last_input`` what was said there.
+    """
+
+    session_id: str
+    turn_id: str
+    position: int
+    is_current: bool
+    choice: int
+    chosen: int
+    last_position: int
+    last_input: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +227,23 @@ class SessionLog(Protocol):
         positions lower than ``before``, if it is given.
         """
 
-    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
-        """Record a turn as pending, before the call.
+    def start_turn(self, turn: Turn, revision: Revision, session: Session | None = None) -> Turn:
+        """Record a turn as pending, before the call; together with its session, if that is given as a new one.
 
         A turn at position 0 goes to the end of its session; one at a position that is taken becomes the next
         attempt there and the current one. Returns the turn as recorded.
         """
 
-    def finish_turn(self, turn: Turn, results: Sequence[CheckResult] = ()) -> None:
-        """Record how it ended, before the end is announced, together with what checks found on it."""
+    def finish_turn(
+        self, turn: Turn, results: Sequence[CheckResult] = (), digests: Sequence[str] = ()
+    ) -> None:
+        """Record how it ended, before the end is announced, together with what checks found on it.
+
+        ``digests`` are those of the transcript that each of its answers ends.
+        """
+
+    def transcript_ends(self, digest: str) -> Sequence[TranscriptEnd]:
+        """The turns that ended as a transcript does, outside the trash, the newest first; a few at most."""
+
+    def choose_alternative(self, turn_id: str, index: int) -> Turn:
+        """Make ``choices[index]`` the answer that counts. Raises NotFoundError, InputError."""

@@ -52,7 +52,7 @@ _CELL_TURN = (
     "turns.completion_tokens, turns.total_tokens, "
     "turns.cached_tokens, turns.reasoning_tokens, turns.cost, turns.time_to_first_token_ms, turns.duration_ms, "
     "turns.input, turns.text, turns.parameters_requested, turns.parameters_sent, turns.adaptations, turns.error, "
-    "turns.choices, sessions.id AS session_id, "
+    "turns.choices, turns.via, sessions.id AS session_id, "
     "(SELECT id FROM revisions WHERE number = turns.revision) AS revision_id"
 )
 _CELLS = (
@@ -486,7 +486,7 @@ def _message_list(db: Database, turn: Turn) -> str:
         row = execute(
             db,
             "SELECT number FROM messages WHERE hash = ?",
-            (message_hash(message.role, message.content),),
+            (message_hash(message.role, message.content, encode_some(message.fields)),),
         ).fetchone()
         if row is None:
             return ""

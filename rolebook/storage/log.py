@@ -17,7 +17,7 @@ from sqlite_utils import Database
 from rolebook.core.access import LOCAL, Caller, Reach, acting_for, caller
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError
-from rolebook.core.session import Revision, Session, Turn, TurnMark, TurnStatus
+from rolebook.core.session import Revision, Session, TranscriptEnd, Turn, TurnMark, TurnStatus
 from rolebook.storage import comparison, edit, export, lookup, mark, query, search, status, trash
 from rolebook.storage.backup import Backup, back_up
 from rolebook.storage.cache import SlowValue
@@ -205,35 +205,48 @@ class SqliteLog:
                     counting[turn.position] = turn
         return [counting[position] for position in sorted(counting)]
 
-    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
-        """Record a turn as pending, before the call.
+    def start_turn(self, turn: Turn, revision: Revision, session: Session | None = None) -> Turn:
+        """Record a turn as pending, before the call; together with its session, if that is given as a new one.
 
         A turn at position 0 goes to the end of its session; one at a position that is taken becomes the next
         attempt there and the current one. Returns the turn as recorded. Raises NotFoundError.
         """
         self.open()
+        new = NewSession(session, revision, caller()) if session else None
         write = StartedTurn(
             turn,
             revision,
             self.owner_id(),
             api_key=caller().key_number,
             is_appended=not turn.position,
+            session=new,
         )
         try:
             return self._writer.apply(write.apply)
         except OutageError as outage:
             with self._lock:
                 self._require_room(outage)
+                if new:
+                    self._keep(new, outage)
                 placed = self._placed(turn)
-                self._keep(replace(write, turn=placed), outage)
+                self._keep(replace(write, turn=placed, session=None), outage)
                 return placed
 
-    def finish_turn(self, turn: Turn, results: Sequence[CheckResult] = ()) -> None:
+    def finish_turn(
+        self, turn: Turn, results: Sequence[CheckResult] = (), digests: Sequence[str] = ()
+    ) -> None:
         """Record how it ended, before the end is announced, together with what checks found on it.
 
-        Raises NotFoundError.
+        ``digests`` are those of the transcript that each of its answers ends. Raises NotFoundError.
         """
-        self._write_or_keep(FinishedTurn(turn, tuple(results)))
+        self._write_or_keep(FinishedTurn(turn, tuple(results), tuple(digests)))
+
+    def transcript_ends(self, digest: str) -> Sequence[TranscriptEnd]:
+        """The turns that ended as a transcript does, outside the trash, the newest first; a few at most.
+
+        Turns that are not in the file yet are not among them.
+        """
+        return self.read(lookup.transcript_ends, digest)
 
     def last_turn(self, session_id: str) -> Turn:
         """The turn that "try again" means: the current one at the last position, whatever became of it.

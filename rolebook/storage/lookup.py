@@ -12,9 +12,9 @@ from sqlite_utils import Database
 
 from rolebook.core.errors import NotFoundError
 from rolebook.core.message import Message, MessageRole
-from rolebook.core.session import Revision, Session, Turn
+from rolebook.core.session import Revision, Session, TranscriptEnd, Turn
 from rolebook.storage.connection import execute
-from rolebook.storage.encoding import decode_text
+from rolebook.storage.encoding import decode_json, decode_text
 from rolebook.storage.reach import is_visible
 from rolebook.storage.record import revision_of, session_of, turn_of
 
@@ -24,6 +24,9 @@ SESSION_COLUMNS = (
     "(SELECT id FROM comparisons WHERE number = sessions.comparison) AS comparison_id, "
     "(SELECT id FROM turns WHERE number = sessions.judges) AS judged_id"
 )
+
+#: Many sessions may have begun with the same words; whoever goes on means the newest.
+_MOST_ENDS = 8
 
 _TURNS = (
     "SELECT turns.*, sessions.id AS session_id, sessions.user, sessions.api_key AS session_api_key, "
@@ -65,6 +68,42 @@ def turn_row(db: Database, turn_id: str) -> sqlite3.Row:
     if row is None or not is_visible(row["user"], row["session_api_key"]):
         raise NotFoundError("There is no turn %(id)s in the log.", id=turn_id)
     return row
+
+
+def turn_number(db: Database, turn_id: str) -> int:
+    """Raises NotFoundError."""
+    row = execute(db, "SELECT number FROM turns WHERE id = ?", (turn_id,)).fetchone()
+    if row is None:
+        raise NotFoundError("There is no turn %(id)s in the log.", id=turn_id)
+    return int(row["number"])
+
+
+def transcript_ends(db: Database, digest: str) -> list[TranscriptEnd]:
+    """The newest turns outside the trash that ended as a transcript does."""
+    rows = execute(
+        db,
+        "SELECT sessions.id AS session_id, turns.id AS turn_id, turns.position, turns.is_current, turns.chosen, "
+        "transcripts.choice, last.position AS last_position, last.input AS last_input "
+        "FROM transcripts JOIN turns ON turns.number = transcripts.turn "
+        "JOIN sessions ON sessions.number = turns.session "
+        "JOIN turns AS last ON last.number = (SELECT number FROM turns WHERE session = sessions.number "
+        "ORDER BY position DESC, attempt DESC LIMIT 1) "
+        "WHERE digest = ? AND sessions.deleted_at IS NULL AND NOT is_purged ORDER BY turns.number DESC LIMIT ?",
+        (bytes.fromhex(digest), _MOST_ENDS),
+    )
+    return [
+        TranscriptEnd(
+            session_id=row["session_id"],
+            turn_id=row["turn_id"],
+            position=row["position"],
+            is_current=bool(row["is_current"]),
+            choice=row["choice"],
+            chosen=row["chosen"],
+            last_position=row["last_position"],
+            last_input=decode_text(row["last_input"]),
+        )
+        for row in rows
+    ]
 
 
 def get_turn(db: Database, turn_id: str) -> Turn:
@@ -128,14 +167,18 @@ def _messages(db: Database, stored: str) -> list[Message]:
     """The messages of a turn from the list of their numbers."""
     rows = execute(
         db,
-        "SELECT messages.number, role, "
+        "SELECT messages.number, role, fields, "
         "coalesce(content, CASE role WHEN 'assistant' THEN text ELSE input END) AS content "
         "FROM messages LEFT JOIN turns ON turns.number = messages.turn "
         "WHERE messages.number IN (SELECT value FROM json_each(?))",
         (stored,),
     )
     messages = {
-        row["number"]: Message(cast(MessageRole, row["role"]), decode_text(row["content"]))
+        row["number"]: Message(
+            cast(MessageRole, row["role"]),
+            decode_text(row["content"]),
+            fields=decode_json(row["fields"], {}),
+        )
         for row in rows
     }
     return [messages[number] for number in json.loads(stored)]

@@ -31,9 +31,9 @@ class SessionFilter:
     """Which sessions to list; what is empty does not matter.
 
     ``search`` is a query as in search by words and looks at the newest 5,000 turns that match. ``model`` (as
-    requested), ``status`` and ``mark`` (one of MARKS) hold if any turn of the session has them. ``since`` (inclusive)
-    and ``until`` (exclusive) are about the last use: times as in :func:`rolebook.core.session.now`, or plain dates,
-    which count whole.
+    requested), ``status``, ``mark`` (one of MARKS) and ``via`` hold if any turn of the session has them. ``since``
+    (inclusive) and ``until`` (exclusive) are about the last use: times as in :func:`rolebook.core.session.now`, or
+    plain dates, which count whole.
     """
 
     search: str = ""
@@ -42,6 +42,7 @@ class SessionFilter:
     tag: str = ""
     status: str = ""
     mark: str = ""
+    via: str = ""
     since: str = ""
     until: str = ""
     is_starred: bool = False
@@ -183,6 +184,7 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
             wanted.tag,
             "EXISTS (SELECT 1 FROM session_tags WHERE session = sessions.number AND tag = ?)",
         ),
+        (wanted.via, "sessions.number IN (SELECT session FROM turns WHERE via = ?)"),
         (wanted.since, "sessions.used_at >= ?"),
         (wanted.until and _end_of(wanted.until), "sessions.used_at < ?"),
     )

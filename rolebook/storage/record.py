@@ -23,9 +23,15 @@ from rolebook.storage.encoding import (
 from rolebook.storage.reply import decode_reply, encode_reply
 
 
-def message_hash(role: str, content: str) -> bytes:
-    """What a message is found by: 128 bits of BLAKE2b over its role, a NUL and its content."""
-    return hashlib.blake2b(encode_bytes(f"{role}\0{content}"), digest_size=16).digest()
+def message_hash(role: str, content: str, fields: str | None = None) -> bytes:
+    """What a message is found by: 128 bits of BLAKE2b over its role, a NUL and its content.
+
+    Where it has further fields, the hash is personalised (BLAKE2's word) with a hash of them.
+    """
+    person = b"" if fields is None else hashlib.blake2b(fields.encode(), digest_size=16).digest()
+    return hashlib.blake2b(
+        encode_bytes(f"{role}\0{content}"), digest_size=16, person=person
+    ).digest()
 
 
 def session_columns(session: Session) -> dict[str, Any]:
@@ -86,6 +92,7 @@ def asked_columns(turn: Turn) -> dict[str, Any]:
         "model_requested": turn.model_requested,
         "endpoint": turn.endpoint,
         "is_streamed": turn.is_streamed,
+        "via": turn.via or None,
         "dropped_turns": turn.dropped_turns,
         "input": turn.input,
         "parameters_requested": encode_some(turn.parameters_requested),
@@ -182,6 +189,7 @@ def turn_of(row: sqlite3.Row, messages: Sequence[Message] = (), *, is_whole: boo
         duration_ms=row["duration_ms"],
         error=_error_of(row["error"]),
         reply=decode_reply(row["reply"], choices) if is_whole else {},
+        via=row["via"] or "",
         created_at=row["created_at"],
     )
 

@@ -362,6 +362,31 @@ def _add_upstream_requested(db: Database) -> None:
         db.execute(statement)
 
 
+_TRANSCRIPTS = (
+    "ALTER TABLE messages ADD COLUMN fields TEXT",
+    "ALTER TABLE turns ADD COLUMN via TEXT",
+    "CREATE INDEX turns_by_via ON turns(via, session) WHERE via IS NOT NULL",
+    # ``turn`` is no foreign key, for the same reason as that of messages.
+    """
+CREATE TABLE transcripts (
+    digest BLOB NOT NULL,
+    turn INTEGER NOT NULL,
+    choice INTEGER NOT NULL,
+    PRIMARY KEY (digest, turn)
+) WITHOUT ROWID""",
+    "DROP VIEW readable_turns",
+    _STANDING_IN[2].replace("turns.created_at", "turns.created_at, turns.via"),
+    "DROP VIEW readable_messages",
+    _VIEWS[3].replace(" AS content", " AS content,\n    messages.fields"),
+)
+
+
+@migrations(name="0005_transcripts")
+def _create_transcripts(db: Database) -> None:
+    for statement in _TRANSCRIPTS:
+        db.execute(statement)
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

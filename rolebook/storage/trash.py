@@ -144,6 +144,7 @@ def _remove_turns(db: Database, turns: str) -> None:
         if row["status"] != TurnStatus.PENDING:
             index.remove_turn(db, row["number"])
         keep_messages(db, row["number"])
+    execute(db, "DELETE FROM transcripts WHERE turn IN (SELECT value FROM json_each(?))", (turns,))
     execute(db, f"DELETE FROM turns WHERE {_LISTED}", (turns,))
 
 

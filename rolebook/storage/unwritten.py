@@ -15,6 +15,7 @@ from rolebook.storage.reach import is_visible
 from rolebook.storage.write import (
     complete_turn,
     insert_session,
+    insert_transcripts,
     insert_turn,
     interrupt_turns,
     record_results,
@@ -54,8 +55,12 @@ class StartedTurn:
     owner: str
     api_key: int | None
     is_appended: bool
+    session: NewSession | None = None
+    """Its session, where that is recorded with it."""
 
     def apply(self, db: Database) -> Turn:
+        if self.session:
+            self.session.apply(db)
         turn = replace(self.turn, position=0) if self.is_appended else self.turn
         return insert_turn(db, turn, self.revision, owner=self.owner, api_key=self.api_key)
 
@@ -64,9 +69,12 @@ class StartedTurn:
 class FinishedTurn:
     turn: Turn
     results: tuple[CheckResult, ...] = ()
+    digests: tuple[str, ...] = ()
 
     def apply(self, db: Database) -> None:
         complete_turn(db, self.turn)
+        if self.digests:
+            insert_transcripts(db, self.turn.id, self.digests)
         if self.results:
             record_results(db, self.turn.id, self.results)
 

@@ -20,7 +20,7 @@ from rolebook.core.message import MESSAGE_ROLES, Message
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 from rolebook.storage import index, lookup
 from rolebook.storage.connection import execute
-from rolebook.storage.encoding import decode_text, encode_json
+from rolebook.storage.encoding import decode_text, encode_json, encode_some
 from rolebook.storage.record import (
     answered_columns,
     asked_columns,
@@ -136,6 +136,14 @@ def complete_turn(db: Database, turn: Turn) -> None:
     update_turn(db, before["number"], answered_columns(turn) | {"owner": None})
     if turn.status is not TurnStatus.PENDING:
         index.add_turn(db, before["number"])
+
+
+def insert_transcripts(db: Database, turn_id: str, digests: Iterable[str]) -> None:
+    """Record what the transcripts are recognised by that a turn ends, one for each of its answers."""
+    number = lookup.turn_number(db, turn_id)
+    for choice, digest in enumerate(digests):
+        row = {"digest": bytes.fromhex(digest), "turn": number, "choice": choice}
+        insert(db, "OR IGNORE INTO transcripts", row)
 
 
 def interrupt_turns(db: Database, owner: str) -> None:
@@ -326,16 +334,22 @@ def _last_position(db: Database, inherited: str | None) -> int:
 
 def _insert_messages(db: Database, turn: Turn, session: sqlite3.Row) -> str:
     """The numbers of the turn's messages, in order; those that are new are recorded."""
-    hashes = [message_hash(message.role, message.content) for message in turn.messages]
+    fields = [encode_some(message.fields) for message in turn.messages]
+    hashes = [
+        message_hash(message.role, message.content, further)
+        for message, further in zip(turn.messages, fields, strict=True)
+    ]
     numbers = _known_messages(db, hashes)
-    for message, digest in zip(turn.messages, hashes, strict=True):
+    for message, digest, further in zip(turn.messages, hashes, fields, strict=True):
         if digest not in numbers:
-            source = _source(db, message, turn, session)
+            # One with further fields keeps its own text, because no change of a turn could find it by that.
+            source = _source(db, message, turn, session) if further is None else None
             row = {
                 "hash": digest,
                 "role": message.role,
                 "turn": source,
                 "content": message.content if source is None else None,
+                "fields": further,
             }
             numbers[digest] = int(insert(db, "INTO messages", row).lastrowid)
     return f"[{','.join(str(numbers[digest]) for digest in hashes)}]"

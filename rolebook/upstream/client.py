@@ -81,8 +81,7 @@ def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan, *, key: 
         path = "/chat/completions"
         roles = {"system": plan.system_role}
         body["messages"] = [
-            {"role": roles.get(said.role, said.role), "content": said.content}
-            for said in request.messages
+            said.as_dict() | {"role": roles.get(said.role, said.role)} for said in request.messages
         ]
     return _post(client, path, body, {**_with_key(key, plan.headers), **_UNREAD})
 

@@ -209,11 +209,11 @@ class OpenAIUpstream:
                 if isinstance(item, Waiting):
                     yield item
                     continue
-                for delta in fold.add(item):
+                for event in fold.relay(item) if request.is_relayed else fold.add(item):
                     if sent is not None:
                         yield sent
                         sent = None
-                    yield delta
+                    yield event
         completion = fold.finish()
         if sent is not None:
             yield sent

@@ -113,6 +113,8 @@ class _Answer:
 
     def pieces(self) -> Iterator[dict[str, Any]]:
         """The answer as the events of a stream, the choices side by side."""
+        for index in range(len(self._pieces) if self._is_chat else 0):
+            yield self._event(index, "", None, role="assistant")
         for position in range(max(map(len, self._pieces))):
             for index, pieces in enumerate(self._pieces):
                 if position < len(pieces):
@@ -122,10 +124,16 @@ class _Answer:
         if (self.body.get("stream_options") or {}).get("include_usage"):
             yield {**self._frame(), "choices": [], "usage": self._usage()}
 
-    def _event(self, index: int, text: str, finish_reason: str | None) -> dict[str, Any]:
-        said: dict[str, Any] = {"delta": {"content": text}} if self._is_chat else {"text": text}
+    def _event(
+        self, index: int, text: str, finish_reason: str | None, **named: str
+    ) -> dict[str, Any]:
+        said: dict[str, Any] = (
+            {"delta": {**named, "content": text}} if self._is_chat else {"text": text}
+        )
+        kind = {"object": "chat.completion.chunk"} if self._is_chat else {}
         return {
             **self._frame(),
+            **kind,
             "choices": [{"index": index, **said, "finish_reason": finish_reason}],
         }
 
@@ -193,8 +201,17 @@ _ZH = {
 
 def _messages(body: Mapping[str, Any]) -> list[Message]:
     if "messages" in body:
-        return [Message(entry["role"], entry["content"]) for entry in body["messages"]]
+        return [
+            Message(entry["role"], _text_of(entry.get("content"))) for entry in body["messages"]
+        ]
     return [Message("prompt", str(body.get("prompt", "")))]
+
+
+def _text_of(content: Any) -> str:
+    """The text of a content; of parts that are no text, what kind they are."""
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text", f"[{part.get('type')}]")) for part in content)
+    return content or ""
 
 
 def _newest_input(messages: Sequence[Message]) -> str:

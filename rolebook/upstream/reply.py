@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from rolebook.core.completion import Choice, Completion, Delta, Endpoint, Usage
+from rolebook.core.completion import Choice, Completion, Delta, Endpoint, Received, Usage
 from rolebook.core.errors import UpstreamReplyError
 from rolebook.upstream.body import OTHER_ANSWERS, REASONING_FIELDS, Pieces, Whole, broken_off
 
@@ -57,6 +57,30 @@ class ReplyFold:
             if not self._choices:
                 raise no_choices()
             self._whole, self._is_ended = item.payload, True
+
+    def relay(self, item: Whole | Pieces) -> Iterator[Received]:
+        """What ``item`` brings, as it came. What came before something that cannot be used is not lost with it.
+
+        Raises as ``add``.
+        """
+        taken: list[Any] = []
+        deltas: list[Delta] = []
+        problem: Exception | None = None
+        try:
+            for payload in item.payloads if isinstance(item, Pieces) else ():
+                deltas += self._add(payload)
+                taken.append(payload)
+            if isinstance(item, Whole):
+                deltas += self.add(item)
+                taken.append(item.payload)
+            else:
+                self._is_ended = item.is_last
+        except (UpstreamReplyError, FailedReply) as error:
+            problem = error
+        if taken:
+            yield Received(tuple(taken), tuple(deltas))
+        if problem is not None:
+            raise problem
 
     def finish(self) -> Completion:
         """The completion, once nothing more will come.

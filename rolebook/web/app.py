@@ -14,6 +14,7 @@ from rolebook.web import (
     errors,
     evidence,
     exports,
+    gateway,
     grid,
     languages,
     library,
@@ -28,6 +29,7 @@ from rolebook.web import (
     votes,
 )
 from rolebook.web.current import gettext, ngettext
+from rolebook.web.leaving import Watch
 from rolebook.web.submission import StrictJSONProvider
 from rolebook.wiring import Rolebook, open_rolebook
 
@@ -44,6 +46,7 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
     app = Flask(__name__, template_folder="pages", static_folder="static")
     app.json = StrictJSONProvider(app)
     app.extensions["rolebook"] = rolebook
+    app.extensions["rolebook-watch"] = Watch()
     app.register_blueprint(
         Blueprint(
             "report",
@@ -57,7 +60,9 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
     app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["version"] = __version__
-    security.protect(app, host=rolebook.settings.host)
+    security.protect(
+        app, host=rolebook.settings.host, larger={gateway.blueprint.name: gateway.MAX_BODY_BYTES}
+    )
     errors.handle_errors(app)
     presentation.add_filters(app)
     for noun in (
@@ -75,6 +80,7 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
         status,
         languages,
         themes,
+        gateway,
     ):
         app.register_blueprint(noun.blueprint)
     return app

@@ -76,7 +76,7 @@ _HTTP_MESSAGES: Mapping[int, str] = {
     413: "This is more than Rolebook takes at once (1 MB). Shorten it and try again.",
     415: "Rolebook cannot read this kind of content here. Send a form or JSON.",
 }
-_UNEXPECTED = "Something failed inside Rolebook. What it was stands in the output of its process; please try again."
+UNEXPECTED = "Something failed inside Rolebook. What it was stands in the output of its process; please try again."
 
 
 def status_of(error: RolebookError) -> int:
@@ -107,7 +107,10 @@ def _param_of(error: RolebookError) -> str | None:
     """The variable or parameter that is at fault, where it is one."""
     if isinstance(error, VariableError):
         return error.name
-    key = error.parameters.get("key") if type(error) is InputError else None
+    # A key in a file or a template is no parameter of the request.
+    is_about_file = isinstance(error, FileError | PromptError)
+    is_about_request = isinstance(error, InputError | NotFoundError) and not is_about_file
+    key = error.parameters.get("key") if is_about_request else None
     return None if key is None else str(key)
 
 
@@ -160,7 +163,7 @@ def _respond_to_http(error: HTTPException) -> BaseResponse:
     status = 408 if isinstance(error, ClientDisconnected) else error.code or 500
     if status < 400:
         return error.get_response()
-    message = _HTTP_MESSAGES.get(status, _HTTP_MESSAGES[400] if status < 500 else _UNEXPECTED)
+    message = _HTTP_MESSAGES.get(status, _HTTP_MESSAGES[400] if status < 500 else UNEXPECTED)
     response = respond(RequestError(message, status=status))
     for name, value in error.get_headers(request.environ):
         if name in {"Allow", "Retry-After"}:
@@ -170,4 +173,4 @@ def _respond_to_http(error: HTTPException) -> BaseResponse:
 
 def _respond_to_unexpected(error: Exception) -> BaseResponse:
     current_app.logger.exception("%s %s failed", request.method, request.path, exc_info=error)
-    return respond(RolebookError(_UNEXPECTED))
+    return respond(RolebookError(UNEXPECTED))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
+from typing import Any
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from rolebook.core.errors import FileError, NotFoundError, RolebookError, StorageError
-from rolebook.core.persona import ResolvedPersona, is_persona_id
+from rolebook.core.persona import Persona, ResolvedPersona, is_persona_id
 from rolebook.library.file_library import PersonaEntry
 from rolebook.storage.query import PersonaStatistics
 from rolebook.web import form, gallery
@@ -106,9 +108,24 @@ def _persona_page(
         preview=shown,
         revision=entry.resolved.revision.id,
         statistics=statistics,
+        api_url=request.host_url + "v1",
+        curl=_curl(persona),
         former=_former_revision(entry.resolved, statistics),
         upstreams=rolebook().upstreams.names,
     )
+
+
+def _curl(persona: Persona) -> str:
+    """A line for a shell that asks the persona through the gateway."""
+    said = persona.starters[0] if persona.starters else "…"
+    body: dict[str, Any] = {"model": persona.id, "messages": [{"role": "user", "content": said}]}
+    if persona.variables:
+        values = {name: variable.fallback for name, variable in persona.variables.items()}
+        body["rolebook"] = {"variables": values}
+    # The shell ends a text at this quote; JSON can say it otherwise.
+    text = json.dumps(body, ensure_ascii=False).replace("'", "\\u0027")
+    address = f"{request.host_url}v1/chat/completions"
+    return f"curl {address} \\\n  -H 'Content-Type: application/json' \\\n  -d '{text}'"
 
 
 def _field_errors(error: RolebookError | None, resolved: ResolvedPersona) -> dict[str, str]:

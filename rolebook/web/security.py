@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
@@ -38,12 +38,13 @@ _HEADERS = {
 }
 
 
-def protect(app: Flask, *, host: str) -> None:
+def protect(app: Flask, *, host: str, larger: Mapping[str, int]) -> None:
     """Guard every route of an application, static files and errors included.
 
     Arguments:
         host: the address it is served on; its name is let in besides the names of loopback. Where that is every
             address of this computer, so is any address given by its number.
+        larger: the blueprints that take larger bodies than others, and how large, in bytes.
     """
     is_own = _own_names(host.lower())
     app.config.update(
@@ -57,7 +58,7 @@ def protect(app: Flask, *, host: str) -> None:
         _check_host(is_own)
         if request.method not in _SAFE_METHODS:
             _check_origin(is_own)
-            _check_size()
+            _check_size(larger.get(request.blueprint or "", MAX_BODY_BYTES))
 
     app.before_request(check_request)
     app.after_request(_add_headers)
@@ -116,10 +117,13 @@ def _is_own_origin(origin: str, is_own_name: OwnNames) -> bool:
     )
 
 
-def _check_size() -> None:
-    if _body_size() >= MAX_BODY_BYTES:
+def _check_size(limit: int) -> None:
+    request.max_content_length = limit
+    if _body_size() >= limit:
         raise RequestError(
-            "This is more than Rolebook takes at once (1 MB). Shorten it and try again.", status=413
+            "This is more than Rolebook takes at once (%(limit)d MB). Shorten it and try again.",
+            status=413,
+            limit=limit // 1_000_000,
         )
     if request.mimetype == "application/x-www-form-urlencoded" and len(request.form) > MAX_FIELDS:
         raise RequestError(

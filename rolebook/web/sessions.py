@@ -161,6 +161,7 @@ _FILTERS = {
     "tag": "tag",
     "status": "status",
     "mark": "mark",
+    "via": "via",
     "since": "since",
     "until": "until",
     "starred": "is_starred",

@@ -26,7 +26,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
 from rolebook.core.chat import TurnEnded, TurnEvent, TurnRequest, TurnStarted
-from rolebook.core.completion import Delta, Waiting
+from rolebook.core.completion import Delta, Received, Waiting
 from rolebook.core.errors import ConflictError, InputError, RolebookError, UpstreamError
 from rolebook.core.session import Session, Turn, new_id, now
 from rolebook.report.visible import INVISIBLE
@@ -153,6 +153,8 @@ def _frame(event: TurnEvent) -> str:
             return _event("turn", _facts(turn))
         case Delta(text, index, kind):
             return _event("delta", {"index": index, "kind": kind, "text": text})
+        case Received(_, deltas):
+            return "".join(map(_frame, deltas))
         case Waiting():
             return ": ping\n\n"
         case TurnEnded(turn) if has_failed(turn):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -417,3 +419,16 @@ def test_a_role_of_ones_own_is_started_without_script(client: FlaskClient) -> No
     started = client.post("/sessions", data={"q": "You are a {{ patient }} coach."})
     assert started.status_code == 303
     assert started.headers["Location"].startswith("/sessions/")
+
+
+def test_line_for_a_shell_is_one_that_the_gateway_takes(
+    client: FlaskClient, library_dir: Path
+) -> None:
+    text = "name: O'B\nsystem: Hi {{ who }}\nvariables: {who: it's me}\nstarters: [What's up?]\n"
+    (library_dir / "personas" / "ob.yaml").write_text(text, "utf-8")
+    page = client.get("/personas/ob").text
+    line = unescape(page.partition('<code id="curl">')[2].partition("</code>")[0])
+    command, address, *_, body = shlex.split(line)
+    assert ("curl", "http://localhost/v1/chat/completions") == (command, address)
+    answer = client.post("/v1/chat/completions", json=json.loads(body)).get_json()
+    assert "Echo: What's up?" == answer["choices"][0]["message"]["content"]

@@ -1,0 +1,264 @@
+"""Turns that programs ask for: from a transcript to a logged answer, through the same chat as every other turn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rolebook.core.access import Caller, caller
+from rolebook.core.chat import (
+    ChatService,
+    EndListener,
+    PreparedTurn,
+    TurnEvent,
+    prepared_turn,
+)
+from rolebook.core.errors import InputError, StorageError
+from rolebook.core.message import Message, Origin
+from rolebook.core.persona import Persona, ResolvedPersona
+from rolebook.core.prompt import history_messages
+from rolebook.core.session import (
+    Revision,
+    Session,
+    SessionLog,
+    TranscriptEnd,
+    Turn,
+    TurnStatus,
+)
+from rolebook.core.transcript import INSTRUCTING, Transcript
+
+#: What a turn is marked with in the log.
+VIA_GATEWAY = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptRequest:
+    """A turn that a program asks for, with all that was said before.
+
+    Arguments:
+        session: a session as it would begin, with a new id.
+        resolved: the persona that answers.
+        session_id: the session to go on with; empty: the one whose transcript it is, else a new one.
+        parameters: request fields for what neither the session nor the persona says.
+    """
+
+    session: Session
+    resolved: ResolvedPersona
+    transcript: Transcript
+    session_id: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_streamed: bool = True
+    caller: Caller = field(default_factory=caller)
+
+    @property
+    def scope(self) -> str:
+        """What must be the same for a transcript to belong to a session, among it who asks."""
+        session, user = self.session, self.caller.user
+        asking = [user.number if user else None, self.caller.key_number]
+        chosen = [session.persona_id, session.variables, session.model, session.upstream]
+        return json.dumps([asking, chosen], sort_keys=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the log a turn goes."""
+
+    session: Session
+    position: int = 0
+    is_new: bool = False
+
+
+class GatewayService:
+    """Answers transcripts. Safe for threads.
+
+    Arguments:
+        on_end: told of every turn that has ended, as by the chat.
+    """
+
+    def __init__(self, *, chat: ChatService, log: SessionLog, on_end: EndListener) -> None:
+        self._chat = chat
+        self._log = log
+        self._on_end = on_end
+
+    def stream(self, request: TranscriptRequest) -> Iterator[TurnEvent]:
+        """Run the turn that a transcript asks for; yields Received instead of deltas, and no Waiting.
+
+        It goes to the session that the transcript is of, or to a new one. Closing the iterator, and ``cancel``, stop
+        the call like that of every other turn. Raises as those before anything is written or sent, and InputError.
+        """
+        place, history = self._place_of(request)
+        transcript = request.transcript
+        prepared = self.prepare(
+            place.session, request.resolved, transcript, history, request.parameters
+        )
+        return self._chat.stream_prepared(
+            place.session,
+            prepared,
+            transcript.said,
+            position=place.position,
+            is_streamed=request.is_streamed,
+            reader="program",
+            recorder=_TranscriptRecorder(request, place, self._log, self._on_end),
+        )
+
+    def _place_of(self, request: TranscriptRequest) -> tuple[_Place, Sequence[Turn]]:
+        """Where the turn goes, and what of the session is no part of the transcript."""
+        if request.session_id:
+            session = self._chat.session_to_go_on_with(request.session_id)
+            _require_same(session, request.session)
+            history = self._log.history(session.id) if request.transcript.is_first else ()
+            return _Place(replace(session, model=request.session.model or session.model)), history
+        persona = request.resolved.persona
+        values = persona.parse_variables(request.session.variables)
+        begun = replace(request.session, revision=request.resolved.revision.id, variables=values)
+        digest = request.transcript.digest(request.scope)
+        ends = self._log.transcript_ends(digest) if digest else ()
+        return self._going_on(request, begun, ends), ()
+
+    def _going_on(
+        self, request: TranscriptRequest, begun: Session, ends: Sequence[TranscriptEnd]
+    ) -> _Place:
+        """After the newest turn that ended so: in its session, or in a fork where that has gone another way."""
+        for end in ends:
+            is_end = end.is_current and end.last_position == end.position
+            is_again = end.is_current and (end.last_position, end.last_input) == (
+                end.position + 1,
+                request.transcript.said,
+            )
+            if is_end or is_again:
+                session = replace(begun, id=end.session_id)
+                if end.choice != end.chosen:
+                    self._choose(end, session, request.resolved)
+                return _Place(session, end.position + 1)
+        if ends:
+            begun = replace(begun, forked_from=ends[0].turn_id)
+        return _Place(begun, is_new=True)
+
+    def _choose(self, end: TranscriptEnd, session: Session, resolved: ResolvedPersona) -> None:
+        """Of several answers the program goes on with another one than the log does."""
+        with contextlib.suppress(StorageError):
+            self._on_end(self._log.choose_alternative(end.turn_id, end.choice), session, resolved)
+
+    def prepare(
+        self,
+        session: Session,
+        resolved: ResolvedPersona,
+        transcript: Transcript,
+        history: Sequence[Turn] = (),
+        parameters: Mapping[str, Any] | None = None,
+    ) -> PreparedTurn:
+        """What would be sent for a transcript. Calls nobody and writes nothing.
+
+        Arguments:
+            history: turns before the transcript.
+            parameters: request fields for what neither the session nor the persona says.
+
+        Raises VariableError, PromptError, InputError.
+        """
+        fixed = {**resolved.persona.parameters, **session.parameters}
+        earlier = [history_messages([(turn.input, turn.text)]) for turn in history]
+        earlier += self._without_greeting(session, resolved, transcript.earlier)
+        prompt = self._chat.render_within_context(
+            session, resolved, transcript.input.content, earlier
+        )
+        messages = _with_fields_of_input(prompt.messages, transcript, resolved.persona)
+        prompt = replace(prompt, messages=(*messages, *transcript.later))
+        return prepared_turn(session, resolved, prompt, _filled_up(fixed, parameters or {}))
+
+    def _without_greeting(
+        self,
+        session: Session,
+        resolved: ResolvedPersona,
+        earlier: Sequence[tuple[Message, ...]],
+    ) -> Sequence[tuple[Message, ...]]:
+        """A program that shows the greeting sends it back; the prompt template has said it already."""
+        first = next(
+            (said for turn in earlier for said in turn if said.role not in INSTRUCTING), None
+        )
+        if first is None or first.role != "assistant" or not resolved.persona.greeting:
+            return earlier
+        if first.content.strip() != self._chat.greeting_of(session, resolved).strip():
+            return earlier
+        return [tuple(said for said in earlier[0] if said is not first), *earlier[1:]]
+
+
+#: Two names of one limit: who fixes it under one must not be passed by under the other.
+_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+
+
+def _filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is fixed, and beside it what is given."""
+    taken = fixed.keys() | (_LIMITS if _LIMITS & fixed.keys() else set())
+    return {**{name: value for name, value in given.items() if name not in taken}, **fixed}
+
+
+def _with_fields_of_input(
+    messages: Sequence[Message], transcript: Transcript, persona: Persona
+) -> Sequence[Message]:
+    """The messages with what the input is beside its text: its images go where the template has put the text."""
+    fields = dict(transcript.input.fields)
+    if persona.endpoint == "completions" and (fields or transcript.later):
+        raise InputError(
+            "%(persona)s answers plain prompts, so that only texts can be sent to it.",
+            key="messages",
+            persona=persona.name,
+        )
+    if not fields:
+        return messages
+    for at in range(len(messages) - 1, -1, -1):
+        message = messages[at]
+        if message.role == "user" and any(span.origin == Origin.INPUT for span in message.spans):
+            if "content" in fields:
+                others = [part for part in fields["content"] if part.get("type") != "text"]
+                text = [{"type": "text", "text": message.content}] if message.content else []
+                fields["content"] = [*text, *others]
+            return [*messages[:at], replace(message, fields=fields), *messages[at + 1 :]]
+    raise InputError(
+        "The prompt template of %(persona)s puts the input into no message of a user,"
+        " so that only a text can be sent to it.",
+        key="messages",
+        persona=persona.name,
+    )
+
+
+def _require_same(session: Session, wanted: Session) -> None:
+    """What a session began with stays: whoever goes on with it may name it again, but nothing else."""
+    if session.persona_id != wanted.persona_id:
+        raise InputError(
+            "The session %(id)s is one with another persona. Ask that one, or leave the session out.",
+            key="session",
+            id=session.id,
+        )
+    given = {name: str(value) for name, value in wanted.variables.items()}
+    known = {name: str(value) for name, value in session.variables.items()}
+    if not given.items() <= known.items():
+        raise InputError(
+            "The session %(id)s has begun with other variables. Leave them out, or leave the session out.",
+            key="variables",
+            id=session.id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _TranscriptRecorder:
+    """Records a turn with its session, if that is new, and by what its transcript will be recognised."""
+
+    request: TranscriptRequest
+    place: _Place
+    log: SessionLog
+    on_end: EndListener
+
+    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        new = self.place.session if self.place.is_new else None
+        return self.log.start_turn(replace(turn, via=VIA_GATEWAY), revision, new)
+
+    def finish_turn(self, turn: Turn) -> None:
+        digests: Sequence[str] = ()
+        # One that was named by its id is named again.
+        if turn.status is TurnStatus.COMPLETE and not self.request.session_id:
+            digests = self.request.transcript.digests_with(self.request.scope, turn.choices)
+        self.log.finish_turn(turn, (), digests)
+        self.on_end(turn, self.place.session, self.request.resolved)

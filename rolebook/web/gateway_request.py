@@ -1,0 +1,185 @@
+"""What a program asks of the gateway, read from its request and checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from flask import current_app, request
+
+from rolebook.core.access import require_persona
+from rolebook.core.completion import Endpoint
+from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.gateway import TranscriptRequest
+from rolebook.core.persona import RESERVED_FIELDS, ResolvedPersona, is_persona_id
+from rolebook.core.session import Session, new_id
+from rolebook.core.transcript import Transcript, parse_transcript
+from rolebook.web.current import rolebook
+from rolebook.web.errors import RequestError
+
+#: What the OpenAI API itself takes, which is more than most servers behind us do.
+MOST_CHOICES = 128
+#: The request field with what only Rolebook knows, and what may be in it.
+OWN_FIELD = "rolebook"
+_OWN_NAMES = ("variables", "session", "upstream")
+#: The same for programs that cannot send further fields.
+SESSION_HEADER, VARIABLES_HEADER = "X-Rolebook-Session", "X-Rolebook-Variables"
+_READ_HERE = frozenset({"model", "messages", "prompt", "stream", "stream_options", OWN_FIELD})
+#: Fields that would carry a secret or another address, and those that travel as headers of ours.
+_REFUSED = (RESERVED_FIELDS - _READ_HERE) | {"organization", "project"}
+
+
+class UnknownModelError(NotFoundError):
+    """No persona goes by what was given as model; by the code that programs know from the OpenAI API."""
+
+    code: ClassVar[str] = "model_not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request to the gateway. ``model`` is what the program calls the persona, and is answered under."""
+
+    model: str
+    turn: TranscriptRequest
+    wants_usage: bool
+
+
+def read_request(endpoint: Endpoint) -> Asked:
+    """The request at hand. Raises RequestError, InputError, NotFoundError, FileError."""
+    body = _read_body()
+    name = body.get("model")
+    if not isinstance(name, str) or not name:
+        raise InputError("%(key)s must name a persona.", key="model")
+    resolved, model = find_model(name)
+    own = _own_fields(body)
+    is_streamed = _flag(body, "stream")
+    options = body.get("stream_options") or {}
+    if not isinstance(options, Mapping):
+        raise InputError("%(key)s must be an object.", key="stream_options")
+    session = Session(
+        id=new_id(),
+        persona_id=resolved.persona.id,
+        revision="",
+        variables=own["variables"],
+        upstream=own["upstream"],
+        model=model,
+    )
+    turn = TranscriptRequest(
+        session=session,
+        resolved=resolved,
+        transcript=_transcript(body, endpoint),
+        session_id=own["session"],
+        parameters=_parameters(body, options),
+        is_streamed=is_streamed,
+    )
+    return Asked(name, turn, wants_usage=is_streamed and bool(options.get("include_usage")))
+
+
+def find_model(name: str) -> tuple[ResolvedPersona, str]:
+    """The persona behind ``ID`` or ``ID/MODEL``, and the model that shall answer; empty: the persona's own.
+
+    Raises UnknownModelError, FileError.
+    """
+    persona_id, _, model = name.partition("/")
+    try:
+        if is_persona_id(persona_id):
+            require_persona(persona_id)
+            return rolebook().library.get_persona(persona_id), model
+    except NotFoundError:
+        pass
+    raise UnknownModelError(
+        "There is no persona '%(id)s'. GET /v1/models lists them.", key="model", id=persona_id[:80]
+    )
+
+
+def _read_body() -> Mapping[str, Any]:
+    if not request.is_json:
+        raise RequestError(
+            "Send JSON, and say so in a header: Content-Type: application/json.", status=415
+        )
+    try:
+        body = current_app.json.loads(request.get_data(cache=False))
+    except ValueError as error:
+        raise RequestError(
+            "The request is no JSON that can be used: %(reason)s.",
+            status=400,
+            reason=str(error)[:200],
+        ) from None
+    if not isinstance(body, dict):
+        raise RequestError("The request must be a JSON object.", status=400)
+    return body
+
+
+def _transcript(body: Mapping[str, Any], endpoint: Endpoint) -> Transcript:
+    if endpoint == "chat":
+        return parse_transcript(body.get("messages"))
+    prompt = body.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1:
+        prompt = prompt[0]
+    if not isinstance(prompt, str):
+        raise InputError("%(key)s must be one text.", key="prompt")
+    return parse_transcript([{"role": "user", "content": prompt}])
+
+
+def _flag(body: Mapping[str, Any], name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise InputError("%(key)s must be true or false.", key=name)
+    return bool(value)
+
+
+def _parameters(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All other fields, as they are: what a model does not take, its server says."""
+    refused = next((name for name in body if name.lower() in _REFUSED), None)
+    if refused is not None:
+        raise InputError("%(key)s cannot be set by a request.", key=refused[:80])
+    for name in ("n", "best_of"):
+        count = body.get(name)
+        if count is not None and not (type(count) is int and 1 <= count <= MOST_CHOICES):
+            raise InputError(
+                "%(key)s must be a whole number from 1 to %(limit)d.", key=name, limit=MOST_CHOICES
+            )
+    further = {name: value for name, value in options.items() if name != "include_usage"}
+    parameters = {name: value for name, value in body.items() if name not in _READ_HERE}
+    return {**parameters, **({"stream_options": further} if further else {})}
+
+
+def _own_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What only Rolebook knows: from its field, else from headers."""
+    given = body.get(OWN_FIELD)
+    if not isinstance(given, dict | None):
+        raise InputError("%(key)s must be an object.", key=OWN_FIELD)
+    own = given or {}
+    unknown = next((name for name in own if name not in _OWN_NAMES), None)
+    if unknown is not None:
+        raise InputError(
+            "%(key)s is no field that Rolebook knows. There are: %(known)s.",
+            key=f"{OWN_FIELD}.{unknown[:80]}",
+            known=", ".join(_OWN_NAMES),
+        )
+    variables = own.get("variables") or _header_variables()
+    if not isinstance(variables, dict):
+        raise InputError("%(key)s must be an object.", key=f"{OWN_FIELD}.variables")
+    texts = {
+        "session": own.get("session") or request.headers.get(SESSION_HEADER, ""),
+        "upstream": own.get("upstream") or "",
+    }
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise InputError("%(key)s must be a text.", key=f"{OWN_FIELD}.{name}")
+    return {**texts, "variables": variables}
+
+
+def _header_variables() -> Any:
+    header = request.headers.get(VARIABLES_HEADER)
+    if not header:
+        return {}
+    try:
+        return current_app.json.loads(header)
+    except (ValueError, json.JSONDecodeError):
+        raise InputError(
+            "The header %(key)s must be a JSON object, with what is not ASCII escaped.",
+            key=VARIABLES_HEADER,
+        ) from None

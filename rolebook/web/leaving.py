@@ -1,0 +1,75 @@
+"""Clients that leave before they have their answer. A server notices that only when it writes to them, so it looks."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+#: How soon it is noticed that somebody has left.
+_LOOK_S = 0.25
+
+
+def client_socket(environ: Mapping[str, Any]) -> socket.socket | None:
+    """The connection that a request came by, where the server tells it and it can be looked at."""
+    found = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
+    return (
+        found if isinstance(found, socket.socket) and not isinstance(found, ssl.SSLSocket) else None
+    )
+
+
+class Watch:
+    """Looks after the clients of running calls, in one thread for all. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._watched: dict[object, tuple[socket.socket, Callable[[], object]]] = {}
+        self._is_running = False
+
+    def watch(
+        self, client: socket.socket | None, on_leave: Callable[[], object]
+    ) -> Callable[[], None]:
+        """Call ``on_leave`` once if the client leaves. Returns what ends the watch; it may be called again."""
+        if client is None:
+            return _nothing
+        key = object()
+        with self._changed:
+            self._watched[key] = client, on_leave
+            if not self._is_running:
+                self._is_running = True
+                threading.Thread(target=self._look, name="rolebook-leaving", daemon=True).start()
+            elif len(self._watched) == 1:
+                self._changed.notify()
+        return lambda: self._forget(key)
+
+    def _forget(self, key: object) -> None:
+        with self._changed:
+            self._watched.pop(key, None)
+
+    def _look(self) -> None:
+        never = threading.Event()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._watched)
+            never.wait(_LOOK_S)
+            with self._changed:
+                watched = list(self._watched.items())
+            for key, (client, on_leave) in watched:
+                if _has_left(client):
+                    self._forget(key)
+                    on_leave()
+
+
+def _has_left(client: socket.socket) -> bool:
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _nothing() -> None:
+    pass
