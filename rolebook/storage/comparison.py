@@ -190,7 +190,7 @@ _CELL_STATES = (
     "GROUP BY cells.input, cells.repeat, cells.variant"
 )
 _UNJUDGED = (
-    "SELECT count(*) FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
+    "FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
     "JOIN check_results ON check_results.turn = turns.number "
     "WHERE cells.comparison = ? AND cells.reused IS NULL "
     "AND check_results.judged_by IS NOT NULL AND check_results.has_passed IS NULL"
@@ -220,7 +220,7 @@ def tally(db: Database, comparison: Comparison) -> Tally:
         running=counted[CellStatus.RUNNING],
         cost=spent["cost"],
         without_cost=spent["without_cost"],
-        unjudged=execute(db, _UNJUDGED, (number,)).fetchone()[0],
+        unjudged=execute(db, f"SELECT count(*) {_UNJUDGED}", (number,)).fetchone()[0],
     )
 
 
@@ -242,6 +242,15 @@ def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
         states[CellKey(row["variant"], row["input"], row["repeat"])] = CellStatus.COMPLETE
     checked = _checks_of_cells(db, number, _wanted_checks(db, comparison))
     return [CellOutline(key, status, *checked.get(key, (0, 0))) for key, status in states.items()]
+
+
+def unjudged_cells(db: Database, comparison: Comparison) -> list[CellKey]:
+    """The cells with a rubric that its judge could not tell."""
+    number = comparison_number(db, comparison.id)
+    rows = execute(
+        db, f"SELECT DISTINCT cells.variant, cells.input, cells.repeat {_UNJUDGED}", (number,)
+    )
+    return [CellKey(*row) for row in rows]
 
 
 def _checks_of_cells(

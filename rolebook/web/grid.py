@@ -148,17 +148,18 @@ def resume(comparison_id: str) -> ResponseReturnValue:
 
 @blueprint.post("/comparisons/<comparison_id>/retry")
 def retry(comparison_id: str) -> ResponseReturnValue:
-    """Try one ``cell`` again, or all that failed."""
+    """Try one ``cell`` again, or all that failed, and ask the judge again about what it could not tell."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
     named = submitted().get("cell", "")
-    keys = [comparison.key_of(named)] if named else _failed(comparison)
+    keys = [comparison.key_of(named)] if named else _unsettled(comparison)
     rolebook().compare.start(comparison, keys=keys)
     return _back_to(comparison_id)
 
 
-def _failed(comparison: Comparison) -> Sequence[CellKey]:
-    outlines = rolebook().comparisons.outlines(comparison)
-    return sorted(o.key for o in outlines if o.status is CellStatus.FAILED)
+def _unsettled(comparison: Comparison) -> Sequence[CellKey]:
+    log = rolebook().comparisons
+    failed = {o.key for o in log.outlines(comparison) if o.status is CellStatus.FAILED}
+    return sorted(failed.union(log.unjudged_cells(comparison)))
 
 
 @blueprint.post("/comparisons/<comparison_id>/stop")

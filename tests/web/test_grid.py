@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from rolebook.web.comparison_cells import Layout, layout_of, page_count, rows_pe
 from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
+from tests.judging import JUDGE_MODEL, add_judge, verdict
 from tests.web.checks import assert_error
 
 HTML = {"Accept": "text/html"}
@@ -50,6 +52,22 @@ def act(client: FlaskClient, comparison: Comparison, action: str, **fields: str)
     response = client.post(url, data=fields, headers=HTML)
     assert response.status_code == 303, response.text
     assert response.location == f"/comparisons/{comparison.id}"
+
+
+def test_the_judge_is_asked_again_about_what_it_could_not_tell(
+    library_dir: Path, rolebook: Rolebook, client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    add_judge(library_dir)
+    upstream.model_rule(JUDGE_MODEL, f"ok?text=Perhaps,{verdict('true')}")
+    comparison = fill(rolebook, variants=["plain"], inputs=["Hi"], checks=[{"rubric": "Greets."}])
+    page = show(client, comparison)
+    assert "Ask the judge again" in page
+    act(client, comparison, "retry")
+    run = rolebook.compare.run_of(comparison.id)
+    assert run
+    assert run.wait(10)
+    assert ["ok", JUDGE_MODEL, JUDGE_MODEL] == [r.body["model"] for r in upstream.requests]
+    assert "Ask the judge again" not in show(client, comparison)
 
 
 def boxes(html: str) -> dict[str, str]:
