@@ -564,6 +564,23 @@ def test_the_preview_shows_any_cell_as_a_piece_of_a_page(client: FlaskClient) ->
     assert "Nothing is said yet" in without
 
 
+@pytest.mark.parametrize(("choice", "value"), [("language", "zh"), ("theme", "dark")])
+def test_another_language_or_theme_loses_nothing_of_a_plan(
+    client: FlaskClient, choice: str, value: str
+) -> None:
+    fields = {**opened(client), "question": "Who?", "variant-1-name": "Mine", "lines": "A\nB"}
+    page = client.get(ADDRESS).text
+    found = re.search(rf'form="plan" formaction="([^"]+)"[^>]* name="{choice}"', page)
+    assert found
+    chosen = client.post(unescape(found[1]), data={**fields, choice: value})
+    # A browser sends the same once more, to where this leads.
+    assert chosen.status_code == 307
+    response = client.post(chosen.location, data={**fields, choice: value})
+    kept = Form(response.text).fields
+    assert fields == {name: kept[name] for name in fields}
+    assert ('lang="zh-Hans"' if value == "zh" else 'data-theme="dark"') in response.text
+
+
 def test_a_reload_after_a_preview_leads_back_to_the_form(client: FlaskClient) -> None:
     for path in ("/comparisons/preview", "/comparisons/file"):
         assert client.get(path).location == "/comparisons/new"

@@ -144,6 +144,25 @@ def test_enter_in_a_field_starts_nothing(page: Any, live_server: LiveServer) -> 
     assert live_server.rolebook.comparisons.list_comparisons()[0] == []
 
 
+@pytest.mark.parametrize("has_script", [True, False])
+def test_what_is_filled_in_outlives_another_language_and_theme(
+    new_page: NewPage, live_server: LiveServer, has_script: bool
+) -> None:
+    page = new_page(script=has_script)
+    page.goto(live_server.url + PLAN)
+    page.locator("#question").fill("Who asks?")
+    page.locator("#lines").fill("One\nTwo")
+    page.locator("#question").press("Enter")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-Hans")
+    page.locator("button.theme").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    expect(page.locator("#question")).to_have_value("Who asks?")
+    expect(page.locator("#lines")).to_have_value("One\nTwo")
+    expect(page.locator("#sum")).to_contain_text("4")
+
+
 def test_a_file_of_inputs_is_read_at_once(
     page: Any, live_server: LiveServer, tmp_path: Path
 ) -> None:
