@@ -81,6 +81,7 @@ def show(comparison_id: str) -> str:
         progress=rolebook().compare.progress_of(comparison),
         findings=findings_at_once(comparison),
         is_elsewhere=rolebook().comparisons.is_run_elsewhere(comparison.id),
+        stands=_stands(comparison),
         settings=differing_settings(comparison, answering),
         prompts=prompt_differences(comparison, answering),
         answering=answering,
@@ -88,6 +89,23 @@ def show(comparison_id: str) -> str:
         counts=Counter("".join(marks)),
         trouble=trouble_in(comparison, marks),
     )
+
+
+@blueprint.get("/comparisons/<comparison_id>/state")
+def state(comparison_id: str) -> ResponseReturnValue:
+    """How it stands, in short: a page at rest looks whether somebody has gone on with it elsewhere."""
+    return {"stands": _stands(rolebook().comparisons.get_comparison(comparison_id))}
+
+
+def _stands(comparison: Comparison) -> str:
+    """What is another text whenever something else is to be done with it, or another cell is done."""
+    tally = rolebook().compare.progress_of(comparison).tally
+    is_running = rolebook().comparisons.is_run_elsewhere(comparison.id)
+    run = rolebook().compare.run_of(comparison.id)
+    is_running = is_running or bool(run and not run.has_ended)
+    done = (tally.complete, tally.failed, tally.stopped, tally.unjudged)
+    marks = ("running" * is_running, "deleted" * bool(comparison.deleted_at))
+    return " ".join([*map(str, done), *filter(None, marks)])
 
 
 @blueprint.get("/comparisons/<comparison_id>/events")

@@ -54,6 +54,25 @@ def act(client: FlaskClient, comparison: Comparison, action: str, **fields: str)
     assert response.location == f"/comparisons/{comparison.id}"
 
 
+def test_how_it_stands_is_told_in_short_and_changes_with_what_can_be_done(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    def stands() -> str:
+        told = client.get(f"/comparisons/{comparison.id}/state").json
+        assert told
+        assert f'data-stands="{told["stands"]}"' in show(client, comparison)
+        return str(told["stands"])
+
+    comparison = plan(rolebook)
+    seen = [stands()]
+    run = rolebook.compare.start(comparison)
+    assert run.wait(10)
+    seen.append(stands())
+    rolebook.comparisons.delete_comparisons([comparison.id])
+    seen.append(stands())
+    assert len(set(seen)) == 3
+
+
 def test_the_judge_is_asked_again_about_what_it_could_not_tell(
     library_dir: Path, rolebook: Rolebook, client: FlaskClient, upstream: FakeUpstream
 ) -> None:

@@ -87,6 +87,23 @@ def test_stop_and_resume(page: Any, live_server: LiveServer, upstream: FakeUpstr
     wait_for_the_end(page)
 
 
+def test_a_page_at_rest_joins_what_another_one_goes_on_with(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", f"400,400,{SLOW}")
+    comparison = fill(live_server.rolebook, variants=["plain"], inputs=["One", "Two"])
+    look(page, live_server, comparison)
+    expect(page.get_by_role("button", name="Try failed again")).to_be_visible()
+    live_server.rolebook.compare.start(comparison, with_failed=True)
+    expect(box(page, "1-2-1").locator(".stream")).to_contain_text("Echo", timeout=15_000)
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    live_server.rolebook.compare.stop(comparison.id)
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    live_server.rolebook.comparisons.delete_comparisons([comparison.id])
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("button", name="Restore it")).to_be_visible()
+
+
 def test_one_cell_is_tried_again_from_where_it_failed(
     page: Any, live_server: LiveServer, upstream: FakeUpstream
 ) -> None:

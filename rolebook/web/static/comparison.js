@@ -3,6 +3,7 @@ import { announce, isComposing, post } from "./page.js";
 import { readEvents } from "./sse.js";
 
 const RETRY_MS = 2000;
+const LOOK_MS = 5000;
 const IN_STEP = "comparison.in-step";
 
 /** Ends the stream that is being read. */
@@ -34,6 +35,22 @@ async function follow() {
     isTold = true;
     await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
   }
+}
+
+/** Whether a run is being followed. */
+const isFollowing = () => Boolean(state().dataset.running) && !following.signal.aborted;
+
+/** A page at rest looks now and then whether somebody goes on with the comparison elsewhere, and joins. */
+async function look() {
+  if (document.hidden || isFollowing()) return;
+  const { stands } = state().dataset;
+  const response = await fetch(board().dataset.state, { headers: { Accept: "application/json" } }).catch(() => null);
+  const found = response?.ok ? await response.json() : { stands };
+  if (found.stands === stands || state().dataset.stands !== stands || isFollowing()) return;
+  if (found.stands.includes("deleted") !== stands.includes("deleted")) return location.reload();
+  await load(location.href, ["state", "vote-blind", "board"]);
+  if (state().dataset.running) return follow();
+  await showEvidence();
 }
 
 /** Show the events of a stream; returns whether the run has ended. */
@@ -293,4 +310,6 @@ if (board()) {
   prepare();
   showEvidence();
   follow();
+  setInterval(look, LOOK_MS);
+  document.addEventListener("visibilitychange", look);
 }
