@@ -19,6 +19,7 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
 REHEARSAL = "rehearsal"
 LANGUAGES = ("en", "zh")
+LOG_FORMATS = ("text", "json")
 
 
 class Setting(NamedTuple):
@@ -45,6 +46,7 @@ SETTINGS = (
     Setting("port", "8000", "Port that the pages are served on; 0 takes a free one."),
     Setting("threads", "256", "Turns and pages that can be served at the same time."),
     Setting("language", "", "en or zh; else as the browser or the terminal asks."),
+    Setting("log_format", "text", "text: warnings only; json: a line for every request and turn."),
     Setting("connect_timeout", "5", "Seconds to connect to an upstream."),
     Setting("first_byte_timeout", "60", "Seconds until an upstream begins to answer."),
     Setting("idle_timeout", "30", "Seconds that a running answer may pause."),
@@ -81,6 +83,7 @@ class Settings:
     port: int
     threads: int
     language: str
+    log_format: str
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
     missing_keys: Mapping[str, str] = field(default_factory=dict)
     """Upstreams whose key is named but not there, with the name of the key."""
@@ -128,6 +131,10 @@ def load_settings(
     language = values["language"]
     if language not in ("", *LANGUAGES):
         raise SettingError("language must be en or zh, got '%(got)s'.", got=language)
+    if values["log_format"] not in LOG_FORMATS:
+        raise SettingError(
+            "log_format must be text or json, got '%(got)s'.", got=values["log_format"]
+        )
     return Settings(
         personas=Path(values["personas"]),
         templates=Path(values["templates"]),
@@ -139,6 +146,7 @@ def load_settings(
         port=_whole(values, "port", 0, 65535),
         threads=_whole(values, "threads", 4, 4096),
         language=language,
+        log_format=values["log_format"],
         upstreams=upstreams,
         missing_keys=keys.missing,
         prices=_prices(file.get("prices") or {}, locate),

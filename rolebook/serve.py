@@ -112,6 +112,10 @@ def _welcome(invocation: Invocation, is_opened: bool, host: str, port: int) -> N
             count=len(problems),
         )
     terminal.tell("Ctrl-C stops it.")
+    if rolebook.settings.log_format == "json":
+        from rolebook.web.request_log import write_json_lines
+
+        write_json_lines()
     rolebook.sandbox.warm()
     from rolebook.upstream.openai_upstream import warm_up
 

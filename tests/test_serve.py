@@ -87,6 +87,32 @@ def test_sigterm_ends_running_streams_with_an_event_that_says_so(shell: Shell) -
     found.close()
 
 
+def test_requests_and_turns_are_lines_of_json_that_tell_nothing_private(shell: Shell) -> None:
+    session = shell.run("ask", "plain", "Hello", "--json").json["session_id"]
+    with serving(shell, "--log-format", "json") as (process, port):
+        with asked(port, "POST", f"/sessions/{session}/turns", input="A secret") as stream:
+            stream.read()
+            request_id = stream.headers["X-Request-Id"]
+        with asked(port, "GET", "/sessions?q=secret") as response:
+            response.read()
+        notices = stop(process, signal.SIGTERM)
+    lines = [json.loads(line) for line in notices.splitlines() if line.startswith("{")]
+    turn, asking, listing = (
+        next(line for line in lines if line.get("route") == route)
+        for route in (None, "/sessions/<session_id>/turns", "/sessions")
+    )
+    assert ("rolebook.turn", "complete", "ok") == (turn["logger"], turn["status"], turn["model"])
+    assert (session, request_id) == (turn["session_id"], turn["request_id"])
+    assert (request_id, "POST", 200) == (
+        asking["request_id"],
+        asking["method"],
+        asking["status"],
+    )
+    assert asking["duration_ms"] >= turn["duration_ms"]
+    assert ("GET", 200) == (listing["method"], listing["status"])
+    assert "secret" not in notices
+
+
 def test_port_that_is_taken_is_said_with_what_to_do(rehearsing: Shell) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -48,6 +48,7 @@ _METAVARS = {
     "port": "PORT",
     "threads": "NUMBER",
     "language": "en|zh",
+    "log_format": "text|json",
     **{setting.name: "SECONDS" for setting in SETTINGS if setting.name.endswith("_timeout")},
 }
 

@@ -171,7 +171,7 @@ class TurnRecorder(Protocol):
 
 #: Who gets an answer: ``nobody`` waits for its end in any case, and does not look before.
 Reader = Literal["person", "nobody", "program"]
-#: Told of every turn that has ended, before its reader is; must not raise.
+#: Told of every turn of a talk that has ended, before its reader is; must not raise.
 EndListener = Callable[[Turn, Session, ResolvedPersona], None]
 
 
@@ -198,6 +198,16 @@ class ChatService:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._live: dict[str, _Call] = {}
+        self._listeners: list[Callable[[Turn], None]] = []
+
+    def listen(self, listener: Callable[[Turn], None]) -> None:
+        """Tell it of every turn that ends from now on, those of comparisons and judges too; it must not raise."""
+        self._listeners.append(listener)
+
+    @property
+    def live_turns(self) -> int:
+        """How many turns are being answered at the moment."""
+        return len(self._live)
 
     def start_session(self, session: Session, *, system: str = "") -> Session:
         """Begin a session: check what was chosen and record it.
@@ -444,6 +454,8 @@ class ChatService:
                 with self._lock:
                     del self._live[turn.id]
                 call.has_ended.set()
+                for listener in self._listeners:
+                    listener(ended)
         yield TurnEnded(ended)
 
     def cancel(self, turn_id: str) -> bool:

@@ -359,6 +359,10 @@ class CompareService:
         """The run of a comparison in this process, the last one if it has ended."""
         return self._runs.get(comparison_id)
 
+    def running(self) -> Sequence[Progress]:
+        """How far each comparison is that runs in this process."""
+        return [run.progress for run in list(self._runs.values()) if not run.has_ended]
+
     def progress_of(self, comparison: Comparison) -> Progress:
         """How far a comparison is."""
         run = self._runs.get(comparison.id)

@@ -18,8 +18,10 @@ from rolebook.web import (
     grid,
     languages,
     library,
+    metrics,
     personas,
     presentation,
+    request_log,
     saving,
     security,
     sessions,
@@ -65,6 +67,8 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
     )
     errors.handle_errors(app)
     presentation.add_filters(app)
+    metrics.measure(app, rolebook)
+    request_log.follow(app, rolebook)
     for noun in (
         personas,
         library,
@@ -78,6 +82,7 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
         evidence,
         votes,
         status,
+        metrics,
         languages,
         themes,
         gateway,

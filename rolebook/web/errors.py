@@ -123,7 +123,11 @@ def _type_of(error: RolebookError) -> str:
 
 def wants_json() -> bool:
     """Whether the answer goes to a program rather than to a reader."""
-    if request.path.startswith("/v1/") or request.path == "/healthz" or request.is_json:
+    if (
+        request.path.startswith("/v1/")
+        or request.path in {"/healthz", "/readyz", "/metrics"}
+        or request.is_json
+    ):
         return True
     return bool(request.accept_mimetypes) and not request.accept_mimetypes.accept_html
 

@@ -110,6 +110,21 @@ def report_health() -> tuple[Response, int]:
     return jsonify(status=status, version=__version__, unwritten_turns=unwritten), 200
 
 
+@blueprint.get("/readyz")
+def report_readiness() -> tuple[Response, int]:
+    """For whoever sends requests here: 200 while a turn can begin, else 503 with what is in the way."""
+    book = rolebook()
+    missing = []
+    try:
+        book.log.open()
+    except StorageError:
+        missing.append("log")
+    if not book.library.personas():
+        missing.append("personas")
+    status = "failing" if missing else "ready"
+    return jsonify(status=status, version=__version__, missing=missing), 503 if missing else 200
+
+
 def _page(*, answer: Answer | None = None, servers: tuple[LocalServer, ...] | None = None) -> str:
     book = rolebook()
     database, database_error = _database()

@@ -1,0 +1,149 @@
+"""Figures for Prometheus: what was answered, what it took, and what waits. ``docs/operations.md`` names each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask import Blueprint, Flask, Response, current_app, request
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client.registry import Collector
+
+from rolebook import __version__
+from rolebook.core.session import Turn
+from rolebook.wiring import Rolebook
+
+blueprint = Blueprint("metrics", __name__)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+#: Seconds; answers take from a tenth of one to minutes.
+_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """The figures of one application. Nothing in them says who talked about what.
+
+    Arguments:
+        book: whose turns are counted, from now on.
+    """
+
+    def __init__(self, book: Rolebook) -> None:
+        # When each of them began says no more than when the process did.
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.registry.register(_Moment(book))
+        self._turns = self._counter("turns", "Turns that have ended.", "upstream", "status")
+        self._tokens = self._counter(
+            "tokens", "Tokens, as upstreams count them.", "upstream", "kind"
+        )
+        self._cost = self._counter(
+            "cost_dollars", "What turns with a known price have cost.", "upstream"
+        )
+        self._durations = self._histogram(
+            "turn_duration_seconds", "From the call to the end of the answer."
+        )
+        self._first_tokens = self._histogram(
+            "time_to_first_token_seconds", "From the call to the first piece of the answer."
+        )
+        self._responses = self._counter(
+            "http_responses", "Requests that were answered.", "method", "endpoint", "status"
+        )
+        book.chat.listen(self._count_turn)
+
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(f"rolebook_{name}", help, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help: str) -> Histogram:
+        return Histogram(
+            f"rolebook_{name}", help, ("upstream",), buckets=_BUCKETS, registry=self.registry
+        )
+
+    def _count_turn(self, turn: Turn) -> None:
+        name = turn.upstream
+        self._turns.labels(name, turn.status.value).inc()
+        for kind, tokens in (
+            ("prompt", turn.usage.prompt_tokens),
+            ("completion", turn.usage.completion_tokens),
+        ):
+            if tokens:
+                self._tokens.labels(name, kind).inc(tokens)
+        if turn.cost:
+            self._cost.labels(name).inc(turn.cost)
+        if turn.duration_ms is not None:
+            self._durations.labels(name).observe(turn.duration_ms / 1000)
+        if turn.time_to_first_token_ms is not None:
+            self._first_tokens.labels(name).observe(turn.time_to_first_token_ms / 1000)
+
+    def count_response(self, response: Response) -> Response:
+        """After each request. What callers can make up, such as an address that is none, gets no figure of its own:
+        anybody could fill the memory with such.
+        """
+        method = request.method if request.method in _METHODS else "other"
+        self._responses.labels(method, request.endpoint or "", response.status_code).inc()
+        return response
+
+
+class _Moment(Collector):
+    """What can be said of this very moment."""
+
+    def __init__(self, book: Rolebook) -> None:
+        self._book = book
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        book = self._book
+        runs = [progress.tally for progress in book.compare.running()]
+        waiting = sum(tally.total - tally.complete - tally.failed - tally.running for tally in runs)
+        yield _gauge("live_turns", "Turns that are being answered.", book.chat.live_turns)
+        yield _gauge(
+            "unwritten_turns", "Turns that wait in memory for the log.", book.log.unwritten
+        )
+        yield _gauge("running_comparisons", "Comparisons that run in this process.", len(runs))
+        yield _gauge("waiting_cells", "Cells of these that have not begun.", waiting)
+        info = GaugeMetricFamily("rolebook_info", "Always 1.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+        yield self._keys()
+
+    def _keys(self) -> Metric:
+        keys = GaugeMetricFamily(
+            "rolebook_upstream_keys",
+            "Keys of an upstream by state; any but ready rests.",
+            labels=["upstream", "state"],
+        )
+        for name in self._book.upstreams.names:
+            states = [key.state for key in self._book.upstreams.keys_of(name)]
+            for state in dict.fromkeys(["ready", *states]):
+                keys.add_metric([name, state], states.count(state))
+        return keys
+
+
+def _gauge(name: str, help: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"rolebook_{name}", help, value=value)
+
+
+def measure(app: Flask, book: Rolebook) -> None:
+    """Count what an application answers."""
+    metrics = app.extensions["rolebook-metrics"] = Metrics(book)
+    app.after_request(metrics.count_response)
+
+
+@blueprint.get("/metrics")
+def show() -> Response:
+    """The figures, in Prometheus' text format."""
+    registry = current_app.extensions["rolebook-metrics"].registry
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_1_0_0)

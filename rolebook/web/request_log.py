@@ -1,0 +1,111 @@
+"""A line of JSON for every request and every turn, for machines that collect them; and an id for every request.
+
+Nothing that was said, nobody's name and no address is in them: a request is known by its route, not by its path.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from flask import Flask, Response, g, has_request_context, request
+
+from rolebook.core.session import Turn, new_id
+from rolebook.wiring import Rolebook
+
+REQUEST_ID = "X-Request-Id"
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_requests = logging.getLogger("rolebook.request")
+_turns = logging.getLogger("rolebook.turn")
+
+
+class JSONFormatter(logging.Formatter):
+    """One line for a record: time in UTC, level, logger, message, and what it carries in ``fields``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {
+            "time": at.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if has_request_context() and "request_id" in g:
+            line.setdefault("request_id", g.request_id)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=True, default=str)
+
+
+def write_json_lines() -> None:
+    """From now on all that is logged goes to standard error, a line of JSON each; so does what the server says."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JSONFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    for logger in (_requests, _turns):
+        logger.setLevel(logging.INFO)
+    # It has handlers of its own, set when it starts.
+    for own in logging.getLogger("gunicorn.error").handlers:
+        own.setFormatter(handler.formatter)
+
+
+def follow(app: Flask, book: Rolebook) -> None:
+    """Give each request of an application an id, and log it and each turn of a Rolebook if anybody listens."""
+    app.before_request(_begin)
+    app.after_request(_end)
+    book.chat.listen(_log_turn)
+
+
+def _begin() -> None:
+    given = request.headers.get(REQUEST_ID, "")
+    g.request_id = given if _GIVEN_ID.fullmatch(given) else new_id()
+    g.began = time.monotonic()
+
+
+def _end(response: Response) -> Response:
+    # What is refused before anything else has begun, has an id all the same.
+    if "request_id" not in g:
+        _begin()
+    response.headers.setdefault(REQUEST_ID, g.request_id)
+    if _requests.isEnabledFor(logging.INFO):
+        fields = {
+            "request_id": g.request_id,
+            "method": request.method,
+            "route": request.url_rule.rule if request.url_rule else "",
+            "status": response.status_code,
+        }
+        # A stream has ended only when its last byte is out.
+        response.call_on_close(partial(_log_request, fields, g.began))
+    return response
+
+
+def _log_request(fields: dict[str, Any], began: float) -> None:
+    duration_ms = round((time.monotonic() - began) * 1000, 1)
+    _requests.info("request", extra={"fields": {**fields, "duration_ms": duration_ms}})
+
+
+def _log_turn(turn: Turn) -> None:
+    if not _turns.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "turn_id": turn.id,
+        "session_id": turn.session_id,
+        "status": turn.status.value,
+        "upstream": turn.upstream,
+        "model": turn.model or turn.model_requested,
+        "prompt_tokens": turn.usage.prompt_tokens,
+        "completion_tokens": turn.usage.completion_tokens,
+        "cost": turn.cost,
+        "time_to_first_token_ms": turn.time_to_first_token_ms,
+        "duration_ms": turn.duration_ms,
+        "error": turn.error.code if turn.error else None,
+    }
+    _turns.info("turn", extra={"fields": fields})

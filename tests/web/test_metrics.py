@@ -1,0 +1,95 @@
+"""Figures for whoever watches over the service."""
+
+from __future__ import annotations
+
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from rolebook.wiring import Rolebook
+from tests.conftest import ROOT, MakeRolebook
+from tests.fake_upstream import FakeUpstream
+from tests.test_compare import fill, plan, talk
+
+Labels = frozenset[tuple[str, str]]
+
+
+def figures(client: FlaskClient) -> dict[tuple[str, Labels], float]:
+    """What a Prometheus would read."""
+    response = client.get("/metrics")
+    assert 200 == response.status_code
+    assert response.content_type.startswith("text/plain; version=")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+def labels(**given: str) -> Labels:
+    return frozenset(given.items())
+
+
+def test_turns_are_counted_whoever_asks(client: FlaskClient, rolebook: Rolebook) -> None:
+    talk(rolebook, "plain", "Why?")
+    talk(rolebook, "plain", "Why?", model="401")
+    fill(rolebook, plan(rolebook, variants=["plain"], inputs=["One", "Two"]))
+    found = figures(client)
+    name = rolebook.settings.upstream
+    assert 3 == found["rolebook_turns_total", labels(upstream=name, status="complete")]
+    assert 1 == found["rolebook_turns_total", labels(upstream=name, status="failed")]
+    assert 4 == found["rolebook_turn_duration_seconds_count", labels(upstream=name)]
+    assert 3 == found["rolebook_time_to_first_token_seconds_count", labels(upstream=name)]
+    assert 0 < found["rolebook_tokens_total", labels(upstream=name, kind="completion")]
+    assert 0 == found["rolebook_live_turns", labels()]
+    assert 0 == found["rolebook_unwritten_turns", labels()]
+
+
+def test_what_callers_make_up_gets_no_figure_of_its_own(client: FlaskClient) -> None:
+    for number in range(20):
+        client.get(f"/nowhere/{number}")
+        client.open("/personas", method=f"MADE{number}")
+    responses = {key[1] for key in figures(client) if key[0] == "rolebook_http_responses_total"}
+    assert 2 == len(responses)
+    assert labels(method="GET", endpoint="", status="404") in responses
+
+
+def test_the_state_of_keys_is_told_without_them(
+    make_rolebook: MakeRolebook, upstream: FakeUpstream
+) -> None:
+    from rolebook.web.app import create_app
+
+    book = make_rolebook(
+        {
+            "OPENAI_API_KEY": "sk-canary-401-refused,sk-canary-good",
+            "OPENAI_BASE_URL": upstream.base_url,
+            "ROLEBOOK_MODEL": "ok",
+        }
+    )
+    client = create_app(book).test_client()
+    found = figures(client)
+    name = book.settings.upstream
+    assert 2 == found["rolebook_upstream_keys", labels(upstream=name, state="ready")]
+    assert "canary" not in client.get("/metrics").text
+
+
+def test_readiness_says_what_is_missing(client: FlaskClient, rolebook: Rolebook) -> None:
+    response = client.get("/readyz")
+    assert (200, "ready", []) == (
+        response.status_code,
+        response.json["status"],
+        response.json["missing"],
+    )
+    for path in rolebook.settings.personas.iterdir():
+        path.unlink()
+    response = client.get("/readyz")
+    assert (503, ["personas"]) == (response.status_code, response.json["missing"])
+
+
+def test_every_figure_is_documented(client: FlaskClient, rolebook: Rolebook) -> None:
+    talk(rolebook, "plain", "Why?")
+    client.get("/metrics")
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    own = {family.name for family in families if family.name.startswith("rolebook_")}
+    assert {"rolebook_turns", "rolebook_info"} <= own
+    assert [] == sorted(name for name in own if f"`{name}" not in page)
