@@ -20,7 +20,7 @@ from rolebook.core.chat import TurnEnded, TurnEvent, TurnStarted
 from rolebook.core.completion import Endpoint, Received
 from rolebook.core.errors import RolebookError, UpstreamCancelled
 from rolebook.core.persona import ResolvedPersona
-from rolebook.core.session import Turn, TurnStatus, new_id
+from rolebook.core.session import Turn, TurnStatus
 from rolebook.web.current import rolebook
 from rolebook.web.dialogue import error_of
 from rolebook.web.errors import UNEXPECTED, error_body, headers_of, status_of
@@ -31,19 +31,12 @@ from rolebook.web.gateway_request import (
 )
 from rolebook.web.leaving import Watch, client_socket
 from rolebook.web.relay import Relay, error_event
+from rolebook.web.request_log import REQUEST_ID
 
 blueprint = Blueprint("gateway", __name__, url_prefix="/v1")
 
 #: Programs send along all that was said so far, and images.
 MAX_BODY_BYTES = 10_000_000
-REQUEST_ID_HEADER = "X-Request-Id"
-
-
-@blueprint.after_request
-def add_request_id(response: Response) -> Response:
-    """Name every answer, so that it can be asked about; that of a turn has the turn's id."""
-    response.headers.setdefault(REQUEST_ID_HEADER, new_id())
-    return response
 
 
 @blueprint.get("/models")
@@ -109,7 +102,8 @@ def _answer(endpoint: Endpoint) -> Response:
         end_watch()
         raise
     response.call_on_close(end_watch)
-    response.headers[REQUEST_ID_HEADER] = turn.id
+    # The answer of a turn can be asked about by the turn's own id.
+    response.headers[REQUEST_ID] = turn.id
     response.headers[SESSION_HEADER] = turn.session_id
     return response
 

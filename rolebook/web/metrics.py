@@ -39,7 +39,7 @@ class Metrics:
 
     def __init__(self, book: Rolebook) -> None:
         # When each of them began says no more than when the process did.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)

@@ -74,7 +74,8 @@ def _end(response: Response) -> Response:
     # What is refused before anything else has begun, has an id all the same.
     if "request_id" not in g:
         _begin()
-    response.headers.setdefault(REQUEST_ID, g.request_id)
+    # The gateway answers with the id of the turn, by which it is found in the log.
+    g.request_id = response.headers.setdefault(REQUEST_ID, g.request_id)
     if _requests.isEnabledFor(logging.INFO):
         fields = {
             "request_id": g.request_id,
