@@ -56,8 +56,10 @@ def book(make_rolebook: MakeRolebook, upstream: FakeUpstream) -> Rolebook:
 def run(book: Rolebook, serve: Serve, tmp_path: Path) -> Run:
     url = serve(book).url
 
-    def run_it(text: str, *command: str, path: str = "", **environment: str) -> str:
-        script = tmp_path / "recipe"
+    def run_it(
+        text: str, *command: str, file: str = "recipe", path: str = "", **environment: str
+    ) -> str:
+        script = tmp_path / file
         script.write_text(text.replace("http://127.0.0.1:8000", url), "utf-8")
         done = subprocess.run(
             [*command, str(script)],
@@ -148,7 +150,8 @@ def test_promptfoo_compares_personas(run: Run, book: Rolebook, tmp_path: Path) -
         )  # fmt: skip
         (folder / "done").touch()
     program = str(folder / "node_modules/.bin/promptfoo")
-    run(block("promptfoo"), program, "eval", "--no-cache", "-o", str(tmp_path / "out.json"), "-c")
+    command = (program, "eval", "--no-cache", "--no-progress-bar", "-c")
+    run(block("promptfoo"), *command, file="promptfooconfig.yaml")
     assert {("socratic-teacher", "What is an acid?", 1), ("teacher", "What is an acid?", 1)} == {
         found[:3] for found in logged(book)
     }
