@@ -43,6 +43,7 @@ bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pa
 	$(BIN)/python -m benchmarks.rendering
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.comparison
+	$(BIN)/python -m benchmarks.gateway --slow 1000
 	$(BIN)/python -m benchmarks.log_write
 	$(BIN)/python -m benchmarks.log_read
 	$(BIN)/python -m benchmarks.pages
