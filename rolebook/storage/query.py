@@ -24,6 +24,8 @@ _SNIPPET_CHARACTERS = 200
 _MARK_SQL = {"star": "is_starred", "up": "thumb = 1", "down": "thumb = -1", "note": "note <> ''"}
 #: What a session can be found by that is noted on one of its turns.
 MARKS = tuple(_MARK_SQL)
+#: Who may have asked: a program through the gateway, or nobody but people.
+WAYS = ("gateway", "people")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,9 @@ class SessionFilter:
     """Which sessions to list; what is empty does not matter.
 
     ``search`` is a query as in search by words and looks at the newest 5,000 turns that match. ``model`` (as
-    requested), ``status``, ``mark`` (one of MARKS) and ``via`` hold if any turn of the session has them. ``since``
-    (inclusive) and ``until`` (exclusive) are about the last use: times as in :func:`rolebook.core.session.now`, or
-    plain dates, which count whole.
+    requested), ``status`` and ``mark`` (one of MARKS) hold if any turn of the session has them; ``via`` is one of WAYS.
+    ``since`` (inclusive) and ``until`` (exclusive) are about the last use: times as in
+    :func:`rolebook.core.session.now`, or plain dates, which count whole.
     """
 
     search: str = ""
@@ -184,7 +186,6 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
             wanted.tag,
             "EXISTS (SELECT 1 FROM session_tags WHERE session = sessions.number AND tag = ?)",
         ),
-        (wanted.via, "sessions.number IN (SELECT session FROM turns WHERE via = ?)"),
         (wanted.since, "sessions.used_at >= ?"),
         (wanted.until and _end_of(wanted.until), "sessions.used_at < ?"),
     )
@@ -195,6 +196,8 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
     )
     if wanted.is_starred:
         conditions.append("sessions.is_starred")
+    if wanted.via:
+        conditions.append(_via_sql(wanted.via))
     if wanted.mark:
         conditions.append(_MARKED.format(_mark_sql(wanted.mark)))
     conditions += [condition for value, condition in choices if value]
@@ -206,6 +209,15 @@ _MARKED = (
     "sessions.number IN (SELECT turns.session FROM turn_marks "
     "JOIN turns ON turns.number = turn_marks.turn WHERE turn_marks.{})"
 )
+
+
+def _via_sql(via: str) -> str:
+    if via not in WAYS:
+        raise InputError(
+            "Asked by is one of %(known)s, got '%(got)s'.", known=", ".join(WAYS), got=via
+        )
+    through = "EXISTS (SELECT 1 FROM turns WHERE turns.via = 'gateway' AND turns.session = sessions.number)"
+    return through if via == "gateway" else f"NOT {through}"
 
 
 def _mark_sql(mark: str) -> str:

@@ -663,5 +663,8 @@ def test_session_page_says_which_turns_came_through_the_gateway(
     assert session_id in client.get("/sessions?via=gateway").text
     begun = client.post("/sessions", data={"persona": "plain", "input": "y"})
     assert "through the gateway" not in client.get(begun.headers["Location"]).text
-    listed = client.get("/sessions?via=gateway").text
-    assert [session_id] == sorted(set(re.findall(r"/sessions/(01\w{16})", listed)))
+    own_id = re.findall(r"01\w{16}", begun.headers["Location"])[0]
+    for way, expected in (("gateway", session_id), ("people", own_id)):
+        listed = client.get(f"/sessions?via={way}").text
+        assert {expected} == set(re.findall(r"/sessions/(01\w{16})", listed))
+    assert 400 == client.get("/sessions?via=nobody").status_code
