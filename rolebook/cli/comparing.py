@@ -157,14 +157,15 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
 
     rolebook, terminal = invocation.rolebook, invocation.terminal
     cells = rolebook.comparisons.cells(comparison)
+    # What was paid for is kept before anything is put out: whoever reads that may have gone, as `head` has.
+    for path in ending.outputs:
+        write_file(invocation, comparison, path)
+        terminal.tell("Written: %(path)s.", path=path)
     if ending.as_json:
         for piece in export(invocation, comparison, "json"):
             terminal.write(piece)
     else:
         show_findings(terminal, comparison, cells, rolebook.comparisons.ballots(comparison.id))
-    for path in ending.outputs:
-        write_file(invocation, comparison, path)
-        terminal.tell("Written: %(path)s.", path=path)
     _tell_what_next(invocation, comparison, cells)
     tell_unwritten(terminal, rolebook)
     if _has_failed(comparison, cells) or rolebook.comparisons.tally(comparison).unjudged:

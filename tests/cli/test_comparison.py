@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,16 @@ def test_outcome_goes_to_files_and_is_exported(shell: Shell, format: str) -> Non
     assert "Echo: Hi" in written
     assert "Echo: Hi" in exported
     assert "sk-secret" not in written + exported
+
+
+def test_outcome_is_written_though_nobody_reads_the_table(shell: Shell) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = shell.command("compare", "plain", "--input", "Hi", "-o", "out.html")
+    environment = {"cwd": shell.folder, "env": shell.environment}
+    subprocess.run(command, stdout=writing, stderr=subprocess.DEVNULL, check=False, **environment)
+    os.close(writing)
+    assert "Echo: Hi" in (shell.folder / "out.html").read_text("utf-8")
 
 
 def test_outcome_is_json_on_standard_output(shell: Shell, comparison_id: str) -> None:
