@@ -77,6 +77,8 @@ class Seen:
     firsts: list[float] = field(default_factory=list)
     errors: int = 0
     wall_s: float = 0.0
+    cpu_s: float = 0.0
+    """What the server and all that it has started have used."""
 
 
 class Client(asyncio.Protocol):
@@ -279,17 +281,31 @@ def start_litellm(stack: ExitStack, folder: Path, upstream: str, workers: int) -
     )
 
 
+def family(pid: int) -> Iterator[int]:
+    """A process and all its descendants; none for 0."""
+    if pid:
+        yield pid
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in path.read_text().split():
+                yield from family(int(child))
+
+
 def memory_mb(pid: int) -> float:
-    """What a process and all its descendants hold, in MB; 0 for none."""
-    if not pid:
-        return 0.0
-    children = "".join(
-        path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")
-    ).split()
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+)", status)
-    own = int(found[1]) / 1024 if found else 0.0
-    return own + sum(memory_mb(int(child)) for child in children)
+    """What a process and all its descendants hold, in MB."""
+    found = [
+        re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{member}/status").read_text())
+        for member in family(pid)
+    ]
+    return sum(int(held[1]) / 1024 for held in found if held)
+
+
+def cpu_s(pid: int) -> float:
+    """What a process and all its descendants have used so far, in seconds."""
+    ticks = 0
+    for member in family(pid):
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -309,6 +325,7 @@ class Row:
     rate: float
     p50_ms: float
     p99_ms: float
+    cpu_ms: float
     errors: int
 
 
@@ -318,6 +335,8 @@ def summarise(rounds: Sequence[Seen]) -> Row:
         rate=statistics.median(len(seen.durations) / seen.wall_s for seen in rounds),
         p50_ms=statistics.median(percentile(seen.durations, 0.5) for seen in rounds),
         p99_ms=statistics.median(percentile(seen.durations, 0.99) for seen in rounds),
+        cpu_ms=statistics.median(seen.cpu_s / max(1, len(seen.durations)) for seen in rounds)
+        * 1000,
         errors=sum(seen.errors for seen in rounds),
     )
 
@@ -333,17 +352,19 @@ def measure(
     for _ in range(rounds):
         for name, (is_streamed, clients) in MEASUREMENTS.items():
             for target in targets:
+                before_s = cpu_s(target.pid)
                 result = asyncio.run(
                     drive(target, clients=clients, is_streamed=is_streamed, seconds=seconds)
                 )
+                result.cpu_s = cpu_s(target.pid) - before_s
                 seen.setdefault((target.name, name), []).append(result)
     return {key: summarise(results) for key, results in seen.items()}
 
 
 def show(rows: Mapping[tuple[str, str], Row], targets: Sequence[Target]) -> Iterator[str]:
     """A Markdown table, and the ratios that are the goals."""
-    yield "| server | at once | answers/s | p50, ms | p99, ms | added p50 / p99, ms | errors |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| server | at once | answers/s | p50, ms | p99, ms | added p50 / p99, ms | its CPU a call, ms | errors |"
+    yield "|---|---|---|---|---|---|---|---|"
     for (target, name), row in rows.items():
         direct = rows.get(("direct", name))
         added = (
@@ -352,7 +373,8 @@ def show(rows: Mapping[tuple[str, str], Row], targets: Sequence[Target]) -> Iter
             else "–"
         )
         yield (
-            f"| {target} | {name} | {row.rate:,.0f} | {row.p50_ms:.2f} | {row.p99_ms:.2f} | {added} | {row.errors} |"
+            f"| {target} | {name} | {row.rate:,.0f} | {row.p50_ms:.2f} | {row.p99_ms:.2f}"
+            f" | {added} | {row.cpu_ms:.2f} | {row.errors} |"
         )
     for target in targets:
         if target.pid:
