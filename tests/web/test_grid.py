@@ -54,6 +54,18 @@ def act(client: FlaskClient, comparison: Comparison, action: str, **fields: str)
     assert response.location == f"/comparisons/{comparison.id}"
 
 
+def test_many_variants_without_a_question_make_no_heading_of_all_their_names(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    names = [{"persona": "plain", "name": f"Number {n}"} for n in range(1, 9)]
+    heading = re.search(r"<h1[^>]*>([^<]+)<", show(client, plan(rolebook, variants=names)))
+    assert heading
+    assert "Number 1 · Number 2 · Number 3 · and 5 more" == heading[1]
+    few = re.search(r"<h1[^>]*>([^<]+)<", show(client, plan(rolebook, variants=names[:4])))
+    assert few
+    assert "Number 1 · Number 2 · Number 3 · Number 4" == few[1]
+
+
 def test_how_it_stands_is_told_in_short_and_changes_with_what_can_be_done(
     client: FlaskClient, rolebook: Rolebook
 ) -> None:
