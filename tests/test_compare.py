@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import openai
 import pytest
 
 from rolebook.core.chat import TurnEnded, TurnRequest
@@ -292,6 +293,25 @@ def test_replay_with_fixed_history_answers_each_turn_after_the_recorded_ones(
     ]
     assert recorded[1].id == rolebook.log.get_session(last.session_id).forked_from
     assert 3 == last.position
+
+
+def test_session_of_a_program_is_replayed_like_any_other(
+    rolebook: Rolebook, sdk: openai.OpenAI
+) -> None:
+    messages: list[Any] = []
+    for text in ("one", "two"):
+        messages.append({"role": "user", "content": text})
+        answer = sdk.chat.completions.create(model="plain", messages=messages)
+        messages.append({"role": "assistant", "content": answer.choices[0].message.content})
+    session_id = rolebook.log.list_sessions().summaries[0].session.id
+    comparison = plan(
+        rolebook, variants=["teacher"], recorded=True, inputs=[{"session": session_id}]
+    )
+    fill(rolebook, comparison)
+    cells = cells_of(rolebook, comparison)
+    assert ["Echo: one", "Echo: two"] == [cells[f"1-{n}-1"].turns[0].text for n in (1, 2)]
+    last = rolebook.log.get_turn(cells["2-2-1"].turns[0].id)
+    assert ["one", "Echo: one", "two"] == [message.content for message in last.messages[-3:]]
 
 
 def test_replay_with_free_history_carries_its_own_answers_on(
