@@ -6,7 +6,7 @@ EDITOR := rolebook/web/static/vendor/codemirror.js
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check docs smoke bench recipes browser
+.PHONY: help run test check docs smoke bench soak recipes browser
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,9 @@ $(EDITOR): package-lock.json tools/codemirror.js
 	else \
 		echo "The library's pages keep a plain text field: npm could not fetch the editor. The next make tries again."; \
 	fi
+
+soak: .venv/dev.stamp ## Half an hour among faults and leaving clients: nothing may pile up (MINUTES=30)
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
 
 # Prints the first Python that is new enough and can make environments; says what to do if there is none.
 define FIND_PYTHON
