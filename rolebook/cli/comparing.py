@@ -13,6 +13,7 @@ import click
 from rolebook.cli.choices import Choices, Ending
 from rolebook.cli.invocation import Invocation
 from rolebook.cli.program import FAILED, INTERRUPTED
+from rolebook.cli.terminal import Terminal
 from rolebook.core.errors import FileError, InputError, Problem, RolebookError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rolebook.core.comparison_spec import ComparisonSpec
     from rolebook.core.planning import Plan, PlanFault
     from rolebook.library.yaml_text import Mark
+    from rolebook.report.snapshot import Snapshot
 
 #: Above these somebody at a terminal is asked first: calls, and US dollars.
 _MANY_CALLS, _MUCH_MONEY = 200, 1.0
@@ -154,21 +156,24 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     """Show a comparison as it stands, write its files, and exit with 1 if a cell, a check or a judge has failed."""
     from rolebook.cli.answer import tell_unwritten
     from rolebook.cli.findings import show_findings
+    from rolebook.report.snapshot import take_snapshot
 
     rolebook, terminal = invocation.rolebook, invocation.terminal
-    cells = rolebook.comparisons.cells(comparison)
+    snapshot = take_snapshot(rolebook, comparison)
     # What was paid for is kept before anything is put out: whoever reads that may have gone, as `head` has.
     for path in ending.outputs:
-        write_file(invocation, comparison, path)
+        write_file(terminal, snapshot, path)
         terminal.tell("Written: %(path)s.", path=path)
     if ending.as_json:
-        for piece in export(invocation, comparison, "json"):
+        for piece in export(terminal, snapshot, "json"):
             terminal.write(piece)
     else:
-        show_findings(terminal, comparison, cells, rolebook.comparisons.ballots(comparison.id))
-    _tell_what_next(invocation, comparison, cells)
+        show_findings(terminal, snapshot)
+    cells = list(snapshot.cells.values())
+    has_unjudged = bool(rolebook.comparisons.tally(comparison).unjudged)
+    _tell_what_next(terminal, comparison, cells, has_unjudged=has_unjudged)
     tell_unwritten(terminal, rolebook)
-    if _has_failed(comparison, cells) or rolebook.comparisons.tally(comparison).unjudged:
+    if _has_failed(comparison, cells) or has_unjudged:
         # A judge that could not be asked is no judge that was content.
         click.get_current_context().exit(FAILED)
 
@@ -185,8 +190,9 @@ def _has_failed(comparison: Comparison, cells: Sequence[Cell]) -> bool:
     )
 
 
-def _tell_what_next(invocation: Invocation, comparison: Comparison, cells: Sequence[Cell]) -> None:
-    terminal = invocation.terminal
+def _tell_what_next(
+    terminal: Terminal, comparison: Comparison, cells: Sequence[Cell], *, has_unjudged: bool
+) -> None:
     recorded = {n for n, variant in enumerate(comparison.variants) if variant.is_recorded}
     reused = sum(cell.is_reused and cell.key.variant not in recorded for cell in cells)
     if reused:
@@ -195,7 +201,7 @@ def _tell_what_next(invocation: Invocation, comparison: Comparison, cells: Seque
         terminal.tell(
             "Ask the failed cells again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
-    elif invocation.rolebook.comparisons.tally(comparison).unjudged:
+    elif has_unjudged:
         terminal.tell(
             "Ask the judge again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
@@ -208,20 +214,18 @@ def _tell_what_next(invocation: Invocation, comparison: Comparison, cells: Seque
     )
 
 
-def export(invocation: Invocation, comparison: Comparison, format: str) -> Iterator[str]:
+def export(terminal: Terminal, snapshot: Snapshot, format: str) -> Iterator[str]:
     """A comparison in one of FORMATS, piece by piece; what people read in their language."""
-    from rolebook.report.export import export_comparison
+    from rolebook.report.export import export_snapshot
 
-    return export_comparison(
-        invocation.rolebook, comparison, format, translator=invocation.terminal.translator
-    )
+    return export_snapshot(snapshot, format, translator=terminal.translator)
 
 
-def write_file(invocation: Invocation, comparison: Comparison, path: Path) -> None:
+def write_file(terminal: Terminal, snapshot: Snapshot, path: Path) -> None:
     """Write a comparison to a file in the format of its ending. Raises RolebookError if it cannot be written."""
     try:
         with path.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(export(invocation, comparison, path.suffix[1:]))
+            file.writelines(export(terminal, snapshot, path.suffix[1:]))
     except OSError as error:
         raise RolebookError(
             "%(path)s cannot be written: %(reason)s.", path=path, reason=error.strerror

@@ -97,16 +97,17 @@ def _as_data(summary: ComparisonSummary) -> dict[str, Any]:
 def show(invocation: Invocation, comparison_id: str, as_json: bool) -> None:
     rolebook, terminal = invocation.rolebook, invocation.terminal
     comparison = rolebook.comparisons.get_comparison(comparison_id)
+    from rolebook.cli.findings import show_findings
+    from rolebook.report.snapshot import take_snapshot
+
+    snapshot = take_snapshot(rolebook, comparison)
     if as_json:
-        for piece in export(invocation, comparison, "json"):
+        for piece in export(terminal, snapshot, "json"):
             terminal.write(piece)
         return
-    from rolebook.cli.findings import show_findings
-
     if comparison.question:
         terminal.tell_line(comparison.question)
-    log = rolebook.comparisons
-    show_findings(terminal, comparison, log.cells(comparison), log.ballots(comparison.id))
+    show_findings(terminal, snapshot)
 
 
 @comparisons.command(
@@ -124,9 +125,12 @@ def show(invocation: Invocation, comparison_id: str, as_json: bool) -> None:
 @click.option("--format", type=click.Choice(FORMATS), default="json", show_default=True)
 @pass_invocation
 def export_comparison(invocation: Invocation, comparison_id: str, format: str) -> None:
-    comparison = invocation.rolebook.comparisons.get_comparison(comparison_id)
-    for piece in export(invocation, comparison, format):
-        invocation.terminal.write(piece)
+    from rolebook.report.snapshot import take_snapshot
+
+    rolebook, terminal = invocation.rolebook, invocation.terminal
+    snapshot = take_snapshot(rolebook, rolebook.comparisons.get_comparison(comparison_id))
+    for piece in export(terminal, snapshot, format):
+        terminal.write(piece)
 
 
 @comparisons.command(

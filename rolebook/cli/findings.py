@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rolebook.core.comparison import Ballot, Cell, Comparison, Variant
     from rolebook.core.interval import Interval
     from rolebook.core.measure import Evidence, Unit
+    from rolebook.report.snapshot import Snapshot
 
 #: What the table has of each variant.
 _MEASURES = ("words", "time to first token", "tokens", "cost", "checks passed")
@@ -20,13 +21,10 @@ _MOST_INPUTS, _MOST_VARIANTS = 3, 4
 _SHOWN_ERRORS = 5
 
 
-def show_findings(
-    terminal: Terminal, comparison: Comparison, cells: Sequence[Cell], ballots: Sequence[Ballot]
-) -> None:
+def show_findings(terminal: Terminal, snapshot: Snapshot) -> None:
     """The table of variants, that of checks, and the answers where they are few; findings on standard error."""
-    from rolebook.core.measure import summarise
-
-    evidence = summarise(comparison, cells)
+    comparison, evidence = snapshot.comparison, snapshot.evidence
+    cells = list(snapshot.cells.values())
     headings = (
         "Variant",
         "Complete",
@@ -44,7 +42,7 @@ def show_findings(
         terminal.write_table(("Check", "Variant", "Passed"), rows)
     if _is_readable(comparison):
         _show_answers(terminal, comparison, cells)
-    _tell_findings(terminal, comparison, evidence, ballots)
+    _tell_findings(terminal, comparison, evidence, snapshot.votes)
     _tell_errors(terminal, cells)
     _tell_untold(terminal, cells)
 

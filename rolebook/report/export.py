@@ -103,14 +103,25 @@ def export_comparison(
     Returns text piece by piece, each of which can be encoded as UTF-8. Raises InputError for another format, and
     StorageError, at once.
     """
-    exporter = _EXPORTERS.get(format)
-    if exporter is None:
+    _require_format(format)
+    return export_snapshot(take_snapshot(source, comparison), format, translator=translator)
+
+
+def export_snapshot(
+    snapshot: Snapshot, format: str, *, translator: Translator = _ENGLISH
+) -> Iterator[str]:
+    """A comparison as it was read; see ``export_comparison``. Raises InputError for another format."""
+    _require_format(format)
+    return _EXPORTERS[format](snapshot.discreet, translator)
+
+
+def _require_format(format: str) -> None:
+    if format not in _EXPORTERS:
         raise InputError(
             "There is no export format %(format)s. Choose one of: %(formats)s.",
             format=format,
             formats=", ".join(EXPORT_FORMATS),
         )
-    return exporter(take_snapshot(source, comparison), translator)
 
 
 def _export_json(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:

@@ -144,6 +144,13 @@ class Snapshot:
         """What can be measured in the answers."""
         return summarise(self.comparison, self.cells.values())
 
+    @property
+    def discreet(self) -> Snapshot:
+        """Without the addresses of upstreams, which are nobody's business to whom an export is given."""
+        cells = {key: _discreet(cell) for key, cell in self.cells.items()}
+        is_same = all(cells[key] is cell for key, cell in self.cells.items())
+        return self if is_same else replace(self, cells=cells)
+
     def findings(self, translator: Translator) -> Findings:
         """What the answers and the votes show, in words and charts."""
         # Loaded by those who ask: data formats need no charts.
@@ -202,7 +209,7 @@ class Snapshot:
 def take_snapshot(source: Source, comparison: Comparison) -> Snapshot:
     """Read all of a comparison. Raises StorageError."""
     comparisons, log = source.comparisons, source.log
-    cells = {cell.key: _discreet(cell) for cell in comparisons.cells(comparison)}
+    cells = {cell.key: cell for cell in comparisons.cells(comparison)}
     ids = [variant.revision for variant in comparison.variants]
     ids += [comparison.judge.revision] if comparison.judge else []
     turn_ids = [turn.id for cell in cells.values() for turn in cell.turns]
@@ -228,7 +235,6 @@ def _histories(
 
 
 def _discreet(cell: Cell) -> Cell:
-    """Without the addresses of upstreams, which are nobody's business to whom an export is given."""
     if not any(turn.error and "base_url" in turn.error.parameters for turn in cell.turns):
         return cell
     return replace(cell, turns=tuple(map(_without_address, cell.turns)))
