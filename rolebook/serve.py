@@ -112,6 +112,7 @@ def _welcome(invocation: Invocation, is_opened: bool, host: str, port: int) -> N
             count=len(problems),
         )
     terminal.tell("Ctrl-C stops it.")
+    rolebook.recorder.start()
     if rolebook.settings.log_format == "json":
         from rolebook.web.request_log import write_json_lines
 

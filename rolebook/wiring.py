@@ -23,13 +23,17 @@ from rolebook.core.message import Message
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.planning import Planner
 from rolebook.core.prompt import PromptRenderer
+from rolebook.core.recording import Recorder
+from rolebook.core.reference import PersonaFinder
 from rolebook.core.sandbox import Sandbox
 from rolebook.core.upstream import Upstream
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
 from rolebook.library.folder import shown
+from rolebook.library.persona_file import describe_revision
 from rolebook.library.source_files import SourceFiles
 from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
 from rolebook.storage.comparison_log import SqliteComparisonLog
+from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
 from rolebook.upstream.key_pool import KeyHealth
 from rolebook.upstream.openai_upstream import OpenAIUpstream
@@ -152,16 +156,15 @@ class Rolebook:
         self.library = FileLibrary(settings.personas, settings.templates)
         self.log = SqliteLog(settings.database)
         self.comparisons = SqliteComparisonLog(self.log)
+        self.history = SqliteHistory(self.log)
+        self.finder = PersonaFinder(self.library, self.history)
         self.upstreams = UpstreamPool(settings)
         self.sandbox = Sandbox()
         self.renderer = PromptRenderer(self.sandbox)
-        self.edits = EditService(
-            library=self.library, files=SourceFiles(self.library), trials=self.renderer
-        )
         self._trials: dict[str, tuple[ResolvedPersona, Sequence[Problem]]] = {}
         prices = _Prices(settings)
         self.chat = ChatService(
-            library=self.library,
+            library=self.finder,
             log=self.log,
             renderer=self.renderer,
             upstreams=self.upstreams,
@@ -172,18 +175,28 @@ class Rolebook:
         self.gateway = GatewayService(
             chat=self.chat, log=self.log, on_end=lambda *ended: self.live_checks.take(*ended)
         )
+        self.recorder = Recorder(self.library, self.history)
+        self.edits = EditService(
+            library=self.library,
+            files=SourceFiles(self.library),
+            trials=self.renderer,
+            history=self.history,
+            recorder=self.recorder,
+            sessions=self.chat,
+            describe=describe_revision,
+        )
         self.judging = Judging(chat=self.chat, log=self.log)
         self.live_checks = LiveChecks(
             judging=self.judging,
             chat=self.chat,
-            library=self.library,
+            library=self.finder,
             log=self.log,
             results=self.comparisons,
             judge_id=settings.judge,
         )
         self.compare = CompareService(
             planner=Planner(
-                library=self.library,
+                library=self.finder,
                 log=self.log,
                 comparisons=self.comparisons,
                 upstreams=self.upstreams,
@@ -196,6 +209,13 @@ class Rolebook:
             count_tokens=estimate_messages,
             prices=prices,
         )
+
+    def find_persona(self, reference: str) -> ResolvedPersona:
+        """By ``teacher``, as it is now, or by ``teacher@production`` or ``teacher@3f9c``, as it was.
+
+        Raises NotFoundError that names what there is, FileError, InputError, StorageError.
+        """
+        return self.finder.get_persona(reference)
 
     def count_tokens(self, messages: Sequence[Message], model: str) -> int:
         """The tokens of a message list, as an estimate."""
@@ -224,6 +244,7 @@ class Rolebook:
 
     def stop(self) -> None:
         """Stop what runs, because the process ends. Returns at once."""
+        self.recorder.stop()
         self.compare.stop_all()
         self.live_checks.stop()
         self.chat.cancel_all()

@@ -350,7 +350,7 @@ def test_newest_real_inputs_of_a_persona_lay_two_revisions_side_by_side(rolebook
     assert old == comparison.variants[0].revision != comparison.variants[1].revision
     fill(rolebook, comparison)
     assert 4 == rolebook.comparisons.tally(comparison).complete
-    with pytest.raises(UnplannableError, match="no revision ffffff"):
+    with pytest.raises(UnplannableError, match="no label or revision 'ffffff'"):
         plan(rolebook, variants=[{"persona": "plain", "revision": "ffffff"}], inputs=["x"])
 
 

@@ -64,8 +64,8 @@ def test_file_that_changed_has_another_etag_in_the_list(edits: EditService, pers
     ("old", "new", "line", "column", "message"),
     [
         ("temperature: 0.7", "temperature: warm", 11, 25, "sampling.temperature must be a number"),
-        ("{{ level }}", "{{ levle }}", 7, 55, "'levle' is undefined"),
-        ("{{ level }}", "{{ level", 7, 3, "The template has a mistake"),
+        ("{{ level }}", "{{ levle }}", 7, 55, "There is no 'levle' here. Did you mean 'level'?"),
+        ("{{ level }}", "{{ level", 7, 3, "Something is missing in this tag"),
         ("tags: [education]", "tags: [education", 3, 7, ""),
         ("name: Teacher", "name: Teacher\nname: Again", 2, 1, ""),
     ],
@@ -88,7 +88,7 @@ def test_draft_of_a_new_persona_is_checked_with_its_base(edits: EditService) -> 
     assert {"temperature": 0.7, "max_tokens": 600} == checked.resolved.persona.parameters
     assert CHILD == checked.resolved.source
     missing = edits.check(FileKey("persona", "child"), CHILD.replace("teacher", "techer"))
-    assert ["There is no persona 'techer' to extend."] == [p.text for p in missing.errors]
+    assert "There is no persona 'techer' to extend." in missing.errors[0].text
     assert [2] == [problem.line for problem in missing.errors]
 
 
@@ -105,7 +105,7 @@ def test_draft_of_a_base_is_checked_with_those_that_extend_it(
     (user,) = checked.users
     assert ("child", True) == (user.id, user.is_changed)
     assert ["personas/child.yaml"] == [problem.file for problem in user.errors]
-    assert "'subject' is undefined" in user.errors[0].text
+    assert "There is no 'subject' here" in user.errors[0].text
 
 
 def test_draft_of_a_template_is_checked_with_the_personas_that_use_it(edits: EditService) -> None:

@@ -86,9 +86,13 @@ def _summary(entry: PersonaEntry) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print the persona as JSON.")
 @pass_invocation
 def show(invocation: Invocation, persona_id: str, as_json: bool) -> None:
-    library = invocation.rolebook.library
-    resolved = library.get_persona(persona_id)
-    entry = library.get_entry(persona_id)
+    from rolebook.library.file_library import PersonaEntry
+
+    resolved = invocation.rolebook.find_persona(persona_id)
+    if "@" in persona_id:
+        entry = PersonaEntry(persona_id, "", resolved, ())
+    else:
+        entry = invocation.rolebook.library.get_entry(persona_id)
     terminal = invocation.terminal
     data = {key: value for key, value in resolved.persona.as_data().items() if key != "extends"}
     if as_json:
@@ -96,7 +100,7 @@ def show(invocation: Invocation, persona_id: str, as_json: bool) -> None:
     else:
         from rolebook.library.yaml_text import dump_yaml
 
-        terminal.write_line(f"# {entry.file}, {resolved.revision.id}")
+        terminal.write_line(f"# {entry.file or entry.id}, {resolved.revision.id}")
         terminal.write(dump_yaml(data))
     if entry.is_stale:
         terminal.tell(

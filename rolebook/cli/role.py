@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """The choices. ``persona_id`` is empty for a role without a file; ``system`` is ``None`` for one with a file."""
+    """The choices. ``persona_id`` is empty for a role without a file; ``system`` is ``None`` for one with a file.
+
+    ``teacher@production`` and ``teacher@3f9c`` are ids too.
+    """
 
     persona_id: str
     system: str | None
@@ -35,10 +38,10 @@ class Role:
         return bool(self.persona_id) or self.system is not None
 
     def resolve(self, rolebook: Rolebook) -> ResolvedPersona:
-        """The persona as it is now. Raises NotFoundError, FileError."""
+        """The persona as it is now, or as it was at a label or revision. Raises NotFoundError, FileError."""
         if self.system is not None:
             return rolebook.library.get_described(self.system)
-        return rolebook.library.get_persona(self.persona_id)
+        return rolebook.find_persona(self.persona_id)
 
     def as_session(self) -> Session:
         """A session with these choices, not recorded yet. Raises InputError."""

@@ -42,6 +42,7 @@ from rolebook.core.persona import (
     persona_of_revision,
 )
 from rolebook.core.prompt import Prompt, PromptRenderer, history_messages
+from rolebook.core.reference import split_reference
 from rolebook.core.session import (
     Revision,
     Session,
@@ -65,8 +66,11 @@ _END_S = 2.0
 class Library(Protocol):
     """Where personas come from."""
 
-    def get_persona(self, persona_id: str) -> ResolvedPersona:
-        """As it stands on disk now, or its last good version. Raises NotFoundError, FileError."""
+    def get_persona(self, reference: str) -> ResolvedPersona:
+        """By an id: as it stands on disk now, or its last good version. By ``ID@LABEL`` or ``ID@REVISION``: as it was.
+
+        Raises NotFoundError, FileError, InputError, StorageError.
+        """
 
     def get_described(self, system: str) -> ResolvedPersona:
         """A persona without a file, from nothing but its system text."""
@@ -209,16 +213,24 @@ class ChatService:
         """How many turns are being answered at the moment."""
         return len(self._live)
 
-    def start_session(self, session: Session, *, system: str = "") -> Session:
+    def start_session(
+        self, session: Session, *, system: str = "", resolved: ResolvedPersona | None = None
+    ) -> Session:
         """Begin a session: check what was chosen and record it.
 
         Arguments:
-            session: with a new id, the persona's id and whatever was chosen; its revision is filled in here.
+            session: with a new id, the persona's id and whatever was chosen; its revision is filled in here. Behind the
+                id may stand a label or revision, ``teacher@production``: the session stays with what that means now.
             system: the system text of a role without a file; then the persona's id is empty.
+            resolved: the persona, where the library has another one, such as while it is being edited. The session
+                stays with it.
 
         Raises NotFoundError, FileError, VariableError.
         """
-        if session.persona_id:
+        persona_id, pin = split_reference(session.persona_id)
+        if resolved is not None:
+            pin = resolved.revision.id
+        elif session.persona_id:
             resolved = self._library.get_persona(session.persona_id)
         elif system.strip():
             resolved = self._library.get_described(system)
@@ -227,16 +239,19 @@ class ChatService:
         values = resolved.persona.parse_variables(session.variables)
         self._upstreams.get(session.upstream or resolved.persona.upstream)
         revision = resolved.revision
-        begun = replace(session, revision=revision.id, variables=values)
+        begun = replace(
+            session, persona_id=persona_id, pin=pin, revision=revision.id, variables=values
+        )
         self._log.create_session(begun, revision)
         return begun
 
     def persona_of(self, session: Session) -> ResolvedPersona:
-        """The session's persona as it is now; as it was, where it has no file (any more)."""
-        if session.persona_id:
+        """The session's persona as it is now; as it was, where it has no file (any more) or is to stay as it was."""
+        if session.persona_id and not session.pin:
             with contextlib.suppress(NotFoundError):
                 return self._library.get_persona(session.persona_id)
-        return persona_of_revision(self._log.get_revision(session.revision))
+        revision = self._log.get_revision(session.revision)
+        return persona_of_revision(revision, session.persona_id)
 
     def greeting_of(self, session: Session, resolved: ResolvedPersona) -> str:
         """What the persona says first in this session; empty if it waits. Raises PromptError, VariableError."""

@@ -319,9 +319,6 @@ class ComparisonLog(Protocol):
     def recent_turns(self, persona_id: str, limit: int) -> Sequence[Turn]:
         """The newest complete turns that people had with a persona, the oldest of them first."""
 
-    def find_revision(self, persona_id: str, prefix: str) -> Revision:
-        """A revision of a persona by the beginning of its id. Raises NotFoundError, InputError if several begin so."""
-
     def turns_up_to(self, turn_id: str) -> Sequence[Turn]:
         """The turns that are history after this one, which is the last. Raises NotFoundError."""
 

@@ -7,25 +7,29 @@ of the library → written whole or not at all.
 from __future__ import annotations
 
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+from rolebook.core import checking, versions
+from rolebook.core.checking import Checked, DraftChecker, Trials
 from rolebook.core.errors import (
     ConflictError,
-    FileError,
     NotFoundError,
     Problem,
     RolebookError,
+    StorageError,
 )
-from rolebook.core.merge import Merge, find_marks, merge
+from rolebook.core.history import Action, History, NewChange
+from rolebook.core.merge import Merge, merge
 from rolebook.core.persona import ResolvedPersona
+from rolebook.core.recording import Recorder
+from rolebook.core.session import Session
 from rolebook.core.source import (
     Author,
     DraftError,
-    Entry,
     FileKey,
     InUseError,
     Source,
@@ -34,38 +38,21 @@ from rolebook.core.source import (
     etag_of,
     plain_text,
 )
+from rolebook.core.versions import Describe, Versions, signed
 
-#: A template of a thousand personas is tried out with so many of them, and no longer than this.
-_MOST_TRIED = 20
-_LONGEST_TRIALS_S = 2.0
 #: So many texts are remembered as they were opened, in case the file changes meanwhile.
 _MOST_OPENED = 256
+
+_LONGEST_MESSAGE = 500
 
 FileStatus = Literal["clean", "warning", "broken", "stale"]
 
 
-class Library(Protocol):
+class Library(checking.Library, versions.Library, Protocol):
     """The library that is edited."""
-
-    def entries(self) -> Sequence[Entry]:
-        """Every persona file, by id."""
-
-    def templates(self) -> Mapping[str, str]:
-        """The prompt templates by name."""
 
     def problems(self) -> Sequence[Problem]:
         """Everything that is wrong or doubtful, by file and line."""
-
-    def entries_with(
-        self,
-        *,
-        persona: tuple[str, str] | None = None,
-        template: tuple[str, str] | None = None,
-    ) -> Sequence[Entry]:
-        """How entries would be if a file had another text: those that it is part of, its own first."""
-
-    def resolve_plainly(self, template: str, text: str) -> ResolvedPersona:
-        """A persona with nothing but a system text that renders with a template of this text."""
 
     def users_of(self, key: FileKey) -> Sequence[FileKey]:
         """The files that name this one: personas that extend it or render with it, templates that include it."""
@@ -114,11 +101,13 @@ class Files(Protocol):
         """Take a file out of the trash. Raises NotFoundError, ConflictError, InputError."""
 
 
-class Trials(Protocol):
-    """Renders personas to see whether they can be."""
+class Sessions(Protocol):
+    """Begins sessions."""
 
-    def find_problems(self, resolved: ResolvedPersona) -> Sequence[Problem]:
-        """What trial renderings find wrong."""
+    def start_session(
+        self, session: Session, *, system: str = "", resolved: ResolvedPersona | None = None
+    ) -> Session:
+        """As ChatService.start_session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,46 +128,6 @@ class FileState:
     def etag(self) -> str:
         """Differs from that of an opened source when the file has changed since."""
         return etag_of(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A persona that extends the draft or renders with it, as it would be. ``is_changed``: it gets another revision."""
-
-    id: str
-    resolved: ResolvedPersona | None
-    problems: tuple[Problem, ...]
-    is_changed: bool
-
-    @property
-    def errors(self) -> tuple[Problem, ...]:
-        return tuple(problem for problem in self.problems if problem.severity == "error")
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What is known of a draft.
-
-    ``resolved`` is the persona that it makes, None where it has errors or is a prompt template. ``in_use`` is the
-    persona as it is in use now, which stays in use if a draft with errors is saved. Of many ``users`` only the first
-    are tried out.
-    """
-
-    key: FileKey
-    text: str
-    problems: tuple[Problem, ...]
-    resolved: ResolvedPersona | None
-    in_use: ResolvedPersona | None
-    users: tuple[User, ...]
-
-    @property
-    def errors(self) -> tuple[Problem, ...]:
-        return tuple(problem for problem in self.problems if problem.severity == "error")
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it may be saved without a second thought."""
-        return not self.errors and not any(user.errors for user in self.users)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +160,30 @@ class EditConflict(ConflictError):
         self.merged: Merge = merge(base or "", mine, theirs.text)
 
 
-class EditService:
-    """Opens, checks and saves the files of a library. Safe for threads.
+class EditService(Versions):
+    """Opens, checks and saves the files of a library, and knows what they were. Safe for threads.
 
     Every method that reads or writes files may raise LibraryError.
     """
 
-    def __init__(self, *, library: Library, files: Files, trials: Trials) -> None:
+    def __init__(
+        self,
+        *,
+        library: Library,
+        files: Files,
+        trials: Trials,
+        history: History,
+        recorder: Recorder,
+        sessions: Sessions,
+        describe: Describe,
+    ) -> None:
+        super().__init__(
+            library=library, sources=files, history=history, recorder=recorder, describe=describe
+        )
         self._library = library
         self._files = files
-        self._trials = trials
+        self._sessions = sessions
+        self._checker = DraftChecker(library, files, trials)
         self._lock = threading.RLock()
         self._opened: OrderedDict[str, str] = OrderedDict()
 
@@ -254,6 +217,7 @@ class EditService:
 
     def open(self, key: FileKey) -> Source:
         """The text of a file, to be edited. Raises NotFoundError, and FileError for what is no text."""
+        self._recorder.record()
         return self._remembered(self._files.read(key))
 
     def new_text(self, key: FileKey, name: str = "") -> str:
@@ -264,46 +228,7 @@ class EditService:
 
     def check(self, key: FileKey, text: str) -> Checked:
         """All that can be said of a text that is not saved. Never raises for what is wrong with it."""
-        text = plain_text(text)
-        file = self._files.shown_path(key)
-        marks = [Problem(file, line, 1, _MARK_LEFT) for line in find_marks(text)]
-        now = {entry.id: entry for entry in self._library.entries()}
-        if key.kind == "persona":
-            own, *others = self._library.entries_with(persona=(key.id, text))
-            known = now.get(key.id)
-            problems = [*marks, *own.problems, *self._tried(own.resolved)]
-            users = list(self._users(others, now))
-            in_use = known.resolved if known else None
-            resolved = None if any(p.severity == "error" for p in problems) else own.resolved
-        else:
-            users = list(self._users(self._library.entries_with(template=(key.id, text)), now))
-            problems = [*marks, *(problem for user in users for problem in user.problems)]
-            if not users:
-                problems += self._tried(self._library.resolve_plainly(key.id, text))
-            problems = [problem for problem in problems if problem.file == file]
-            resolved = in_use = None
-        return Checked(
-            key=key,
-            text=text,
-            problems=tuple(_in_order(problems)),
-            resolved=resolved,
-            in_use=in_use,
-            users=tuple(_without(user, file) for user in users),
-        )
-
-    def _users(self, entries: Sequence[Entry], now: Mapping[str, Entry]) -> Iterator[User]:
-        deadline = time.monotonic() + _LONGEST_TRIALS_S
-        for number, entry in enumerate(entries):
-            known = now.get(entry.id)
-            before = known.resolved.revision.id if known and known.resolved else ""
-            after = entry.resolved.revision.id if entry.resolved else ""
-            is_tried = number < _MOST_TRIED and time.monotonic() < deadline
-            tried = self._tried(entry.resolved) if is_tried else ()
-            problems = tuple(_in_order([*entry.problems, *tried]))
-            yield User(entry.id, entry.resolved, problems, before != after)
-
-    def _tried(self, resolved: ResolvedPersona | None) -> Sequence[Problem]:
-        return self._trials.find_problems(resolved) if resolved else ()
+        return self._checker.check(key, text)
 
     def resolve(self, key: FileKey, text: str, *, persona_id: str = "") -> ResolvedPersona:
         """The persona that a draft makes, with everything else from the library. Nothing is rendered yet.
@@ -313,26 +238,7 @@ class EditService:
 
         Raises FileError with all problems, NotFoundError for an unknown persona.
         """
-        text = plain_text(text)
-        if key.kind == "persona":
-            entry = self._library.entries_with(persona=(key.id, text))[0]
-        elif not persona_id:
-            return self._library.resolve_plainly(key.id, text)
-        else:
-            entry = self._entry_with_template(key, text, persona_id)
-        if entry.resolved is None:
-            raise FileError(entry.errors)
-        return entry.resolved
-
-    def _entry_with_template(self, key: FileKey, text: str, persona_id: str) -> Entry:
-        for entry in self._library.entries_with(template=(key.id, text)):
-            if entry.id == persona_id:
-                return entry
-        raise NotFoundError(
-            "There is no persona '%(id)s' that renders with '%(template)s'.",
-            id=persona_id[:80],
-            template=key.id,
-        )
+        return self._checker.resolve(key, text, persona_id=persona_id)
 
     def save(
         self,
@@ -343,6 +249,7 @@ class EditService:
         author: Author,
         message: str = "",
         insist: bool = False,
+        action: Action = "saved",
     ) -> Saved:
         """Save a text, unless somebody else has saved another one since it was opened.
 
@@ -351,6 +258,7 @@ class EditService:
             author: who saves it.
             message: why, for the history.
             insist: save it although it has errors; its last good version stays in use.
+            action: what the history calls it.
 
         Raises EditConflict, DraftError with its problems, InputError for an id or a text that makes no file,
         ConflictError for an id that is taken, NotFoundError if it was deleted meanwhile.
@@ -366,7 +274,31 @@ class EditService:
                 source = self._files.write(key, text, etag=etag)
             except SourceChangedError as error:
                 raise self._conflict(text, error.current, etag) from None
+            if is_changed:
+                done: Action = "created" if not etag and action == "saved" else action
+                self._note(source, done, author, message=message)
             return Saved(self._remembered(source), is_changed, checked)
+
+    def _note(
+        self,
+        source: Source,
+        action: Action,
+        author: Author,
+        *,
+        former: str = "",
+        message: str = "",
+    ) -> None:
+        """Have it recorded that a file has a text now, with what that changes for those that use it."""
+        change = self._change(source, action, author)
+        said = " ".join(message.split())[:_LONGEST_MESSAGE]
+        self._recorder.record(replace(change, former=former, message=said))
+
+    def _change(self, source: Source, action: Action, author: Author) -> NewChange:
+        revision = None
+        for entry in self._library.entries() if source.key.kind == "persona" else ():
+            if entry.id == source.key.id and entry.source == source.text and not entry.is_stale:
+                revision = entry.resolved.revision if entry.resolved else None
+        return NewChange(source.key, action, signed(author), source.text, revision)
 
     def _is_news(self, key: FileKey, text: str, etag: str) -> bool:
         """Whether there is something to write. Raises what is in the way of it, EditConflict among others."""
@@ -392,12 +324,17 @@ class EditService:
     def create(self, key: FileKey, data: Mapping[str, Any], *, author: Author) -> Saved:
         """Save a new persona with these contents. Raises InputError, ConflictError."""
         text = self._files.new_text(key, data)
-        return self.save(key, text, etag="", author=author, insist=True)
+        return self.save(key, text, etag="", author=author, insist=True, action="created")
 
     def duplicate(self, key: FileKey, new_id: str, *, author: Author) -> Saved:
         """Save the text of a file under another id too. Raises NotFoundError, FileError, InputError, ConflictError."""
-        text = self._files.read(key).text
-        return self.save(replace(key, id=new_id), text, etag="", author=author, insist=True)
+        with self._lock:
+            text = self._files.read(key).text
+            copied = replace(key, id=new_id)
+            checked = self.check(copied, text)
+            source = self._remembered(self._files.write(copied, text, etag=""))
+            self._note(source, "created", author, former=key.id)
+            return Saved(source, True, checked)
 
     def rename(self, key: FileKey, new_id: str, *, author: Author, carry: bool = False) -> Saved:
         """Give a file another id. Sessions and the log keep the old one.
@@ -409,7 +346,7 @@ class EditService:
         """
         new_key = replace(key, id=new_id)
         with self._lock:
-            source = self._files.read(key)
+            self._files.read(key)
             self._files.require_free(new_key)
             users = self._library.users_of(key)
             if users and not carry:
@@ -422,7 +359,21 @@ class EditService:
                 self._files.remove(new_key)
                 raise
             self._files.remove(key)
-            return Saved(self._files.read(new_key), True, self.check(new_key, source.text))
+            renamed = self._remembered(self._files.read(new_key))
+            self._note_renaming(key, renamed, texts, author)
+            return Saved(renamed, True, self.check(new_key, renamed.text))
+
+    def _note_renaming(
+        self, key: FileKey, renamed: Source, users: Iterable[FileKey], author: Author
+    ) -> None:
+        self._recorder.record(
+            replace(self._change(renamed, "renamed", author), former=key.id),
+            NewChange(key, "deleted", signed(author), None, causes=(renamed.key,)),
+            *(self._change(self._files.read(user), "saved", author) for user in users),
+        )
+        if key.kind == "persona":
+            with suppress(StorageError):
+                self._history.copy_labels(key.id, renamed.key.id)
 
     def _carry(self, texts: Mapping[FileKey, str], author: Author) -> None:
         """Save all of these texts or, as far as that can be had, none of them."""
@@ -448,7 +399,9 @@ class EditService:
             users = self._library.users_of(key)
             if users and not insist:
                 raise InUseError(_NEEDED, key=key, users=users)
-            return self._files.delete(key)
+            trashed = self._files.delete(key)
+            self._recorder.record(NewChange(key, "deleted", signed(author), None))
+            return trashed
 
     def trash(self) -> Sequence[Trashed]:
         """What was deleted, the newest first."""
@@ -461,8 +414,56 @@ class EditService:
         """
         with self._lock:
             key = self._files.undelete(trash_id, as_id)
-            source = self.open(key)
+            source = self._remembered(self._files.read(key))
+            self._note(source, "restored", author)
             return Saved(source, True, self.check(key, source.text))
+
+    def start_draft(self, resolved: ResolvedPersona, session: Session) -> Session:
+        """Begin a session with a draft, which stays with it. The log keeps the draft as a revision that was tried.
+
+        Arguments:
+            resolved: what :meth:`resolve` made of the draft.
+            session: with a new id and what was chosen; its persona is filled in.
+
+        Raises VariableError, NotFoundError for an unknown upstream, StorageError.
+        """
+        draft = replace(resolved, is_draft=True)
+        begun = replace(session, persona_id=draft.persona.id)
+        return self._sessions.start_session(begun, resolved=draft)
+
+    def restore(
+        self,
+        key: FileKey,
+        change_id: str,
+        *,
+        author: Author,
+        etag: str | None = None,
+        message: str = "",
+        insist: bool = False,
+    ) -> Saved:
+        """Save the text that a file had at a change; a file that is gone is there again.
+
+        Arguments:
+            etag: of the text that it replaces; None: whatever is there now.
+
+        Raises what :meth:`source_at` and :meth:`save` raise.
+        """
+        text = self.source_at(key, change_id)
+        with self._lock:
+            if etag is None:
+                try:
+                    etag = self._files.read(key).etag
+                except NotFoundError:
+                    etag = ""
+            return self.save(
+                key,
+                text,
+                etag=etag,
+                author=author,
+                message=message,
+                insist=insist,
+                action="restored",
+            )
 
     def _remembered(self, source: Source) -> Source:
         with self._lock:
@@ -474,11 +475,14 @@ class EditService:
 
     def _text_of(self, etag: str) -> str | None:
         with self._lock:
-            return self._opened.get(etag)
+            opened = self._opened.get(etag)
+        if opened is None:
+            with suppress(NotFoundError, StorageError):
+                return self._history.get_source(etag)
+        return opened
 
 
 _CHANGED = "%(file)s was changed meanwhile. Nothing was overwritten: look at both versions, and save what shall stand."
-_MARK_LEFT = "A mark of a merge is left here. Decide what shall stand, and remove the three marks."
 _EXTENDED = "'%(id)s' is named by others: %(users)s. Rename it together with what they say, or change them first."
 _NEEDED = "'%(id)s' is needed by others: %(users)s. Without it they are broken."
 _NEW_TEMPLATE = """\
@@ -490,15 +494,3 @@ _NEW_TEMPLATE = """\
 {% history %}
 {% message "user" %}{{ input }}{% endmessage %}
 """
-
-
-def _in_order(problems: Sequence[Problem]) -> list[Problem]:
-    """Each once, by their places."""
-    unique = {str(problem): problem for problem in problems}.values()
-    return sorted(unique, key=lambda problem: (problem.file, problem.line, problem.column))
-
-
-def _without(user: User, file: str) -> User:
-    """A user with its own problems only: those of the draft stand there."""
-    own = tuple(problem for problem in user.problems if problem.file != file)
-    return replace(user, problems=own)

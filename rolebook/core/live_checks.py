@@ -156,7 +156,7 @@ class LiveChecks:
             [check],
             turn,
             conversation=[(said.input, said.text) for said in before],
-            judge=Judge(self._judge_id, persona.revision.id),
+            judge=Judge(persona.persona.id, persona.revision.id),
             judge_persona=persona,
         )
         judging_id, judgement = "", None

@@ -614,7 +614,8 @@ class ResolvedPersona:
 
     ``templates`` holds the prompt templates by name that it may reach, and ``templates_dir`` their folder as messages
     name it. ``places`` says where the texts that are rendered stand: ``system``, ``greeting``, ``examples[0].user``.
-    ``source`` is the text of its own file; empty for one that was never in a file as it is here.
+    ``source`` is the text of its own file; empty for one that was never in a file as it is here. ``is_draft``: that
+    text is not saved.
     """
 
     persona: Persona
@@ -622,6 +623,7 @@ class ResolvedPersona:
     places: Mapping[str, Place] = field(default_factory=dict, compare=False)
     templates_dir: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
+    is_draft: bool = field(default=False, compare=False)
 
     @cached_property
     def revision(self) -> Revision:
@@ -629,12 +631,20 @@ class ResolvedPersona:
         resolved = self.persona.as_data()
         canonical = json.dumps([resolved, self.templates], sort_keys=True, ensure_ascii=True)
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:32]
-        return Revision(digest, self.persona.id, resolved, self.templates)
+        return Revision(
+            digest, self.persona.id, resolved, self.templates, self.source, self.is_draft
+        )
 
 
-def persona_of_revision(revision: Revision) -> ResolvedPersona:
-    """The persona as it was at a revision. Raises FaultyDataError if today's format cannot read it."""
-    persona = parse_persona(revision.persona_id, revision.resolved)
+def persona_of_revision(revision: Revision, persona_id: str = "") -> ResolvedPersona:
+    """The persona as it was at a revision.
+
+    Arguments:
+        persona_id: whose it is, where several have the same; by default who had it first.
+
+    Raises FaultyDataError if today's format cannot read it.
+    """
+    persona = parse_persona(persona_id or revision.persona_id, revision.resolved)
     return ResolvedPersona(persona, revision.templates)
 
 

@@ -37,6 +37,7 @@ from rolebook.core.session import Revision, SessionLog, Turn, TurnStatus, new_id
 #: The name of the variant that holds the recorded answers. Pages translate it.
 AS_RECORDED = "As recorded"
 _SHORT_REVISION = 8
+_WHOLE_REVISION = 32
 #: After so many mistakes the rest is not worth reading.
 _MOST_FAULTS = 100
 
@@ -186,11 +187,9 @@ class Planner:
     def _resolved(self, given: VariantSpec, spec: ComparisonSpec) -> ResolvedPersona:
         if given.system:
             resolved = self._library.get_described(given.system)
-        elif given.revision:
-            revision = self._comparisons.find_revision(given.persona, given.revision)
-            resolved = persona_at(revision)
         else:
-            resolved = self._library.get_persona(given.persona)
+            at = f"@{given.revision}" if given.revision else ""
+            resolved = self._library.get_persona(f"{given.persona}{at}")
         changes = dict(given.changes)
         if spec.context is not None:
             changes["context"] = spec.context.model_dump()
@@ -336,13 +335,22 @@ def _names(variants: Sequence[VariantSpec], personas: Sequence[Persona]) -> Sequ
 def _marks(given: VariantSpec) -> str:
     settings = {**given.parameters, **given.variables}
     parts = [
-        f"@{given.revision[:_SHORT_REVISION]}" if given.revision else "",
+        f"@{_short(given.revision)}" if given.revision else "",
         given.model,
         given.upstream,
         *(f"{name} {value}" for name, value in settings.items()),
         *given.changes,
     ]
     return ", ".join(str(part) for part in parts if part)
+
+
+def _short(pin: str) -> str:
+    """A label or the beginning of a revision as it was given; of a whole one its beginning."""
+    return pin[:_SHORT_REVISION] if len(pin) == _WHOLE_REVISION else pin
+
+
+def _require_sensible(comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> None:
+    """Raises InputError for more cells than can be meant, and for variables that nobody has or that do not fit."""
 
 
 def _require_sensible_size(comparison: Comparison) -> None:

@@ -61,13 +61,16 @@ class Revision:
     """The resolved persona that a turn used. ``id`` is its content hash.
 
     ``resolved`` is the persona's data with its bases merged in; ``templates`` the prompt templates it renders with,
-    by name.
+    by name. ``source`` is the text of the file that made it, as far as there is one; ``is_draft`` says that this text
+    was tried out before it was saved.
     """
 
     id: str
     persona_id: str
     resolved: Mapping[str, Any]
     templates: Mapping[str, str]
+    source: str = field(default="", compare=False)
+    is_draft: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ class Session:
     ``persona_id`` is empty for a role that was described and has no file; then ``revision`` is its only home.
     ``parameters`` are the sampling parameters and request fields chosen over the persona's own. ``forked_from`` is the
     turn after which this session goes its own way: the turns up to it are its history too. ``comparison_id`` names the
-    comparison that this session belongs to, ``judges`` the turn that is judged in it.
+    comparison that this session belongs to, ``judges`` the turn that is judged in it. ``pin`` is the label or revision
+    by which it was begun: then it stays with its revision; empty, it goes along with the persona's file.
     """
 
     id: str
@@ -91,6 +95,7 @@ class Session:
     forked_from: str = ""
     comparison_id: str = ""
     judges: str = ""
+    pin: str = ""
     is_starred: bool = False
     tags: tuple[str, ...] = ()
     created_at: str = field(default_factory=now)

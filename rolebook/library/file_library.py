@@ -86,6 +86,7 @@ class FileLibrary:
         self._snapshot = _Snapshot({}, {}, ())
         self._next_scan = 0.0
         self._generation = 0
+        self._is_readable = True
         for folder in (personas, templates):
             remove_unfinished(folder)
 
@@ -154,6 +155,11 @@ class FileLibrary:
         """Grows whenever something in the folders has changed."""
         self._fresh()
         return self._generation
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether both folders could be looked into."""
+        return self._is_readable
 
     def forget(self) -> None:
         """Look again at the next call, however recently that was done."""
@@ -233,6 +239,7 @@ class FileLibrary:
         personas = list_files(self.personas_dir, (".yaml", ".yml"))
         templates = list_files(self.templates_dir, (".jinja",))
         pause_s = min((time.thread_time() - began) / _SCAN_SHARE, _LONGEST_UNSEEN_S)
+        self._is_readable = personas.is_readable and templates.is_readable
         # The endings tell the files of the two folders apart.
         signatures = {**personas.files, **templates.files}
         is_large = len(signatures) > _FREE_FILES

@@ -36,6 +36,7 @@ class Listing:
 
     files: Mapping[str, Signature] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    is_readable: bool = True
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> Listing:
@@ -48,7 +49,8 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> Listing:
                 if entry.name.endswith(suffixes) and not entry.name.startswith(".")
             ]
     except OSError as error:
-        return Listing(problems=(_problem(shown(folder), 0, _unreadable(error)),))
+        problem = _problem(shown(folder), 0, _unreadable(error))
+        return Listing(problems=(problem,), is_readable=False)
     problems: list[Problem] = []
     if len(found) > MAX_FILES:
         found.sort(key=lambda entry: entry.name)

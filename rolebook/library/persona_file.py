@@ -19,7 +19,15 @@ from rolebook.core.persona import (
     find_unknown_keys,
     parse_persona,
 )
-from rolebook.library.yaml_text import MAX_PROBLEMS, Document, Mark, YamlError, parse_yaml
+from rolebook.core.session import Revision
+from rolebook.library.yaml_text import (
+    MAX_PROBLEMS,
+    Document,
+    Mark,
+    YamlError,
+    dump_yaml,
+    parse_yaml,
+)
 
 Path = tuple[str | int, ...]
 
@@ -186,6 +194,15 @@ def _place_of(mark: Mark, lines: Sequence[str]) -> Place:
     first = next((line for line in lines[mark.line :] if line.strip()), "")
     indent = len(first) - len(first.lstrip())
     return Place(mark.file, mark.line + 1, indent, indent)
+
+
+def describe_revision(revision: Revision) -> str:
+    """A revision as one text: the persona as its file could say it with its bases merged in, then its templates."""
+    data = {key: value for key, value in revision.resolved.items() if key != "extends"}
+    templates = [f"\n# {name}.jinja\n{text}" for name, text in sorted(revision.templates.items())]
+    return dump_yaml(data) + "".join(
+        text if text.endswith("\n") else f"{text}\n" for text in templates
+    )
 
 
 def schema_line(location: str) -> str:

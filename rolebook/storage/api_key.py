@@ -14,10 +14,9 @@ from rolebook.core.access import ApiKey
 from rolebook.core.budget import Limits, Spending
 from rolebook.core.errors import NotFoundError
 from rolebook.core.session import now
-from rolebook.storage.connection import execute
+from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import decode_json, encode_json, encode_some
 from rolebook.storage.user import user_of
-from rolebook.storage.write import insert
 
 _KEYS = (
     "SELECT api_keys.number AS key_number, api_keys.id, api_keys.name AS key_name, api_keys.hint, api_keys.scope, "

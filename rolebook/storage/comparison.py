@@ -27,21 +27,16 @@ from rolebook.core.comparison import (
     digest_of,
 )
 from rolebook.core.comparison_data import comparison_data, comparison_of
-from rolebook.core.errors import ConflictError, InputError, NotFoundError, Phrase
+from rolebook.core.errors import ConflictError, NotFoundError, Phrase
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
 from rolebook.storage import lookup
-from rolebook.storage.connection import execute
+from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import decode_json, decode_text, encode_json, encode_some
 from rolebook.storage.reach import is_visible, within_reach
 from rolebook.storage.record import message_hash, revision_of, turn_of
-from rolebook.storage.write import (
-    comparison_number,
-    insert,
-    insert_revision,
-    insert_session,
-    insert_turn,
-)
+from rolebook.storage.revision import insert_revision
+from rolebook.storage.write import comparison_number, insert_session, insert_turn
 
 _CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
 #: Of a turn in a grid: all but the exact messages and the reply, which are long.
@@ -567,31 +562,6 @@ def revision_times(db: Database, persona_id: str) -> dict[str, str]:
     """When the log first saw each revision of a persona, by the revision's id."""
     rows = execute(db, "SELECT id, created_at FROM revisions WHERE persona_id = ?", (persona_id,))
     return {row["id"]: row["created_at"] for row in rows}
-
-
-def find_revision(db: Database, persona_id: str, prefix: str) -> Revision:
-    """Raises NotFoundError, and InputError if several revisions begin so."""
-    rows = execute(
-        db,
-        "SELECT * FROM revisions WHERE persona_id = ? AND substr(id, 1, ?) = ? "
-        # A role without a file belongs to whoever has described it.
-        "AND (persona_id <> '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.revision = revisions.number)) "
-        "LIMIT 2",
-        (persona_id, len(prefix), prefix.lower()),
-    ).fetchall()
-    if not rows:
-        raise NotFoundError(
-            "The log knows no revision %(revision)s of '%(persona)s'.",
-            revision=prefix[:80],
-            persona=persona_id,
-        )
-    if len(rows) > 1:
-        raise InputError(
-            "Several revisions of '%(persona)s' begin with %(revision)s: give more of it.",
-            revision=prefix[:80],
-            persona=persona_id,
-        )
-    return revision_of(rows[0])
 
 
 def create_ballot(db: Database, ballot: Ballot) -> None:

@@ -159,10 +159,6 @@ class SqliteComparisonLog:
         """When the log first saw each revision of a persona, by the revision's id."""
         return self._log.read(queries.revision_times, persona_id)
 
-    def find_revision(self, persona_id: str, prefix: str) -> Revision:
-        """A revision of a persona by the beginning of its id. Raises NotFoundError, InputError if several begin so."""
-        return self._log.read(queries.find_revision, persona_id, prefix)
-
     def turns_up_to(self, turn_id: str) -> Sequence[Turn]:
         """The turns that are history after this one, which is the last. Raises NotFoundError."""
         return self._log.turns_up_to(turn_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -133,6 +133,12 @@ def execute(db: Database, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.C
         return db.conn.execute(sql, parameters)
     except (UnicodeEncodeError, OverflowError):
         return db.conn.execute(sql, [_fitted(value) for value in parameters])
+
+
+def insert(db: Database, into: str, row: Mapping[str, Any]) -> Any:
+    """Insert one row; ``into`` begins with INTO, or with what stands before it."""
+    marks = ", ".join("?" * len(row))
+    return execute(db, f"INSERT {into} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
 
 
 def _fitted(value: Any) -> Any:

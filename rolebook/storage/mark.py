@@ -11,9 +11,8 @@ from sqlite_utils import Database
 
 from rolebook.core.session import TurnMark, now
 from rolebook.storage import lookup
-from rolebook.storage.connection import execute
+from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import decode_text
-from rolebook.storage.write import insert
 
 
 def mark_turn(db: Database, turn_id: str, changes: Mapping[str, Any]) -> TurnMark:

@@ -33,13 +33,15 @@ class SessionFilter:
     """Which sessions to list; what is empty does not matter.
 
     ``search`` is a query as in search by words and looks at the newest 5,000 turns that match. ``model`` (as
-    requested), ``status`` and ``mark`` (one of MARKS) hold if any turn of the session has them; ``via`` is one of WAYS.
+    requested), ``revision``, ``status`` and ``mark`` (one of MARKS) hold if any turn of the session has them; ``via``
+    is one of WAYS.
     ``since`` (inclusive) and ``until`` (exclusive) are about the last use: times as in
     :func:`rolebook.core.session.now`, or plain dates, which count whole.
     """
 
     search: str = ""
     persona_id: str = ""
+    revision: str = ""
     model: str = ""
     tag: str = ""
     status: str = ""
@@ -180,6 +182,10 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
     )
     choices = (
         (wanted.persona_id, "+sessions.persona_id = ?"),
+        (
+            wanted.revision,
+            in_turns.format("turns.revision = (SELECT number FROM revisions WHERE id = ?)"),
+        ),
         (wanted.model, in_turns.format("turns.model_requested = ?")),
         (wanted.status, in_turns.format(status_sql)),
         (

@@ -387,6 +387,66 @@ def _create_transcripts(db: Database) -> None:
         db.execute(statement)
 
 
+_HISTORY = (
+    """
+CREATE TABLE sources (
+    number INTEGER PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE,
+    text TEXT NOT NULL
+)""",
+    """
+CREATE TABLE changes (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    file TEXT NOT NULL,
+    action TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    via TEXT NOT NULL,
+    author TEXT NOT NULL,
+    source INTEGER REFERENCES sources(number),
+    revision INTEGER REFERENCES revisions(number),
+    former TEXT NOT NULL,
+    message TEXT NOT NULL,
+    causes TEXT
+)""",
+    "CREATE INDEX changes_by_file ON changes(kind, file, number, action)",
+    """
+CREATE TABLE labels (
+    persona_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    revision INTEGER NOT NULL REFERENCES revisions(number),
+    created_at TEXT NOT NULL,
+    via TEXT NOT NULL,
+    author TEXT NOT NULL,
+    PRIMARY KEY (persona_id, name)
+) WITHOUT ROWID""",
+    "CREATE INDEX revisions_by_persona ON revisions(persona_id)",
+    "ALTER TABLE sessions ADD COLUMN pin TEXT NOT NULL DEFAULT ''",
+    # What people have talked with before there were histories. Of what only comparisons tried there is no file.
+    """
+INSERT INTO changes (id, kind, file, action, created_at, via, author, revision, former, message)
+SELECT revisions.id, 'persona', revisions.persona_id, 'used', revisions.created_at, 'turn', '', revisions.number, '', ''
+FROM revisions WHERE persona_id <> '' AND number IN (SELECT revision FROM sessions WHERE activity > 0 UNION
+    SELECT turns.revision FROM turns JOIN sessions ON sessions.number = turns.session WHERE activity > 0)""",
+    """
+CREATE VIEW readable_changes AS
+SELECT
+    changes.number, changes.id AS change_id, changes.kind, changes.file, changes.action, changes.created_at,
+    changes.via, changes.author, revisions.id AS revision, changes.former, changes.causes, changes.message,
+    sources.text AS source
+FROM changes
+LEFT JOIN revisions ON revisions.number = changes.revision
+LEFT JOIN sources ON sources.number = changes.source""",
+)
+
+
+@migrations(name="0006_history")
+def _create_history(db: Database) -> None:
+    for statement in _HISTORY:
+        db.execute(statement)
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

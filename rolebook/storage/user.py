@@ -12,8 +12,7 @@ from sqlite_utils import Database
 from rolebook.core.access import Role, User
 from rolebook.core.errors import ConflictError, InputError, NotFoundError
 from rolebook.core.session import now
-from rolebook.storage.connection import execute
-from rolebook.storage.write import insert
+from rolebook.storage.connection import execute, insert
 
 #: Letters and digits of any script, and what stands in addresses; no blank at an end.
 _NAME = re.compile(r"\w(?:[\w\x20.@+-]{0,58}[\w.+-])?")

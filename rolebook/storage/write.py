@@ -19,7 +19,7 @@ from rolebook.core.errors import NotFoundError
 from rolebook.core.message import MESSAGE_ROLES, Message
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 from rolebook.storage import index, lookup
-from rolebook.storage.connection import execute
+from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import decode_text, encode_json, encode_some
 from rolebook.storage.record import (
     answered_columns,
@@ -28,6 +28,7 @@ from rolebook.storage.record import (
     message_hash,
     session_columns,
 )
+from rolebook.storage.revision import insert_revision
 
 #: Shorter contents are kept in place; a pointer to the turn that has the same text would not be shorter.
 _SHORTEST_POINTER = 16
@@ -48,7 +49,7 @@ def insert_session(
         "activity": _next_activity(db) if session.is_talk else 0,
         "comparison": comparison_number(db, session.comparison_id),
         "judges": _judged_turn(db, session.judges),
-        "revision": insert_revision(db, revision),
+        "revision": insert_revision(db, revision, by.user.name if by.user else ""),
         "inherited": _inherited(db, session.forked_from),
         **_begun_by(db, session, by),
     }
@@ -231,12 +232,6 @@ def keep_messages(db: Database, number: int) -> None:
         )
 
 
-def insert(db: Database, into: str, row: Mapping[str, Any]) -> Any:
-    """Insert one row; ``into`` begins with INTO, or with what stands before it."""
-    marks = ", ".join("?" * len(row))
-    return execute(db, f"INSERT {into} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
-
-
 def _next_activity(db: Database) -> int:
     """A clock that only goes forward, whatever the computer's clock does."""
     return int(execute(db, "SELECT coalesce(max(activity), 0) + 1 FROM sessions").fetchone()[0])
@@ -254,22 +249,6 @@ def comparison_number(db: Database, comparison_id: str) -> int | None:
 
 def _judged_turn(db: Database, turn_id: str) -> int | None:
     return int(lookup.turn_row(db, turn_id)["number"]) if turn_id else None
-
-
-def insert_revision(db: Database, revision: Revision) -> int:
-    """The number of a revision, which is recorded if it is new."""
-    known = execute(db, "SELECT number FROM revisions WHERE id = ?", (revision.id,)).fetchone()
-    if known:
-        return int(known["number"])
-    row = {
-        "id": revision.id,
-        "persona_id": revision.persona_id,
-        "persona_name": str(revision.resolved.get("name", "")),
-        "created_at": now(),
-        "resolved": encode_json(revision.resolved),
-        "templates": encode_json(revision.templates),
-    }
-    return int(insert(db, "INTO revisions", row).lastrowid)
 
 
 def _inherited(db: Database, turn_id: str) -> str | None:

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from rolebook.core.checking import Checked
 from rolebook.core.completion import Choice
-from rolebook.core.edit import Checked
 from rolebook.core.errors import FileError, NotFoundError, Problem, PromptError, RolebookError
 from rolebook.core.message import Message, Origin, Span
 from rolebook.core.persona import ResolvedPersona

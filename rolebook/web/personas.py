@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response
 
 from rolebook.core.errors import FileError, NotFoundError, RolebookError, StorageError
 from rolebook.core.persona import Persona, ResolvedPersona, is_persona_id
+from rolebook.core.reference import split_reference
 from rolebook.library.file_library import PersonaEntry
 from rolebook.storage.query import PersonaStatistics
 from rolebook.web import form, gallery
@@ -72,9 +73,13 @@ def show_form(persona_id: str, fields: Mapping[str, str], error: RolebookError) 
     return _persona_page(_entry(persona_id), fields, error=error), status_of(error)
 
 
-def _entry(persona_id: str) -> PersonaEntry:
+def _entry(reference: str) -> PersonaEntry:
+    """A persona by its id as its file is now; by ``teacher@production`` as it was, without a file."""
+    persona_id, at = split_reference(reference)
     if not is_persona_id(persona_id):
         raise NotFoundError("There is no such persona.")
+    if at:
+        return PersonaEntry(reference, "", rolebook().find_persona(reference), ())
     return rolebook().library.get_entry(persona_id)
 
 
@@ -95,7 +100,7 @@ def _persona_page(
         return render_template("broken.html", entry=entry)
     persona = entry.resolved.persona
     shown = preview(entry.resolved, fields)
-    statistics = _statistics(entry.id)
+    statistics = _statistics(persona.id)
     error = error or (shown.error if is_checked else None)
     return render_template(
         "persona.html",
@@ -110,7 +115,7 @@ def _persona_page(
         statistics=statistics,
         api_url=request.host_url + "v1",
         curl=_curl(persona),
-        former=_former_revision(entry.resolved, statistics),
+        former=_former_revision(entry.resolved, statistics) if entry.id == persona.id else "",
         upstreams=rolebook().upstreams.names,
     )
 

@@ -18,7 +18,6 @@ from rolebook.core.persona import (
     FaultyDataError,
     ResolvedPersona,
     Sampling,
-    persona_of_revision,
 )
 from rolebook.core.planning import Plan, PlanFault, UnplannableError
 from rolebook.library.persona_file import TYPED_KEYS
@@ -171,10 +170,8 @@ def resolved_of(given: Fields) -> ResolvedPersona | None:
         return None
     book = rolebook()
     try:
-        if revision:
-            return persona_of_revision(book.comparisons.find_revision(persona_id, revision))
-        return book.library.get_persona(persona_id)
-    except (RolebookError, FaultyDataError):
+        return book.find_persona(f"{persona_id}@{revision}" if revision else persona_id)
+    except RolebookError:
         return None
 
 

@@ -157,6 +157,7 @@ class Listing:
 _FILTERS = {
     "q": "search",
     "persona": "persona_id",
+    "revision": "revision",
     "model": "model",
     "tag": "tag",
     "status": "status",

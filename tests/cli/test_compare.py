@@ -112,7 +112,7 @@ def test_status_says_whether_cells_and_checks_were_good(
         (["compare"], "Who shall answer?"),
         (["compare", "plain"], "What shall be said?"),
         (["compare", "nobody", "--input", "Hi"], "There is no persona 'nobody'."),
-        (["compare", "plain@abc", "--input", "Hi"], "The log knows no revision abc of 'plain'."),
+        (["compare", "plain@abc", "--input", "Hi"], "'plain' has no label or revision 'abc'."),
         (["compare", "plain", "spec.yaml"], "not both"),
         (["compare", "gone.yaml"], "gone.yaml cannot be read: No such file"),
         (["compare", "bad.yaml"], "bad.yaml:3:10: repeats must be a whole number"),

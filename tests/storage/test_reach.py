@@ -14,6 +14,7 @@ from rolebook.core.comparison import Ballot, CellKey, Comparison, ComparisonInpu
 from rolebook.core.errors import NotFoundError
 from rolebook.core.session import Session, Turn, new_id
 from rolebook.storage.comparison_log import SqliteComparisonLog
+from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.query import SessionFilter
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_session, new_turn
@@ -216,11 +217,11 @@ def test_role_without_a_file_is_found_by_who_has_described_it(log: SqliteLog) ->
     described = REVISION.__class__("feed", "", {"name": "", "system": "A secret"}, {})
     with acting_for(BO):
         log.create_session(new_session(persona_id="", revision="feed"), described)
-    comparisons = SqliteComparisonLog(log)
+    history = SqliteHistory(log)
     with acting_for(ADA), pytest.raises(NotFoundError):
-        comparisons.find_revision("", "f")
+        history.find_revision("", "feed")
     with acting_for(BO):
-        assert described == comparisons.find_revision("", "f")
+        assert described == history.find_revision("", "feed")
 
 
 def test_what_waits_for_the_file_is_seen_by_who_said_it_and_carried_by_anybody(

@@ -1,0 +1,92 @@
+"""Personas by what people call them: ``teacher`` as it is now, ``teacher@production``, ``teacher@3f9c``."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rolebook.core.errors import InputError
+from rolebook.core.persona import FaultyDataError, ResolvedPersona, persona_of_revision
+from rolebook.core.session import Revision
+
+_MOST_KEPT = 64
+_SHORT_REVISION = 8
+
+
+class Library(Protocol):
+    """Where personas come from as they are now."""
+
+    def get_persona(self, persona_id: str) -> ResolvedPersona:
+        """As on disk now, or its last good version. Raises NotFoundError, FileError."""
+
+    def get_described(self, system: str) -> ResolvedPersona:
+        """A persona without a file, from nothing but its system text."""
+
+    def get_changed(self, resolved: ResolvedPersona, changes: Mapping[str, Any]) -> ResolvedPersona:
+        """The persona with some keys of its file changed. Raises InputError."""
+
+
+class Revisions(Protocol):
+    """Where personas come from as they were. Every method may raise StorageError."""
+
+    def find_revision(self, persona_id: str, at: str) -> Revision:
+        """What a label points at, else the revision whose id begins so. Raises NotFoundError, InputError."""
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """The id of a persona, and the label or revision behind its ``@``; empty: as it is now."""
+    persona_id, _, at = reference.partition("@")
+    return persona_id, at
+
+
+class PersonaFinder:
+    """Finds personas by reference. Safe for threads.
+
+    What a reference with a label or revision means comes wholly from the log, so it also holds when the file is gone.
+    """
+
+    def __init__(self, library: Library, revisions: Revisions) -> None:
+        self._library = library
+        self._revisions = revisions
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, str], ResolvedPersona] = OrderedDict()
+
+    def get_persona(self, reference: str) -> ResolvedPersona:
+        """Raises NotFoundError, FileError, InputError, and StorageError for what is in the log."""
+        persona_id, at = split_reference(reference)
+        if not at:
+            return self._library.get_persona(persona_id)
+        return self.at_revision(persona_id, self._revisions.find_revision(persona_id, at))
+
+    def at_revision(self, persona_id: str, revision: Revision) -> ResolvedPersona:
+        """A persona as it was. Raises InputError if today's format cannot read it."""
+        key = persona_id, revision.id
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None:
+                self._kept.move_to_end(key)
+                return known
+        try:
+            resolved = persona_of_revision(revision, persona_id)
+        except FaultyDataError:
+            raise InputError(
+                "The revision %(revision)s of '%(persona)s' is recorded in a form that this version"
+                " of Rolebook cannot use.",
+                revision=revision.id[:_SHORT_REVISION],
+                persona=persona_id,
+            ) from None
+        with self._lock:
+            self._kept[key] = resolved
+            while len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        return resolved
+
+    def get_described(self, system: str) -> ResolvedPersona:
+        """A persona without a file, from nothing but its system text."""
+        return self._library.get_described(system)
+
+    def get_changed(self, resolved: ResolvedPersona, changes: Mapping[str, Any]) -> ResolvedPersona:
+        """The persona with some keys of its file changed. Raises InputError."""
+        return self._library.get_changed(resolved, changes)

@@ -1,0 +1,424 @@
+"""Revisions, the histories of the files that made them, and the labels that point at them.
+
+Each function is the content of one transaction, or of a part of one.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from sqlite_utils import Database
+
+from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.history import (
+    SHORTEST_PREFIX,
+    Change,
+    Head,
+    Label,
+    NewChange,
+    Timeline,
+)
+from rolebook.core.session import Revision, new_id, now
+from rolebook.core.source import DISK, Author, FileKey, FileKind, etag_of
+from rolebook.storage.connection import execute, insert
+from rolebook.storage.encoding import decode_json, decode_text, encode_json
+from rolebook.storage.record import revision_of
+
+#: What does not say how a file is now.
+_ASIDE = "('tried', 'labelled', 'used')"
+#: Another process may see a file that was saved a moment before it hears who saved it.
+_TAKEN_OVER_S = 10
+_MOST_FORMER = 20
+_MOST_NAMED = 5
+_SHORT_REVISION = 8
+
+_CHANGES = (
+    "SELECT changes.*, sources.hash AS etag, revisions.id AS revision_id FROM changes "
+    "LEFT JOIN sources ON sources.number = changes.source "
+    "LEFT JOIN revisions ON revisions.number = changes.revision"
+)
+
+
+def insert_revision(db: Database, revision: Revision, author: str = "") -> int:
+    """The number of a revision. One that is new is recorded, together with the text of its file where it has one.
+
+    Arguments:
+        author: the name of who tries it out, if it is a draft.
+    """
+    number = _known_revision(db, revision)
+    if number:
+        return number
+    number = _insert_revision(db, revision)
+    if revision.source:
+        by = Author("browser", author) if revision.is_draft else DISK
+        key = FileKey("persona", revision.persona_id)
+        action = "tried" if revision.is_draft else "seen"
+        _record(db, NewChange(key, action, by, revision.source, revision))  # type: ignore[arg-type]
+    return number
+
+
+def _known_revision(db: Database, revision: Revision) -> int:
+    known = execute(db, "SELECT number FROM revisions WHERE id = ?", (revision.id,)).fetchone()
+    return int(known["number"]) if known else 0
+
+
+def _insert_revision(db: Database, revision: Revision) -> int:
+    row = {
+        "id": revision.id,
+        "persona_id": revision.persona_id,
+        "persona_name": str(revision.resolved.get("name", "")),
+        "created_at": now(),
+        "resolved": encode_json(revision.resolved),
+        "templates": encode_json(revision.templates),
+    }
+    return int(insert(db, "INTO revisions", row).lastrowid)
+
+
+def record(db: Database, changes: Iterable[NewChange]) -> None:
+    """Record changes, less those that say what the history of their file ends with already."""
+    for change in changes:
+        _record(db, change)
+
+
+def _record(db: Database, change: NewChange) -> None:
+    head = _head(db, change.key)
+    source = None if change.text is None else _source_number(db, change.text)
+    revision = change.revision and (
+        _known_revision(db, change.revision) or _insert_revision(db, change.revision)
+    )
+    is_same = head is not None and (head["source"], head["revision"]) == (source, revision)
+    is_noticed = change.author.via == "disk"
+    if is_same and is_noticed:
+        return
+    action = change.action
+    if is_noticed and head is not None and head["source"] == source and source and revision:
+        action = "followed"
+    row = {
+        "action": action,
+        "via": change.author.via,
+        "author": change.author.name,
+        "former": change.former,
+        "message": change.message,
+        "causes": _encode_causes(change.causes or _causes(db, action, head, change)),
+    }
+    if is_same and head is not None and _is_taken_over(head):
+        assignments = ", ".join(f"{name} = ?" for name in row)
+        execute(
+            db,
+            f"UPDATE changes SET {assignments} WHERE number = ?",
+            [*row.values(), head["number"]],
+        )
+        return
+    where = {"id": new_id(), "kind": change.key.kind, "file": change.key.id, "created_at": now()}
+    insert(db, "INTO changes", {**where, **row, "source": source, "revision": revision})
+
+
+def _head(db: Database, key: FileKey) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = execute(
+        db,
+        f"SELECT * FROM changes WHERE kind = ? AND file = ? AND action NOT IN {_ASIDE} ORDER BY number DESC LIMIT 1",
+        (key.kind, key.id),
+    ).fetchone()
+    return row
+
+
+def _is_taken_over(head: sqlite3.Row) -> bool:
+    """Whether what was noticed on disk is what somebody says now that they have done."""
+    age = datetime.now(UTC) - datetime.fromisoformat(head["created_at"])
+    return head["via"] == "disk" and age < timedelta(seconds=_TAKEN_OVER_S)
+
+
+def _causes(
+    db: Database, action: str, head: sqlite3.Row | None, change: NewChange
+) -> Sequence[FileKey]:
+    """The files that made another persona of an unchanged one: templates, and the base where all else changed."""
+    if action != "followed" or head is None or head["revision"] is None or not change.revision:
+        return ()
+    sql = "SELECT * FROM revisions WHERE number = ?"
+    before, after = (
+        revision_of(execute(db, sql, (head["revision"],)).fetchone()),
+        change.revision,
+    )
+    names = sorted({*before.templates, *after.templates})
+    causes = [
+        FileKey("template", name)
+        for name in names
+        if before.templates.get(name) != after.templates.get(name)
+    ]
+    base = str(after.resolved.get("extends") or "")
+    if base and json.dumps(before.resolved, sort_keys=True) != json.dumps(
+        after.resolved, sort_keys=True, default=str
+    ):
+        causes.insert(0, FileKey("persona", base))
+    return causes
+
+
+def _encode_causes(causes: Sequence[FileKey]) -> str | None:
+    return encode_json([[cause.kind, cause.id] for cause in causes]) if causes else None
+
+
+def _source_number(db: Database, text: str) -> int:
+    """The number of a text, which is recorded if it is new."""
+    etag = etag_of(text)
+    known = execute(db, "SELECT number FROM sources WHERE hash = ?", (etag,)).fetchone()
+    if known:
+        return int(known["number"])
+    return int(insert(db, "INTO sources", {"hash": etag, "text": text}).lastrowid)
+
+
+def heads(db: Database) -> dict[FileKey, Head]:
+    """Where the history of each file stands."""
+    rows = execute(
+        db,
+        f"{_CHANGES} WHERE changes.number IN (SELECT max(number) FROM changes "
+        f"WHERE action NOT IN {_ASIDE} GROUP BY kind, file)",
+    )
+    return {_key(row): Head(row["etag"] or "", row["revision_id"] or "") for row in rows}
+
+
+def timeline(db: Database, key: FileKey, *, limit: int, before: str) -> Timeline:
+    """One page of a file's changes, the newest first, with those from before it was renamed.
+
+    Arguments:
+        before: the cursor of the page before; anything else begins with the newest.
+    """
+    conditions, parameters = [], []
+    for former, bound in _segments(db, key):
+        conditions.append("(kind = ? AND file = ? AND changes.number <= ?)")
+        parameters += [key.kind, former, bound]
+    cursor = int(before) if before.isdecimal() and len(before) < 19 else 2**62
+    rows = execute(
+        db,
+        f"{_CHANGES} WHERE ({' OR '.join(conditions)}) AND changes.number < ? ORDER BY changes.number DESC LIMIT ?",
+        [*parameters, cursor, limit + 1],
+    ).fetchall()
+    shown = rows[:limit]
+    return Timeline(
+        changes=tuple(_changes_of(db, key, shown)),
+        next=str(shown[-1]["number"]) if len(rows) > limit else "",
+    )
+
+
+def _segments(db: Database, key: FileKey) -> Iterator[tuple[str, int]]:
+    """A file's own changes, and those of the files that it was before, each up to the time when it was renamed."""
+    file, bound = key.id, 2**62
+    for _ in range(_MOST_FORMER):
+        yield file, bound
+        row = execute(
+            db,
+            "SELECT number, former FROM changes WHERE kind = ? AND file = ? AND number <= ? AND action = 'renamed' "
+            "AND former <> '' ORDER BY number DESC LIMIT 1",
+            (key.kind, file, bound),
+        ).fetchone()
+        if row is None:
+            return
+        # The change by which the former file went away says nothing new.
+        file, bound = row["former"], row["number"] - 1
+
+
+def get_change(db: Database, key: FileKey, change_id: str) -> Change:
+    """A change of a file or of one that it was before. Raises NotFoundError."""
+    row = execute(db, f"{_CHANGES} WHERE changes.id = ?", (change_id,)).fetchone()
+    if row is None or not any(
+        (row["kind"], row["file"]) == (key.kind, file) and row["number"] <= bound
+        for file, bound in _segments(db, key)
+    ):
+        raise NotFoundError(
+            "The history of '%(file)s' has no change %(id)s.", file=key.id, id=change_id[:80]
+        )
+    return next(_changes_of(db, key, [row]))
+
+
+def _changes_of(db: Database, key: FileKey, rows: Sequence[sqlite3.Row]) -> Iterator[Change]:
+    numbers = {row["revision"] for row in rows if row["revision"] is not None}
+    labels, sessions = _labels_by_revision(db, key), _sessions_by_revision(db, key, numbers)
+    for row in rows:
+        yield Change(
+            id=row["id"],
+            key=_key(row),
+            action=row["action"],
+            author=Author(row["via"], decode_text(row["author"])),
+            created_at=row["created_at"],
+            source=row["etag"] or "",
+            revision=row["revision_id"] or "",
+            causes=tuple(FileKey(*cause) for cause in decode_json(row["causes"], ())),
+            former=row["former"],
+            message=decode_text(row["message"]),
+            labels=tuple(labels.get(row["revision"], ())),
+            sessions=sessions.get(row["revision"], 0),
+        )
+
+
+def _key(row: sqlite3.Row) -> FileKey:
+    return FileKey(cast(FileKind, row["kind"]), row["file"])
+
+
+def _labels_by_revision(db: Database, key: FileKey) -> Mapping[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    if key.kind == "persona":
+        sql = "SELECT name, revision FROM labels WHERE persona_id = ? ORDER BY name"
+        for row in execute(db, sql, (key.id,)):
+            found[row["revision"]].append(row["name"])
+    return found
+
+
+def _sessions_by_revision(db: Database, key: FileKey, numbers: Iterable[int]) -> dict[int, int]:
+    """In how many talks a persona answered at each revision, the trash apart."""
+    rows = execute(
+        db,
+        "SELECT turns.revision, count(DISTINCT turns.session) AS sessions FROM sessions "
+        "JOIN turns ON turns.session = sessions.number WHERE sessions.persona_id = ? AND sessions.activity > 0 "
+        "AND sessions.deleted_at IS NULL AND turns.revision IN (SELECT value FROM json_each(?)) "
+        "GROUP BY turns.revision",
+        (key.id if key.kind == "persona" else "", json.dumps(list(numbers))),
+    )
+    return {row["revision"]: row["sessions"] for row in rows} if key.kind == "persona" else {}
+
+
+def get_source(db: Database, etag: str) -> str:
+    """Raises NotFoundError."""
+    row = execute(db, "SELECT text FROM sources WHERE hash = ?", (etag,)).fetchone()
+    if row is None:
+        raise NotFoundError("This text is not in the log (%(etag)s).", etag=etag[:80])
+    return decode_text(row["text"])
+
+
+#: The revisions that a persona ever had: several personas may share one. A role without a file belongs to whoever has
+#: described it.
+_REVISIONS_OF = (
+    "SELECT number FROM revisions WHERE persona_id = :persona AND (persona_id <> '' OR EXISTS ("
+    "SELECT 1 FROM sessions WHERE sessions.revision = revisions.number)) UNION "
+    "SELECT revision FROM changes WHERE kind = 'persona' AND file = :persona AND revision IS NOT NULL"
+)
+
+
+def find_revision(db: Database, persona_id: str, at: str) -> Revision:
+    """What a label points at, else the revision whose id begins so.
+
+    Raises NotFoundError that names the known ones, InputError if several begin so.
+    """
+    labelled = execute(
+        db,
+        "SELECT revisions.* FROM labels JOIN revisions ON revisions.number = labels.revision "
+        "WHERE labels.persona_id = ? AND labels.name = ?",
+        (persona_id, at),
+    ).fetchone()
+    if labelled:
+        return revision_of(labelled)
+    prefix = at.lower()
+    rows = (
+        db.execute(
+            f"SELECT * FROM revisions WHERE number IN ({_REVISIONS_OF}) AND substr(id, 1, :length) = :prefix LIMIT 2",
+            {"persona": persona_id, "length": len(prefix), "prefix": prefix},
+        ).fetchall()
+        if len(prefix) >= SHORTEST_PREFIX
+        else []
+    )
+    if len(rows) > 1:
+        raise InputError(
+            "Several revisions of '%(persona)s' begin with %(revision)s: give more of it.",
+            revision=at[:80],
+            persona=persona_id,
+        )
+    if not rows:
+        raise _unknown(db, persona_id, at)
+    return revision_of(rows[0])
+
+
+def _unknown(db: Database, persona_id: str, at: str) -> NotFoundError:
+    newest = db.execute(
+        f"SELECT id FROM revisions WHERE number IN ({_REVISIONS_OF}) ORDER BY number DESC LIMIT {_MOST_NAMED}",
+        {"persona": persona_id},
+    ).fetchall()
+    return NotFoundError(
+        "'%(persona)s' has no label or revision '%(at)s'. Its labels: %(labels)s. Its newest revisions: %(revisions)s.",
+        persona=persona_id[:80],
+        at=at[:80],
+        labels=", ".join(label.name for label in labels(db, persona_id)) or "–",
+        revisions=", ".join(row["id"][:_SHORT_REVISION] for row in newest) or "–",
+    )
+
+
+def labels(db: Database, persona_id: str) -> list[Label]:
+    """The labels of a persona, by name."""
+    rows = execute(
+        db,
+        "SELECT labels.*, revisions.id AS revision_id FROM labels "
+        "JOIN revisions ON revisions.number = labels.revision WHERE labels.persona_id = ? ORDER BY name",
+        (persona_id,),
+    )
+    return [
+        Label(
+            row["persona_id"],
+            row["name"],
+            row["revision_id"],
+            Author(row["via"], decode_text(row["author"])),
+            row["created_at"],
+        )
+        for row in rows
+    ]
+
+
+def set_label(db: Database, label: Label) -> None:
+    """Let a label point at a revision, and note that in the history. Raises NotFoundError."""
+    row = execute(db, "SELECT number FROM revisions WHERE id = ?", (label.revision,)).fetchone()
+    if row is None:
+        raise NotFoundError("There is no revision %(id)s in the log.", id=label.revision[:80])
+    columns = {
+        "persona_id": label.persona_id,
+        "name": label.name,
+        "revision": row["number"],
+        "created_at": label.created_at,
+        "via": label.author.via,
+        "author": label.author.name,
+    }
+    insert(db, "OR REPLACE INTO labels", columns)
+    _note_label(db, label.persona_id, label.name, label.author, row["number"])
+
+
+def remove_label(db: Database, persona_id: str, name: str, author: Author) -> None:
+    """Raises NotFoundError."""
+    removed = execute(
+        db, "DELETE FROM labels WHERE persona_id = ? AND name = ?", (persona_id, name)
+    )
+    if not removed.rowcount:
+        raise NotFoundError(
+            "'%(persona)s' has no label '%(label)s'. Its labels: %(labels)s.",
+            persona=persona_id[:80],
+            label=name[:80],
+            labels=", ".join(label.name for label in labels(db, persona_id)) or "–",
+        )
+    _note_label(db, persona_id, name, author, None)
+
+
+def copy_labels(db: Database, former_id: str, persona_id: str) -> None:
+    """Give a persona the labels of another one."""
+    execute(
+        db,
+        "INSERT OR REPLACE INTO labels (persona_id, name, revision, created_at, via, author) "
+        "SELECT ?, name, revision, created_at, via, author FROM labels WHERE persona_id = ?",
+        (persona_id, former_id),
+    )
+
+
+def _note_label(
+    db: Database, persona_id: str, name: str, author: Author, revision: int | None
+) -> None:
+    row: Mapping[str, Any] = {
+        "id": new_id(),
+        "kind": "persona",
+        "file": persona_id,
+        "action": "labelled",
+        "created_at": now(),
+        "via": author.via,
+        "author": author.name,
+        "revision": revision,
+        "former": "",
+        "message": name,
+    }
+    insert(db, "INTO changes", row)
