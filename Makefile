@@ -3,18 +3,19 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 EDITOR := rolebook/web/static/vendor/codemirror.js
+LANGUAGE_SERVER := tests/language_server/node_modules/.package-lock.json
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check docs smoke bench soak recipes browser
+.PHONY: help run test check docs smoke bench soak fuzz recipes browser language-server
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/run.stamp $(EDITOR) ## Start Rolebook on http://127.0.0.1:8000/
 	@exec $(BIN)/python -m rolebook serve
 
-test: .venv/dev.stamp browser $(EDITOR) ## Run every test, those in a browser included
+test: .venv/dev.stamp browser language-server $(EDITOR) ## Run every test, those in a browser included
 	$(BIN)/pytest -n auto
 
 check: .venv/dev.stamp ## Lint, types, layers, generated pages, translations
@@ -50,6 +51,23 @@ bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pa
 	$(BIN)/python -m benchmarks.session_pages
 	$(BIN)/python -m benchmarks.comparison_pages
 	$(BIN)/python -m benchmarks.failover
+
+fuzz: .venv/dev.stamp ## Bend 100,000 persona files and templates, and look whether anything breaks (some minutes)
+	$(BIN)/python -m tests.fuzz
+
+language-server: $(LANGUAGE_SERVER) ## Fetch the yaml-language-server that the tests of the schema use
+
+# Only those tests need it; without it they say so.
+$(LANGUAGE_SERVER): tests/language_server/package-lock.json
+	@if ! command -v npm > /dev/null; then \
+		echo "The schema is not tested in an editor: npm, which fetches the yaml-language-server, is not here."; \
+	elif npm ci --prefix tests/language_server --ignore-scripts --silent --no-audit --no-fund --fetch-retries=1 \
+		--fetch-timeout=20000 > /dev/null 2>&1; then \
+		touch $@; \
+		echo "Fetched the yaml-language-server (once)."; \
+	else \
+		echo "The schema is not tested in an editor: npm could not fetch the yaml-language-server."; \
+	fi
 
 # The editor of the library's pages. Without it they keep a plain field, which lacks nothing but colours and completion.
 $(EDITOR): package-lock.json tools/codemirror.js
