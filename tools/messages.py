@@ -32,6 +32,8 @@ _SPEAKERS = {"_", "gettext", "tell", "say", "Phrase", "kind"}
 _CARRIERS = {"Problem", "Fault", "Advice", "TurnError", "flaw"}
 #: Speaks both languages itself, as its words are the answer of a model.
 _BILINGUAL = ROOT / "rolebook" / "upstream" / "rehearsal.py"
+#: Speaks to editors, in English as the descriptions of the fields do.
+_SCHEMA = ROOT / "rolebook" / "core" / "persona_schema.py"
 
 
 def find_messages() -> Catalog:
@@ -66,7 +68,7 @@ def _of_code() -> Iterator[tuple[Path, Text]]:
     ]
     errors = {name for name in classes if name.endswith(("Error", "Cancelled"))} - _CARRIERS
     for path, tree in sorted(trees.items()):
-        if path != _BILINGUAL:
+        if path not in (_BILINGUAL, _SCHEMA):
             for node in ast.walk(tree):
                 yield from ((path, message) for message in _messages_of(node, _SPEAKERS | errors))
 

@@ -76,8 +76,14 @@ def quote(value: object) -> Phrase | str:
         return Phrase("a mapping")
     if isinstance(value, list | tuple):
         return Phrase("a list")
-    text = str(value)
-    return f"'{text if len(text) <= 40 else text[:39] + '…'}'"
+    return f"'{in_line(str(value), 40)}'"
+
+
+def in_line(text: str, limit: int = 80) -> str:
+    """A text as it is shown inside a message: in one line, and cut where it is long."""
+    if not text.isprintable():
+        text = " ".join(text[: 2 * limit].split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def parse_text(value: object) -> str:

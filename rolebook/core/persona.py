@@ -33,6 +33,7 @@ from rolebook.core.fields import (
     Text,
     Texts,
     flaw,
+    in_line,
     integer,
     misfit,
     misfit_choice,
@@ -500,7 +501,7 @@ def _json_or_text(value: object) -> object:
 
 def describe_path(path: Sequence[str | int]) -> str:
     """``examples[1].user`` for ``("examples", 1, "user")``; a very long key is cut."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{in_line(part)}" for part in path)
     return text.removeprefix(".")
 
 
@@ -579,7 +580,7 @@ def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str
     if value is None and not near and (" " in name or not is_root):
         # {user: One, two} is a map of 'user' and 'two'.
         message = "A comma cut the text before '%(key)s'. Put the whole text in quotes."
-        parameters["key"] = name[:80]
+        parameters["key"] = in_line(name)
     elif near == name:
         message = "'%(key)s' belongs under 'sampling'; here it is left out."
     elif near and near not in known:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rolebook.core.chat import described
 from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
-from rolebook.core.fields import nearest
+from rolebook.core.fields import in_line, nearest
 from rolebook.core.persona import (
     PERSONA_ID,
     FaultyDataError,
@@ -397,12 +397,12 @@ def _chain(
 def _missing_base(place: tuple[str, int, int], base: str, known: Iterable[str]) -> Problem:
     if near := nearest(base.removesuffix(".yaml"), known):
         message = "There is no persona '%(id)s' to extend. Did you mean '%(near)s'?"
-        return Problem(*place, message, {"id": base[:80], "near": near})
-    return Problem(*place, "There is no persona '%(id)s' to extend.", {"id": base[:80]})
+        return Problem(*place, message, {"id": in_line(base), "near": near})
+    return Problem(*place, "There is no persona '%(id)s' to extend.", {"id": in_line(base)})
 
 
 def _missing_template(place: tuple[str, int, int], name: str, templates: Iterable[str]) -> Problem:
-    parameters = {"name": name[:80], "known": ", ".join(sorted(templates)) or "–"}
+    parameters = {"name": in_line(name), "known": ", ".join(sorted(templates)) or "–"}
     message = "There is no prompt template '%(name)s'. There are: %(known)s."
     if near := nearest(name.removesuffix(".jinja"), templates):
         parameters["near"] = near

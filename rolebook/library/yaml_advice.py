@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from rolebook.core.fields import in_line
+
 #: What looks like a space, or like nothing, and is no space to YAML: for a regular expression's [].
 WIDE_SPACES = "\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff"
 
@@ -133,7 +135,7 @@ def explain_duplicate_key(index: int, key: str, first_line: int) -> Advice:
         index,
         "The key '%(key)s' stands here again; it is already in line %(first_line)d: remove one of"
         " the two.",
-        {"key": key, "first_line": first_line},
+        {"key": in_line(key), "first_line": first_line},
     )
 
 

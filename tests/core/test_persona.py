@@ -47,6 +47,7 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
         "name must be text, got nothing: write the text there, or remove the key.",
     ),
     ({"name": "  "}, ("name",), "name must be text that is not empty, got '  '."),
+    ({"endpoint": "a\n b\u2028c"}, ("endpoint",), "one of chat, completions, got 'a b c'."),
     ({"system": ["a"]}, ("system",), "system must be text, got a list, as '- ' or '[' makes one"),
     (
         {"system": {"a": "b"}},
@@ -309,7 +310,8 @@ def test_text_cut_by_a_comma_is_said_to_be_that() -> None:
         ({"tempreture": "0.7"}, "Did you mean 'temperature', under 'sampling'?"),
         ({"prompt": "x"}, "Did you mean 'system'?"),
         ({"examples": [{"user": "One", "two": None}]}, "A comma cut the text before 'two'."),
-        ({"k" * 5000: "x"}, f"'{'k' * 80}' is no known key"),
+        ({"k" * 5000: "x"}, f"'{'k' * 79}…' is no known key"),
+        ({"one\ntwo\u2028three": "x"}, "'one two three' is no known key"),
     ],
 )
 def test_unknown_key_is_told_where_it_belongs(data: dict[str, Any], words: str) -> None:

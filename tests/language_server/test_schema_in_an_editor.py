@@ -1,8 +1,8 @@
 """The schema in the real yaml-language-server: what an editor completes, explains and marks.
 
-`make language-server` installs it beside this file, and `make test` does so first. It needs npm, which Rolebook does not:
-where there is none, or where it reaches no registry, these tests say so and do not run; on a build server, where `CI` is
-set, it is a failure if npm is there and the language server is not.
+`make language-server` installs it beside this file, and `make test` does so first. It needs npm, which Rolebook does
+not: where there is none, or where it reaches no registry, these tests say so and do not run; on a build server, where
+`CI` is set, it is a failure if npm is there and the language server is not.
 """
 
 from __future__ import annotations
