@@ -18,6 +18,8 @@ from rolebook.core.upstream import Fallback, Key, Timeouts, UpstreamSettings
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
 REHEARSAL = "rehearsal"
+PLAYBACK_URL = "http://playback.invalid/v1"
+"""The address of an upstream that is played back: nowhere, by its reserved name (RFC 6761)."""
 LANGUAGES = ("en", "zh")
 LOG_FORMATS = ("text", "json")
 
@@ -292,6 +294,9 @@ _UPSTREAM_KEYS = {
     "attempts",
     "concurrency",
     "fallbacks",
+    "record",
+    "playback",
+    "playback_timed",
 }
 
 
@@ -314,8 +319,17 @@ def _upstream_of_file(
     name: str, part: Mapping[str, Any], timeouts: Timeouts, keys: _KeyReader, locate: Locate
 ) -> UpstreamSettings:
     path = ("upstreams", name)
-    base_url = str(part.get("base_url") or OPENAI_BASE_URL)
+    record, playback = str(part.get("record") or ""), str(part.get("playback") or "")
+    if record and playback:
+        raise SettingError(
+            "%(place)s: an upstream is either recorded or played back. Leave out record or playback.",
+            place=locate((*path, "playback")),
+        )
+    base_url = PLAYBACK_URL if playback else str(part.get("base_url") or OPENAI_BASE_URL)
     references = part.get("keys") or ([] if "base_url" in part else ["env:OPENAI_API_KEY"])
+    if playback:
+        # Nobody is called, so no key is needed, and none should be near.
+        references = []
     references = [references] if isinstance(references, str) else references
     found: list[Key] = []
     for index, reference in enumerate(references):
@@ -335,6 +349,21 @@ def _upstream_of_file(
         concurrency=_number(part, "concurrency", 0, 1, 10_000, path, locate),
         fallbacks=tuple(_fallbacks(part.get("fallbacks"), (*path, "fallbacks"), locate)),
         environment_proxies=keys.proxies,
+        record=record,
+        playback=playback,
+        is_playback_timed=_flag(part, "playback_timed", path, locate),
+    )
+
+
+def _flag(part: Mapping[str, Any], name: str, path: Sequence[str], locate: Locate) -> bool:
+    given = part.get(name, False)
+    if isinstance(given, bool):
+        return given
+    raise SettingError(
+        "%(place)s: %(name)s must be true or false, got '%(got)s'.",
+        place=locate((*path, name)),
+        name=name,
+        got=given,
     )
 
 

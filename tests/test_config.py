@@ -211,6 +211,11 @@ def test_file_lists_upstreams_and_the_first_is_the_default() -> None:
         ),
         ({"upstreams": {"rehearsal": {}}}, "'rehearsal' is built in"),
         ({"upstreams": {"a": {"attempts": 0}}}, "attempts must be a whole number from 1 to 10"),
+        (
+            {"upstreams": {"a": {"record": "a.jsonl", "playback": "a.jsonl"}}},
+            "rolebook.yaml:upstreams/a/playback: an upstream is either recorded or played back.",
+        ),
+        ({"upstreams": {"a": {"playback_timed": "slow"}}}, "playback_timed must be true or false"),
         ({"upstreams": {"a": {"concurrency": True}}}, "concurrency must be a whole number"),
         (
             {"upstreams": {"a": {"fallbacks": ["a"]}}},
@@ -232,6 +237,26 @@ def test_mistake_in_the_file_is_named_with_its_place(file: dict[str, Any], messa
         load(file=file)
     assert message in str(caught.value)
     assert "1234567890" not in str(caught.value)
+
+
+def test_upstream_that_is_played_back_has_no_key_and_misses_none() -> None:
+    settings = load(
+        environment={"WORK_KEY": "key-1"},
+        file={
+            "upstreams": {
+                "work": {
+                    "base_url": "https://work.example/v1",
+                    "keys": ["env:WORK_KEY"],
+                    "playback": "answers.jsonl",
+                },
+                "openai": {"playback": "answers.jsonl", "playback_timed": True},
+            }
+        },
+    )
+    assert {} == settings.missing_keys
+    for upstream in settings.upstreams.values():
+        assert ((), "http://playback.invalid/v1") == (upstream.keys, upstream.base_url)
+    assert settings.upstreams["openai"].is_playback_timed
 
 
 def test_upstreams_name_those_that_stand_in_for_them() -> None:

@@ -63,6 +63,9 @@ class UpstreamSettings:
     ``attempts`` is how often a call is made at most while nothing has arrived yet; going on with another key, because
     one is limited or refused, does not count. ``concurrency`` is how many calls may run at once with each key, or in
     all where there are no keys; 0: as many as come. ``fallbacks`` are asked in turn where this one does not answer.
+
+    ``record`` names a file that its answers are recorded in, ``playback`` one that they come from instead of a server,
+    at once or, if it ``is_playback_timed``, in the time that they took.
     """
 
     name: str
@@ -76,6 +79,9 @@ class UpstreamSettings:
     attempts: int = 3
     concurrency: int = 0
     fallbacks: tuple[Fallback, ...] = ()
+    record: str = ""
+    playback: str = ""
+    is_playback_timed: bool = False
     environment_proxies: Mapping[str, str] = field(default_factory=dict)
     """What ``HTTPS_PROXY`` and its like say, by scheme, ``all`` and ``no``; ``proxy`` wins over them."""
 

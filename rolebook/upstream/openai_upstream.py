@@ -53,7 +53,7 @@ class OpenAIUpstream:
     Creating one makes no connection and imports no client. It may be used by many threads.
 
     Arguments:
-        transport: makes what carries the requests instead of the network.
+        transport: makes what carries the requests instead of the network, or of what the settings say of recordings.
 
     Raises SettingError for a base URL or a proxy that cannot be one.
     """
@@ -66,7 +66,7 @@ class OpenAIUpstream:
     ) -> None:
         check_settings(settings)
         self.settings = settings
-        self._transport = transport
+        self._transport = transport or _recording_of(settings)
         self.keys = KeyPool(settings)
         redactor = redactor_of(settings)
         protect_logs(redactor)
@@ -269,6 +269,17 @@ def _returned(waiting: Generator[Waiting, None, Got]) -> Got:
     except StopIteration as end:
         got: Got = end.value
         return got
+
+
+def _recording_of(settings: UpstreamSettings) -> Callable[[], httpx2.BaseTransport] | None:
+    """What carries the requests of an upstream that is recorded or played back."""
+
+    def open_recorded() -> httpx2.BaseTransport:
+        from rolebook.upstream.recorded_wire import RecordingTransport, playback_transport
+
+        return playback_transport(settings) if settings.playback else RecordingTransport(settings)
+
+    return open_recorded if settings.record or settings.playback else None
 
 
 def _until_broken(exchange: Exchange | DirectExchange, fold: ReplyFold) -> Iterator[Any]:

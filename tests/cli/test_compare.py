@@ -80,6 +80,32 @@ def test_whole_way_with_a_file(
     assert "sk-secret" not in finished.text + finished.notices
 
 
+def test_recorded_answers_are_checked_again_without_a_server_or_a_key(
+    rehearsing: Shell, upstream: FakeUpstream, spec: Path
+) -> None:
+    settings = (
+        f"upstreams:\n  mine: {{base_url: {upstream.base_url}, model: ok, record: a.jsonl}}\n"
+    )
+    (rehearsing.folder / "rolebook.yaml").write_text(settings, "utf-8")
+    recorded = rehearsing.run("compare", "spec.yaml", "--repeats", "2")
+    asked = len(upstream.requests)
+
+    (rehearsing.folder / "ci.yaml").write_text(
+        "upstreams:\n  mine: {playback: a.jsonl, model: ok}\n", "utf-8"
+    )
+    elsewhere = {"ROLEBOOK_CONFIG": "ci.yaml", "ROLEBOOK_DATABASE": "ci.db"}
+    played = rehearsing.run("compare", "spec.yaml", "--repeats", "2", environment=elsewhere)
+    other = rehearsing.run("ask", "plain", "Never asked", environment=elsewhere)
+
+    assert (recorded.status, played.status) == (0, 0)
+    assert [line for line in played.text.splitlines() if "max_words" in line] == [
+        line for line in recorded.text.splitlines() if "max_words" in line
+    ]
+    assert len(upstream.requests) == asked > 0
+    assert other.status == 1
+    assert "a.jsonl holds no answer to this request (ok: “Never asked”)" in other.notices
+
+
 def test_in_a_process_of_its_own_it_says_the_same(shell: Shell, upstream: FakeUpstream) -> None:
     finished = shell.spawn("compare", "plain", "teacher", "--input", "Hello")
     assert (0, 2) == (finished.status, len(upstream.requests))

@@ -19,7 +19,10 @@ def loaded_after(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["openai_upstream", "rehearsal", "tokens", "prices", "discovery", "redaction", "error_mapping"],
+    [
+        *("openai_upstream", "rehearsal", "tokens", "prices", "discovery", "redaction"),
+        *("error_mapping", "attempts", "key_pool", "standing_in", "recording"),
+    ],
 )
 def test_no_module_imports_a_heavy_library_before_it_is_used(module: str) -> None:
     assert loaded_after(f"import rolebook.upstream.{module}") == set()
