@@ -35,7 +35,7 @@ from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
-from rolebook.upstream.key_pool import KeyHealth
+from rolebook.upstream.key_pool import KeyHealth, KeyPool
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
 from rolebook.upstream.rehearsal import REHEARSAL_MODEL, rehearsal_upstream
@@ -95,8 +95,13 @@ class UpstreamPool:
         return configured.model if configured else ""
 
     def keys_of(self, name: str) -> Sequence[KeyHealth]:
-        """The keys of an upstream and how each of them is; none where none are set. Raises NotFoundError."""
-        return () if name in self._settings.missing_keys else self._alone(name).keys.health()
+        """The keys of an upstream and how each of them is; none where none are set."""
+        with self._lock:
+            made = self._made.get(name)
+        if made is not None:
+            return made.keys.health()
+        configured = self._settings.upstreams.get(name)
+        return KeyPool(configured).health() if configured else ()
 
     def try_key_again(self, name: str, position: int) -> None:
         """Let a key rest no longer. Raises NotFoundError."""

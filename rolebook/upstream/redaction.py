@@ -25,7 +25,7 @@ _MASKED_START = 4
 
 
 class Redactor:
-    """Removes secrets from texts: as they are, URL-encoded, in base64, masked, and cut off after a telling start.
+    """Removes secrets from texts: as they are, as JSON writes them, URL-encoded, in base64, masked, and cut off.
 
     Arguments:
         secrets: keys and passwords.
@@ -50,6 +50,7 @@ def redactor_of(settings: UpstreamSettings) -> Redactor:
 
 def _forms(secret: str) -> Iterable[str]:
     yield re.escape(secret)
+    yield re.escape(secret.replace("/", r"\/"))
     yield re.escape(quote(secret, safe=""))
     yield re.escape(quote_plus(secret))
     if len(secret) > _TELLING_START:

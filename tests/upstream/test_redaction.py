@@ -20,6 +20,7 @@ CANARY = "sk-canary+7/Qx9=Zt40Wb"
 FORMS = (
     CANARY,
     CANARY[:14],
+    CANARY.replace("/", r"\/"),
     quote(CANARY, safe=""),
     quote_plus(CANARY).lower(),
     base64.b64encode(CANARY.encode()).decode().rstrip("="),
