@@ -7,7 +7,7 @@ LANGUAGE_SERVER := tests/language_server/node_modules/.package-lock.json
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check docs smoke bench soak fuzz recipes browser language-server
+.PHONY: help run test check docs smoke bench soak fuzz recipes browser language-server proxy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,10 @@ check: .venv/dev.stamp ## Lint, types, layers, generated pages, translations
 
 docs: .venv/dev.stamp ## Write what the pages in docs/ take from the code
 	$(BIN)/python -m docs.generate
+
+proxy: .venv/dev.stamp ## Try Rolebook behind nginx with TLS, as docs/examples/nginx.conf has it
+	@command -v nginx > /dev/null || PATH="$$PATH:/usr/sbin" command -v nginx > /dev/null || { echo "It needs nginx. Debian, Ubuntu: sudo apt-get install nginx-light" >&2; exit 1; }
+	$(BIN)/pytest tests/holding/test_proxy.py
 
 smoke: ## Start in a fresh environment with nothing but requirements.txt
 	@python=$$($(FIND_PYTHON)) && folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \

@@ -24,6 +24,8 @@ COMMANDS = {
     "empty-trash": "rolebook.cli.upkeep:empty_trash",
     "check": "rolebook.cli.check:check",
     "schema": "rolebook.cli.schema:schema",
+    "users": "rolebook.cli.user:users",
+    "keys": "rolebook.cli.key:keys",
 }
 
 

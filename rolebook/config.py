@@ -6,6 +6,7 @@ Flags win over the environment, the environment over ``.env``, and that over ``r
 from __future__ import annotations
 
 import locale
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ PLAYBACK_URL = "http://playback.invalid/v1"
 """The address of an upstream that is played back: nowhere, by its reserved name (RFC 6761)."""
 LANGUAGES = ("en", "zh")
 LOG_FORMATS = ("text", "json")
+LOGIN = ("auto", "always", "never")
+_HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:]+\]")
 
 
 class Setting(NamedTuple):
@@ -46,6 +49,19 @@ SETTINGS = (
     Setting("judge", "judge", "The persona that judges answers where a check is a rubric."),
     Setting("host", "127.0.0.1", "Address that the pages are served on."),
     Setting("port", "8000", "Port that the pages are served on; 0 takes a free one."),
+    Setting(
+        "login",
+        "auto",
+        "Whether people log in: auto (as soon as there is a user), always, or never.",
+    ),
+    Setting(
+        "host_names",
+        "",
+        "Host names that it answers to besides its address, separated by commas.",
+    ),
+    Setting(
+        "proxies", "0", "Reverse proxies in front of it whose X-Forwarded headers are believed."
+    ),
     Setting("threads", "256", "Turns and pages that can be served at the same time."),
     Setting("language", "", "en or zh; else as the browser or the terminal asks."),
     Setting("log_format", "text", "text: warnings only; json: a line for every request and turn."),
@@ -83,6 +99,9 @@ class Settings:
     judge: str
     host: str
     port: int
+    login: str
+    host_names: str
+    proxies: int
     threads: int
     language: str
     log_format: str
@@ -137,6 +156,12 @@ def load_settings(
         raise SettingError(
             "log_format must be text or json, got '%(got)s'.", got=values["log_format"]
         )
+    if values["login"] not in LOGIN:
+        raise SettingError(
+            "login must be one of %(known)s, got '%(got)s'.",
+            known=", ".join(LOGIN),
+            got=values["login"],
+        )
     return Settings(
         personas=Path(values["personas"]),
         templates=Path(values["templates"]),
@@ -146,6 +171,9 @@ def load_settings(
         judge=values["judge"],
         host=values["host"],
         port=_whole(values, "port", 0, 65535),
+        login=values["login"],
+        host_names=_host_names(values["host_names"]),
+        proxies=_whole(values, "proxies", 0, 9),
         threads=_whole(values, "threads", 4, 4096),
         language=language,
         log_format=values["log_format"],
@@ -154,6 +182,18 @@ def load_settings(
         prices=_prices(file.get("prices") or {}, locate),
         notices=tuple(keys.notices),
     )
+
+
+def _host_names(text: str) -> str:
+    """Names as a browser sends them: in lower case, without port, and nothing that stands for several."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise SettingError(
+                "host_names must be names such as roles.example.com, separated by commas; got '%(got)s'.",
+                got=name,
+            )
+    return ",".join(names)
 
 
 def language_of_terminal(environment: Mapping[str, str]) -> str:

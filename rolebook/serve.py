@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _HELP = """Serve the pages, until Ctrl-C or SIGTERM.
 
-They are served to this computer only, because there is no login yet."""
+They are served to this computer only, unless --host says otherwise; then people log in (see `rolebook users`)."""
 
 _EXAMPLES = """
 rolebook serve
@@ -43,25 +43,22 @@ OPENAI_BASE_URL=http://127.0.0.1:11434/v1 ROLEBOOK_MODEL=llama3 rolebook serve
 @click.option(
     "--allow-network",
     is_flag=True,
-    help="Serve on an address that other computers reach, although everyone there may use it.",
+    help="Serve on an address that other computers reach without a login: everyone there may use it.",
 )
 @pass_invocation
 def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
     rolebook = invocation.rolebook
     settings = rolebook.settings
-    if not (allow_network or is_loopback(settings.host)):
-        raise SettingError(
-            "Rolebook has no login yet: on %(host)s everyone in the network could read the log and use your key."
-            " If that is what you want, add --allow-network.",
-            host=settings.host,
-        )
+    is_exposed = not (allow_network or is_loopback(settings.host))
     rolebook.log.open(check=True)
+    if is_exposed:
+        _require_login(rolebook)
     from rolebook import serving
     from rolebook.web.app import create_app
 
     try:
         serving.serve(
-            create_app(rolebook),
+            create_app(rolebook, is_exposed=is_exposed),
             host=settings.host,
             port=settings.port,
             threads=settings.threads,
@@ -71,6 +68,23 @@ def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
         )
     except OSError as error:
         raise _explained(error, settings.host, settings.port) from None
+
+
+def _require_login(rolebook: Rolebook) -> None:
+    """Raises SettingError if everyone in the network could do as they like."""
+    host = rolebook.settings.host
+    if rolebook.settings.login == "never":
+        raise SettingError(
+            "With login set to never, everyone who reaches %(host)s could read the log and use your key."
+            " If that is what you want, add --allow-network.",
+            host=host,
+        )
+    if not rolebook.accounts.has_users():
+        raise SettingError(
+            "On %(host)s others reach Rolebook, and there is nobody yet who could log in. Make an administrator first:"
+            " rolebook users add NAME --role administrator. To let everyone in without a login, add --allow-network.",
+            host=host,
+        )
 
 
 def is_loopback(host: str) -> bool:

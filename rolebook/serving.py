@@ -135,6 +135,9 @@ def _run(
                 "keepalive": 15,
                 "graceful_timeout": GRACE,
                 "loglevel": "warning",
+                # Gunicorn believes these of whoever is on this computer; who is believed is a setting of ours.
+                "secure_scheme_headers": {},
+                "forwarder_headers": "",
                 "post_worker_init": lambda worker: ready(),
             }
             for name, value in settings.items():

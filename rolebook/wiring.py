@@ -32,6 +32,7 @@ from rolebook.library.folder import shown
 from rolebook.library.persona_file import describe_revision
 from rolebook.library.source_files import SourceFiles
 from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
+from rolebook.storage.accounts import SqliteAccounts
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
@@ -130,12 +131,13 @@ class UpstreamPool:
             upstream.close()
 
 
-class _Prices:
-    """Costs by the user's price table, the upstream's own figure and the known prices, in this order."""
+class _Billing:
+    """Costs by the user's price table, the upstream's own figure and the known prices, in this order; and budgets."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, accounts: SqliteAccounts) -> None:
         self._settings = settings
         self._table = PriceTable(settings.prices)
+        self.admit = accounts.admit
 
     def cost(
         self,
@@ -163,11 +165,12 @@ class Rolebook:
         self.comparisons = SqliteComparisonLog(self.log)
         self.history = SqliteHistory(self.log)
         self.finder = PersonaFinder(self.library, self.history)
+        self.accounts = SqliteAccounts(self.log)
         self.upstreams = UpstreamPool(settings)
         self.sandbox = Sandbox()
         self.renderer = PromptRenderer(self.sandbox)
         self._trials: dict[str, tuple[ResolvedPersona, Sequence[Problem]]] = {}
-        prices = _Prices(settings)
+        prices = _Billing(settings, self.accounts)
         self.chat = ChatService(
             library=self.finder,
             log=self.log,

@@ -148,6 +148,34 @@ def test_only_loopback_needs_no_permission(host: str, expected: bool) -> None:
     assert expected is is_loopback(host)
 
 
+def test_network_is_not_served_before_somebody_can_log_in(rehearsing: Shell) -> None:
+    refused = rehearsing.spawn("serve", "--port", "0", "--host", "0.0.0.0")
+    assert 2 == refused.status
+    assert "rolebook users add NAME --role administrator" in refused.notices
+    assert "--allow-network" in refused.notices
+    rehearsing.run("users", "add", "Chen", "--role", "administrator", stdin=b"correct horse")
+    never = rehearsing.spawn("serve", "--port", "0", "--host", "0.0.0.0", "--login", "never")
+    assert 2 == never.status
+    assert "login set to never" in never.notices
+
+
+def test_only_a_setting_says_who_is_believed_about_the_scheme(rehearsing: Shell) -> None:
+    rehearsing.run("users", "add", "Chen", "--role", "administrator", stdin=b"correct horse")
+    body = urlencode({"name": "Chen", "password": "correct horse"})
+    for proxies, expected in (("0", False), ("1", True)):
+        with (
+            serving(rehearsing, "--proxies", proxies) as (_, port),
+            closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection,
+        ):
+            headers = {
+                "Content-Type": "application/x-www-form-urlencoded",
+                "X-Forwarded-Proto": "https",
+            }
+            connection.request("POST", "/login", body, headers)
+            cookie = connection.getresponse().headers["Set-Cookie"]
+        assert expected is ("Secure" in cookie)
+
+
 def test_wsgi_entry_is_an_application(rehearsing: Shell) -> None:
     code = (
         "import app, json; print(json.dumps([rule.rule for rule in app.app.url_map.iter_rules()]))"

@@ -40,6 +40,8 @@ class Right(StrEnum):
     COMPARE = "compare"
     ACCOUNT = "account"
     """To be a person, not a program: one's own password and keys."""
+    WATCH = "watch"
+    """To read the figures of the process, as a program that watches over it does."""
     ADMINISTER = "administer"
 
 
@@ -48,7 +50,7 @@ _WRITING = _LOOKING | {Right.WRITE, Right.COMPARE}
 _RIGHTS = {
     Role.READER: _LOOKING,
     Role.AUTHOR: _WRITING,
-    Role.ADMINISTRATOR: _WRITING | {Right.ADMINISTER},
+    Role.ADMINISTRATOR: _WRITING | {Right.WATCH, Right.ADMINISTER},
 }
 #: What only a person may do: a program that could would turn a lost key into a lost account.
 _PERSONAL = frozenset({Right.ACCOUNT, Right.ADMINISTER})
@@ -161,6 +163,9 @@ def is_within(reach: Reach | None, user: int | None, api_key: int | None) -> boo
     return user == reach.user and reach.api_key in (None, api_key)
 
 
+#: Who has not logged in where that is required: nothing in the log is theirs.
+NOBODY = Caller(User(0, "", Role.READER))
+
 _caller: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
 
 
@@ -184,10 +189,15 @@ def acting_for(caller: Caller) -> Iterator[None]:
         _caller.reset(token)
 
 
+def opens(persona_id: str, pin: str = "") -> bool:
+    """Whether whoever calls may use a persona: everybody may, but for a key with a scope."""
+    key = _caller.get().key
+    return key is None or key.admits(persona_id, pin)
+
+
 def require_persona(persona_id: str, pin: str = "") -> None:
     """Raises NotFoundError if the key that calls does not open a persona, as if it did not exist."""
-    key = _caller.get().key
-    if key is not None and not key.admits(persona_id, pin):
+    if not opens(persona_id, pin):
         raise NotFoundError("There is no persona '%(id)s'.", id=persona_id[:80])
 
 

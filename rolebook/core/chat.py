@@ -12,6 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal, Protocol
 
+from rolebook.core.access import require_persona
 from rolebook.core.completion import (
     Cancellation,
     Completion,
@@ -114,6 +115,13 @@ class Prices(Protocol):
         """US dollars; ``None`` where the price or the usage is unknown. ``reported`` is the upstream's own figure."""
 
 
+class Billing(Prices, Protocol):
+    """Also knows who has money left."""
+
+    def admit(self) -> Callable[[], None]:
+        """Let a turn begin for whoever calls. Returns what to call once when it has ended. Raises BudgetError."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedTurn:
     """All that is known of a turn before anything is sent or written."""
@@ -190,7 +198,7 @@ class ChatService:
         renderer: PromptRenderer,
         upstreams: Upstreams,
         count_tokens: TokenCounter,
-        prices: Prices,
+        prices: Billing,
         on_end: EndListener,
     ) -> None:
         self._library = library
@@ -228,6 +236,7 @@ class ChatService:
         Raises NotFoundError, FileError, VariableError.
         """
         persona_id, pin = split_reference(session.persona_id)
+        require_persona(persona_id, pin)
         if resolved is not None:
             pin = resolved.revision.id
         elif session.persona_id:
@@ -368,18 +377,27 @@ class ChatService:
             reader: who gets the answer. A person may leave in the middle, so there is Waiting. To a program a stream is
                 passed on as it came: Received instead of deltas.
             recorder: records the turn; by default the log, and then whoever waits for ended turns is told.
+
+        It also raises NotFoundError where the key that calls does not open the persona, and BudgetError where it has
+        used up its budget.
         """
+        require_persona(session.persona_id, session.pin)
         upstream = self._upstreams.get(prepared.upstream)
         pending = self.pending_turn(
             session, prepared, input_text, position=position, is_streamed=is_streamed
         )
         begin = recorder.start_turn if recorder else self._log.start_turn
-        turn = begin(pending, prepared.resolved.revision)
+        dismiss = self._prices.admit()
+        try:
+            turn = begin(pending, prepared.resolved.revision)
+        except BaseException:
+            dismiss()
+            raise
         end = (
             recorder.finish_turn if recorder else partial(self._finish, session, prepared.resolved)
         )
         call = _Call(turn, self._prices, reader)
-        return self._run(call, upstream, end)
+        return self._run(call, upstream, end, dismiss)
 
     def upstream_name(self, name: str) -> str:
         """An upstream by its own name; an empty one is the default. Raises NotFoundError, UpstreamKeyError."""
@@ -451,7 +469,11 @@ class ChatService:
         self._on_end(turn, session, resolved)
 
     def _run(
-        self, call: _Call, upstream: Upstream, finish: Callable[[Turn], None]
+        self,
+        call: _Call,
+        upstream: Upstream,
+        finish: Callable[[Turn], None],
+        dismiss: Callable[[], None],
     ) -> Iterator[TurnEvent]:
         """Call, pass on, and record the end, whichever way it comes."""
         turn = call.turn
@@ -469,6 +491,7 @@ class ChatService:
                 with self._lock:
                     del self._live[turn.id]
                 call.has_ended.set()
+                dismiss()
                 for listener in self._listeners:
                     listener(ended)
         yield TurnEnded(ended)

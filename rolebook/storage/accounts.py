@@ -10,8 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Concatenate, ParamSpec, TypeVar
 
-from rolebook.core.access import EVERYTHING, ApiKey, Caller, Role, User
+from sqlite_utils import Database
+
+from rolebook.core.access import EVERYTHING, LOCAL, ApiKey, Caller, Role, User, acting_for, caller
 from rolebook.core.budget import (
     Limits,
     RateLimit,
@@ -27,6 +30,9 @@ from rolebook.storage import api_key as keys
 from rolebook.storage import user as users
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.password import hash_password, is_password
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: How long it may take until a server notices that another process has made the first user, or removed the last.
 _NOTICE_S = 1.0
@@ -59,9 +65,13 @@ class SqliteAccounts:
     def has_users(self) -> bool:
         """Whether there is any user; noticed a second late if another process has made the first."""
         if self._has_users is None or time.monotonic() > self._look_again_at:
-            self._has_users = self._log.read(users.has_users)
+            self._has_users = self._read(users.has_users)
             self._look_again_at = time.monotonic() + _NOTICE_S
         return self._has_users
+
+    def forget(self) -> None:
+        """Look again at the next question whether there is any user."""
+        self._has_users = None
 
     @property
     def had_users(self) -> bool | None:
@@ -71,16 +81,16 @@ class SqliteAccounts:
     def create_user(self, name: str, role: Role, password: str) -> User:
         """Raises InputError, ConflictError."""
         user = self._log.change(users.create_user, name, role, hash_password(password))
-        self._has_users = None
+        self.forget()
         return user
 
     def list_users(self) -> Sequence[User]:
         """All of them, by name."""
-        return self._log.read(users.list_users)
+        return self._read(users.list_users)
 
     def get_user(self, name: str) -> User:
         """Raises NotFoundError."""
-        return self._log.read(users.get_user, name)
+        return self._read(users.get_user, name)
 
     def set_password(self, user: User, password: str, *, keeping: str = "") -> None:
         """Change a password, and end all logins but the one with this token. Raises InputError."""
@@ -94,11 +104,11 @@ class SqliteAccounts:
     def remove_user(self, user: User) -> None:
         """With their keys and logins; what they said stays. Raises ConflictError if it would leave no administrator."""
         self._log.change(users.remove_user, user)
-        self._has_users = None
+        self.forget()
 
     def is_password_of(self, user: User, password: str) -> bool:
         """Whether it is theirs."""
-        known = self._log.read(users.find_password, user.name)
+        known = self._read(users.find_password, user.name)
         return is_password(password, known[1] if known else None)
 
     def log_in(self, name: str, password: str, *, address: str, instead_of: str = "") -> str:
@@ -117,7 +127,7 @@ class SqliteAccounts:
         if wait_s:
             self._of_address.give_back(address, moment)
             require_rate(wait_s)
-        known = self._log.read(users.find_password, name)
+        known = self._read(users.find_password, name)
         if not is_password(password, known[1] if known else None) or known is None:
             raise LoginError("This name and this password do not belong together.")
         self._of_address.give_back(address, moment)
@@ -128,7 +138,7 @@ class SqliteAccounts:
 
     def find_login(self, token: str) -> User | None:
         """Who has logged in with this token, while that has not expired."""
-        found = self._log.read(users.find_login, _hash(token))
+        found = self._read(users.find_login, _hash(token))
         if found is None:
             return None
         user, is_to_note = found
@@ -165,11 +175,11 @@ class SqliteAccounts:
 
     def list_keys(self, user: User | None = None) -> Sequence[ApiKey]:
         """The keys of a user, or of all, the newest first; revoked ones last."""
-        return self._log.read(keys.list_keys, user.number if user else None)
+        return self._read(keys.list_keys, user.number if user else None)
 
     def get_key(self, key_id: str) -> ApiKey:
         """Raises NotFoundError."""
-        return self._log.read(keys.get_key, key_id)
+        return self._read(keys.get_key, key_id)
 
     def revoke_key(self, key: ApiKey) -> None:
         """From now on it opens nothing."""
@@ -177,17 +187,17 @@ class SqliteAccounts:
 
     def find_key(self, token: str) -> ApiKey | None:
         """The key that a token is of; revoked ones are none."""
-        return self._log.read(keys.find_key, _hash(token))
+        return self._read(keys.find_key, _hash(token))
 
     def spending(self, key: ApiKey) -> tuple[Spending, Spending]:
         """What a key has used today and this month, in UTC."""
         moment = datetime.now(UTC)
-        day, month = self._log.read(keys.spending, key, (day_of(moment), month_of(moment)))
+        day, month = self._read(keys.spending, key, (day_of(moment), month_of(moment)))
         return day, month
 
     def last_used(self, key: ApiKey) -> str:
         """When a turn was last begun with a key; empty if none was."""
-        return self._log.read(keys.last_used, key)
+        return self._read(keys.last_used, key)
 
     def require_rate(self, key: ApiKey) -> None:
         """Count a request. Raises RateLimitError if the key has had too many."""
@@ -200,13 +210,14 @@ class SqliteAccounts:
                 known = self._rates[key.number] = (most, RateLimit(most, 60.0))
         require_rate(known[1].take(key.number, time.monotonic()))
 
-    def admit_turn(self, key: ApiKey) -> Callable[[], None]:
-        """Let a turn begin within the budget of a key. Returns what ends that; it is to be called once.
+    def admit(self) -> Callable[[], None]:
+        """Let a turn begin for whoever calls, within the budget of their key if it has one.
 
-        What runs counts as a usual turn until it has ended and is known. So a budget is passed by no more than the
-        turns that were running when it was reached. Raises BudgetError.
+        Returns what is to be called once when it has ended. What runs counts as a usual turn until it is over and
+        known: so a budget is passed by no more than the turns that ran when it was reached. Raises BudgetError.
         """
-        if not key.limits.has_budget:
+        key = caller().key
+        if key is None or not key.limits.has_budget:
             return _nothing
         with self._lock:
             self._admitted[key.number] += 1
@@ -221,6 +232,13 @@ class SqliteAccounts:
             self._dismiss(key)
             raise
         return lambda: self._dismiss(key)
+
+    def _read(
+        self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Who may what is looked up in the whole file, whoever calls."""
+        with acting_for(LOCAL):
+            return self._log.read(function, *args, **kwargs)
 
     def _dismiss(self, key: ApiKey) -> None:
         with self._lock:

@@ -9,6 +9,8 @@ from flask import Blueprint, Flask
 from rolebook import __version__
 from rolebook.report import PAGES, STATIC
 from rolebook.web import (
+    access,
+    account,
     comparison_exports,
     comparisons,
     errors,
@@ -18,6 +20,7 @@ from rolebook.web import (
     grid,
     languages,
     library,
+    logins,
     metrics,
     personas,
     presentation,
@@ -28,6 +31,7 @@ from rolebook.web import (
     status,
     themes,
     turns,
+    users,
     votes,
 )
 from rolebook.web.current import gettext, ngettext
@@ -36,11 +40,12 @@ from rolebook.web.submission import StrictJSONProvider
 from rolebook.wiring import Rolebook, open_rolebook
 
 
-def create_app(rolebook: Rolebook | None = None) -> Flask:
+def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) -> Flask:
     """A WSGI application over a Rolebook.
 
     Arguments:
         rolebook: what the pages work with; by default what the environment, ``.env`` and ``rolebook.yaml`` say.
+        is_exposed: whether others than this computer reach it, so that people log in even if there is no user yet.
 
     Raises SettingError, FileError.
     """
@@ -62,9 +67,15 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
     app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["version"] = __version__
+    settings = rolebook.settings
     security.protect(
-        app, host=rolebook.settings.host, larger={gateway.blueprint.name: gateway.MAX_BODY_BYTES}
+        app,
+        host=settings.host,
+        names=[name for name in settings.host_names.split(",") if name],
+        proxies=settings.proxies,
+        larger={gateway.blueprint.name: gateway.MAX_BODY_BYTES},
     )
+    access.guard(app, is_exposed=is_exposed)
     errors.handle_errors(app)
     presentation.add_filters(app)
     metrics.measure(app, rolebook)
@@ -86,6 +97,9 @@ def create_app(rolebook: Rolebook | None = None) -> Flask:
         languages,
         themes,
         gateway,
+        logins,
+        account,
+        users,
     ):
         app.register_blueprint(noun.blueprint)
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -93,7 +94,10 @@ def delete() -> BaseResponse:
     """Stop comparisons, move them to the trash, and offer to take them out again."""
     ids = _ids(request.form.getlist("id"))
     for comparison_id in ids:
-        rolebook().compare.stop(comparison_id)
+        # Whoever does not see it must not stop it.
+        with suppress(NotFoundError):
+            log = rolebook().comparisons
+            rolebook().compare.stop(log.get_comparison(comparison_id).id)
     rolebook().comparisons.delete_comparisons(ids)
     parts = urlsplit(local_path(request.form.get("next", "") or url_for("comparisons.list")))
     query = [(name, value) for name, value in parse_qsl(parts.query) if name != "deleted"]

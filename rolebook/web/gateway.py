@@ -16,6 +16,7 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
+from rolebook.core.access import opens
 from rolebook.core.chat import TurnEnded, TurnEvent, TurnStarted
 from rolebook.core.completion import Endpoint, Received
 from rolebook.core.errors import RolebookError, UpstreamCancelled
@@ -41,8 +42,12 @@ MAX_BODY_BYTES = 10_000_000
 
 @blueprint.get("/models")
 def list_models() -> ResponseReturnValue:
-    """Every persona that can be asked."""
-    models = [_model(persona, persona.persona.id) for persona in rolebook().library.personas()]
+    """Every persona that can be asked by whoever calls."""
+    models = [
+        _model(persona, persona.persona.id)
+        for persona in rolebook().library.personas()
+        if opens(persona.persona.id)
+    ]
     return jsonify(object="list", data=models)
 
 

@@ -12,6 +12,7 @@ from rolebook.core.edit import EditConflict, Saved
 from rolebook.core.errors import InputError, RolebookError
 from rolebook.core.persona import is_persona_id
 from rolebook.core.source import Author, FileKey
+from rolebook.web.access import visitor
 from rolebook.web.current import rolebook
 from rolebook.web.draft import Draft
 from rolebook.web.errors import status_of, wants_json
@@ -25,7 +26,8 @@ _LONGEST_MESSAGE = 200
 
 def author() -> Author:
     """Who makes a change here."""
-    return Author("browser")
+    user = visitor()
+    return Author("browser", user.name if user else "")
 
 
 @blueprint.post("/<kind>/<name>/save")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from rolebook.web.errors import RequestError
 from rolebook.web.submission import MAX_FIELDS
@@ -38,15 +39,29 @@ _HEADERS = {
 }
 
 
-def protect(app: Flask, *, host: str, larger: Mapping[str, int]) -> None:
+def protect(
+    app: Flask,
+    *,
+    host: str,
+    names: Collection[str] = (),
+    proxies: int = 0,
+    larger: Mapping[str, int],
+) -> None:
     """Guard every route of an application, static files and errors included.
 
     Arguments:
         host: the address it is served on; its name is let in besides the names of loopback. Where that is every
             address of this computer, so is any address given by its number.
         larger: the blueprints that take larger bodies than others, and how large, in bytes.
+        names: further names that are let in.
+        proxies: how many reverse proxies are in front of it, which say in X-Forwarded headers who calls, how, and
+            under which name. Anybody can write such headers, so that without a proxy they say nothing.
     """
-    is_own = _own_names(host.lower())
+    is_own = _own_names(host.lower(), names)
+    if proxies:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=proxies
+        )
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
         MAX_FORM_MEMORY_SIZE=MAX_BODY_BYTES,
@@ -68,8 +83,8 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def _own_names(host: str) -> OwnNames:
-    names = LOOPBACK_NAMES | ({_bracketed(host)} - _WILDCARDS)
+def _own_names(host: str, further: Collection[str]) -> OwnNames:
+    names = LOOPBACK_NAMES | ({_bracketed(host)} - _WILDCARDS) | set(further)
     is_network = host in _WILDCARDS
     return lambda name: name in names or (is_network and bool(_NUMBERS.fullmatch(name)))
 
@@ -81,7 +96,7 @@ def _check_host(is_own: OwnNames) -> None:
     authority = _AUTHORITY.fullmatch(request.environ.get("HTTP_HOST", ""))
     if authority is None or not is_own(authority["name"].lower()):
         raise RequestError(
-            "Rolebook does not answer under this name. Open it under %(name)s.",
+            "Rolebook does not answer under this name. Open it under %(name)s, or list it in ROLEBOOK_HOST_NAMES.",
             status=400,
             name="http://127.0.0.1:" + request.environ.get("SERVER_PORT", ""),
         )

@@ -210,10 +210,11 @@ def show(turn_id: str) -> ResponseReturnValue:
 @blueprint.post("/turns/<turn_id>/stop")
 def stop(turn_id: str) -> ResponseReturnValue:
     """Stop a turn that runs."""
+    turn = rolebook().log.get_turn(turn_id)
     was_running = rolebook().chat.cancel(turn_id)
     if wants_json():
         return {"stopped": was_running}
-    return redirect(_address(rolebook().log.get_turn(turn_id)), 303)
+    return redirect(_address(turn), 303)
 
 
 @blueprint.post("/turns/<turn_id>/choose")

@@ -276,18 +276,18 @@ def test_spending_is_the_sum_of_the_turns_of_a_key(
 def test_running_turn_counts_until_it_is_over(accounts: SqliteAccounts, log: SqliteLog) -> None:
     user = accounts.create_user("Ada", Role.READER, PASSWORD)
     key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=2000))
-    ends = [accounts.admit_turn(key) for _ in range(2)]
-    with pytest.raises(BudgetError) as raised:
-        accounts.admit_turn(key)
-    assert raised.value.retry_after_s is not None
-    ends[0]()
-    accounts.admit_turn(key)()
     with acting_for(Caller(user, key)):
-        session = log_session(log)
-        log.start_turn(new_turn(session), REVISION)
-    # The one that stands in the log as pending is the one that was let in: it counts once.
-    accounts.admit_turn(key)()
-    ends[1]()
+        ends = [accounts.admit() for _ in range(2)]
+        with pytest.raises(BudgetError) as raised:
+            accounts.admit()
+        assert raised.value.retry_after_s is not None
+        ends[0]()
+        accounts.admit()()
+        log.start_turn(new_turn(log_session(log)), REVISION)
+        # The one that stands in the log as pending is the one that was let in: it counts once.
+        accounts.admit()()
+        ends[1]()
+    accounts.admit()()
 
 
 def test_requests_in_a_minute_are_counted_for_each_key(accounts: SqliteAccounts) -> None:

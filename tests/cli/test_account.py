@@ -1,0 +1,93 @@
+"""`rolebook users` and `rolebook keys`."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rolebook.storage.accounts import SqliteAccounts
+from rolebook.storage.log import SqliteLog
+from tests.cli.conftest import Finished, Shell
+
+PASSWORD = b"correct horse\n"
+
+
+def add(shell: Shell, name: str = "Chen", role: str = "administrator") -> Finished:
+    return shell.run("users", "add", name, "--role", role, stdin=PASSWORD)
+
+
+def test_first_user_is_made_with_a_password_from_standard_input(
+    shell: Shell, log: SqliteLog
+) -> None:
+    assert "rolebook users add NAME" in shell.run("users").notices
+    made = add(shell)
+    assert (0, b"") == (made.status, made.output)
+    assert "Chen may log in, as administrator." in made.notices
+    assert SqliteAccounts(log).log_in("Chen", "correct horse", address="::1")
+    assert "Chen\tadministrator\t" in shell.run("users").text
+    listed = shell.run("users", "--json")
+    assert [("Chen", "administrator")] == [(user["name"], user["role"]) for user in listed.json]
+    assert b"scrypt" not in listed.output
+
+
+def test_first_user_has_to_be_an_administrator(shell: Shell) -> None:
+    refused = add(shell, "Ada", "reader")
+    assert 2 == refused.status
+    assert "--role administrator" in refused.notices
+    assert "" == shell.run("users").text
+
+
+def test_users_are_changed_and_removed(shell: Shell, log: SqliteLog) -> None:
+    add(shell)
+    add(shell, "Ada", "reader")
+    assert 0 == shell.run("users", "role", "ada", "author").status
+    assert 0 == shell.run("users", "password", "Ada", stdin=b"another horse\r\n").status
+    assert SqliteAccounts(log).log_in("Ada", "another horse", address="::1")
+    refused = shell.run("users", "remove", "Chen")
+    assert 1 == refused.status
+    assert "only administrator" in refused.notices
+    assert 0 == shell.run("users", "remove", "Ada").status
+    assert "no login is needed" in shell.run("users", "remove", "Chen").notices
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "status", "said"),
+    [
+        (("users", "add", "Chen"), PASSWORD, 1, "already"),
+        (("users", "add", "a/b"), PASSWORD, 2, "60 letters"),
+        (("users", "add", "Bo"), b"short\n", 2, "8 to 200"),
+        (("users", "add", "Bo"), b"", 2, "8 to 200"),
+        (("users", "role", "Eve", "reader"), b"", 2, "There is no user 'Eve'"),
+        (("keys", "add", "Eve"), b"", 2, "There is no user 'Eve'"),
+        (("keys", "add", "Chen", "--persona", "../x"), b"", 2, "by id"),
+        (("keys", "add", "Chen", "--tokens-per-day", "many"), b"", 2, "whole number"),
+        (("keys", "revoke", "nothing"), b"", 2, "There is no API key nothing"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    shell: Shell, arguments: tuple[str, ...], stdin: bytes, status: int, said: str
+) -> None:
+    add(shell)
+    refused = shell.run(*arguments, stdin=stdin)
+    assert status == refused.status
+    assert said in refused.notices
+    assert b"" == refused.output
+
+
+def test_key_is_printed_alone_and_listed_without_its_token(shell: Shell, log: SqliteLog) -> None:
+    add(shell)
+    limits = ("--requests-per-minute", "60", "--cost-per-month", "2.5")
+    made = shell.run("keys", "add", "Chen", "--name", "ci", "--persona", "teacher", *limits)
+    token = made.text.removesuffix("\n")
+    assert re.fullmatch(r"rb-[\w-]{43}", token)
+    key = SqliteAccounts(log).find_key(token)
+    assert key is not None
+    listed = shell.run("keys", "--user", "Chen", "--json")
+    assert token not in listed.text
+    assert [key.id] == [entry["id"] for entry in listed.json]
+    assert 60 == listed.json[0]["limits"]["requests_per_minute"]
+    assert 0 == listed.json[0]["this_month"]["tokens"]
+    assert shell.run("keys").text.startswith(f"{key.id}\tChen\tci\t{key.hint}…\tteacher\t0\t0\t")
+    assert 0 == shell.run("keys", "revoke", key.id).status
+    assert SqliteAccounts(log).find_key(token) is None

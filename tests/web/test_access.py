@@ -1,0 +1,467 @@
+"""Who gets in, and who sees what: every route, each role, and the ways round that others have found."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from statistics import median
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from rolebook.core.access import LOCAL, Right, Role, caller
+from rolebook.web.app import create_app
+from rolebook.web.rights import RIGHTS
+from rolebook.wiring import Rolebook
+from tests.conftest import MakeRolebook
+from tests.fake_upstream import FakeUpstream
+from tests.web.accounts import PASSWORD, People, program_with
+from tests.web.checks import assert_error
+from tests.web.test_security import path_of
+
+JSON = {"Accept": "application/json"}
+
+
+@pytest.fixture
+def people(app: Flask, rolebook: Rolebook) -> People:
+    """Chen administers, Ada and Bo read and write."""
+    found = People(app, rolebook)
+    found.add("Chen", "administrator")
+    found.add("Ada", "reader")
+    found.add("Bo", "author")
+    return found
+
+
+def begin(client: FlaskClient, text: str = "Why is the sky blue?", persona: str = "teacher") -> str:
+    """The id of a session with one answered turn."""
+    response = client.post("/sessions", json={"persona": persona}, headers=JSON)
+    assert response.status_code == 201, response.text
+    session_id = response.get_json()["url"].rpartition("/")[2]
+    asked = client.post(f"/sessions/{session_id}/turns", json={"input": text}, headers=JSON)
+    assert asked.status_code == 303, asked.text
+    return str(session_id)
+
+
+def routes(app: Flask) -> Iterator[tuple[str, str, str]]:
+    """Method, path and endpoint of every route."""
+    for rule in app.url_map.iter_rules():
+        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
+            yield method, path_of(rule), rule.endpoint
+
+
+def test_every_route_says_what_it_asks_for(app: Flask) -> None:
+    known = {rule.endpoint for rule in app.url_map.iter_rules()}
+    undeclared = sorted(known - RIGHTS.keys())
+    assert [] == undeclared, "say in rolebook/web/rights.py who may use these routes"
+    assert [] == sorted(RIGHTS.keys() - known)
+
+
+def test_nothing_but_the_door_is_open_to_who_has_not_logged_in(
+    people: People, client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    before = people.rolebook.log.database_status()
+    asked = len(upstream.requests)
+    for method, path, endpoint in routes(people.app):
+        page = client.open(path, method=method, headers={"Accept": "text/html"})
+        program = client.open(path, method=method, headers=JSON)
+        if endpoint == "logins.log_in":
+            assert "do not belong together" in page.text
+        elif RIGHTS[endpoint] is Right.OPEN:
+            assert page.status_code not in {401, 403}, (method, path)
+        elif page.mimetype == "application/json":
+            assert_error(page, 401, "invalid_api_key")
+        elif method == "GET":
+            assert (303, f"/login?next={path}") == (
+                page.status_code,
+                page.headers["Location"].replace("%2F", "/"),
+            ) or path == "/", (method, path)
+            assert_error(program, 401, "invalid_api_key")
+        else:
+            assert 401 == page.status_code, (method, path)
+            assert "/login" in page.text
+            assert_error(program, 401, "invalid_api_key")
+            assert "Bearer" == program.headers["WWW-Authenticate"]
+    assert before == people.rolebook.log.database_status()
+    assert asked == len(upstream.requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("Ada", {Right.LOOK, Right.TALK, Right.ACCOUNT}),
+        ("Bo", set(Right) - {Right.ADMINISTER, Right.WATCH}),
+        ("Chen", set(Right)),
+    ],
+)
+def test_each_role_gets_as_far_as_its_rights(
+    people: People, name: str, allowed: set[Right]
+) -> None:
+    browser = people.known[name].browser
+    for method, path, endpoint in routes(people.app):
+        if RIGHTS[endpoint] is Right.OPEN or endpoint == "logins.log_out":
+            continue
+        response = browser.open(path, method=method, headers=JSON)
+        is_refused = response.status_code == 403
+        assert is_refused is (RIGHTS[endpoint] not in allowed), (method, path, response.text)
+
+
+def test_without_users_nothing_is_asked_of_anybody(client: FlaskClient) -> None:
+    odd = {"Authorization": "Bearer sk-whatever", "Cookie": "rolebook-login=x"}
+    for path in ("/", "/sessions", "/status", "/account", "/users"):
+        response = client.get(path, headers=odd)
+        assert response.status_code == 200, path
+    assert client.get("/login?next=/status").headers["Location"] == "/status"
+    assert "rolebook users add" in client.get("/account").text
+    refused = client.post(
+        "/users", data={"name": "Eve", "role": "administrator", "password": PASSWORD}
+    )
+    assert refused.status_code == 404
+
+
+def test_login_is_needed_as_soon_as_there_is_a_user(
+    rolebook: Rolebook, client: FlaskClient, app: Flask
+) -> None:
+    assert client.get("/").status_code == 200
+    People(app, rolebook).add("Chen", "administrator")
+    assert client.get("/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("login", "is_exposed", "has_user", "status"),
+    [
+        ("auto", False, False, 200),
+        ("auto", False, True, 303),
+        ("auto", True, False, 303),
+        ("always", False, False, 303),
+        ("never", False, True, 200),
+    ],
+)
+def test_setting_says_whether_people_log_in(
+    make_rolebook: MakeRolebook, login: str, is_exposed: bool, has_user: bool, status: int
+) -> None:
+    book = make_rolebook(login=login)
+    app = create_app(book, is_exposed=is_exposed)
+    if has_user:
+        People(app, book).add("Chen", "administrator")
+    assert status == app.test_client().get("/").status_code
+
+
+def test_door_without_anybody_who_could_come_in_says_what_to_do(
+    make_rolebook: MakeRolebook,
+) -> None:
+    client = create_app(make_rolebook(), is_exposed=True).test_client()
+    assert "rolebook users add NAME --role administrator" in client.get("/login").text
+
+
+def test_each_sees_their_own_sessions_and_an_administrator_all(people: People) -> None:
+    sessions = {name: begin(people.known[name].browser, f"Ask {name}") for name in people.known}
+    for name, somebody in people.known.items():
+        seen = set(sessions) if name == "Chen" else {name}
+        listed = somebody.browser.get("/sessions").text
+        found = somebody.browser.get("/sessions?q=Ask").text
+        exported = somebody.browser.get("/sessions/export?all=1&format=jsonl").text
+        assert seen == {other for other, id in sessions.items() if id in listed}
+        assert seen == {other for other, id in sessions.items() if id in found}
+        assert seen == {other for other, id in sessions.items() if id in exported}
+
+
+def test_id_of_somebody_else_is_answered_like_one_that_does_not_exist(people: People) -> None:
+    session_id = begin(people.known["Ada"].browser)
+    turn_id = people.rolebook.log.last_turn(session_id).id
+    nothing = "0" * 18
+    browser = people.known["Bo"].browser
+    for rule in people.app.url_map.iter_rules():
+        if not {"session_id", "turn_id"} & rule.arguments:
+            continue
+        for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
+            answers = []
+            for ids in ({"session_id": session_id, "turn_id": turn_id}, {}):
+                values = {name: ids.get(name, nothing) for name in rule.arguments}
+                path = rule.build(values, append_unknown=False)[1]  # type: ignore[index]
+                response = browser.open(
+                    path, method=method, headers=JSON, json=BODY if method == "POST" else None
+                )
+                text = re.sub(f"{session_id}|{turn_id}|{nothing}", "ID", response.text)
+                location = response.headers.get("Location", "")
+                answers.append(
+                    (response.status_code, text, re.sub(f"{session_id}|{nothing}", "ID", location))
+                )
+            assert answers[0] == answers[1], (method, rule.rule)
+            assert answers[0][0] in {303, 404}, (method, rule.rule, answers[0])
+    assert 1 == len(people.rolebook.log.session_turns(session_id))
+
+
+#: Something for every route that takes a form.
+BODY = {
+    "input": "x",
+    "title": "x",
+    "starred": "1",
+    "tags": "x",
+    "star": "1",
+    "name": "X",
+    "id": "x",
+}
+
+
+def test_ids_in_a_form_or_an_address_are_looked_up_within_reach(people: People) -> None:
+    ada, bo = people.known["Ada"].browser, people.known["Bo"].browser
+    session_id = begin(ada)
+    own = begin(bo)
+    bo.post("/sessions/delete", data={"id": session_id})
+    assert session_id in ada.get("/sessions").text
+    assert bo.get(f"/sessions/export?id={session_id}").status_code == 404
+    turn_id = people.rolebook.log.last_turn(own).id
+    forked = bo.post(f"/turns/{turn_id}/fork", data={"session": session_id})
+    assert forked.status_code == 404
+    assert bo.get(f"/comparisons/new?session={session_id}").status_code == 404
+
+
+def test_comparison_of_somebody_else_does_not_exist(people: People) -> None:
+    bo, chen = people.known["Bo"].browser, people.known["Chen"].browser
+    people.add("Di", "author")
+    di = people.known["Di"].browser
+    plan = {
+        "question": "Which one?",
+        "variant-0-persona": "teacher",
+        "variant-1-persona": "plain",
+        "lines": "Why?",
+        "repeats": "1",
+        "concurrency": "1",
+    }
+    created = bo.post("/comparisons", data=plan)
+    assert created.status_code == 303, created.text
+    path = created.headers["Location"]
+    comparison_id = path.rpartition("/")[2]
+    book = people.rolebook
+    book.compare.wait_all(20)
+    assert [200, 200, 404] == [b.get(path).status_code for b in (bo, chen, di)]
+    assert [True, True, False] == [
+        comparison_id in b.get("/comparisons").text for b in (bo, chen, di)
+    ]
+    for rule in people.app.url_map.iter_rules():
+        if "comparison_id" in rule.arguments:
+            values = {name: "x" for name in rule.arguments} | {"comparison_id": comparison_id}
+            target = rule.build(values, append_unknown=False)[1]  # type: ignore[index]
+            for method in sorted((rule.methods or set()) - {"OPTIONS", "HEAD"}):
+                refused = di.open(target, method=method, data={"question": "Mine"})
+                assert refused.status_code in {303, 404}, (method, target, refused.status_code)
+    di.post("/comparisons/delete", data={"id": comparison_id})
+    kept = book.comparisons.get_comparison(comparison_id)
+    assert ("Which one?", "") == (kept.question, kept.deleted_at)
+    turns = [cell.turns[0].id for cell in book.comparisons.cells(kept)]
+    assert 2 == len(turns)
+    assert [200, 404] == [b.get(f"/turns/{turns[0]}/request").status_code for b in (bo, di)]
+
+
+def test_stream_is_of_whom_it_is_for(people: People) -> None:
+    begin(people.known["Ada"].browser, "Of Ada")
+    with people.known["Bo"].browser.get("/sessions/export?all=1&format=jsonl") as response:
+        assert "Of Ada" not in response.text
+    assert caller() is LOCAL
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer rb-wrong",
+        "Bearer ' OR '1'='1' --",
+        "Bearer rb-" + "x" * 1_000_000,
+        "Bearer rb-密钥",
+        "Basic QWRhOmNvcnJlY3QgaG9yc2U=",
+        "rb-wrong",
+    ],
+    ids=lambda header: header[:20].encode("unicode_escape").decode() or "empty",
+)
+def test_token_that_is_no_keys_is_refused_in_the_shape_of_openai(
+    people: People, client: FlaskClient, header: str
+) -> None:
+    client.environ_base["HTTP_AUTHORIZATION"] = header.encode().decode("latin-1")
+    assert_error(client.get("/sessions", headers=JSON), 401, "invalid_api_key")
+    # A cookie beside it makes it no better.
+    browser = people.known["Ada"].browser
+    response = browser.get(
+        "/sessions", headers={"Authorization": header.encode().decode("latin-1")}
+    )
+    assert response.status_code in {303, 401}
+
+
+def test_wrong_tokens_take_the_same_time(people: People) -> None:
+    key, token = people.rolebook.accounts.create_key(people.known["Ada"].user, "x")
+    people.rolebook.accounts.revoke_key(key)
+    near = token[:-1] + ("a" if token[-1] != "a" else "b")
+    times: dict[str, list[float]] = {token: [], near: [], "rb-x": [], "' OR 1=1": []}
+    clients = {wrong: program_with(people.app, wrong) for wrong in times}
+    for _ in range(15):
+        for wrong, client in clients.items():
+            began = time.perf_counter()
+            assert client.get("/sessions").status_code == 401
+            times[wrong].append(time.perf_counter() - began)
+    medians = [median(taken) for taken in times.values()]
+    assert max(medians) / min(medians) < 2
+
+
+def test_key_goes_in_one_header_only(people: People, client: FlaskClient) -> None:
+    _, token = people.rolebook.accounts.create_key(people.known["Ada"].user, "x")
+    for headers in (
+        {"X-Api-Key": token},
+        {"Api-Key": token},
+        {"Cookie": f"rolebook-login={token}"},
+    ):
+        assert client.get("/sessions", headers=headers | JSON).status_code == 401
+    assert client.get(f"/sessions?api_key={token}", headers=JSON).status_code == 401
+
+
+def test_program_acts_for_its_user(people: People) -> None:
+    program, ada = people.program("Ada"), people.known["Ada"].browser
+    session_id = begin(program)
+    assert session_id in ada.get("/sessions").text
+    assert session_id in program.get("/sessions", headers={"Accept": "text/html"}).text
+    assert [403, 403, 403] == [
+        program.get(path).status_code for path in ("/account", "/users", "/comparisons/new")
+    ]
+    administrator = people.program("Chen")
+    assert [403, 403] == [administrator.get(path).status_code for path in ("/users", "/status")]
+    assert administrator.get(f"/sessions/{session_id}").status_code == 404
+    assert [403, 200] == [p.get("/metrics").status_code for p in (program, administrator)]
+
+
+def test_key_with_a_scope_opens_these_personas_and_no_way_round(people: People) -> None:
+    program = people.program("Bo", "teacher")
+    other = begin(people.known["Bo"].browser, persona="plain")
+    assert begin(program)
+    unknown = program.post("/sessions", json={"persona": "nobody"})
+    for persona in ("plain", "friend"):
+        refused = program.post("/sessions", json={"persona": persona})
+        assert refused.status_code == unknown.status_code == 404
+        assert refused.text.replace(persona, "nobody") == unknown.text
+    described = program.post("/sessions", json={"system": "You are the plain assistant."})
+    assert described.status_code == 404
+    # What its user has said with another persona is not there for it, and neither are pages that show personas.
+    assert program.get(f"/sessions/{other}").status_code == 404
+    turn = {"input": "Go on"}
+    assert program.post(f"/sessions/{other}/turns", json=turn).status_code == 404
+    for path in (
+        "/",
+        "/personas/plain",
+        "/personas/teacher",
+        "/comparisons",
+        "/library/personas/plain",
+    ):
+        assert program.get(path).status_code == 403
+
+
+def test_gateway_knows_who_calls(
+    people: People, client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    """A program with a key gets the personas that it opens, and pays for what it asks."""
+    said = {"messages": [{"role": "user", "content": "Why is the sky blue?"}]}
+    for path in ("/v1/models", "/v1/models/teacher"):
+        assert_error(client.get(path), 401, "invalid_api_key")
+    refused = client.post("/v1/chat/completions", json={"model": "teacher", **said})
+    assert_error(refused, 401, "invalid_api_key")
+    assert [] == upstream.requests
+    program = people.program("Ada", "teacher", tokens_per_day=1)
+    assert ["teacher"] == [model["id"] for model in program.get("/v1/models").get_json()["data"]]
+    for model in ("plain", "plain/ok", "nobody"):
+        unknown = program.post("/v1/chat/completions", json={"model": model, **said})
+        assert_error(unknown, 404, "model_not_found", param="model")
+    with program.post("/v1/chat/completions", json={"model": "teacher", **said}) as answer:
+        assert 200 == answer.status_code, answer.text
+    used_up = program.post("/v1/chat/completions", json={"model": "teacher", **said})
+    assert_error(used_up, 429, "insufficient_quota")
+    assert 1 == len(upstream.requests)
+    key = people.rolebook.accounts.list_keys()[0]
+    assert 1 == people.rolebook.accounts.spending(key)[0].turns
+    theirs = people.known["Ada"].browser.get("/sessions").text
+    assert "sky blue" in theirs
+    assert "sky blue" not in people.known["Bo"].browser.get("/sessions").text
+
+
+def test_stream_of_the_gateway_ends_what_it_was_let_in_for(people: People) -> None:
+    program = people.program("Ada", tokens_per_day=100_000)
+    said = {"model": "teacher", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
+    with program.post("/v1/chat/completions", json=said) as answer:
+        assert "[DONE]" in answer.text
+    assert {} == people.rolebook.accounts._admitted
+
+
+def test_scope_that_was_narrowed_holds_for_sessions_that_were_begun_before(people: People) -> None:
+    program = people.program("Ada", "teacher")
+    session_id = begin(program)
+    with people.rolebook.log._writer.lock:
+        people.rolebook.log.change(
+            lambda db: db.execute("UPDATE api_keys SET scope = '[\"plain\"]'")
+        )
+    refused = program.post(f"/sessions/{session_id}/turns", json={"input": "Go on"})
+    assert refused.status_code == 404
+
+
+def test_requests_beyond_the_rate_are_told_when_to_come_again(people: People) -> None:
+    program = people.program("Ada", requests_per_minute=2)
+    assert [200, 200] == [program.get("/sessions").status_code for _ in range(2)]
+    refused = program.get("/sessions")
+    assert_error(refused, 429, "rate_limit_exceeded")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 30
+    assert people.program("Ada").get("/sessions").status_code == 200
+
+
+def test_budget_that_is_used_up_is_told_and_nothing_is_sent(
+    people: People, upstream: FakeUpstream
+) -> None:
+    program = people.program("Ada", tokens_per_day=1000)
+    session_id = begin(program)
+    asked = len(upstream.requests)
+    spent = people.rolebook.accounts.spending(people.rolebook.accounts.list_keys()[0])[0]
+    assert (1, 0) == (spent.turns, spent.unknown)
+    people.rolebook.log.change(lambda db: db.execute("UPDATE turns SET total_tokens = 1000"))
+    refused = program.post(f"/sessions/{session_id}/turns", json={"input": "Go on"})
+    assert "1000 tokens a day" in assert_error(refused, 429, "insufficient_quota")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert asked == len(upstream.requests)
+    assert 1 == len(people.rolebook.log.session_turns(session_id))
+    # It is the key that has no more, not its user.
+    begin(people.known["Ada"].browser)
+
+
+def test_revoked_key_opens_nothing_from_the_next_request_on(people: People) -> None:
+    program = people.program("Ada")
+    assert program.get("/sessions").status_code == 200
+    people.rolebook.accounts.revoke_key(people.rolebook.accounts.list_keys()[0])
+    assert_error(program.get("/sessions"), 401, "invalid_api_key")
+
+
+def test_user_who_is_removed_or_made_less_is_so_at_once(people: People) -> None:
+    accounts, bo = people.rolebook.accounts, people.known["Bo"]
+    assert bo.browser.get("/comparisons/new").status_code == 200
+    accounts.set_role(bo.user, Role.READER)
+    assert bo.browser.get("/comparisons/new").status_code == 403
+    accounts.remove_user(bo.user)
+    assert bo.browser.get("/sessions").status_code == 303
+
+
+def test_who_is_believed_about_where_a_request_comes_from_is_a_setting(
+    make_rolebook: MakeRolebook,
+) -> None:
+    forwarded = {
+        "X-Forwarded-For": "203.0.113.9",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "roles.example",
+    }
+    for proxies, status, is_secure in (("0", 400, False), ("1", 303, True)):
+        book = make_rolebook(
+            host_names="roles.example", proxies=proxies, database=f"data/{proxies}.db"
+        )
+        app = create_app(book)
+        People(app, book).add("Ada", "administrator")
+        client = app.test_client()
+        login = {"name": "Ada", "password": PASSWORD}
+        host = {"Host": "upstream.internal"}
+        response = client.post("/login", data=login, headers=forwarded | host)
+        assert status == response.status_code
+        response = client.post("/login", data=login, headers=forwarded)
+        assert is_secure is ("Secure" in response.headers["Set-Cookie"])
