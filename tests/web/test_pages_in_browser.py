@@ -228,6 +228,7 @@ def test_language_and_theme_are_changed_by_their_buttons(
 def test_the_status_page_asks_and_copies(page: Any, live_server: LiveServer) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(live_server.url + "/status")
+    expect(page.get_by_role("heading", name="Status")).to_be_in_viewport()
     page.click("text=Ask for its models >> nth=0")
     page.wait_for_selector("text=It offers")
     page.click("[data-copy=for-openai]")
