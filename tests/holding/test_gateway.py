@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+from contextlib import closing
 
 import pytest
 
@@ -49,11 +50,11 @@ def test_program_that_leaves_reaches_the_upstream_and_the_log(
 
 def test_stream_ends_with_an_error_when_the_server_is_stopped(start: StartServer) -> None:
     server = start()
-    connection = ask(server, FLOWING, is_streamed=True)
-    response = connection.getresponse()
-    assert response.readline().startswith(b"data: {")
-    server.process.send_signal(signal.SIGTERM)
-    *_, last, blank = response.read().decode().split("\n\n")
+    with closing(ask(server, FLOWING, is_streamed=True)) as connection:
+        response = connection.getresponse()
+        assert response.readline().startswith(b"data: {")
+        server.process.send_signal(signal.SIGTERM)
+        *_, last, blank = response.read().decode().split("\n\n")
     assert "" == blank
     error = json.loads(last.strip().removeprefix("data: "))["error"]
     assert "Rolebook was stopped" in error["message"]
