@@ -4,7 +4,7 @@ All of them call the same upstream, which answers at once; Rolebook renders a pe
 turn, LiteLLM (1.106.2, no database) neither. They take turns within a round. Driver, upstream and server share the
 computer, so only the ratios carry to another one. Every answer is looked at: one that is not whole counts as an error.
 
-    python -m benchmarks.gateway [--rounds 2] [--seconds 2] [--slow 1000] [--only NAME]... [--litellm-workers 1]
+    python -m benchmarks.gateway [--rounds 2] [--seconds 2] [--slow 1000] [--only NAME]... [--measure NAME]...
 
 LiteLLM is installed once into a folder of its own under `~/.cache/rolebook-benchmarks`. `--slow N` adds N streams of 40
 tokens, four a second, to direct, Flask and Rolebook (LiteLLM takes minutes for that: name it with --slow-litellm).
@@ -342,7 +342,7 @@ def summarise(rounds: Sequence[Seen]) -> Row:
 
 
 def measure(
-    targets: Sequence[Target], rounds: int, seconds: float
+    targets: Sequence[Target], names: Sequence[str], rounds: int, seconds: float
 ) -> Mapping[tuple[str, str], Row]:
     """Every target in every measurement, taking turns."""
     seen: dict[tuple[str, str], list[Seen]] = {}
@@ -350,13 +350,16 @@ def measure(
         asyncio.run(drive(target, clients=8, is_streamed=False, seconds=1))
         asyncio.run(drive(target, clients=8, is_streamed=True, seconds=1))
     for _ in range(rounds):
-        for name, (is_streamed, clients) in MEASUREMENTS.items():
+        for name in names or MEASUREMENTS:
+            is_streamed, clients = MEASUREMENTS[name]
             for target in targets:
                 before_s = cpu_s(target.pid)
                 result = asyncio.run(
                     drive(target, clients=clients, is_streamed=is_streamed, seconds=seconds)
                 )
                 result.cpu_s = cpu_s(target.pid) - before_s
+                rate = len(result.durations) / result.wall_s
+                print(f"{target.name}, {name}: {rate:,.0f}/s", file=sys.stderr)
                 seen.setdefault((target.name, name), []).append(result)
     return {key: summarise(results) for key, results in seen.items()}
 
@@ -411,6 +414,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--slow-litellm", action="store_true")
     parser.add_argument("--litellm-workers", type=int, default=1)
     parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--measure", action="append", default=[], choices=MEASUREMENTS)
     given: Any = parser.parse_args(arguments)
     with ExitStack() as stack, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -426,7 +430,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not given.only or "LiteLLM" in given.only:
             targets.append(start_litellm(stack, folder, upstream, given.litellm_workers))
         if given.rounds:
-            print(*show(measure(targets, given.rounds, given.seconds), targets), sep="\n")
+            print(
+                *show(measure(targets, given.measure, given.rounds, given.seconds), targets),
+                sep="\n",
+            )
         for target in targets if given.slow else ():
             if target.name != "LiteLLM" or given.slow_litellm:
                 seen = asyncio.run(drive_slowly(target, given.slow))

@@ -58,7 +58,8 @@ class TranscriptRequest:
         """What must be the same for a transcript to belong to a session, among it who asks."""
         session, user = self.session, self.caller.user
         asking = [user.number if user else None, self.caller.key_number]
-        chosen = [session.persona_id, session.variables, session.model, session.upstream]
+        persona = [session.persona_id, session.pin]
+        chosen = [persona, session.variables, session.model, session.upstream]
         return json.dumps([asking, chosen], sort_keys=True)
 
 

@@ -14,6 +14,7 @@ from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.gateway import TranscriptRequest
 from rolebook.core.persona import RESERVED_FIELDS, ResolvedPersona, is_persona_id
+from rolebook.core.reference import split_reference
 from rolebook.core.session import Session, new_id
 from rolebook.core.transcript import Transcript, parse_transcript
 from rolebook.web.current import rolebook
@@ -61,6 +62,7 @@ def read_request(endpoint: Endpoint) -> Asked:
     session = Session(
         id=new_id(),
         persona_id=resolved.persona.id,
+        pin=split_reference(name.partition("/")[0])[1],
         revision="",
         variables=own["variables"],
         upstream=own["upstream"],
@@ -78,19 +80,25 @@ def read_request(endpoint: Endpoint) -> Asked:
 
 
 def find_model(name: str) -> tuple[ResolvedPersona, str]:
-    """The persona behind ``ID`` or ``ID/MODEL``, and the model that shall answer; empty: the persona's own.
+    """The persona behind a name, and the model that shall answer; empty: the persona's own.
 
-    Raises UnknownModelError, FileError.
+    Arguments:
+        name: ``teacher``, ``teacher@production`` (a label), ``teacher@3f9c`` (how a revision begins), and behind each
+            of them ``/MODEL``, if another one is to answer.
+
+    Raises UnknownModelError, FileError, InputError, StorageError.
     """
-    persona_id, _, model = name.partition("/")
+    reference, _, model = name.partition("/")
+    persona_id, pin = split_reference(reference)
     try:
-        if is_persona_id(persona_id):
-            require_persona(persona_id)
-            return rolebook().library.get_persona(persona_id), model
-    except NotFoundError:
-        pass
+        if is_persona_id(persona_id) and not reference.endswith("@"):
+            require_persona(persona_id, pin)
+            return rolebook().find_persona(reference), model
+    except NotFoundError as error:
+        if pin:
+            raise UnknownModelError(error.message, **error.parameters, key="model") from None
     raise UnknownModelError(
-        "There is no persona '%(id)s'. GET /v1/models lists them.", key="model", id=persona_id[:80]
+        "There is no persona '%(id)s'. GET /v1/models lists them.", key="model", id=reference[:80]
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from rolebook.core.session import Turn, TurnStatus
+from rolebook.core.source import Author
 from rolebook.wiring import Rolebook
 from tests.conftest import LiveServer, MakeRolebook, NewSdk, Serve
 from tests.fake_upstream import FakeUpstream
@@ -354,6 +355,31 @@ def test_another_model_answers_by_a_suffix(
     answer = sdk.chat.completions.create(model="plain/gpt-4o-mini", messages=[said("x")])
     assert ("plain/gpt-4o-mini", "gpt-4o-mini") == (answer.model, body_of(upstream)["model"])
     assert "gpt-4o-mini" == turn_of(rolebook, answer).model
+
+
+def test_label_or_revision_answers_as_the_persona_was(
+    sdk: openai.OpenAI, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    rolebook.edits.set_label("plain", "production", "", author=Author("browser"))
+    revision = rolebook.library.get_persona("plain").revision.id
+    write_persona(rolebook, "plain", "name: Plain\nsystem: Answer at length.\n")
+    texts = {
+        "plain": "Answer at length.",
+        "plain@production": "Answer briefly.",
+        f"plain@{revision[:6]}": "Answer briefly.",
+        "plain@production/gpt-4o": "Answer briefly.",
+    }
+    sessions = set()
+    for name, text in texts.items():
+        answer = sdk.chat.completions.create(model=name, messages=[said("x")])
+        assert (name, text) == (answer.model, body_of(upstream)["messages"][0]["content"])
+        sessions.add(turn_of(rolebook, answer).session_id)
+    assert 4 == len(sessions)
+    assert "plain@production" == sdk.models.retrieve("plain@production").id
+    for name in ("plain@staging", "plain@", "nobody@production"):
+        with pytest.raises(openai.NotFoundError) as refused:
+            sdk.chat.completions.create(model=name, messages=[said("x")])
+        assert "model_not_found" == refused.value.code
 
 
 def talk(sdk: openai.OpenAI, *texts: str, model: str = "plain", **more: Any) -> list[Any]:
