@@ -130,19 +130,6 @@ def test_along_a_chain_of_pairs_each_pair_speaks_for_itself():
     assert ends(first.share) == pytest.approx(tuple(expected.ppf([outside, 1 - outside])), abs=0.02)
 
 
-def test_the_best_of_several_alike_is_rarely_called_better_by_chance():
-    source = random.Random(11)
-
-    def is_fooled() -> bool:
-        votes = [
-            Vote(*source.sample("ABCDEF", 2), source.choice([Outcome.LEFT, Outcome.RIGHT]))
-            for _ in range(90)
-        ]
-        return any(verdict.is_clear for verdict in preference(votes).verdicts)
-
-    assert sum(is_fooled() for _ in range(40)) <= 5
-
-
 def test_an_undefeated_variant_stays_finite_and_unsure():
     low, high = ends(preference(between("A", "B", 10, 0)).strength["A"])
     expected = stats.beta(10.5, 0.5).ppf([0.025, 0.975])

@@ -153,6 +153,7 @@ def test_what_is_filled_in_outlives_another_language_and_theme(
     page.locator("#question").fill("Who asks?")
     page.locator("#lines").fill("One\nTwo")
     page.locator("#question").press("Enter")
+    expect(page.locator("#sum")).to_contain_text("4 calls")
     expect(page.locator("html")).to_have_attribute("lang", "en")
     page.get_by_role("button", name="中文").click()
     expect(page.locator("html")).to_have_attribute("lang", "zh-Hans")
