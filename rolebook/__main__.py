@@ -12,6 +12,7 @@ from rolebook import __version__
 COMMANDS = {
     "serve": "rolebook.serve:serve",
     "personas": "rolebook.cli.persona:personas",
+    "templates": "rolebook.cli.template:templates",
     "models": "rolebook.cli.model:models",
     "render": "rolebook.cli.prompt:render",
     "ask": "rolebook.cli.turn:ask",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rolebook.cli.command import group
+from rolebook.cli.editing import add_editing
 from rolebook.cli.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
@@ -138,3 +139,6 @@ def save_persona(invocation: Invocation, session_id: str, persona_id: str, name:
     data = resolved.persona.as_data() | ({"name": name} if name else {})
     saved = rolebook.edits.create(FileKey("persona", persona_id), data, author=Author("command"))
     invocation.terminal.tell("Saved as %(path)s.", path=saved.source.file)
+
+
+add_editing(personas, "persona")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,10 +13,13 @@ from rolebook.cli.command import command
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.cli.role import Role, read_input, role_options, settle_input
 from rolebook.cli.terminal import Terminal
+from rolebook.core.errors import FileError, NotFoundError, PromptError, RolebookError
 
 if TYPE_CHECKING:
     from rolebook.core.chat import PreparedTurn
     from rolebook.core.message import Message
+    from rolebook.core.persona import ResolvedPersona
+    from rolebook.wiring import Rolebook
 
 _HELP = """Show the message list and the parameters that an input would be sent with.
 
@@ -24,6 +29,7 @@ own text, a variable, an example, the greeting, the input, the template. Standar
 _EXAMPLES = """
 rolebook render teacher "Why is the sky blue?"
 rolebook render teacher -v subject=chemistry -v level=expert
+rolebook render teacher "Why is the sky blue?" --watch
 rolebook render translator --json - < letter.txt | jq .messages
 """
 
@@ -40,22 +46,79 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
 """How each origin looks; all of them can be told apart on dark and on light ground."""
 
 
+#: How often it is looked whether something has changed.
+_LOOK_S = 0.2
+
+
 @command(help=_HELP, examples=_EXAMPLES)
 @role_options
 @click.argument("input_text", metavar="[INPUT|-]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the messages and parameters as JSON.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Show it again whenever the persona or its prompt template changes, until Ctrl-C.",
+)
 @pass_invocation
-def render(invocation: Invocation, role: Role, input_text: str | None, as_json: bool) -> None:
+def render(
+    invocation: Invocation, role: Role, input_text: str | None, as_json: bool, watch: bool
+) -> None:
     role, given = settle_input(role, input_text)
     text = read_input(given) if given is not None else ""
+    invocation.rolebook.sandbox.warm()
+    if watch:
+        _watch(invocation, role, text, as_json=as_json)
+    else:
+        _render(invocation, role, role.resolve(invocation.rolebook), text, as_json=as_json)
+
+
+def _render(
+    invocation: Invocation, role: Role, resolved: ResolvedPersona, text: str, *, as_json: bool
+) -> None:
     rolebook = invocation.rolebook
-    rolebook.sandbox.warm()
-    prepared = rolebook.chat.prepare(role.as_session(), role.resolve(rolebook), text)
+    prepared = rolebook.chat.prepare(role.as_session(), resolved, text)
     if as_json:
         invocation.terminal.write_json(_as_data(prepared))
         return
     tokens = rolebook.count_tokens(prepared.messages, prepared.model)
     show_prompt(invocation.terminal, prepared, tokens)
+
+
+def _watch(invocation: Invocation, role: Role, text: str, *, as_json: bool) -> None:
+    """Show the prompt, or what is wrong, each time that it is another."""
+    shown = said = ""
+    while True:
+        error: RolebookError | None = None
+        try:
+            resolved = role.resolve(invocation.rolebook)
+            error = _staleness(invocation.rolebook, role.persona_id)
+            if resolved.revision.id != shown:
+                _tell_time(invocation.terminal, is_first=not shown)
+                shown = resolved.revision.id
+                _render(invocation, role, resolved, text, as_json=as_json)
+        except PromptError as failed:
+            # Told once, because its revision counts as shown.
+            invocation.terminal.fail(failed)
+        except RolebookError as failed:
+            error = failed
+        if error is not None and str(error) != said:
+            invocation.terminal.fail(error)
+        said = str(error or "")
+        time.sleep(_LOOK_S)
+
+
+def _staleness(rolebook: Rolebook, persona_id: str) -> RolebookError | None:
+    """What is wrong with the file, where its last good version is in use."""
+    with suppress(NotFoundError):
+        entry = rolebook.library.get_entry(persona_id)
+        return FileError(entry.errors) if entry.is_stale else None
+    return None
+
+
+def _tell_time(terminal: Terminal, *, is_first: bool) -> None:
+    """From when the next one is, so that it can be told from the one before."""
+    if not is_first:
+        terminal.tell_line(f"── {time.strftime('%H:%M:%S')} ──")
 
 
 def _as_data(prepared: PreparedTurn) -> dict[str, Any]:

@@ -220,6 +220,10 @@ class EditService(Versions):
         self._recorder.record()
         return self._remembered(self._files.read(key))
 
+    def require_free(self, key: FileKey) -> None:
+        """Raises InputError for an id that makes no file name, ConflictError if a file has it, or nearly has it."""
+        self._files.require_free(key)
+
     def new_text(self, key: FileKey, name: str = "") -> str:
         """What a new file begins with."""
         if key.kind == "template":
