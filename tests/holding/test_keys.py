@@ -61,7 +61,15 @@ def test_keys_are_nowhere_in_output_log_pages_and_exports(tmp_path: Path) -> Non
             shown.append(server.get("/status", Accept="text/html").text)
             again = {"upstream": upstream.base_url.split("/")[2], "position": "1"}
             shown.append(server.post("/status/keys", again).text)
-            for path in ("/", "/status", "/sessions", "/healthz", "/nothing", "/personas/plain"):
+            for path in (
+                "/",
+                "/status",
+                "/sessions",
+                "/healthz",
+                "/metrics",
+                "/nothing",
+                "/personas/plain",
+            ):
                 shown.append(server.get(path, Accept="text/html").text)
             for format in ("json", "jsonl", "md", "csv"):
                 shown.append(server.get(f"/sessions/export?all&format={format}").text)
