@@ -10,6 +10,7 @@ from functools import cached_property
 from rolebook.core.checking import Checked
 from rolebook.core.completion import Choice
 from rolebook.core.errors import FileError, NotFoundError, Problem, PromptError, RolebookError
+from rolebook.core.history import Change
 from rolebook.core.message import Message, Origin, Span
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, Turn
@@ -25,6 +26,9 @@ from rolebook.web.submission import SAMPLING, VARIABLE, start_of
 #: Fields of what was said before: ``said-0-user``, ``said-0-assistant``, ``said-1-user`` …
 SAID = "said-"
 _MOST_SAID = 20
+#: Stands for the file as it is saved, among what a draft is tried beside.
+SAVED = "saved"
+_DRAFTS_OFFERED = 8
 _SESSIONS_OFFERED = 12
 #: In this order the parts of a prompt are summed up.
 _PARTS: Mapping[Origin, Origin] = {
@@ -116,6 +120,15 @@ class Draft:
         return shown(library.personas_dir / f"{self.key.id}.yaml")
 
     @cached_property
+    def is_broken_on_disk(self) -> bool:
+        """Whether the file, as it is saved, cannot be used."""
+        if self.key.kind == "template":
+            return False
+        with suppress(NotFoundError):
+            return bool(rolebook().library.get_entry(self.key.id).errors)
+        return False
+
+    @cached_property
     def checked(self) -> Checked:
         """What is wrong with it, and who it concerns."""
         return rolebook().edits.check(self.key, self.text)
@@ -177,9 +190,9 @@ class Draft:
         turns = list(rolebook().log.history(session_id)) if session_id else []
         return [*turns, *(_turn_of(pair) for pair in self.said)]
 
-    def session(self) -> tuple[Session, str]:
-        """A session with what is chosen, and the input to it. Raises InputError."""
-        known = self.resolved.persona.variables if self.resolved else {}
+    def session(self, resolved: ResolvedPersona) -> tuple[Session, str]:
+        """A session of a persona with what is chosen, as far as it has it, and the input to it. Raises InputError."""
+        known = resolved.persona.variables
         kept = {
             name: value
             for name, value in self.fields.items()
@@ -187,7 +200,7 @@ class Draft:
             or name.startswith(SAMPLING)
             or (name.startswith(VARIABLE) and name.removeprefix(VARIABLE) in known)
         }
-        start = start_of({**kept, "persona": self.persona_id})
+        start = start_of({**kept, "persona": resolved.persona.id})
         return start.session, start.input
 
 
@@ -196,6 +209,17 @@ def sessions_to_choose(persona_id: str) -> Sequence[SessionSummary]:
     wanted = SessionFilter(persona_id=persona_id)
     found = rolebook().log.list_sessions(wanted, limit=_SESSIONS_OFFERED)
     return [summary for summary in found.summaries if summary.turns]
+
+
+def drafts_to_choose(key: FileKey) -> Sequence[Change]:
+    """The newest drafts of a persona that were tried, each revision once."""
+    if key.kind == "template":
+        return ()
+    changes = rolebook().edits.history(key).changes
+    tried = {change.revision: change for change in reversed(changes) if change.action == "tried"}
+    return sorted(tried.values(), key=lambda change: change.created_at, reverse=True)[
+        :_DRAFTS_OFFERED
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +255,7 @@ def _with_error(problems: tuple[Problem, ...], error: PromptError) -> tuple[Prob
 
 
 def _preview(draft: Draft, resolved: ResolvedPersona) -> DraftPreview:
-    session, words = draft.session()
+    session, words = draft.session(resolved)
     history = draft.history()
     chat = rolebook().chat
     prepared = chat.prepare(session, resolved, words, history)

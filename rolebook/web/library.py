@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
@@ -21,7 +21,7 @@ from rolebook.core.persona import is_persona_id
 from rolebook.core.persona_schema import persona_schema
 from rolebook.core.source import FileKey, FileKind
 from rolebook.web.current import gettext, rolebook
-from rolebook.web.draft import Draft, Look, look, sessions_to_choose
+from rolebook.web.draft import Draft, Look, drafts_to_choose, look, sessions_to_choose
 from rolebook.web.presentation import problem as said_of
 from rolebook.web.submission import submitted
 
@@ -74,7 +74,7 @@ def _files() -> Sequence[FileState]:
 
 @blueprint.get("/<kind>/<name>")
 def show(kind: str, name: str) -> ResponseReturnValue:
-    """A file to write in. With ``new``, one that is not there yet."""
+    """A file to write in. With ``new``, one that is not there yet; with ``at``, as it was at a change."""
     key = key_of(kind, name)
     edits = rolebook().edits
     if request.args.get("new") is not None:
@@ -84,6 +84,10 @@ def show(kind: str, name: str) -> ResponseReturnValue:
     else:
         source = edits.open(key)
         text, etag = source.text, source.etag
+        if at := request.args.get("at"):
+            return file_page(
+                Draft(key, edits.source_at(key, at), {**request.args, "etag": etag}), is_former=True
+            )
     return file_page(Draft(key, text, {**request.args, "etag": etag}))
 
 
@@ -102,7 +106,7 @@ def look_at(kind: str, name: str) -> ResponseReturnValue:
         "problems": [_mark(problem, draft) for problem in seen.problems],
         "etag": _etag_on_disk(draft.key),
         "variables": list(seen.draft.resolved.persona.variables) if seen.draft.resolved else None,
-        "html": _pieces(seen),
+        "html": render_template("library_pieces.html", **_pieces_of(seen)),
         "hasPreview": seen.preview is not None,
     }
 
@@ -135,30 +139,39 @@ def file_page(draft: Draft, **more: Any) -> str:
     """The page of a file with a draft of it; ``more`` is what has just been done with it."""
     if conflict := more.get("conflict"):
         more["conflict_lines"] = line_differences(conflict.theirs.text, conflict.mine)
-    return render_template("library_file.html", **_context(look(draft)), **more)
-
-
-def _context(seen: Look) -> dict[str, Any]:
-    draft = seen.draft
     files = _files()
+    return render_template(
+        "library_file.html",
+        **_pieces_of(look(draft)),
+        files=files,
+        state=next((state for state in files if state.key == draft.key), None),
+        personas=[state for state in files if state.key.kind == "persona"],
+        sessions=sessions_to_choose(draft.persona_id) if draft.persona_id else (),
+        drafts=drafts_to_choose(draft.key),
+        has_editor=_has_editor(),
+        phrases=_phrases(),
+        **more,
+    )
+
+
+def _pieces_of(seen: Look) -> dict[str, Any]:
+    """What the pieces of the page need that follow what is written."""
+    draft = seen.draft
     return {
         "seen": seen,
         "draft": draft,
         "key": draft.key,
-        "files": files,
-        "state": next((state for state in files if state.key == draft.key), None),
         "own_file": draft.file,
-        "keys": {state.file: state.key for state in files},
-        "personas": [state for state in files if state.key.kind == "persona"],
-        "sessions": sessions_to_choose(draft.persona_id) if draft.persona_id else (),
-        "upstreams": rolebook().upstreams.names,
-        "has_editor": _has_editor(),
-        "phrases": _phrases(),
+        "key_at": _key_at,
+        "is_stale": draft.checked.in_use is not None and draft.is_broken_on_disk,
+        "is_broken": draft.checked.in_use is None and draft.is_broken_on_disk,
     }
 
 
-def _pieces(seen: Look) -> str:
-    return render_template("library_pieces.html", **_context(seen))
+def _key_at(file: str) -> FileKey:
+    """The file of the library that a path names."""
+    path = PurePath(file)
+    return FileKey("template" if path.suffix == ".jinja" else "persona", path.stem)
 
 
 def _has_editor() -> bool:

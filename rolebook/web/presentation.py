@@ -30,6 +30,13 @@ def ago(time: str) -> str:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(time, exact, text)
 
 
+def moment(time: str) -> str:
+    """When an ISO 8601 time was, by the clock of this computer, as plain text."""
+    if not time:
+        return UNKNOWN
+    return format_datetime(datetime.fromisoformat(time).astimezone(), "short", locale=language())
+
+
 def count(number: float | None) -> str:
     """A number with the separators of the reader's language."""
     return values.count(number, language())
@@ -92,6 +99,7 @@ def add_filters(app: Flask) -> None:
         "hue_in": hue_in,
         "lang": lang,
         "language_name": language_name,
+        "moment": moment,
         "money": money,
         "phrase": phrase,
         "problem": problem,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -46,6 +46,9 @@ from rolebook.web.submission import start_of, submitted
 
 blueprint = Blueprint("turns", __name__)
 
+#: What is told of a turn that has ended.
+Show = Callable[[Turn], dict[str, Any]]
+
 #: A response that has not begun cannot notice that its reader has left, so it begins after this time at the latest.
 _PATIENCE_S = 2.0
 _LONGEST_NOTE = 2000
@@ -69,7 +72,7 @@ def create(session_id: str) -> ResponseReturnValue:
             raise
         return render_session(session_id, error=error, fields=fields)
     if request.accept_mimetypes.best == "text/event-stream":
-        return _stream(events)
+        return stream(events)
     return redirect(_address(run(events)), 303)
 
 
@@ -99,13 +102,18 @@ def run(events: Generator[TurnEvent]) -> Turn:
     return ended[-1]
 
 
-def _stream(events: Generator[TurnEvent]) -> Response:
+def stream(events: Generator[TurnEvent], show: Show | None = None) -> Response:
+    """The events of a turn as they come; one that gets no answer is a real error.
+
+    Arguments:
+        show: says with what the end is announced; by default with the piece of the session's page.
+    """
     begun = _pull(events)
     last = begun[-1]
     if isinstance(last, TurnEnded) and has_failed(last.turn):
         return _refusal(last.turn)
     response = Response(
-        stream_with_context(_frames(begun, events)),
+        stream_with_context(_frames(begun, events, show or _shown)),
         mimetype="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -137,40 +145,42 @@ def _error_of(turn: Turn) -> UpstreamError:
     return error_of(turn.error) if turn.error else UpstreamError(_UNEXPECTED)
 
 
-def _frames(begun: Sequence[TurnEvent], events: Iterator[TurnEvent]) -> Iterator[str]:
+def _frames(begun: Sequence[TurnEvent], events: Iterator[TurnEvent], show: Show) -> Iterator[str]:
     try:
         for event in chain(begun, events):
-            yield _frame(event)
+            yield _frame(event, show)
     except Exception as error:
         current_app.logger.exception("a stream failed", exc_info=error)
         known = error if isinstance(error, RolebookError) else RolebookError(_UNEXPECTED)
         yield _event("error", error_body(known))
 
 
-def _frame(event: TurnEvent) -> str:
+def _frame(event: TurnEvent, show: Show) -> str:
     match event:
         case TurnStarted(turn):
-            return _event("turn", _facts(turn))
+            return _event("turn", facts_of(turn))
         case Delta(text, index, kind):
             return _event("delta", {"index": index, "kind": kind, "text": text})
         case Received(_, deltas):
-            return "".join(map(_frame, deltas))
+            return "".join(_frame(delta, show) for delta in deltas)
         case Waiting():
             return ": ping\n\n"
         case TurnEnded(turn) if has_failed(turn):
             return _event("error", error_body(_error_of(turn)))
         case TurnEnded(turn):
-            return _event("end", _shown(turn))
+            return _event("end", show(turn))
 
 
 def _event(name: str, data: dict[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
-def _facts(turn: Turn) -> dict[str, Any]:
+def facts_of(turn: Turn) -> dict[str, Any]:
+    """What a script has to know of a turn."""
     return {
         "id": turn.id,
         "session": turn.session_id,
+        "revision": turn.revision,
         "position": turn.position,
         "attempt": turn.attempt,
         "status": turn.status.value,
@@ -179,7 +189,7 @@ def _facts(turn: Turn) -> dict[str, Any]:
 
 def _shown(turn: Turn, session_id: str = "") -> dict[str, Any]:
     """A turn with the pieces of the page that show it."""
-    return {"turn": _facts(turn), **render_pieces(session_id or turn.session_id, turn.position)}
+    return {"turn": facts_of(turn), **render_pieces(session_id or turn.session_id, turn.position)}
 
 
 def _address(turn: Turn, session_id: str = "") -> str:

@@ -31,6 +31,7 @@ def bundle() -> None:
 
 def open_file(page: Any, server: LiveServer, path: str = PAGE) -> None:
     """Open a file, and wait until it has been looked at for the first time."""
+    page.set_default_timeout(20_000)
     with page.expect_response(re.compile("/look$")):
         page.goto(server.url + path)
 
@@ -239,3 +240,86 @@ def test_without_script_everything_is_there(
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".banner.good")).to_have_text("Saved.")
     assert TEACHER + "# fine\n" == (personas / "teacher.yaml").read_text()
+
+
+def test_two_drafts_are_tried_side_by_side(page: Any, live_server: LiveServer) -> None:
+    open_file(page, live_server)
+    page.locator("#input").fill("Why?")
+    page.locator("#tabs a", has_text="Try").click()
+    page.get_by_role("button", name="Try it").click()
+    expect(page.locator(".trial-said")).to_have_count(1)
+    write_at_end(page, "context: {turns: 3}\n")
+    page.locator("#beside").select_option(index=2)
+    page.get_by_role("button", name="Try it").click()
+    expect(page.locator(".trial").first.locator(".trial-said")).to_have_count(2)
+    revisions = {
+        said.get_attribute("data-revision")
+        for said in page.locator(".trial").first.locator(".trial-said").all()
+    }
+    assert 2 == len(revisions)
+    expect(page.get_by_role("link", name="Compare the two on many inputs")).to_be_visible()
+    page.get_by_role("button", name="Go on from here").first.click()
+    expect(page.locator("#said-0-user")).to_have_value("Why?")
+    expect(page.locator("#input")).to_be_focused()
+    assert_accessible(page)
+
+
+def test_from_a_new_persona_to_restoring_it(
+    page: Any, failures: Failures, live_server: LiveServer, personas: Path
+) -> None:
+    path = personas / "cook.yaml"
+    page.goto(live_server.url + "/library")
+    page.get_by_label("Name", exact=True).fill("Cook")
+    expect(page.get_by_label("Id, which")).to_have_value("cook")
+    with page.expect_response(re.compile("/look$")):
+        page.get_by_role("button", name="Begin").click()
+
+    # Written, with a mistake, which is marked and mended.
+    write_at_end(page, "variabels: {dish: soup}\n")
+    expect(page.locator("#problem-count")).to_have_text("1")
+    for _ in "variabels: {dish: soup}\n":
+        page.keyboard.press("Backspace")
+    page.keyboard.type("greeting: Hungry?\n")
+    expect(page.locator("#problem-count")).to_be_empty()
+
+    # Looked at and tried; nothing is saved yet.
+    page.locator("#input").fill("An onion")
+    expect(page.locator("#preview")).to_contain_text("An onion")
+    expect(page.locator("#preview")).to_contain_text("Hungry?")
+    page.locator("#tabs a", has_text="Try").click()
+    page.get_by_role("button", name="Try it").click()
+    expect(page.locator(".trial-said .prose")).to_have_count(1)
+    assert not path.exists()
+
+    # Saved, and changed by somebody else while it is written on.
+    with page.expect_navigation():
+        page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("tablist")).to_be_visible()
+    saved = path.read_text()
+    assert saved.endswith("greeting: Hungry?\n")
+    path.write_text(saved.replace("name: Cook", "name: Chef"))
+    write_at_end(page, "language: en\n")
+    page.locator("#message").fill("It speaks English")
+    page.keyboard.press("Control+s")
+    expect(page.locator("#conflict")).to_contain_text("your changes and theirs were in different")
+    expect(page.get_by_role("tablist")).to_be_visible()
+    failures.expect("409")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#saved")).to_have_text("Saved.")
+    merged = saved.replace("name: Cook", "name: Chef") + "language: en\n"
+    assert merged == path.read_text()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Chef")
+
+    # And back to what it was at first.
+    page.locator("#tabs a", has_text="History").click()
+    changes = page.locator(".timeline > li")
+    expect(changes.first).to_contain_text("It speaks English")
+    first = changes.filter(has_text="created")
+    first.get_by_role("link", name="Differences to now").click()
+    expect(page.locator(".lines ins").first).to_be_visible()
+    page.go_back()
+    page.locator("#tabs a", has_text="History").click()
+    with page.expect_navigation():
+        changes.filter(has_text="created").get_by_role("button", name="Restore").click()
+    expect(page.get_by_role("tablist")).to_be_visible()
+    assert saved == path.read_text() == text_of(page)

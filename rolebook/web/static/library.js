@@ -3,6 +3,7 @@ import { announce, isComposing, post } from "./page.js";
 import { openEditor } from "./editor.js";
 import { Unsaved } from "./unsaved.js";
 import { Tabs } from "./tabs.js";
+import { Trying } from "./trying.js";
 
 const form = document.getElementById("draft");
 const LOOK_MS = 250;
@@ -43,6 +44,8 @@ function suggestId() {
 }
 
 async function write() {
+  // What came as the answer to a form cannot be gone back to or loaded again; the page of the file can.
+  if (location.pathname !== form.getAttribute("action")) history.replaceState(null, "", form.action);
   const area = document.getElementById("text");
   const { etag } = form.elements;
   const isDirty = "dirty" in form.dataset;
@@ -192,9 +195,14 @@ async function write() {
     showUnsaved();
   }
 
+  const trying = new Trying(form, { goOn });
   form.addEventListener("submit", (event) => {
     const { submitter } = event;
     const address = submitter?.getAttribute("formaction");
+    if (address === trying.address) {
+      event.preventDefault();
+      return trying.press();
+    }
     if (address !== form.dataset.save || submitter.hasAttribute("data-plain")) return void (isLeaving = true);
     event.preventDefault();
     save(submitter);
@@ -246,8 +254,17 @@ async function write() {
   form.addEventListener("change", (event) => {
     if (event.target !== area) lookSoon();
   });
-  document.getElementById("add-said").addEventListener("click", addSaid);
-  new Tabs(document.getElementById("tabs"));
+  document.getElementById("add-said").addEventListener("click", () => {
+    const fresh = addSaid();
+    fresh.querySelector("textarea").focus();
+    announce(fresh.querySelector("legend").textContent);
+  });
+  const tabs = document.getElementById("tabs");
+  tabs.addEventListener("show", ({ detail }) => {
+    document.getElementById("circumstances").hidden = !["beside-preview", "beside-try"].includes(detail);
+    if (detail === "beside-history") showHistory();
+  });
+  new Tabs(tabs);
   if (!isDirty) offerKept();
   tellState();
   look();
@@ -266,6 +283,30 @@ function lineOf(target, event) {
   return first + Math.max(0, before.split("\n").length - 1 - blank);
 }
 
+/** Put the history beside the text, as its own page has it. */
+async function showHistory() {
+  const { url } = document.querySelector('#tabs a[href="#beside-history"]').dataset;
+  const response = await fetch(url, { headers: { Accept: "text/html" } });
+  if (!response.ok) return;
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  document.getElementById("history").replaceWith(page.getElementById("history"));
+}
+
+/** Let an answer be what was said before, and ask for the next input. */
+function goOn(words, answer) {
+  const pairs = [...document.querySelectorAll(".said")];
+  const isEmpty = (pair) => [...pair.querySelectorAll("textarea")].every((field) => !field.value.trim());
+  const pair = pairs.find(isEmpty) ?? addSaid();
+  const [asked, answered] = pair.querySelectorAll("textarea");
+  asked.value = words;
+  answered.value = answer;
+  document.getElementById("before").open = true;
+  const input = document.getElementById("input");
+  input.value = "";
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+  input.focus();
+}
+
 /** One more turn to fill in, like the last one. */
 function addSaid() {
   const said = document.getElementById("said");
@@ -279,6 +320,5 @@ function addSaid() {
     Object.assign(field, { id: renumber(field.id), name: renumber(field.name), value: "" });
   }
   said.append(fresh);
-  fresh.querySelector("textarea").focus();
-  announce(fresh.querySelector("legend").textContent);
+  return fresh;
 }
