@@ -211,10 +211,11 @@ function unfold(button) {
 
 const isInStep = () => document.getElementById("in-step")?.checked ?? false;
 
-/** Let the keyboard scroll what is longer than its place. */
+/** Let the keyboard scroll what is longer than its place, or may be so with the next words. */
 function reach(root) {
   for (const fold of root.querySelectorAll(".fold")) {
-    if (isInStep() && fold.scrollHeight > fold.clientHeight) fold.tabIndex = 0;
+    const isLong = fold.matches(".live") || fold.scrollHeight > fold.clientHeight;
+    if (isInStep() && isLong) fold.tabIndex = 0;
     else fold.removeAttribute("tabindex");
   }
 }
