@@ -40,7 +40,7 @@ def test_new_starts_another_session(shell: Shell, log: SqliteLog) -> None:
 
 def test_errors_never_end_it(shell: Shell, log: SqliteLog) -> None:
     script = b"One\nTwo\n"
-    finished = shell.run("chat", "plain", "-m", "401,ok?text=Yes", stdin=script)
+    finished = shell.run("chat", "plain", "-m", "400,ok?text=Yes", stdin=script)
     assert (0, b"Yes\n") == (finished.status, finished.output)
     assert "Error: " in finished.notices
     (summary,) = log.list_sessions().summaries
