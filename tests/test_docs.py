@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rolebook import __version__
 from rolebook.core.message import Origin
@@ -45,6 +47,36 @@ def test_glossary_has_every_origin_of_a_span() -> None:
 def test_every_status_of_a_turn_is_explained() -> None:
     page = (ROOT / "docs" / "the-log.md").read_text("utf-8")
     assert [] == [status for status in TurnStatus if f"`{status}`" not in page]
+
+
+def test_hook_and_workflow_of_the_page_about_editors_work(library_dir: Path) -> None:
+    page = ROOT / "docs" / "with-your-own-editor.md"
+    documents = [data for text in _yaml_of(page) if (data := yaml.safe_load(text))]
+    by_key = {key: value for data in documents for key, value in data.items()}
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text("utf-8"))
+    assert [hook["id"]] == [named["id"] for named in by_key["repos"][0]["hooks"]]
+    told = [
+        path
+        for path in ("personas/a.yaml", "templates/chat.jinja")
+        if re.match(hook["files"], path)
+    ]
+    assert 2 == len(told)
+    assert not re.match(hook["files"], "docs/a.yaml")
+    installing, checking = [
+        step["run"] for step in by_key["jobs"]["check"]["steps"] if "run" in step
+    ]
+    assert installing.startswith("pip install ")
+    for command in (hook["entry"], checking):
+        program = [sys.executable, "-m", *command.split()]
+        done = subprocess.run(
+            program,
+            cwd=library_dir,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ _MAX_BASES = 8
 #: So few files are looked at with every call. More take longer, and of the time that passes at most this share goes
 #: into looking, as long as a change is still seen soon.
 _FREE_FILES = 100
-_SCAN_SHARE = 0.008
-_LONGEST_UNSEEN_S = 0.8
+_SCAN_SHARE = 0.005
+_LONGEST_UNSEEN_S = 0.6
 _REFERENCE = re.compile(r"""\{%-?\s*(?:include|import|from|extends)\s+["']([^"']+)["']""")
 
 

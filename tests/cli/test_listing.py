@@ -135,6 +135,35 @@ def test_check_looks_only_at_the_files_given_wherever_they_are(
     assert (1, True) == (template.status, "mine.jinja:1" in template.text)
 
 
+def test_check_annotates_for_github(rehearsing: Shell) -> None:
+    (rehearsing.folder / "personas" / "bad.yaml").write_text(
+        "name: Bad\nsystem: Hi\nendpoint: 50%,chat\ncolour: red\n"
+    )
+    finished = rehearsing.run("check", "--format", "github")
+    assert 1 == finished.status
+    error, warning = finished.text.splitlines()
+    title = "title=rolebook check"
+    assert error.startswith(f"::error file=personas/bad.yaml,line=3,col=11,{title}::endpoint must")
+    assert "got '50%25,chat'." in error
+    assert warning.startswith(f"::warning file=personas/bad.yaml,line=4,col=1,{title}::'colour' is")
+
+
+def test_check_of_several_files_tells_of_each(rehearsing: Shell) -> None:
+    for name in ("one", "two"):
+        (rehearsing.folder / "personas" / f"{name}.yaml").write_text("name: Bad\n")
+    finished = rehearsing.run("check", "personas/one.yaml", "personas/two.yaml")
+    assert ["personas/one.yaml:1:1", "personas/two.yaml:1:1"] == [
+        line.rpartition(": ")[0] for line in finished.text.splitlines()
+    ]
+    assert (1, True) == (finished.status, "Files checked: 2, errors: 2" in finished.notices)
+
+
+def test_json_is_a_format_too(rehearsing: Shell) -> None:
+    (rehearsing.folder / "personas" / "bad.yaml").write_text("name: Bad\n")
+    asked = [rehearsing.run("check", *how).json for how in (("--json",), ("--format", "json"))]
+    assert asked[0] == asked[1] != []
+
+
 def test_schema_is_the_one_in_the_documentation(rehearsing: Shell) -> None:
     written = json.loads((ROOT / "docs" / "persona.schema.json").read_text("utf-8"))
     schema = rehearsing.run("schema").json
