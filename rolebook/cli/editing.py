@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rolebook.cli.terminal import Terminal
     from rolebook.core.difference import LineDifference
     from rolebook.core.edit import EditService
-    from rolebook.core.history import Change
+    from rolebook.core.history import Change, Commit
     from rolebook.core.source import FileKey
 
 _MESSAGE = click.option("-m", "--message", metavar="TEXT", default="", help="Why, for the history.")
@@ -228,12 +229,20 @@ def _history(group: str, kind: str, example: str) -> Command:
         examples=f"rolebook {group} history {example}\nrolebook {group} history {example} --limit 5 --json",
     )
     @click.argument("file_id", metavar="ID")
+    @click.option(
+        "--git", "is_git", is_flag=True, help="List the commits of its git repository instead."
+    )
     @click.option("--limit", type=click.IntRange(1, _MOST_LISTED), default=50, metavar="NUMBER",
                   help="At most this many; 50 unless given.")  # fmt: skip
     @_JSON
     @pass_invocation
-    def history(invocation: Invocation, file_id: str, limit: int, as_json: bool) -> None:
+    def history(
+        invocation: Invocation, file_id: str, is_git: bool, limit: int, as_json: bool
+    ) -> None:
         terminal, edits = invocation.terminal, invocation.rolebook.edits
+        if is_git:
+            _show_commits(terminal, edits.commits(_known(edits, kind, file_id))[:limit], as_json)
+            return
         changes = edits.history(_known(edits, kind, file_id), limit=limit).changes
         if as_json:
             terminal.write_json([_as_data(change) for change in changes])
@@ -243,6 +252,14 @@ def _history(group: str, kind: str, example: str) -> Command:
         terminal.write_table(headings, rows)
 
     return history
+
+
+def _show_commits(terminal: Terminal, commits: Sequence[Commit], as_json: bool) -> None:
+    if as_json:
+        terminal.write_json([asdict(commit) for commit in commits])
+    else:
+        rows = [(c.id[:12], c.created_at, c.author, c.subject) for c in commits]
+        terminal.write_table(("Commit", "When", "By", "Why"), rows)
 
 
 def _known(edits: EditService, kind: str, file_id: str) -> FileKey:

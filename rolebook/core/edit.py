@@ -22,7 +22,7 @@ from rolebook.core.errors import (
     RolebookError,
     StorageError,
 )
-from rolebook.core.history import Action, History, NewChange
+from rolebook.core.history import Action, Commit, History, NewChange
 from rolebook.core.merge import Merge, merge
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.recording import Recorder
@@ -66,6 +66,12 @@ class Files(Protocol):
 
     def read(self, key: FileKey) -> Source:
         """Raises NotFoundError, FileError."""
+
+    def commits(self, key: FileKey) -> Sequence[Commit]:
+        """The commits that changed a file, the newest first; none where that cannot be told."""
+
+    def text_at(self, key: FileKey, commit: Commit) -> str:
+        """The text of a file as of a commit. Raises NotFoundError, FileError."""
 
     def shown_path(self, key: FileKey) -> str:
         """The path of a file as messages name it."""

@@ -101,6 +101,17 @@ class Label:
     created_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit of a git repository that changed a file. ``name`` is the file's path there, from the root."""
+
+    id: str
+    author: str
+    created_at: str
+    subject: str
+    name: str
+
+
 class History(Protocol):
     """Where histories are kept. Every method may raise StorageError."""
 

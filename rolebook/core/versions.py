@@ -9,7 +9,7 @@ from typing import Protocol
 from rolebook.core.access import caller
 from rolebook.core.difference import LineDifference, line_differences
 from rolebook.core.errors import InputError, NotFoundError
-from rolebook.core.history import Change, History, Label, Timeline, require_label
+from rolebook.core.history import Change, Commit, History, Label, Timeline, require_label
 from rolebook.core.recording import Recorder
 from rolebook.core.session import Revision, now
 from rolebook.core.source import Author, Entry, FileKey, Source, etag_of
@@ -30,6 +30,12 @@ class Sources(Protocol):
 
     def read(self, key: FileKey) -> Source:
         """Raises NotFoundError, FileError."""
+
+    def commits(self, key: FileKey) -> Sequence[Commit]:
+        """The commits that changed a file, the newest first; none where that cannot be told."""
+
+    def text_at(self, key: FileKey, commit: Commit) -> str:
+        """The text of a file as of a commit. Raises NotFoundError, FileError."""
 
 
 class Describe(Protocol):
@@ -178,6 +184,22 @@ class Versions:
             before = timeline.next
             if not before:
                 return None
+
+    def commits(self, key: FileKey) -> Sequence[Commit]:
+        """The commits of a git repository that changed a file, the newest first; none where there is no git.
+
+        It may take some seconds, so no page should wait for it that is about something else.
+        """
+        return self._sources.commits(key)
+
+    def source_at_commit(self, key: FileKey, commit_id: str) -> str:
+        """The text of a file as of one of its commits. Raises NotFoundError, FileError."""
+        for commit in self._sources.commits(key):
+            if commit.id == commit_id:
+                return self._sources.text_at(key, commit)
+        raise NotFoundError(
+            "No commit %(commit)s changed '%(file)s'.", commit=commit_id[:12], file=key.id
+        )
 
     def labels(self, persona_id: str) -> Sequence[Label]:
         """The labels of a persona, by name. Raises StorageError."""

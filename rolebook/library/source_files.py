@@ -16,6 +16,7 @@ from rolebook.core.errors import (
     NotFoundError,
     Problem,
 )
+from rolebook.core.history import Commit
 from rolebook.core.persona import is_persona_id
 from rolebook.core.session import new_id
 from rolebook.core.source import (
@@ -30,6 +31,7 @@ from rolebook.library import file_store
 from rolebook.library.file_library import FileLibrary
 from rolebook.library.file_store import locked
 from rolebook.library.folder import read_file, shown
+from rolebook.library.git_log import list_commits, text_at
 from rolebook.library.persona_file import TYPED_KEYS, schema_line
 from rolebook.library.yaml_text import MAX_BYTES, YamlError, decode, dump_yaml, parse_yaml
 
@@ -66,6 +68,16 @@ class SourceFiles:
         """The text of a file. Raises NotFoundError, FileError, LibraryError."""
         path = self._existing(key)
         return Source(key, shown(path), _text_of(_bytes_of(path), path))
+
+    def commits(self, key: FileKey) -> Sequence[Commit]:
+        """The commits that changed a file, the newest first; none where there is no git, or no repository."""
+        path = self._found(key)
+        return list_commits(path) if path else ()
+
+    def text_at(self, key: FileKey, commit: Commit) -> str:
+        """The text of a file as of a commit. Raises NotFoundError, FileError."""
+        path = self._existing(key)
+        return _text_of(text_at(path, commit), path)
 
     def shown_path(self, key: FileKey) -> str:
         """The path of a file as messages name it; of one that is not there, as it would be."""
