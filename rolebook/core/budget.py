@@ -50,6 +50,15 @@ class Spending:
     cost: float = 0.0
     unknown: int = 0
 
+    def __add__(self, other: Spending) -> Spending:
+        """Of two times together."""
+        return Spending(
+            self.turns + other.turns,
+            self.tokens + other.tokens,
+            self.cost + other.cost,
+            self.unknown + other.unknown,
+        )
+
     def estimated_tokens(self, running: int = 0) -> float:
         """With what is unknown, and ``running`` turns more, taken for the mean of what is known."""
         return self.tokens + (self.unknown + running) * max(UNKNOWN_TOKENS, self._mean(self.tokens))

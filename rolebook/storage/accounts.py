@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlite_utils import Database
@@ -61,6 +61,7 @@ class SqliteAccounts:
         self._of_name = RateLimit(*_FAILURES_OF_NAME)
         self._rates: dict[int, tuple[int, RateLimit]] = {}
         self._admitted: Counter[int] = Counter()
+        self._settled: dict[int, tuple[datetime, Sequence[Spending]]] = {}
 
     def has_users(self) -> bool:
         """Whether there is any user; noticed a second late if another process has made the first."""
@@ -190,9 +191,23 @@ class SqliteAccounts:
         return self._read(keys.find_key, _hash(token))
 
     def spending(self, key: ApiKey) -> tuple[Spending, Spending]:
-        """What a key has used today and this month, in UTC."""
+        """What a key has used today and this month, in UTC.
+
+        What was begun more than an hour ago is over and stays as it is, so that it is summed up once an hour: else a
+        key with a hundred thousand turns a month would pay for it at each of them.
+        """
         moment = datetime.now(UTC)
-        day, month = self._read(keys.spending, key, (day_of(moment), month_of(moment)))
+        settled = moment.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+        begins = day_of(moment), month_of(moment)
+        known = self._settled.get(key.number)
+        if known is None or known[0] != settled:
+            times = [(begin, settled) for begin in begins]
+            known = settled, self._read(keys.spending, key, times)
+            self._settled[key.number] = known
+        recent = self._read(
+            keys.spending, key, [(max(begin, settled), keys.ALWAYS) for begin in begins]
+        )
+        day, month = (past + now for past, now in zip(known[1], recent, strict=True))
         return day, month
 
     def last_used(self, key: ApiKey) -> str:

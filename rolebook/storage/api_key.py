@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlite_utils import Database
@@ -88,22 +88,30 @@ def _key_of(row: sqlite3.Row) -> ApiKey:
     )
 
 
-def spending(db: Database, key: ApiKey, since: Sequence[datetime]) -> list[Spending]:
-    """What the turns of a key have used since each of some moments.
+#: All times that the log writes are before it.
+ALWAYS = datetime.max.replace(tzinfo=UTC)
+
+
+def spending(
+    db: Database, key: ApiKey, times: Sequence[tuple[datetime, datetime]]
+) -> list[Spending]:
+    """What the turns of a key have used that were begun in some times, each from its begin to before its end.
 
     That a turn failed means that it got no answer, which costs nothing; of all others the use is known or not.
     """
-    return [_spending_since(db, key.number, moment) for moment in since]
+    return [
+        _spending(db, key.number, begin, end) if begin < end else Spending() for begin, end in times
+    ]
 
 
-def _spending_since(db: Database, number: int, moment: datetime) -> Spending:
+def _spending(db: Database, number: int, begin: datetime, end: datetime) -> Spending:
     row = execute(
         db,
         "SELECT count(*) AS turns, coalesce(sum(total_tokens), 0) AS tokens, coalesce(sum(cost), 0.0) AS cost, "
         "coalesce(sum(total_tokens IS NULL), 0) AS unknown "
         "FROM turns INDEXED BY turns_by_api_key "
-        "WHERE api_key = ? AND created_at >= ? AND status <> 'failed'",
-        (number, moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")),
+        "WHERE api_key = ? AND created_at >= ? AND created_at < ? AND status <> 'failed'",
+        (number, *(time.isoformat(timespec="milliseconds")[:23] for time in (begin, end))),
     ).fetchone()
     return Spending(row["turns"], row["tokens"], row["cost"], row["unknown"])
 

@@ -273,6 +273,30 @@ def test_spending_is_the_sum_of_the_turns_of_a_key(
     assert accounts.last_used(key).startswith(str(datetime.now(UTC).year))
 
 
+def test_what_is_long_over_is_summed_up_once_and_counts_all_the_same(
+    accounts: SqliteAccounts, log: SqliteLog
+) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    key, _ = accounts.create_key(user, "ci")
+    begin = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    with acting_for(Caller(user, key)):
+        session = log_session(log)
+        log_turn(log, session)
+        set_time(
+            log,
+            "UPDATE turns SET created_at = ?",
+            begin.isoformat(timespec="milliseconds")[:23] + "Z",
+        )
+        for number in range(1, 4):
+            assert (number, number * 18) == (
+                accounts.spending(key)[1].turns,
+                accounts.spending(key)[1].tokens,
+            )
+            log_turn(log, session)
+    # Another process, which has summed up nothing yet, comes to the same.
+    assert accounts.spending(key) == SqliteAccounts(log).spending(key)
+
+
 def test_running_turn_counts_until_it_is_over(accounts: SqliteAccounts, log: SqliteLog) -> None:
     user = accounts.create_user("Ada", Role.READER, PASSWORD)
     key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=2000))
