@@ -121,13 +121,14 @@ def _whole(events: Iterator[TurnEvent], relay: Relay) -> Response:
 
 
 def _stream(events: Generator[TurnEvent], relay: Relay) -> Response:
-    """A stream begins with the first piece, so that a refusal has its own status."""
+    """A stream begins with the first word, so that what fails before it has a status of its own."""
     first = b""
-    while not first:
-        event = next(events)
+    for event in events:
         if isinstance(event, TurnEnded) and event.turn.status is not TurnStatus.COMPLETE:
             return _refusal(event.turn)
-        first = _bytes_of(event, relay)
+        first += _bytes_of(event, relay)
+        if relay.has_said:
+            break
     response = Response(
         stream_with_context(_events(first, events, relay)),
         mimetype="text/event-stream",

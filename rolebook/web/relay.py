@@ -28,6 +28,8 @@ class Relay:
         self._frame: dict[str, Any] = {"model": model, "object": _PIECES[endpoint]}
         self._model = model
         self._wants_usage = wants_usage
+        self.has_said = False
+        """Whether anything of an answer has been passed on, beyond that there will be one."""
         self._begun: set[int] = set()
         self._held: list[bytes] = []
         self._usage: Mapping[str, Any] | None = None
@@ -58,10 +60,11 @@ class Relay:
         going, ending = [], []
         for position, choice in enumerate(payload.get("choices") or ()):
             piece = self._piece(choice, choice.get("index", position))
+            self.has_said = self.has_said or self._says(piece)
             if not piece.get("finish_reason"):
                 going.append(piece)
                 continue
-            if self._has_said(piece):
+            if self._says(piece):
                 going.append({**piece, "finish_reason": None})
                 piece = self._nothing_said(piece)
             ending.append(piece)
@@ -93,8 +96,9 @@ class Relay:
             delta = {"role": "assistant", **delta}
         return {"index": index, "delta": delta, **_fitting(rest, is_fit=is_chat)}
 
-    def _has_said(self, piece: Mapping[str, Any]) -> bool:
-        return bool(piece.get("text") or any((piece.get("delta") or {}).values()))
+    def _says(self, piece: Mapping[str, Any]) -> bool:
+        delta = piece.get("delta") or {}
+        return bool(piece.get("text")) or any(delta[name] for name in delta if name != "role")
 
     def _nothing_said(self, piece: Mapping[str, Any]) -> dict[str, Any]:
         said: dict[str, Any] = {"text": ""} if self._endpoint == "completions" else {"delta": {}}

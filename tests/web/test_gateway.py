@@ -507,6 +507,7 @@ def test_failure_in_the_middle_is_raised_by_the_client_and_logged(
         ("401", 503, "upstream_key"),
         ("400", 400, "upstream_refused"),
         ("empty-choices", 502, "upstream_reply"),
+        ("rst-mid?after=0", 502, "upstream_connection"),
     ],
 )
 def test_refusal_of_the_upstream_has_a_status_of_its_own(
