@@ -4,7 +4,8 @@ A whole `rolebook serve` and twenty clients: of a hundred turns ten meet a fault
 in the middle; between turns the clients read pages and ask the gateway. Every five seconds the process is looked at.
 Afterwards:
 
-- memory, open files and threads are what they were after the first tenth of the time (memory + 10 % at most);
+- memory, open files and threads are what they were after the first third of the time, in which pools and caches fill
+  (memory + 10 % at most);
 - every turn whose end a client has seen is in the log, none is pending, and the file is sound;
 - the upstream holds no connection that nobody uses any more: none is being answered;
 - nothing was answered with 500, and there is no traceback in what the server has printed.
@@ -169,7 +170,7 @@ def judge(
     server: Server, upstream: FakeUpstream, seen: Seen, looks: list[Look], database: Path
 ) -> list[str]:
     """What does not hold."""
-    early = looks[len(looks) // 10 : len(looks) // 5] or looks[:1]
+    early = looks[len(looks) // 3 : len(looks) // 2] or looks[:1]
     late = looks[-max(1, len(looks) // 10) :]
     faults = []
     for name, allowed in (("memory_mb", None), ("files", SLACK), ("threads", SLACK)):
