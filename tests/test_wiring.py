@@ -82,3 +82,18 @@ def test_check_finds_what_reading_and_what_rendering_finds(tmp_path: Path) -> No
         ("personas/c.yaml", 3, "warning"),
     ] == places
     rolebook.close()
+
+
+def test_place_of_a_missing_name_is_that_of_editors(tmp_path: Path) -> None:
+    (tmp_path / "personas").mkdir()
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "chat.jinja").write_text(
+        "{% message 'user' %}{{ system }}{{ input }}{% endmessage %}"
+    )
+    (tmp_path / "personas" / "a.yaml").write_text(
+        "name: A\ndescription: one\u2028two\x85three\nsystem: |\n  one\n  two {{ nope }}\n", "utf-8"
+    )
+    rolebook = open_rolebook(environment={})
+    (problem,) = rolebook.find_problems()
+    assert "personas/a.yaml:5:10" == problem.place
+    rolebook.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ Path = tuple[str | int, ...]
 
 #: Below these keys a plain value has the type that YAML gives it; elsewhere the field decides.
 TYPED_KEYS = (("request",), ("x",), ("checks", "*", "is_json"))
+#: As in marks and in editors; ``splitlines`` knows others, such as U+2028.
+_LINE_BREAK = re.compile(r"\r\n|[\r\n]")
 _SCHEMA_LINE = "# yaml-language-server: $schema="
 
 
@@ -159,7 +162,7 @@ def _problem(fault: Fault, merged: _Merged, file: str) -> Problem:
 
 def _places(merged: _Merged, chain: Sequence[PersonaFile]) -> Iterator[tuple[str, Place]]:
     """Where the first line of each text that is rendered stands: below a ``|``, else where the value begins."""
-    lines = {file.file: file.text.splitlines() for file in chain}
+    lines = {file.file: _LINE_BREAK.split(file.text) for file in chain}
     keys: dict[str, list[int]] = {file.file: [] for file in chain}
     for key in merged.key_marks.values():
         keys[key.file].append(key.line)

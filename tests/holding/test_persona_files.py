@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -144,3 +145,35 @@ def test_hostile_templates_do_not_make_pages_slow_for_ever(hostile_server: Serve
     for page in (first, again):
         assert all(f"personas/{name}.yaml:3" in page.text for name in HOSTILE)
     assert again.took_s < 1
+
+
+def test_folders_full_of_what_is_no_file_are_served(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "rolebook", {"plain": PLAIN})
+    for name, suffix in (("personas", "yaml"), ("templates", "jinja")):
+        inside = os.fsencode(folder / name)
+        os.mkfifo(folder / name / f"pipe.{suffix}")
+        (folder / name / f"folder.{suffix}").mkdir()
+        for link, target in {
+            "zero": "/dev/zero",
+            "secret": "/etc/passwd",
+            "self": f"self.{suffix}",
+        }.items():
+            (folder / name / f"{link}.{suffix}").symlink_to(target)
+        for odd in (b"\xff\xfe", b"a\nb", b"\x1b[31m", b"<script>alert(1)<", b"{{ 7*7 }}"):
+            Path(os.fsdecode(inside + b"/" + odd + f".{suffix}".encode())).write_text(PLAIN)
+        with (folder / name / f"endless.{suffix}").open("wb") as file:
+            file.truncate(50 * 2**30)
+    with running(folder, {}) as server:
+        pages = [
+            server.get(path, Accept="text/html") for path in ("/", "/status", "/personas/plain")
+        ]
+        assert [200, 200, 200] == [page.status for page in pages]
+        status = pages[1].text
+        assert all(
+            f"personas/{name}.yaml" in status for name in ("pipe", "zero", "self", "endless")
+        )
+        assert "root:" not in status
+        assert "<script>alert" not in status
+        assert r"\xff\xfe.yaml" in status
+        assert server.start_session()
+        assert server.rss_mb < 300
