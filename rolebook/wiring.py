@@ -260,6 +260,7 @@ class Rolebook:
     def close(self) -> None:
         """Stop what runs, write what is unwritten, drop connections. It may be used again."""
         self.stop()
+        self.recorder.close()
         self.compare.wait_all(_STOP_S)
         self.log.close()
         self.upstreams.close()

@@ -409,7 +409,7 @@ def test_changes_are_recorded_soon_while_nobody_looks(rolebook: Rolebook, path: 
                 time.sleep(0.05)
         assert ["seen", "seen"] == [change.action for change in changes]
     finally:
-        rolebook.recorder.stop()
+        rolebook.recorder.close()
 
 
 def test_log_that_cannot_be_written_does_not_keep_anybody_from_saving(

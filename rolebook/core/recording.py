@@ -105,8 +105,12 @@ class Recorder:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Leave it to those who look."""
+        """Leave it to those who look. Returns at once, so that it may be called whatever is going on."""
         self._is_stopping.set()
+
+    def close(self) -> None:
+        """The same, and wait until nothing is being recorded."""
+        self.stop()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
