@@ -42,7 +42,7 @@ def test_program_that_leaves_reaches_the_upstream_and_the_log(
     if model != "hang":
         assert connection.getresponse().readline().startswith(b"data: {")
     connection.close()
-    assert shared_upstream.requests[-1].client_gone.wait(2)
+    assert shared_upstream.requests[-1].client_gone.wait(5)
     (turn_id,) = set(shared_server.turns()) - before
     turn = shared_server.wait_for_turn(turn_id, "cancelled")
     assert ("gateway", model != "hang") == (turn["via"], bool(turn["text"]))
