@@ -74,7 +74,7 @@ def _files() -> Sequence[FileState]:
 
 @blueprint.get("/<kind>/<name>")
 def show(kind: str, name: str) -> ResponseReturnValue:
-    """A file to write in. With ``new``, one that is not there yet; with ``at``, as it was at a change."""
+    """A file to write in. With ``new``, one that is not there yet; with ``at`` or ``commit``, as it was then."""
     key = key_of(kind, name)
     edits = rolebook().edits
     if request.args.get("new") is not None:
@@ -84,11 +84,18 @@ def show(kind: str, name: str) -> ResponseReturnValue:
     else:
         source = edits.open(key)
         text, etag = source.text, source.etag
-        if at := request.args.get("at"):
-            return file_page(
-                Draft(key, edits.source_at(key, at), {**request.args, "etag": etag}), is_former=True
-            )
+        if former := _former_text(key):
+            return file_page(Draft(key, former, {**request.args, "etag": etag}), is_former=True)
     return file_page(Draft(key, text, {**request.args, "etag": etag}))
+
+
+def _former_text(key: FileKey) -> str:
+    """The text that the address asks for: as it was at a change, or as of a commit; empty if it asks for none."""
+    edits = rolebook().edits
+    if at := request.args.get("at"):
+        return edits.source_at(key, at)
+    commit = request.args.get("commit")
+    return edits.source_at_commit(key, commit) if commit else ""
 
 
 @blueprint.post("/<kind>/<name>")

@@ -19,6 +19,7 @@ from rolebook.web.submission import submitted
 blueprint = Blueprint("timeline", __name__, url_prefix="/library")
 
 _PAGE = 30
+_MOST_COMMITS = 100
 
 
 @blueprint.get("/<kind>/<name>/history")
@@ -42,6 +43,21 @@ def _history_page(key: FileKey, error: RolebookError | None = None) -> str:
         timeline=timeline,
         labels=edits.labels(key.id) if key.kind == "persona" else (),
         error=error,
+    )
+
+
+@blueprint.get("/<kind>/<name>/history/commits")
+def commits(kind: str, name: str) -> str:
+    """What git knows of a file. Asking it may take a while, so this is a page of its own."""
+    key = key_of(kind, name)
+    edits = rolebook().edits
+    states = edits.files()
+    return render_template(
+        "library_commits.html",
+        key=key,
+        files=states,
+        state=next((state for state in states if state.key == key), None),
+        commits=edits.commits(key)[:_MOST_COMMITS],
     )
 
 

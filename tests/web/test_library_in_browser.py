@@ -60,11 +60,13 @@ def test_axe_finds_nothing(
 ) -> None:
     (personas / "broken.yaml").write_text("name: [\n")
     page = new_page(language=language, theme=theme, width=width, height=844)
+    page.set_default_timeout(20_000)
     for path, tab in (
         ("/library", ""),
         (PAGE, "beside-preview"),
         ("/library/personas/broken", "beside-problems"),
         ("/library/templates/chat", "beside-preview"),
+        (f"{PAGE}/history", ""),
     ):
         page.goto(live_server.url + path)
         if tab:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,18 @@ def test_a_template_has_a_history_without_labels(client: FlaskClient) -> None:
     page = client.get("/library/templates/chat/history").text
     assert "found on disk" in text_of(page)
     assert "Set the label" not in page
+
+
+def test_the_commits_of_a_file_stand_beside_its_history(
+    client: FlaskClient, library_dir: Path
+) -> None:
+    assert "Git knows nothing" in text_of(client.get(f"{HISTORY}/commits").text)
+    git = ["git", "-C", str(library_dir), "-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
+    for command in (["init", "-q"], ["add", "personas"], ["commit", "-qm", "A teacher"]):
+        subprocess.run([*git, *command], check=True)
+    (library_dir / "personas/teacher.yaml").write_text(TUTOR)
+    page = client.get(f"{HISTORY}/commits").text
+    assert re.search(r"A teacher .* · Ann · [0-9a-f]{8}", text_of(page))
+    found = re.search(r'href="(/library/personas/teacher\?commit=[0-9a-f]+)"', page)
+    assert found
+    assert TEACHER == area_of(client.get(found[1]).text)

@@ -283,13 +283,22 @@ function lineOf(target, event) {
   return first + Math.max(0, before.split("\n").length - 1 - blank);
 }
 
-/** Put the history beside the text, as its own page has it. */
+/** Put the history beside the text, as its own page has it, and below it what git knows. */
 async function showHistory() {
   const { url } = document.querySelector('#tabs a[href="#beside-history"]').dataset;
-  const response = await fetch(url, { headers: { Accept: "text/html" } });
-  if (!response.ok) return;
-  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const page = await load(url);
+  if (!page) return;
   document.getElementById("history").replaceWith(page.getElementById("history"));
+  const way = document.getElementById("ask-git");
+  const found = way && (await load(way.querySelector("a").href))?.getElementById("commits");
+  if (!way?.isConnected) return;
+  if (found?.querySelector("li")) way.replaceWith(found);
+  else way.remove();
+}
+
+async function load(url) {
+  const response = await fetch(url, { headers: { Accept: "text/html" } });
+  return response.ok ? new DOMParser().parseFromString(await response.text(), "text/html") : null;
 }
 
 /** Let an answer be what was said before, and ask for the next input. */
