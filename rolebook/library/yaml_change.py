@@ -122,6 +122,13 @@ def _plan_list(old: Sequence[Any], new: Sequence[Any]) -> list[Step]:
         fresh = [index for index in new_range if sources[index] is None]
         for index, source in _changed(old, new, gone, fresh):
             sources[index] = source
+            unused.remove(source)
+    for index in [index for index, source in enumerate(sources) if source is None]:
+        source = next((source for source in unused if _shares_value(old[source], new[index])), None)
+        if source is not None:
+            sources[index] = source
+            moved.add(index)
+            unused.remove(source)
     return [
         Step(source, index, value, is_moved=index in moved)
         for index, (source, value) in enumerate(zip(sources, new, strict=True))

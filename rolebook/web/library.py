@@ -113,7 +113,7 @@ def look_at(kind: str, name: str) -> ResponseReturnValue:
         "problems": [_mark(problem, draft) for problem in seen.problems],
         "etag": _etag_on_disk(draft.key),
         "variables": list(seen.draft.resolved.persona.variables) if seen.draft.resolved else None,
-        "html": render_template("library_pieces.html", **_pieces_of(seen)),
+        "html": render_template("library_pieces.html", **pieces_of(seen)),
         "hasPreview": seen.preview is not None,
     }
 
@@ -146,14 +146,9 @@ def file_page(draft: Draft, **more: Any) -> str:
     """The page of a file with a draft of it; ``more`` is what has just been done with it."""
     if conflict := more.get("conflict"):
         more["conflict_lines"] = line_differences(conflict.theirs.text, conflict.mine)
-    files = _files()
     return render_template(
         "library_file.html",
-        **_pieces_of(look(draft)),
-        files=files,
-        state=next((state for state in files if state.key == draft.key), None),
-        personas=[state for state in files if state.key.kind == "persona"],
-        sessions=sessions_to_choose(draft.persona_id) if draft.persona_id else (),
+        **context_of(look(draft)),
         drafts=drafts_to_choose(draft.key),
         has_editor=_has_editor(),
         phrases=_phrases(),
@@ -161,7 +156,19 @@ def file_page(draft: Draft, **more: Any) -> str:
     )
 
 
-def _pieces_of(seen: Look) -> dict[str, Any]:
+def context_of(seen: Look) -> dict[str, Any]:
+    """What the page of a file needs, as text or as a form."""
+    draft, files = seen.draft, _files()
+    return {
+        **pieces_of(seen),
+        "files": files,
+        "state": next((state for state in files if state.key == draft.key), None),
+        "personas": [state for state in files if state.key.kind == "persona"],
+        "sessions": sessions_to_choose(draft.persona_id) if draft.persona_id else (),
+    }
+
+
+def pieces_of(seen: Look) -> dict[str, Any]:
     """What the pieces of the page need that follow what is written."""
     draft = seen.draft
     return {

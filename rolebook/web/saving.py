@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from itertools import count
 
 from flask import Blueprint, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -41,22 +44,27 @@ def save(kind: str, name: str) -> ResponseReturnValue:
     if draft.fields.get("take") == "mine":
         draft = Draft(draft.key, draft.fields.get("mine", ""), draft.fields)
     try:
-        saved = rolebook().edits.save(
-            draft.key,
-            draft.text,
-            etag="" if draft.fields.get("anew") else draft.etag,
-            author=author(),
-            message=" ".join(draft.fields.get("message", "").split())[:_LONGEST_MESSAGE],
-            insist=bool(draft.fields.get("insist")),
-        )
+        saved = save_draft(draft)
     except RolebookError as error:
         if wants_json():
             raise
-        return _not_saved(draft, error), status_of(error)
+        return not_saved(draft, error), status_of(error)
     if wants_json():
         return _facts(saved)
     kept = {**draft.fields, "etag": saved.source.etag, "message": ""}
     return file_page(Draft(draft.key, saved.source.text, kept), saved=saved)
+
+
+def save_draft(draft: Draft) -> Saved:
+    """Save what was written, as its fields say. Raises RolebookError."""
+    return rolebook().edits.save(
+        draft.key,
+        draft.text,
+        etag="" if draft.fields.get("anew") else draft.etag,
+        author=author(),
+        message=" ".join(draft.fields.get("message", "").split())[:_LONGEST_MESSAGE],
+        insist=bool(draft.fields.get("insist")),
+    )
 
 
 def _facts(saved: Saved) -> dict[str, object]:
@@ -70,7 +78,7 @@ def _facts(saved: Saved) -> dict[str, object]:
     }
 
 
-def _not_saved(draft: Draft, error: RolebookError) -> str:
+def not_saved(draft: Draft, error: RolebookError) -> str:
     """The page again with what was written. After a conflict it holds both versions, put together."""
     if not isinstance(error, EditConflict):
         return file_page(draft, error=error)
@@ -86,9 +94,13 @@ def return_to_file(kind: str, name: str) -> Response:
 
 @blueprint.get("/new")
 def begin() -> ResponseReturnValue:
-    """Begin a file: ``kind`` (personas or templates), ``title``, ``id``. Nothing is written yet."""
+    """Begin a file: ``kind`` (personas or templates), ``title``, ``id``. Nothing is written yet.
+
+    A persona begins as a form. An id that is left blank is made from the title.
+    """
     fields = request.args
-    name = fields.get("id", "").strip()
+    title = fields.get("title", "").strip()
+    name = fields.get("id", "").strip() or _free_id(title)
     try:
         if not is_persona_id(name):
             raise InputError(
@@ -98,7 +110,23 @@ def begin() -> ResponseReturnValue:
         key = key_of(fields.get("kind", ""), name)
     except RolebookError as error:
         return list_page(error, fields), status_of(error)
-    return redirect(address_of(key, new="", title=fields.get("title", "").strip()), 303)
+    if key.kind == "persona":
+        return redirect(url_for("persona_form.show", name=name, new="", title=title), 303)
+    return redirect(address_of(key, new="", title=title), 303)
+
+
+def _free_id(title: str) -> str:
+    """An id that nobody has, like a title; of one in another script nothing can be taken."""
+    plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    stem = re.sub("[^a-z0-9]+", "-", plain).strip("-")[:56].strip("-")
+    stem = stem if is_persona_id(stem) else "persona"
+    taken = {state.key.id for state in rolebook().edits.files()}
+    return next(name for name in _candidates(stem) if name not in taken)
+
+
+def _candidates(stem: str) -> Iterator[str]:
+    yield stem
+    yield from (f"{stem}-{number}" for number in count(2))
 
 
 @blueprint.post("/<kind>/<name>/duplicate")

@@ -84,6 +84,11 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
         [{"x": "3", "y": "5"}],
         'a:\n  - {x: 3, y: "5"}  # two\n',
     ),
+    "changed and moved": (
+        "a:\n  # one\n  - {x: 1, v: 2}\n  - {x: 3}\n",
+        [{"x": "3"}, {"x": "1", "v": "no"}],
+        'a:\n  - {x: 3}\n  # one\n  - {x: 1, v: "no"}\n',
+    ),
     "key gone": ("a:\n  # x\n  x: 1\n  y: 2\n", {"y": "2"}, "a:\n  y: 2\n"),
     "comment below it goes along": ("a:\n  x:\n    z: 1\n    # z\n  y: 2\n", {"y": "2"}, "a:\n  y: 2\n"),
     "name changed": ("a:\n  x: 1  # why\n  y: 2\n", {"z": "1", "y": "2"}, "a:\n  z: 1  # why\n  y: 2\n"),
