@@ -12,7 +12,7 @@ from rolebook.core.history import Action, Head, History, NewChange
 from rolebook.core.source import DISK, Entry, FileKey, etag_of
 
 #: How often a long-running process looks whether somebody has changed a file.
-_INTERVAL_S = 0.5
+_INTERVAL_S = 0.2
 
 _logger = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class Library(Protocol):
 class Recorder:
     """Brings the history up to date with the library. Safe for threads.
 
-    It is asked to whenever somebody wants to see a history or has saved something; :meth:`start` lets a thread ask
-    twice a second. While nothing changes that costs no more than the library's own look into its folders.
+    It is asked to whenever somebody wants to see a history or has saved something; :meth:`start` lets a thread ask five
+    times a second. While nothing changes that costs no more than the library's own look into its folders.
     """
 
     def __init__(self, library: Library, history: History) -> None:
