@@ -416,6 +416,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--measure", action="append", default=[], choices=MEASUREMENTS)
     given: Any = parser.parse_args(arguments)
+    # What it has started ends with it, however it ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with ExitStack() as stack, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         python = install_rolebook()
