@@ -85,6 +85,7 @@ _ENDPOINTS: Mapping[Right, tuple[str, ...]] = {
         "trying.begin",
         "trying.return_to_file",
         "timeline.show",
+        "timeline.commits",
         "timeline.compare",
         "timeline.restore",
         "timeline.label",
