@@ -266,17 +266,29 @@ def test_two_drafts_are_tried_side_by_side(page: Any, live_server: LiveServer) -
     assert_accessible(page)
 
 
+def begin_as_form(page: Any, live_server: LiveServer) -> None:
+    """Begin a persona by its form, and go on with it as text."""
+    page.set_default_timeout(20_000)
+    page.goto(live_server.url + "/library")
+    page.get_by_label("Name", exact=True).fill("Cook")
+    expect(page.get_by_label("Id, which")).to_have_value("cook")
+    page.get_by_role("button", name="Begin").click()
+    expect(page.get_by_role("tablist")).to_be_visible(timeout=20_000)
+    page.get_by_label("How it speaks").fill("You cook with what there is.")
+    expect(page.locator("#preview")).to_contain_text("You cook with what there is.")
+    page.get_by_role("button", name="Go on as text").click()
+    expect(page.locator("#text")).to_be_attached()
+    expect(page.get_by_role("tablist")).to_be_visible(timeout=20_000)
+    assert "You cook with what there is." in text_of(page)
+
+
 def test_from_a_new_persona_to_restoring_it(
     page: Any, failures: Failures, live_server: LiveServer, personas: Path
 ) -> None:
     path = personas / "cook.yaml"
-    page.goto(live_server.url + "/library")
-    page.get_by_label("Name", exact=True).fill("Cook")
-    expect(page.get_by_label("Id, which")).to_have_value("cook")
-    with page.expect_response(re.compile("/look$")):
-        page.get_by_role("button", name="Begin").click()
+    begin_as_form(page, live_server)
 
-    # Written, with a mistake, which is marked and mended.
+    # Written on, with a mistake, which is marked and mended.
     write_at_end(page, "variabels: {dish: soup}\n")
     expect(page.locator("#problem-count")).to_have_text("1")
     for _ in "variabels: {dish: soup}\n":
