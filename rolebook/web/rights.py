@@ -87,7 +87,6 @@ _ENDPOINTS: Mapping[Right, tuple[str, ...]] = {
         "timeline.show",
         "timeline.commits",
         "timeline.compare",
-        "timeline.commits",
         "timeline.restore",
         "timeline.label",
         "timeline.return_to_history",
