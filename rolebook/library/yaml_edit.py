@@ -83,7 +83,8 @@ def _tidied(text: str) -> str:
     """
     scalars = list(_scalars(read_layout(text)))
     if not text.endswith(("\n", "\r")):
-        start = scalars[-1].start if scalars else len(text)
+        is_last = bool(scalars) and scalars[-1].end == len(text)
+        start = scalars[-1].start if is_last else len(text)
         text = text[:start] + re.sub(r"\A([|>][0-9]?)[+-]?", r"\1-", text[start:]) + "\n"
     lines = Lines(text)
     inner = {

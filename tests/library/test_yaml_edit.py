@@ -62,6 +62,11 @@ CHANGES: dict[str, tuple[str, Any, str]] = {
     "folded to lines": ("a: >-\n  x\nb: z\n", "p\nq", "a: |-\n  p\n  q\nb: z\n"),
     "Windows": ("a: x\r\nb: y\r\n", "p\nq", "a: |-\r\n  p\r\n  q\r\nb: y\r\n"),
     "no end of line": ("a: x", "z", "a: z"),
+    "no end of line behind a comment": (
+        "a: p\n   \nb: |\n  x\n\n# end",
+        "q\n r",
+        "a: |-\n  q\n   r\n\nb: |\n  x\n\n# end\n",
+    ),
     "mark": ("\ufeffa: x\n", "z", "\ufeffa: z\n"),
     "item": ("a:\n  # one\n  - x  # x\n  - y  # y\n", ["x", "z"], "a:\n  # one\n  - x  # x\n  - z  # y\n"),
     "new item": ("a:\n- x\nb: y\n", ["x", "p\nq"], "a:\n- x\n- |-\n  p\n  q\nb: y\n"),
