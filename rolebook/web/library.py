@@ -19,7 +19,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.persona import is_persona_id
 from rolebook.core.persona_schema import persona_schema
-from rolebook.core.source import FileKey, FileKind
+from rolebook.core.source import FileKey, FileKind, plain_text
 from rolebook.web.current import gettext, rolebook
 from rolebook.web.draft import Draft, Look, drafts_to_choose, look, sessions_to_choose
 from rolebook.web.presentation import problem as said_of
@@ -101,7 +101,16 @@ def _former_text(key: FileKey) -> str:
 @blueprint.post("/<kind>/<name>")
 def show_again(kind: str, name: str) -> ResponseReturnValue:
     """The page with what is written on it looked at: for those without scripts, and after a change of the language."""
-    return file_page(draft_of(kind, name))
+    draft = draft_of(kind, name)
+    carried = {"carried": "1"} if _differs_on_disk(draft) else {}
+    return file_page(Draft(draft.key, draft.text, {**draft.fields, **carried}))
+
+
+def _differs_on_disk(draft: Draft) -> bool:
+    try:
+        return rolebook().edits.open(draft.key).text != plain_text(draft.text)
+    except (NotFoundError, FileError):
+        return True
 
 
 @blueprint.post("/<kind>/<name>/look", endpoint="look")

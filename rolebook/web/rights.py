@@ -77,6 +77,7 @@ _ENDPOINTS: Mapping[Right, tuple[str, ...]] = {
         "persona_form.look",
         "saving.save",
         "saving.return_to_file",
+        "saving.return_to_files",
         "saving.begin",
         "saving.duplicate",
         "saving.rename",

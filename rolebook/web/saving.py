@@ -87,9 +87,18 @@ def not_saved(draft: Draft, error: RolebookError) -> str:
 
 
 @blueprint.get("/<kind>/<name>/save")
+@blueprint.get("/<kind>/<name>/duplicate")
+@blueprint.get("/<kind>/<name>/rename")
+@blueprint.get("/<kind>/<name>/delete")
 def return_to_file(kind: str, name: str) -> Response:
-    """Where a reload or a change of language after saving ends up."""
+    """Where a reload or a change of language after one of these ends up."""
     return redirect(address_of(key_of(kind, name)), 303)
+
+
+@blueprint.get("/trash/<trash_id>/restore")
+def return_to_files(trash_id: str) -> Response:
+    """Where a reload or a change of language after taking a file out of the trash ends up."""
+    return redirect(url_for("library.list"), 303)
 
 
 @blueprint.get("/new")

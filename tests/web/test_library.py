@@ -338,6 +338,21 @@ def test_what_is_deleted_can_be_had_back(client: FlaskClient, personas: Path) ->
     assert TEACHER == (personas / "teacher.yaml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        (f"{PAGE}/rename", PAGE),
+        (f"{PAGE}/duplicate", PAGE),
+        (f"{PAGE}/delete", PAGE),
+        ("/library/trash/x/restore", "/library/"),
+    ],
+)
+def test_a_reload_after_what_failed_leads_back(client: FlaskClient, path: str, target: str) -> None:
+    response = client.get(path)
+    assert response.status_code == 303
+    assert target == response.location
+
+
 def test_unknown_files_and_kinds_are_not_found(client: FlaskClient) -> None:
     for path in ("/library/personas/none", "/library/things/teacher", "/library/templates/none"):
         assert client.get(path).status_code == 404

@@ -244,6 +244,81 @@ def test_without_script_everything_is_there(
     assert TEACHER + "# fine\n" == (personas / "teacher.yaml").read_text()
 
 
+def test_what_is_written_beside_an_offered_text_does_not_replace_it(
+    page: Any, live_server: LiveServer, personas: Path
+) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    open_file(page, live_server)
+    write_at_end(page, "# left")
+    open_file(page, live_server)
+    expect(page.locator("#unsaved")).to_be_visible()
+    write_at_end(page, "# newer")
+
+    # The newer is offered first, then the one of before; what is written then is offered in its turn.
+    open_file(page, live_server)
+    page.get_by_role("button", name="Go on with it").click()
+    assert text_of(page).endswith("# newer")
+    page.get_by_role("button", name="Go on with it").click()
+    assert text_of(page).endswith("# left")
+    page.get_by_role("button", name="Go on with it").click()
+    assert text_of(page).endswith("# newer")
+    page.get_by_role("button", name="Drop it").click()
+    expect(page.locator("#unsaved")).to_be_hidden()
+    page.keyboard.press("Control+s")
+    expect(page.locator("#saved")).to_have_text("Saved.")
+    open_file(page, live_server)
+    expect(page.locator("#unsaved")).to_be_hidden()
+    assert (personas / "teacher.yaml").read_text().endswith("# newer")
+
+
+def test_a_text_taken_up_twice_is_still_held_against_what_it_began_from(
+    page: Any, failures: Failures, live_server: LiveServer, personas: Path
+) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    path = personas / "teacher.yaml"
+    open_file(page, live_server)
+    write_at_end(page, "# mine\n")
+    path.write_text(TEACHER.replace("name: Teacher", "name: Tutor"))
+    for _ in range(2):
+        open_file(page, live_server)
+        page.get_by_role("button", name="Go on with it").click()
+    page.keyboard.press("Control+s")
+    expect(page.locator("#conflict")).to_be_visible()
+    failures.expect("409")
+    assert "name: Tutor" in path.read_text()
+
+
+def test_text_for_a_new_file_is_found_again_in_the_list(page: Any, live_server: LiveServer) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    open_file(page, live_server, "/library/personas/cook?new=")
+    write_at_end(page, "# a thought")
+    page.goto(live_server.url + "/library")
+    entry = page.locator(".files li", has_text="not saved yet")
+    with page.expect_response(re.compile("/look$")):
+        entry.get_by_role("link", name="cook").click()
+    page.get_by_role("button", name="Go on with it").click()
+    assert text_of(page).endswith("# a thought")
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_what_is_written_goes_along_when_the_language_changes(
+    new_page: NewPage, live_server: LiveServer, script: bool
+) -> None:
+    page = new_page(script=script)
+    page.on("dialog", lambda dialog: dialog.dismiss())
+    if script:
+        open_file(page, live_server)
+        write_at_end(page, "# mine")
+    else:
+        page.goto(live_server.url + PAGE)
+        page.locator("#text").fill(TEACHER + "# mine")
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("lang", re.compile("^zh"))
+    expect(page.locator("#text")).to_have_value(TEACHER + "# mine")
+    if script:
+        expect(page.locator("#saved")).to_have_text("尚未保存")
+
+
 def test_two_drafts_are_tried_side_by_side(page: Any, live_server: LiveServer) -> None:
     open_file(page, live_server)
     page.locator("#input").fill("Why?")

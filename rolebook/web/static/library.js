@@ -16,11 +16,31 @@ if (form) write();
 /** Say in the list of files which of them hold text that is not saved. */
 function showUnsaved() {
   const nav = document.querySelector(".files");
-  for (const entry of nav?.querySelectorAll("li") ?? []) {
+  if (!nav) return;
+  for (const entry of nav.querySelectorAll("li[data-key]")) {
     const kept = new Unsaved(entry.dataset.key).read();
     const mark = entry.querySelector(".unsaved");
     mark.hidden = !kept;
     if (kept) mark.textContent = kept.etag === entry.dataset.etag ? nav.dataset.draft : nav.dataset.moved;
+  }
+  showFilesToCome(nav);
+}
+
+/** Text for a file that is not there, new or gone meanwhile, stands in the list too, for want of another way to it. */
+function showFilesToCome(nav) {
+  for (const entry of nav.querySelectorAll("li.to-come")) entry.remove();
+  for (const key of Unsaved.keys()) {
+    if (!/^(persona|template)\/[a-z0-9][a-z0-9_-]*$/.test(key) || nav.querySelector(`li[data-key="${key}"]`)) continue;
+    const [kind, id] = key.split("/");
+    const list = nav.querySelector(`ul[data-kind="${kind}"]`);
+    const entry = list.appendChild(document.createElement("li"));
+    entry.className = "to-come";
+    const link = entry.appendChild(document.createElement("a"));
+    link.href = `${list.dataset.address}/${id}?new=`;
+    link.textContent = id;
+    const mark = entry.appendChild(document.createElement("span"));
+    mark.className = "state unsaved";
+    mark.textContent = nav.dataset.new;
   }
 }
 
@@ -116,9 +136,12 @@ async function write() {
 
   /* Keeping: what is not saved outlives a reload, a crash, and the page being left. */
   const isChanged = () => editor.text !== saved;
-  editor.onChange(() => {
+  function keep() {
     if (isChanged()) unsaved.keep({ text: editor.text, etag: etag.value });
     else unsaved.drop();
+  }
+  editor.onChange(() => {
+    keep();
     tellState();
     lookSoon();
   });
@@ -150,8 +173,7 @@ async function write() {
       etag.value = answer.etag;
       saved = sent;
       form.elements.message.value = "";
-      if (isChanged()) unsaved.keep({ text: editor.text, etag: answer.etag });
-      else unsaved.drop();
+      keep();
       if (isNew) return leave(() => location.assign(answer.url));
       rename(answer);
       tellState();
@@ -214,30 +236,39 @@ async function write() {
   });
   document.getElementById("take-theirs")?.addEventListener("click", () => {
     isLeaving = true;
+    unsaved.hold(null);
     unsaved.drop();
   });
 
-  function offerKept() {
-    const kept = unsaved.read();
-    if (!kept || kept.text === editor.text) return unsaved.drop();
-    const banner = document.getElementById("unsaved");
-    const said = document.getElementById("unsaved-said");
+  const banner = document.getElementById("unsaved");
+  let offered = null;
+
+  /** Offer a text that was left unsaved, and after it what was left before it. Nothing replaces it until it is decided. */
+  function offer(kept) {
+    while (kept && kept.text === editor.text) kept = kept.before;
+    offered = kept ?? null;
+    unsaved.hold(offered);
+    banner.hidden = !offered;
+    if (!offered) return;
     const when = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }).format(kept.at);
-    said.textContent = (kept.etag === etag.value ? banner.dataset.same : banner.dataset.moved).replace("{time}", when);
-    banner.hidden = false;
-    document.getElementById("take-up").addEventListener("click", () => {
-      banner.hidden = true;
-      editor.text = kept.text;
-      // Saving is held against the text that it began from, so that nothing written meanwhile is lost.
-      etag.value = kept.etag;
-      editor.focus();
-    });
-    document.getElementById("drop").addEventListener("click", () => {
-      banner.hidden = true;
-      unsaved.drop();
-      editor.focus();
-    });
+    document.getElementById("unsaved-said").textContent = (kept.etag === etag.value ? banner.dataset.same : banner.dataset.moved).replace("{time}", when);
   }
+  document.getElementById("take-up").addEventListener("click", () => {
+    const { text, etag: began, before } = offered;
+    // What was written meanwhile is offered in its turn.
+    const rest = isChanged() ? { text: editor.text, etag: etag.value, at: Date.now(), before } : before;
+    unsaved.hold(rest ?? null);
+    // Saving is held against the text that it began from, so that nothing written meanwhile is lost.
+    etag.value = began;
+    editor.text = text;
+    offer(rest);
+    editor.focus();
+  });
+  document.getElementById("drop").addEventListener("click", () => {
+    offer(offered.before);
+    keep();
+    editor.focus();
+  });
 
   /* From the preview and the problems to the line. */
   document.addEventListener("click", (event) => {
@@ -265,7 +296,9 @@ async function write() {
     if (detail === "beside-history") showHistory();
   });
   new Tabs(tabs);
-  if (!isDirty) offerKept();
+  // What has come along with the page is the newest; a text of before is only looked at.
+  if (!isDirty || "former" in form.dataset) offer(unsaved.read());
+  if (!isDirty && !offered) unsaved.drop();
   tellState();
   look();
   const line = Number(new URLSearchParams(location.search).get("line"));
