@@ -114,6 +114,34 @@ def test_unsaved_changes_go_to_the_text_and_back_and_outlive_a_reload(
     expect(page.locator("#unsaved")).to_be_hidden()
 
 
+def test_what_is_filled_in_beside_an_offered_text_does_not_replace_it(
+    page: Any, live_server: LiveServer
+) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    what_for = page.get_by_label("What it is for")
+    open_form(page, live_server)
+    look_after(page, lambda: what_for.fill("Left."))
+    open_form(page, live_server)
+    look_after(page, lambda: what_for.fill("Newer."))
+    page.get_by_role("button", name="Go on with it").click()
+    expect(what_for).to_have_value("Left.")
+    page.get_by_role("button", name="Go on with it").click()
+    expect(what_for).to_have_value("Newer.")
+
+
+def test_a_new_persona_goes_along_when_the_language_changes(
+    page: Any, live_server: LiveServer
+) -> None:
+    page.on("dialog", lambda dialog: dialog.dismiss())
+    page.set_default_timeout(20_000)
+    page.goto(live_server.url + "/library/new?kind=personas&title=Cook")
+    look_after(page, lambda: page.locator("#f-system").fill("You cook."))
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("html")).to_have_attribute("lang", re.compile("^zh"))
+    expect(page.locator("#f-system")).to_have_value("You cook.")
+    expect(page.locator("#saved")).to_have_text("尚未保存")
+
+
 def test_all_of_it_works_without_scripts(
     new_page: NewPage, live_server: LiveServer, library_dir: Path
 ) -> None:

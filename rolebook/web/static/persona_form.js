@@ -163,29 +163,35 @@ document.addEventListener("click", (event) => {
   line?.scrollIntoView({ block: "nearest" });
 });
 
-/** Text that was left unsaved, here or in the view as text, can be gone on with. */
-function offerKept() {
-  const kept = unsaved.read();
-  if (!kept || kept.text === form.elements.text.value) return;
-  const banner = document.getElementById("unsaved");
+const banner = document.getElementById("unsaved");
+let offered = null;
+
+/** Text that was left unsaved, here or in the view as text, can be gone on with. Nothing replaces it until it is decided. */
+function offer(kept) {
+  while (kept && kept.text === form.elements.text.value) kept = kept.before;
+  offered = kept ?? null;
+  unsaved.hold(offered);
+  banner.hidden = !offered;
+  if (!offered) return;
   const when = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }).format(kept.at);
   document.getElementById("unsaved-said").textContent = banner.dataset.said.replace("{time}", when);
-  banner.hidden = false;
-  document.getElementById("take-up").addEventListener("click", () => {
-    isLeaving = true;
-    for (const field of [...form.elements]) if (field.name.startsWith("f-")) field.disabled = true;
-    form.elements.text.value = kept.text;
-    form.elements.etag.value = kept.etag;
-    form.submit();
-  });
-  document.getElementById("drop").addEventListener("click", () => {
-    banner.hidden = true;
-    unsaved.drop();
-  });
 }
 
+document.getElementById("take-up").addEventListener("click", () => {
+  isLeaving = true;
+  for (const field of [...form.elements]) if (field.name.startsWith("f-")) field.disabled = true;
+  form.elements.text.value = offered.text;
+  form.elements.etag.value = offered.etag;
+  form.submit();
+});
+document.getElementById("drop").addEventListener("click", () => {
+  offer(offered.before);
+  if (isChanged()) look();
+  else unsaved.drop();
+});
+
 if ("saved" in form.dataset) unsaved.drop();
-else offerKept();
+else offer(unsaved.read());
 if ("dirty" in form.dataset) untouched = "";
 tell();
 document.querySelector("[aria-invalid]")?.focus();
