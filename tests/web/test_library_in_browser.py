@@ -319,6 +319,17 @@ def test_what_is_written_goes_along_when_the_language_changes(
         expect(page.locator("#saved")).to_have_text("尚未保存")
 
 
+def test_on_a_phone_the_list_of_files_leaves_the_page_to_a_history(
+    new_page: NewPage, live_server: LiveServer
+) -> None:
+    page = new_page(width=390)
+    page.goto(f"{live_server.url}{PAGE}/history")
+    expect(page.locator("#files")).not_to_have_attribute("open", "")
+    expect(page.get_by_role("heading", level=1)).to_be_in_viewport()
+    page.goto(live_server.url + "/library")
+    expect(page.locator("#files")).to_have_attribute("open", "")
+
+
 def test_two_drafts_are_tried_side_by_side(page: Any, live_server: LiveServer) -> None:
     open_file(page, live_server)
     page.locator("#input").fill("Why?")

@@ -47,7 +47,7 @@ function showFilesToCome(nav) {
 /** On a narrow page the list of files is closed at first wherever a file is open. */
 function narrowFiles() {
   const files = document.getElementById("files");
-  if (files && (form ?? document.getElementById("fields")) && matchMedia("(max-width: 64rem)").matches) files.open = false;
+  if (files && !document.querySelector("form.new") && matchMedia("(max-width: 64rem)").matches) files.open = false;
 }
 
 /** The id of a new file follows its name until somebody writes one. */
