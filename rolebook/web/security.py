@@ -140,7 +140,11 @@ def _check_size(limit: int) -> None:
             status=413,
             limit=limit // 1_000_000,
         )
-    if request.mimetype == "application/x-www-form-urlencoded" and len(request.form) > MAX_FIELDS:
+    # Counted before they are taken apart, which costs a hundred times as much.
+    if (
+        request.mimetype == "application/x-www-form-urlencoded"
+        and _body().count(b"&") >= MAX_FIELDS
+    ):
         raise RequestError(
             "This form has more than %(limit)s fields.", status=413, limit=MAX_FIELDS
         )
@@ -150,8 +154,12 @@ def _body_size() -> int:
     if request.content_length is not None:
         return request.content_length
     # A body that comes in chunks would be cut at the limit, and what was cut taken for the whole.
+    return len(_body())
+
+
+def _body() -> bytes:
     try:
-        return len(request.get_data())
+        return request.get_data()
     except HTTPException:
         raise
     except Exception as error:
