@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
+from rolebook.core.source import Author, FileKey
 from tests.conftest import ROOT, TEACHER, Failures, LiveServer, NewPage
 from tests.web.checks import assert_accessible
 
@@ -75,6 +77,43 @@ def test_axe_finds_nothing(
         page.evaluate("for (const d of document.querySelectorAll('main details')) d.open = true")
         assert_accessible(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+@pytest.mark.parametrize(
+    ("language", "theme", "width"), [("en", "light", 1280), ("zh", "dark", 390)]
+)
+def test_axe_finds_nothing_in_what_two_have_written(
+    new_page: NewPage,
+    live_server: LiveServer,
+    personas: Path,
+    failures: Failures,
+    language: str,
+    theme: str,
+    width: int,
+) -> None:
+    edits, key = live_server.rolebook.edits, FileKey("persona", "teacher")
+    edits.save(key, TEACHER + "# one\n", etag=edits.open(key).etag, author=Author("browser"))
+    for command in (["init"], ["add", "."], ["commit", "--message", "Write a teacher"]):
+        name = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
+        subprocess.run(["git", *name, *command], cwd=personas, check=True, capture_output=True)
+    page = new_page(language=language, theme=theme, width=width, height=844)
+    page.set_default_timeout(20_000)
+    changes = edits.history(key).changes
+    difference = f"{PAGE}/history/difference?old={changes[-1].id}"
+    for path in (f"{PAGE}/history/commits", difference):
+        page.goto(live_server.url + path)
+        assert_accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    expect(page.locator("main")).to_contain_text("# one")
+    open_file(page, live_server)
+    write_at_end(page, "# mine\n")
+    (personas / "teacher.yaml").write_text(TEACHER + "# two\n# theirs\n", "utf-8")
+    page.keyboard.press("Control+s")
+    expect(page.locator("main")).to_contain_text("# theirs")
+    failures.expect("409")
+    page.evaluate("for (const d of document.querySelectorAll('main details')) d.open = true")
+    assert_accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.usefixtures("bundle")
