@@ -39,7 +39,7 @@ def kill_with_open_streams(
         for client in clients:
             client.start()
         deadline = time.monotonic() + 10
-        while len(seen.begun) < streams and time.monotonic() < deadline:
+        while (len(seen.begun) < streams or not seen.ended) and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(chance.uniform(0.05, 0.6))
         server.kill()
