@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Protocol
 
 from rolebook.core.errors import RolebookError
 from rolebook.core.history import Action, Head, History, NewChange
 from rolebook.core.source import DISK, Entry, FileKey, etag_of
 
-#: How often a long-running process looks whether somebody has changed a file.
-_INTERVAL_S = 0.2
+#: Whoever changes a file may not be done with the first write.
+_PATIENCE_S = 0.15
+#: How long to leave it after a failure that nobody has foreseen.
+_RECOVERY_S = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -34,12 +37,15 @@ class Library(Protocol):
     def templates(self) -> Mapping[str, str]:
         """The prompt templates by name."""
 
+    def follow(self, wake: threading.Event) -> Generator[None]:
+        """Come back at once, and then whenever ``wake`` was set or something may have changed, until it is closed."""
+
 
 class Recorder:
     """Brings the history up to date with the library. Safe for threads.
 
-    It is asked to whenever somebody wants to see a history or has saved something; :meth:`start` lets a thread ask five
-    times a second. While nothing changes that costs no more than the library's own look into its folders.
+    It is asked to whenever somebody wants to see a history or has saved something; :meth:`start` lets a thread follow
+    the library. While nothing changes that costs no more than the library's own precautions.
     """
 
     def __init__(self, library: Library, history: History) -> None:
@@ -48,6 +54,7 @@ class Recorder:
         self._lock = threading.RLock()
         self._recorded = -1
         self._is_stopping = threading.Event()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def record(self, *made: NewChange) -> None:
@@ -107,6 +114,7 @@ class Recorder:
     def stop(self) -> None:
         """Leave it to those who look. Returns at once, so that it may be called whatever is going on."""
         self._is_stopping.set()
+        self._wake.set()
 
     def close(self) -> None:
         """The same, and wait until nothing is being recorded."""
@@ -118,7 +126,11 @@ class Recorder:
     def _run(self) -> None:
         while not self._is_stopping.is_set():
             try:
-                self.record()
+                with closing(self._library.follow(self._wake)) as looks:
+                    for _ in looks:
+                        if self._is_stopping.wait(_PATIENCE_S):
+                            break
+                        self.record()
             except Exception:
                 _logger.exception("changes of the library could not be recorded")
-            self._is_stopping.wait(_INTERVAL_S)
+                self._is_stopping.wait(_RECOVERY_S)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,15 +26,26 @@ from rolebook.core.source import FileKey, plain_text
 from rolebook.library.file_store import remove_unfinished
 from rolebook.library.folder import Signature, is_settled, list_files, printable, read_file, shown
 from rolebook.library.persona_file import PersonaFile, build_persona, merge_data, read_persona_file
+from rolebook.library.watch import Watch, open_watch
 from rolebook.library.yaml_text import MAX_BYTES, decode
 
 _MAX_TEMPLATE_BYTES = 256 * 1024
 _MAX_BASES = 8
+_PERSONAS = (".yaml", ".yml")
+_TEMPLATES = (".jinja",)
 #: So few files are looked at with every call. More take longer, and of the time that passes at most this share goes
 #: into looking, as long as a change is still seen soon.
 _FREE_FILES = 100
 _SCAN_SHARE = 0.005
 _LONGEST_UNSEEN_S = 0.6
+#: Where the system tells of changes, it is looked all the same after so long.
+_BELIEVED_S = 60.0
+#: Who follows without being told looks as often as its share of the time allows, within these limits; after the longer
+#: one it tries to be told.
+_FOLLOWER_SHARE = 0.002
+_FOLLOWED_S = (0.2, 20.0)
+_logger = logging.getLogger(__name__)
+
 _REFERENCE = re.compile(r"""\{%-?\s*(?:include|import|from|extends)\s+["']([^"']+)["']""")
 
 
@@ -69,7 +81,8 @@ class _Snapshot:
 class FileLibrary:
     """Personas and prompt templates from two folders. Safe for threads.
 
-    A change on disk is seen by the next call. Nothing runs in between.
+    A change on disk is seen by the next call, in a large library within a second. Nothing runs in between; who runs all
+    the time may :meth:`follow` it.
 
     Arguments:
         personas: folder of ``*.yaml``.
@@ -84,9 +97,13 @@ class FileLibrary:
         self._unsettled: set[str] = set()
         self._files: dict[str, PersonaFile] = {}
         self._snapshot = _Snapshot({}, {}, ())
-        self._next_scan = 0.0
+        self._is_due = True
+        self._scanned_at = 0.0
+        self._scan_s = 0.0
+        self._watch: Watch | None = None
         self._generation = 0
         self._is_readable = True
+        self._is_flat = False
         for folder in (personas, templates):
             remove_unfinished(folder)
 
@@ -163,7 +180,40 @@ class FileLibrary:
 
     def forget(self) -> None:
         """Look again at the next call, however recently that was done."""
-        self._next_scan = 0.0
+        self._is_due = True
+
+    def follow(self, wake: threading.Event) -> Generator[None]:
+        """Come back at once, and then whenever ``wake`` was set or something may have changed, until it is closed.
+
+        Where the system tells of changes, calls rely on that meanwhile, and a thousand files cost nothing to follow.
+        """
+
+        def change() -> None:
+            self.forget()
+            wake.set()
+
+        folders = (self.personas_dir, self.templates_dir)
+        next_try = 0.0
+        try:
+            while True:
+                wake.clear()
+                if self._watch is not None and self._watch.is_over:
+                    self._unwatch()
+                    next_try = 0.0
+                if self._watch is None and time.monotonic() >= next_try:
+                    self._watch = open_watch(folders, (*_PERSONAS, *_TEMPLATES), change)
+                    next_try = time.monotonic() + _FOLLOWED_S[1]
+                    self.forget()
+                yield
+                wake.wait(self._pause_of_follower_s())
+        finally:
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        watch, self._watch = self._watch, None
+        self.forget()
+        if watch is not None:
+            watch.close()
 
     def entries_with(
         self,
@@ -229,21 +279,44 @@ class FileLibrary:
     def _fresh(self) -> _Snapshot:
         """The library as it is on disk now."""
         with self._lock:
-            if time.monotonic() >= self._next_scan:
+            if self._is_due or time.monotonic() - self._scanned_at >= self._pause_s():
                 self._refresh()
             return self._snapshot
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the system tells of whatever changes now, so that looking is a mere precaution."""
+        watch = self._watch
+        is_complete = self._is_flat and not self._unsettled
+        return is_complete and watch is not None and not watch.is_over
+
+    def _pause_s(self) -> float:
+        """How long a call relies on what was seen last."""
+        if len(self._signatures) <= _FREE_FILES:
+            return 0.0
+        if self.is_told:
+            return _BELIEVED_S
+        return min(self._scan_s / _SCAN_SHARE, _LONGEST_UNSEEN_S)
+
+    def _pause_of_follower_s(self) -> float:
+        if self.is_told:
+            return _BELIEVED_S
+        shortest, longest = _FOLLOWED_S
+        return min(max(self._scan_s / _FOLLOWER_SHARE, shortest), longest)
+
     def _refresh(self) -> None:
+        # First, because whoever is told of a change during the look asks for another one.
+        self._is_due = False
         # The thread's own time: on a busy machine looking takes no more of it, only longer.
         began = time.thread_time()
-        personas = list_files(self.personas_dir, (".yaml", ".yml"))
-        templates = list_files(self.templates_dir, (".jinja",))
-        pause_s = min((time.thread_time() - began) / _SCAN_SHARE, _LONGEST_UNSEEN_S)
+        personas = list_files(self.personas_dir, _PERSONAS)
+        templates = list_files(self.templates_dir, _TEMPLATES)
+        self._scan_s = time.thread_time() - began
+        self._scanned_at = time.monotonic()
         self._is_readable = personas.is_readable and templates.is_readable
+        self._is_flat = personas.is_flat and templates.is_flat
         # The endings tell the files of the two folders apart.
         signatures = {**personas.files, **templates.files}
-        is_large = len(signatures) > _FREE_FILES
-        self._next_scan = time.monotonic() + (pause_s if is_large else 0.0)
         problems = [*personas.problems, *templates.problems]
         if (
             signatures == self._signatures

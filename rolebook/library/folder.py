@@ -32,11 +32,15 @@ _KINDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The regular files of a folder by name, and what is wrong with the others."""
+    """The regular files of a folder by name, and what is wrong with the others.
+
+    ``is_flat`` says that each file has its one name in this folder, so that no write to it passes the folder by.
+    """
 
     files: Mapping[str, Signature] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     is_readable: bool = True
+    is_flat: bool = True
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> Listing:
@@ -58,13 +62,16 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> Listing:
         parameters = {"limit": MAX_FILES, "name": printable(found[MAX_FILES].name)}
         problems.append(_problem(shown(folder), 0, Phrase(message, parameters)))
     files: dict[str, Signature] = {}
+    is_flat = True
     for entry in found[:MAX_FILES]:
         try:
             if entry.is_symlink():
+                is_flat = False
                 _target(folder / entry.name)
             status = entry.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise _no_file(status.st_mode)
+            is_flat = is_flat and status.st_nlink == 1
         except FileNotFoundError:
             # Deleted a moment ago.
             continue
@@ -75,7 +82,7 @@ def list_files(folder: Path, suffixes: tuple[str, ...]) -> Listing:
             problems.append(_problem(shown(folder / entry.name), 1, said))
         else:
             files[entry.name] = _signature(status)
-    return Listing(files, tuple(problems))
+    return Listing(files, tuple(problems), is_flat=is_flat)
 
 
 def read_file(path: Path, *, limit: int) -> bytes:
