@@ -9,7 +9,6 @@ own under `~/.cache/rolebook-benchmarks`, made once. Nothing leaves this compute
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from benchmarks.comparison import users_environment
 
 ROOT = Path(__file__).parent.parent
 LLM_VERSION = "0.36"
@@ -60,7 +61,7 @@ def environment(base_url: str, folder: Path) -> dict[str, str]:
         f"- model_id: fake\n  model_name: ok\n  api_base: {base_url}\n", "utf-8"
     )
     return {
-        **os.environ,
+        **users_environment(),
         "OPENAI_API_KEY": "sk-benchmark",
         "OPENAI_BASE_URL": base_url,
         "LLM_USER_PATH": str(folder),

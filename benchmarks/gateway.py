@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.comparison import CACHE, ROOT, install_rolebook
+from benchmarks.comparison import CACHE, ROOT, install_rolebook, users_environment
 
 LITELLM_VERSION = "1.106.2"
 SYSTEM = "You are a patient teacher of {{ subject }} for a beginner. One idea at a time. " * 6
@@ -193,7 +193,7 @@ def process(command: Sequence[str], **environment: str) -> Iterator[subprocess.P
     child = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env={**users_environment(), **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
