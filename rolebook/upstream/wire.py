@@ -1,8 +1,12 @@
-"""The transport below the openai client: one connection pool whose calls can be timed, limited and cut off.
+"""The transport below the openai client: connections whose calls can be timed, limited and cut off.
 
 httpx2's own transport lets nobody near its sockets before the headers have arrived, times single reads only, and
 unpacks a compressed reply however large it gets. So the pool of httpcore2, which is the same, is used through its
 public interface with a network backend of ours.
+
+Such a pool looks at every connection it has when a request begins and when one ends, one request at a time: with a
+thousand streams under way that is most of the work. Therefore each connection has a pool of its own here, which one
+request at a time uses, and the one that was used last is used next.
 """
 
 from __future__ import annotations
@@ -11,8 +15,11 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TypeVar
 
 import httpcore2
@@ -29,6 +36,8 @@ _KEEP_ALIVE_S = 20.0
 _IDLE_CONNECTIONS = 200
 _ZLIB_WINDOWS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 47}
 
+#: When the connection was used last, by the monotonic clock, and its pool.
+_Idle = tuple[float, httpcore2.ConnectionPool]
 Given = TypeVar("Given")
 Got = TypeVar("Got")
 
@@ -42,44 +51,78 @@ class WireTransport(httpx2.BaseTransport):
     """
 
     def __init__(self, *, is_encrypted: bool, proxy: str = "") -> None:
-        self._pool = httpcore2.ConnectionPool(
+        self._open_pool = partial(
+            httpcore2.ConnectionPool,
             ssl_context=httpx2.create_ssl_context() if is_encrypted else None,
             proxy=_proxy(proxy) if proxy else None,
-            # The threads of the server bound the calls; a second bound here would only make some of them wait unseen.
-            max_connections=None,
-            max_keepalive_connections=_IDLE_CONNECTIONS,
+            max_connections=1,
             keepalive_expiry=_KEEP_ALIVE_S,
             network_backend=_Backend(),
         )
+        self._lock = threading.Lock()
+        self._idle: deque[_Idle] = deque()
+        self._is_closed = False
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send one request of the current call and return once the headers have arrived."""
         current_call().is_sent = True
         url = request.url
         assert isinstance(request.stream, httpx2.SyncByteStream)
-        response = self._pool.handle_request(
-            httpcore2.Request(
-                method=request.method,
-                url=httpcore2.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
+        # The threads of the server bound the calls; a second bound here would only make some of them wait unseen.
+        pool = self._take()
+        try:
+            response = pool.handle_request(
+                httpcore2.Request(
+                    method=request.method,
+                    url=httpcore2.URL(
+                        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                    ),
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
             )
-        )
+        except BaseException:
+            self._give_back(pool)
+            raise
         encoding = _encoding(response.headers)
         assert isinstance(response.stream, Iterable)
         return httpx2.Response(
             status_code=response.status,
             headers=[item for item in response.headers if item[0].lower() != b"content-encoding"],
-            stream=_Body(response, encoding),
+            stream=_Body(response, encoding, on_close=partial(self._give_back, pool)),
             extensions=response.extensions,
         )
 
     def close(self) -> None:
-        """Drop the pooled connections."""
-        self._pool.close()
+        """Drop the connections that nobody uses; the others go when their call has ended."""
+        with self._lock:
+            self._is_closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+        for _, pool in idle:
+            pool.close()
+
+    def _take(self) -> httpcore2.ConnectionPool:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()[1]
+        return self._open_pool()
+
+    def _give_back(self, pool: httpcore2.ConnectionPool) -> None:
+        """Keep a connection for the next request, and close those that no request has wanted for long."""
+        now = time.monotonic()
+        done: list[httpcore2.ConnectionPool] = []
+        with self._lock:
+            self._idle.append((now, pool))
+            while self._idle and (
+                self._is_closed
+                or len(self._idle) > _IDLE_CONNECTIONS
+                or self._idle[0][0] < now - _KEEP_ALIVE_S
+            ):
+                done.append(self._idle.popleft()[1])
+        for pool in done:
+            pool.close()
 
 
 def too_long() -> UpstreamReplyError:
@@ -114,9 +157,13 @@ def _encoding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 class _Body(httpx2.SyncByteStream):
     """The body of a reply, unpacked, in small pieces and never more than the limit."""
 
-    def __init__(self, response: httpcore2.Response, encoding: bytes) -> None:
+    def __init__(
+        self, response: httpcore2.Response, encoding: bytes, *, on_close: Callable[[], None]
+    ) -> None:
         self._response = response
         self._encoding = encoding.strip()
+        self._on_close = on_close
+        self._is_closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         unpack = _unpacker(self._encoding)
@@ -133,7 +180,12 @@ class _Body(httpx2.SyncByteStream):
                 raise too_long()
 
     def close(self) -> None:
-        self._response.close()
+        if not self._is_closed:
+            self._is_closed = True
+            try:
+                self._response.close()
+            finally:
+                self._on_close()
 
 
 def _unpacker(encoding: bytes) -> Callable[[bytes], Iterator[bytes]]:
