@@ -39,7 +39,6 @@ from rolebook.storage.log import SqliteLog
 from rolebook.upstream.key_pool import KeyHealth, KeyPool
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
-from rolebook.upstream.rehearsal import REHEARSAL_MODEL, rehearsal_upstream
 from rolebook.upstream.standing_in import StandingIn
 from rolebook.upstream.tokens import count_messages, estimate_messages
 
@@ -89,6 +88,8 @@ class UpstreamPool:
         """The default model of an upstream, as the settings name it; empty where only the server knows it."""
         name = name or self._settings.upstream
         if name == REHEARSAL:
+            from rolebook.upstream.rehearsal import REHEARSAL_MODEL
+
             return REHEARSAL_MODEL
         if name == self._settings.upstream and self._settings.model:
             return self._settings.model
@@ -111,6 +112,8 @@ class UpstreamPool:
 
     def _make(self, name: str) -> OpenAIUpstream:
         if name == REHEARSAL:
+            from rolebook.upstream.rehearsal import rehearsal_upstream
+
             return rehearsal_upstream()
         settings = self._settings.upstreams.get(name)
         if settings is None:

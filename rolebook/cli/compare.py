@@ -122,6 +122,8 @@ def compare(
     repeated: Path | None,
     **given: Any,
 ) -> None:
+    # It gets ready while what is to be compared is read.
+    invocation.rolebook.sandbox.warm()
     said = _Said(**given)
     if resumed or repeated:
         if names or (resumed and repeated):

@@ -7,13 +7,25 @@ else with what was expected and what was got.
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from itertools import pairwise
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from rolebook.core.errors import Phrase
 
@@ -29,7 +41,45 @@ _MOST_CHOICES = 40
 class Part(BaseModel):
     """A mapping in a file. Keys that it does not know are left out; its docstrings are the format's reference."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def explanations(cls) -> Mapping[str, str]:
+        """What stands below each field in the source code.
+
+        Pydantic can do this for every model when it is made, and would read the sources of all of them at each start
+        of each command, for what only a schema and a form ever show.
+        """
+        found: dict[str, str] = {}
+        for part in reversed(cls.__mro__):
+            if issubclass(part, Part) and part is not Part:
+                found |= _docstrings(inspect.getsource(part))
+        return found
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made).get("properties", {})
+        for name, explanation in cls.explanations().items():
+            key = cls.model_fields[name].alias or name
+            if key in properties:
+                properties[key]["description"] = explanation
+        return made
+
+
+def _docstrings(source: str) -> dict[str, str]:
+    body = cast(ast.ClassDef, ast.parse(textwrap.dedent(source)).body[0]).body
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def flaw(message: str, **parameters: Any) -> PydanticCustomError:

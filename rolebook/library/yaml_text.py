@@ -49,9 +49,10 @@ _WIDE_INDICATOR = re.compile(rf"(?:-|[a-z][a-z0-9_]{{0,63}}:)([{WIDE_SPACES}])")
 _WIDE_COLON = re.compile(r"([a-z][a-z0-9_]{0,63})：")
 
 _PRINTABLE: Final = r" -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
-_UNPRINTABLE = re.compile(f"[^{_PRINTABLE}]")
-_UNFIT_FOR_BLOCK = re.compile(rf"\A\n*(?:[ \t]|\Z)|[^\t\n{_PRINTABLE}]")
-_UNFIT_FOR_PLAIN = re.compile(
+# Compiled when something is written, since so large sets take longer than reading a file.
+_UNPRINTABLE: Final = f"[^{_PRINTABLE}]"
+_UNFIT_FOR_BLOCK: Final = rf"\A\n*(?:[ \t]|\Z)|[^\t\n{_PRINTABLE}]"
+_UNFIT_FOR_PLAIN: Final = (
     r"\A(?:[\s,\[\]{}#&*!|>'\"%@`]|[-?:](?:\s|\Z)|---|\.\.\.)|:(?:\s|\Z)|\s#|\s\Z"
     rf"|[^{_PRINTABLE}]|[{WIDE_SPACES}]"
 )
@@ -216,7 +217,7 @@ def _is_short_list(items: Sequence[object]) -> bool:
 
 def is_fit_for_block(text: str) -> bool:
     """Whether the text can stand below a ``|`` and means the same there, to YAML 1.1 and 1.2."""
-    return not _UNFIT_FOR_BLOCK.search(text)
+    return not re.search(_UNFIT_FOR_BLOCK, text)
 
 
 def write_block(text: str, *, indent: int) -> str:
@@ -246,7 +247,7 @@ def write_flow(value: object, *, quote: str = "") -> str:
 def write_scalar(value: object, *, quote: str = "") -> str:
     """A value on one line. A text gets the given quotes if it can stand in them, else none where it can do without."""
     if isinstance(value, str):
-        if quote == "'" and not _UNPRINTABLE.search(value):
+        if quote == "'" and not re.search(_UNPRINTABLE, value):
             return "'" + value.replace("'", "''") + "'"
         return value if is_plain(value) and not quote else _quoted(value)
     if isinstance(value, Mapping):
@@ -260,7 +261,7 @@ def write_scalar(value: object, *, quote: str = "") -> str:
 
 def is_plain(text: str) -> bool:
     """Whether the text means itself without quotes, to YAML 1.1 and 1.2, to people and to us."""
-    if _UNFIT_FOR_PLAIN.search(text) or _WIDE_COLON.match(text) or text in ("y", "Y", "n", "N"):
+    if re.search(_UNFIT_FOR_PLAIN, text) or _WIDE_COLON.match(text) or text in ("y", "Y", "n", "N"):
         return False
     tag = _YAML_1_1.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return tag == "tag:yaml.org,2002:str" and isinstance(resolve_scalar(text), str)
@@ -270,7 +271,7 @@ def _quoted(text: str) -> str:
     if _UNHOLDABLE.search(text):
         raise ValueError("a NUL or a lone surrogate cannot be written as YAML")
     quoted = json.dumps(text, ensure_ascii=False)
-    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
+    return re.sub(_UNPRINTABLE, lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
 def decode(source: bytes | str, *, file: str) -> str:

@@ -54,6 +54,7 @@ _SLIDERS: Mapping[str, tuple[float, float, float]] = {
     "presence_penalty": (-2, 2, 0.1),
     "frequency_penalty": (-2, 2, 0.1),
 }
+_EXPLAINED: Mapping[str, str] = Sampling.explanations()
 #: What stands under "More".
 _MORE = {*LINE_KEYS, *TEXT_KEYS, *LIST_KEYS, "context"} - {"name", "description", "system"}
 #: Where a slider begins that was not set: in the middle of what is usual.
@@ -323,6 +324,6 @@ def _fields_of(form: Form) -> dict[str, Any]:
         "lines": form.text.removesuffix("\n").split("\n"),
         "sliders": _SLIDERS,
         "usual": _USUAL,
-        "explained": {name: str(part.description) for name, part in Sampling.model_fields.items()},
+        "explained": _EXPLAINED,
         "is_persona": True,
     }
