@@ -138,6 +138,7 @@ def _run(
                 # Gunicorn believes these of whoever is on this computer; who is believed is a setting of ours.
                 "secure_scheme_headers": {},
                 "forwarder_headers": "",
+                "forwarded_allow_ips": "",
                 "post_worker_init": lambda worker: ready(),
             }
             for name, value in settings.items():

@@ -555,7 +555,8 @@ class _Call:
         self._error: UpstreamError | None = None
         self._began = time.monotonic()
         self._first: float | None = None
-        self._model_sent = ""
+        self._model_requested = turn.model_requested
+        self._sent = Sent("", {}, ())
         self.session_id = turn.session_id
         self.cancellation = Cancellation()
         self.has_ended = threading.Event()
@@ -569,7 +570,7 @@ class _Call:
                 for event in events:
                     match event:
                         case Sent():
-                            self._note_sent(event)
+                            self._sent = event
                         case Completion():
                             self._completion = event
                         case Delta():
@@ -591,11 +592,10 @@ class _Call:
 
     def _request(self, upstream: Upstream) -> CompletionRequest:
         turn = self.turn
-        model = turn.model_requested or upstream.default_model
-        self.turn = replace(turn, model_requested=model)
+        self._model_requested = turn.model_requested or upstream.default_model
         return CompletionRequest(
             messages=turn.messages,
-            model=model,
+            model=self._model_requested,
             parameters=turn.parameters_requested,
             endpoint=turn.endpoint,
             is_streamed=turn.is_streamed,
@@ -604,16 +604,6 @@ class _Call:
             patience_s=BACKGROUND_PATIENCE_S if self._reader == "nobody" else 0.0,
             cancellation=self.cancellation,
         )
-
-    def _note_sent(self, sent: Sent) -> None:
-        self._model_sent = sent.model
-        self.turn = replace(
-            self.turn, parameters_sent=sent.parameters, adaptations=sent.adaptations
-        )
-        if sent.upstream:
-            self.turn = replace(
-                self.turn, upstream=sent.upstream, upstream_requested=self.turn.upstream
-            )
 
     def _note_delta(self, delta: Delta) -> None:
         if self._first is None:
@@ -626,40 +616,48 @@ class _Call:
             self._error = UpstreamError(
                 "Rolebook was stopped before the answer was finished. Try again."
             )
-        turn = replace(
+        sent = self._sent
+        return replace(
             self.turn,
+            upstream=sent.upstream or self.turn.upstream,
+            upstream_requested=self.turn.upstream if sent.upstream else "",
+            model_requested=self._model_requested,
+            parameters_sent=sent.parameters,
             duration_ms=round((time.monotonic() - self._began) * 1000, 1),
             time_to_first_token_ms=(
                 None if self._first is None else round((self._first - self._began) * 1000, 1)
             ),
-        )
-        if self._completion is not None:
-            return self._completed(turn, self._completion)
-        return replace(
-            turn,
-            status=self._broken_status(),
-            choices=self._partial.choices,
-            error=self._turn_error(),
+            **(self._broken() if self._completion is None else self._completed(self._completion)),
         )
 
-    def _completed(self, turn: Turn, completion: Completion) -> Turn:
+    def _completed(self, completion: Completion) -> Mapping[str, Any]:
+        """What a turn has of a whole answer."""
+        sent = self._sent
         cost = self._prices.cost(
             completion.usage,
-            upstream=turn.upstream,
-            requested=self._model_sent or turn.model_requested,
+            upstream=sent.upstream or self.turn.upstream,
+            requested=sent.model or self._model_requested,
             answered=completion.model,
             reported=completion.cost,
         )
-        return replace(
-            turn,
-            status=TurnStatus.COMPLETE,
-            model=completion.model,
-            choices=completion.choices,
-            usage=completion.usage,
-            cost=cost,
-            reply=completion.reply,
-            adaptations=(*turn.adaptations, *_shortfall(turn, completion)),
-        )
+        return {
+            "status": TurnStatus.COMPLETE,
+            "model": completion.model,
+            "choices": completion.choices,
+            "usage": completion.usage,
+            "cost": cost,
+            "reply": completion.reply,
+            "adaptations": (*sent.adaptations, *_shortfall(sent, completion)),
+        }
+
+    def _broken(self) -> Mapping[str, Any]:
+        """What a turn has of an answer that did not come to its end."""
+        return {
+            "status": self._broken_status(),
+            "choices": self._partial.choices,
+            "error": self._turn_error(),
+            "adaptations": self._sent.adaptations,
+        }
 
     def _broken_status(self) -> TurnStatus:
         if self._error is None or isinstance(self._error, UpstreamCancelled):
@@ -675,9 +673,9 @@ class _Call:
         return TurnError(self._error.code, self._error.message, parameters)
 
 
-def _shortfall(turn: Turn, completion: Completion) -> Iterator[Phrase]:
+def _shortfall(sent: Sent, completion: Completion) -> Iterator[Phrase]:
     """That fewer answers came than were asked for: servers exist that ignore ``n`` without a word."""
-    wanted, given = turn.parameters_sent.get("n"), len(completion.choices)
+    wanted, given = sent.parameters.get("n"), len(completion.choices)
     if isinstance(wanted, int) and given < wanted:
         yield Phrase(
             "Asked for %(wanted)d answers, the server gave %(given)d.",

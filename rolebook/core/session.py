@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ from rolebook.core.errors import Phrase, with_detail
 from rolebook.core.message import Message
 
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+#: Every two characters of an id, by the ten bits that they stand for.
+_ID_PAIRS = [first + second for first in _ID_ALPHABET for second in _ID_ALPHABET]
 
 
 def new_id() -> str:
@@ -23,8 +25,8 @@ def new_id() -> str:
 
     48 bits of milliseconds since 1970, as in a ULID, and 40 random bits.
     """
-    value = (time.time_ns() // 1_000_000) << 40 | secrets.randbits(40)
-    return "".join(_ID_ALPHABET[value >> shift & 31] for shift in range(85, -1, -5))
+    value = (time.time_ns() // 1_000_000) << 40 | int.from_bytes(os.urandom(5))
+    return "".join([_ID_PAIRS[value >> shift & 1023] for shift in range(80, -1, -10)])
 
 
 def time_of_id(id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from rolebook.core.errors import SettingError, UpstreamConnectionError
@@ -57,6 +58,7 @@ def host_of(base_url: str) -> str:
     return (parts.hostname or "").lower() if parts else ""
 
 
+@lru_cache
 def is_loopback(base_url: str) -> bool:
     """Whether the address is on this computer, or, by its reserved name, nowhere (RFC 6761)."""
     host = host_of(base_url)

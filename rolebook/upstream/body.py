@@ -23,6 +23,7 @@ _BLANKS = b" \t\r\n\xef\xbb\xbf"
 _FIELD_STARTS = b"deir:"
 """The first letters of data, event, id and retry, and of a comment."""
 _HTML = ("text/html", "application/xhtml+xml")
+_decoder = json.JSONDecoder(parse_constant=lambda name: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,11 @@ def parse_json(text: str | bytes) -> Any:
     Raises UpstreamReplyError for what is no JSON or nested too deeply.
     """
     try:
-        value = json.loads(text, parse_constant=lambda name: None)
+        value = _decoder.decode(
+            text.decode(json.detect_encoding(text), "surrogatepass")
+            if isinstance(text, bytes)
+            else text
+        )
     except (ValueError, RecursionError):
         raise _not_json(text) from None
     brackets = (

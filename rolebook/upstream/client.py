@@ -19,10 +19,25 @@ from rolebook.upstream.wire import WireTransport
 NO_KEY = "no-key-needed"
 """What is sent where no key is set: the client insists on one, servers without keys ignore it."""
 
-_UNREAD = {"X-Stainless-Raw-Response": "stream"}
-"""What the client is told by, through all its layers, to hand out the response before its body is read."""
+_HEADERS: Mapping[str, str | openai.Omit] = {
+    # What the client is told by, through all its layers, to hand out the response before its body is read.
+    "X-Stainless-Raw-Response": "stream",
+    # There is one try and one limit, both ours.
+    "X-Stainless-Async": openai.Omit(),
+    "X-Stainless-Retry-Count": openai.Omit(),
+    "X-Stainless-Read-Timeout": openai.Omit(),
+}
 
 Call = AbstractContextManager[Response]
+
+
+class _Client(openai.OpenAI):
+    """The client, which tells no server what this computer and its Python are. Each header that is left out is also one
+    that five layers need not look at.
+    """
+
+    def platform_headers(self) -> dict[str, str]:
+        return {}
 
 
 def open_client(
@@ -40,7 +55,7 @@ def open_client(
         follow_redirects=False,
         trust_env=False,
     )
-    client = openai.OpenAI(
+    client = _Client(
         api_key=NO_KEY,
         admin_api_key="",
         webhook_secret="",
@@ -75,26 +90,27 @@ def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan, *, key: 
     if plan.is_streamed:
         body["stream"] = True
     if request.endpoint == "completions":
-        path = "/completions"
+        path = "completions"
         body["prompt"] = "".join(message.content for message in request.messages)
     else:
-        path = "/chat/completions"
+        path = "chat/completions"
         roles = {"system": plan.system_role}
         body["messages"] = [
             said.as_dict() | {"role": roles.get(said.role, said.role)} for said in request.messages
         ]
-    return _post(client, path, body, {**_with_key(key, plan.headers), **_UNREAD})
+    return _post(client, path, body, {**_with_key(key, plan.headers), **_HEADERS})
 
 
 @contextmanager
 def _post(
-    client: openai.OpenAI, path: str, body: dict[str, Any], headers: dict[str, str]
+    client: openai.OpenAI, path: str, body: dict[str, Any], headers: Mapping[str, Any]
 ) -> Iterator[Response]:
     """What `with_streaming_response` does, past the client's methods for each address: these hold every argument
     against all types that it could have, which is more work than sending it.
     """
     response = client.post(
-        path,
+        # A whole URL need not be joined, which would take it apart twice more.
+        f"{client.base_url}{path}",
         body=body,
         cast_to=httpx2.Response,
         options={"headers": headers},

@@ -18,6 +18,8 @@ Kind = Literal["text", "reasoning", "refusal"]
 _MAX_TOKENS = 10**12
 _MAX_COST = 10**6
 _CHOICE_FIELDS = ("delta", "message", "text", "index", "finish_reason")
+_PLAIN_CHOICE = frozenset({"delta", "index", "finish_reason"})
+_ONLY_CONTENT = frozenset({"content"})
 
 
 class ReplyFold:
@@ -47,40 +49,49 @@ class ReplyFold:
         return bool(reasons) and all(reasons)
 
     def add(self, item: Whole | Pieces) -> Iterator[Delta]:
-        """What ``item`` brings that is new. Raises UpstreamReplyError, or FailedReply for a report of failure."""
-        if isinstance(item, Pieces):
-            for payload in item.payloads:
-                yield from self._add(payload)
-            self._is_ended = item.is_last
-        else:
-            yield from self._add_whole(item.payload)
-            if not self._choices:
-                raise no_choices()
-            self._whole, self._is_ended = item.payload, True
+        """What ``item`` brings that is new. What came before something that cannot be used is not lost with it.
+
+        Raises UpstreamReplyError, or FailedReply for a report of failure.
+        """
+        deltas: list[Delta] = []
+        problem = self._take(item, [], deltas)
+        yield from deltas
+        if problem is not None:
+            raise problem
 
     def relay(self, item: Whole | Pieces) -> Iterator[Received]:
-        """What ``item`` brings, as it came. What came before something that cannot be used is not lost with it.
-
-        Raises as ``add``.
-        """
+        """What ``item`` brings, as it came. Raises as ``add``."""
         taken: list[Any] = []
         deltas: list[Delta] = []
-        problem: Exception | None = None
-        try:
-            for payload in item.payloads if isinstance(item, Pieces) else ():
-                deltas += self._add(payload)
-                taken.append(payload)
-            if isinstance(item, Whole):
-                deltas += self.add(item)
-                taken.append(item.payload)
-            else:
-                self._is_ended = item.is_last
-        except (UpstreamReplyError, FailedReply) as error:
-            problem = error
+        problem = self._take(item, taken, deltas)
         if taken:
             yield Received(tuple(taken), tuple(deltas))
         if problem is not None:
             raise problem
+
+    def _take(
+        self, item: Whole | Pieces, taken: list[Any], deltas: list[Delta]
+    ) -> UpstreamReplyError | FailedReply | None:
+        """Fold ``item``; what is taken of it, and what is new in that, is added to the lists.
+
+        Lists, because a stream consists of thousands of pieces, and a generator for each step would cost more than
+        the steps. Returns what ended it, if something did.
+        """
+        try:
+            if isinstance(item, Pieces):
+                for payload in item.payloads:
+                    self._add(payload, deltas)
+                    taken.append(payload)
+                self._is_ended = item.is_last
+            else:
+                self._add_whole(item.payload, deltas)
+                if not self._choices:
+                    raise no_choices()
+                taken.append(item.payload)
+                self._whole, self._is_ended = item.payload, True
+        except (UpstreamReplyError, FailedReply) as problem:
+            return problem
+        return None
 
     def finish(self) -> Completion:
         """The completion, once nothing more will come.
@@ -113,16 +124,16 @@ class ReplyFold:
             cost=read_cost(self._frame.get("usage")),
         )
 
-    def _add_whole(self, payload: Any) -> Iterator[Delta]:
+    def _add_whole(self, payload: Any, deltas: list[Delta]) -> None:
         try:
-            yield from self._add(payload)
+            self._add(payload, deltas)
         except FailedReply as reported:
             raise UpstreamReplyError(
                 "%(upstream)s reported an error instead of an answer. Try again.",
                 detail=reason_of(reported.error),
             ) from None
 
-    def _add(self, payload: Any) -> Iterator[Delta]:
+    def _add(self, payload: Any, deltas: list[Delta]) -> None:
         if not isinstance(payload, dict):
             raise wrong("reply", payload)
         if payload.get("error"):
@@ -134,9 +145,9 @@ class ReplyFold:
             if key != "choices" and (value is not None or key not in self._frame):
                 self._frame[key] = value
         for position, choice in enumerate(choices or ()):
-            yield from self._add_choice(choice, position)
+            self._add_choice(choice, position, deltas)
 
-    def _add_choice(self, choice: Any, position: int) -> Iterator[Delta]:
+    def _add_choice(self, choice: Any, position: int, deltas: list[Delta]) -> None:
         if not isinstance(choice, dict):
             raise wrong("choices", choice)
         if choice.get("error"):
@@ -144,7 +155,10 @@ class ReplyFold:
         index = choice.get("index", position)
         if type(index) is not int or index < 0:
             raise wrong("index", index)
-        return self._choices.setdefault(index, _ChoiceFold(index)).add(choice)
+        fold = self._choices.get(index)
+        if fold is None:
+            fold = self._choices[index] = _ChoiceFold(index)
+        fold.add(choice, deltas)
 
     def _reply(self, choices: list[_ChoiceFold]) -> dict[str, Any]:
         kind = "chat.completion" if self._endpoint == "chat" else "text_completion"
@@ -220,24 +234,35 @@ class _ChoiceFold:
             said = {"message": message}
         return {"index": self.index, **said, "finish_reason": self.finish_reason, **self._rest}
 
-    def add(self, choice: Mapping[str, Any]) -> Iterator[Delta]:
-        """What one event, or the whole reply, says of this answer."""
+    def add(self, choice: Mapping[str, Any], deltas: list[Delta]) -> None:
+        """What one event, or the whole reply, says of this answer; what is new goes to ``deltas``."""
         said = choice.get("delta") or choice.get("message") or {}
         if not isinstance(said, dict):
             raise wrong("message", said)
-        yield from self._say("text", choice.get("text"))
-        yield from self._add_message(said)
+        if (
+            said.keys() == _ONLY_CONTENT
+            and choice.keys() <= _PLAIN_CHOICE
+            and isinstance(said["content"], str)
+        ):
+            # Nearly every event of a stream is this and no more.
+            self._say("text", said["content"], deltas)
+        else:
+            self._add_fields(choice, said, deltas)
         reason = choice.get("finish_reason")
         if not isinstance(reason, str | None):
             raise wrong("finish_reason", reason)
         self.finish_reason = self.finish_reason or reason or None
-        if self.finish_reason:
-            yield from self._give_up_halves()
+        if self.finish_reason and self._half:
+            self._give_up_halves(deltas)
+
+    def _add_fields(
+        self, choice: Mapping[str, Any], said: Mapping[str, Any], deltas: list[Delta]
+    ) -> None:
+        """All of them, whatever the server has put there."""
+        self._say("text", choice.get("text"), deltas)
         _merge(
             self._rest, {key: value for key, value in choice.items() if key not in _CHOICE_FIELDS}
         )
-
-    def _add_message(self, said: Mapping[str, Any]) -> Iterator[Delta]:
         rest = dict(said)
         role = rest.pop("role", None)
         self._role = role if isinstance(role, str) and role else self._role
@@ -247,16 +272,16 @@ class _ChoiceFold:
         for name, thought in named.items():
             if thought:
                 self._reasoning_field = name
-                yield from self._say("reasoning", thought)
+                self._say("reasoning", thought, deltas)
                 break  # Some servers send the same thought under both names.
         thoughts, text = _parts(rest.pop("content", None))
-        yield from self._say("reasoning", thoughts)
-        yield from self._say("text", text)
-        yield from self._say("refusal", rest.pop("refusal", None))
+        self._say("reasoning", thoughts, deltas)
+        self._say("text", text, deltas)
+        self._say("refusal", rest.pop("refusal", None), deltas)
         self._add_calls(rest.pop("tool_calls", None))
         _merge(self._message, rest)
 
-    def _say(self, kind: Kind, text: Any) -> Iterator[Delta]:
+    def _say(self, kind: Kind, text: Any, deltas: list[Delta]) -> None:
         if text is None:
             return
         if not isinstance(text, str):
@@ -270,13 +295,13 @@ class _ChoiceFold:
         if text:
             text = _sound(text)
             self._said[kind].append(text)
-            yield Delta(text, index=self.index, kind=kind)
+            deltas.append(Delta(text, index=self.index, kind=kind))
 
-    def _give_up_halves(self) -> Iterator[Delta]:
+    def _give_up_halves(self, deltas: list[Delta]) -> None:
         for kind in tuple(self._half):
             del self._half[kind]
             self._said[kind].append("\ufffd")
-            yield Delta("\ufffd", index=self.index, kind=kind)
+            deltas.append(Delta("\ufffd", index=self.index, kind=kind))
 
     def _add_calls(self, calls: Any) -> None:
         if not isinstance(calls, list | None):

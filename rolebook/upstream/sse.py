@@ -53,6 +53,11 @@ class EventParser:
             self._ended_in_cr = False
         if not piece:
             return
+        if self._is_event(piece):
+            self._ended_in_cr = False
+            self.line_count += 2
+            yield ServerEvent(piece[6:-2].decode())
+            return
         self._ended_in_cr = piece.endswith(b"\r")
         lines = piece.splitlines()
         rest = b"" if piece.endswith((b"\n", b"\r")) else lines.pop()
@@ -62,6 +67,18 @@ class EventParser:
                 yield event
         if rest:
             self._keep(rest)
+
+    def _is_event(self, piece: bytes) -> bool:
+        """Whether it is one event of one line of data, as most servers send each of theirs."""
+        is_between = not (self._unfinished or self._data or self._name)
+        return (
+            is_between
+            and piece.startswith(b"data: ")
+            and piece.endswith(b"\n\n")
+            and piece.count(b"\n") == 2
+            and b"\r" not in piece
+            and len(piece) <= self._max_bytes
+        )
 
     def finish(self) -> Iterator[ServerEvent]:
         """The event that the end of the stream left open.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 from flask import Blueprint, Flask
 
@@ -43,6 +45,12 @@ from rolebook.web.submission import StrictJSONProvider
 from rolebook.wiring import Rolebook, open_rolebook
 
 
+class _App(Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """There is no ``async`` view; Flask looks at each before each call, and at what comes before and after it."""
+        return func
+
+
 def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) -> Flask:
     """A WSGI application over a Rolebook.
 
@@ -53,7 +61,7 @@ def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) ->
     Raises SettingError, FileError.
     """
     rolebook = rolebook or open_rolebook(environment=os.environ)
-    app = Flask(__name__, template_folder="pages", static_folder="static")
+    app = _App(__name__, template_folder="pages", static_folder="static")
     app.json = StrictJSONProvider(app)
     app.extensions["rolebook"] = rolebook
     app.extensions["rolebook-watch"] = Watch()

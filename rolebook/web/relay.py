@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rolebook.core.completion import Endpoint, Received
@@ -13,6 +13,8 @@ from rolebook.core.session import new_id
 _OBJECTS = {"chat": "chat.completion", "completions": "text_completion"}
 _PIECES = {"chat": "chat.completion.chunk", "completions": "text_completion"}
 END = b"data: [DONE]\n\n"
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ascii_encoder = json.JSONEncoder(separators=(",", ":"))
 
 
 class Relay:
@@ -43,7 +45,7 @@ class Relay:
 
     def pieces(self, received: Received) -> bytes:
         """The events for what has arrived. That an answer has ended is held back until it is logged."""
-        return b"".join(event for payload in received.payloads for event in self._events(payload))
+        return b"".join([self._event(payload) for payload in received.payloads])
 
     def ending(self) -> bytes:
         """The events that end a stream whose answer is logged."""
@@ -52,7 +54,7 @@ class Relay:
             events.append(_event({**self._frame, "choices": [], "usage": self._usage}))
         return b"".join([*events, END])
 
-    def _events(self, payload: Mapping[str, Any]) -> Iterator[bytes]:
+    def _event(self, payload: Mapping[str, Any]) -> bytes:
         if "id" not in self._frame:
             self._frame["id"] = payload.get("id") or _new_id(self._endpoint)
             self._frame["created"] = payload.get("created") or int(time.time())
@@ -60,11 +62,12 @@ class Relay:
         going, ending = [], []
         for position, choice in enumerate(payload.get("choices") or ()):
             piece = self._piece(choice, choice.get("index", position))
-            self.has_said = self.has_said or self._says(piece)
+            has_said = self._says(piece)
+            self.has_said = self.has_said or has_said
             if not piece.get("finish_reason"):
                 going.append(piece)
                 continue
-            if self._says(piece):
+            if has_said:
                 going.append({**piece, "finish_reason": None})
                 piece = self._nothing_said(piece)
             ending.append(piece)
@@ -72,10 +75,9 @@ class Relay:
         frame.pop("usage", None)
         if self._wants_usage:
             frame["usage"] = None
-        if going:
-            yield _event({**frame, "choices": going})
         if ending:
             self._held.append(_event({**frame, "choices": ending}))
+        return _event({**frame, "choices": going}) if going else b""
 
     def _piece(self, choice: Mapping[str, Any], index: int) -> dict[str, Any]:
         """A piece of one answer, in the shape of the endpoint that was called."""
@@ -136,12 +138,11 @@ def _new_id(endpoint: Endpoint) -> str:
 
 
 def _event(payload: Mapping[str, Any]) -> bytes:
-    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
     try:
-        return b"data: " + text.encode() + b"\n\n"
+        return b"data: " + _encoder.encode(payload).encode() + b"\n\n"
     except UnicodeEncodeError:
         # Some servers cut a character in two: as escapes its halves can be put together again.
-        return b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
+        return b"data: " + _ascii_encoder.encode(payload).encode() + b"\n\n"
 
 
 def error_event(body: Mapping[str, Any]) -> bytes:

@@ -37,6 +37,8 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: Those of all that is not static.
+_PAGE_HEADERS = {**_HEADERS, "Cache-Control": "no-store"}
 
 
 def protect(
@@ -168,10 +170,11 @@ def _body() -> bytes:
 
 
 def _add_headers(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    if request.endpoint != "static":
-        response.headers.setdefault("Cache-Control", "no-store")
+    headers = _HEADERS if request.endpoint == "static" else _PAGE_HEADERS
+    present = {name.lower() for name, _ in response.headers}
+    for name, value in headers.items():
+        if name.lower() not in present:
+            response.headers.add(name, value)
     return response
 
 

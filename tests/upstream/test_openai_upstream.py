@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from rolebook.core.message import Message
 from rolebook.core.upstream import Key, Timeouts, UpstreamSettings
 from rolebook.upstream.openai_upstream import OpenAIUpstream, read_model
 from tests.fake_upstream import FakeUpstream
-from tests.upstream.asking import OK_TEXT, ask, ask_for, wait_until_idle
+from tests.upstream.asking import OK_TEXT, Outcome, ask, ask_for, wait_until_idle
 from tests.upstream.conftest import OpenUpstream
 
 
@@ -254,6 +255,28 @@ def test_connection_is_used_again(upstream: OpenAIUpstream, fake: FakeUpstream) 
     assert fake.stats["connections"] <= 4
 
 
+def test_connections_of_calls_at_one_time_are_kept_and_end_with_the_upstream(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    upstream = open_upstream()
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(4):
+            begun = threading.Barrier(3)
+
+            def ask_together(begun: threading.Barrier = begun) -> Outcome:
+                begun.wait(5)
+                return ask(upstream, ask_for("ok?latency_ms=200", is_streamed=False))
+
+            calls = [threads.submit(ask_together) for _ in range(3)]
+            assert all(call.result().is_complete for call in calls)
+
+    # Three are needed; a client that opened one for each call would have twelve.
+    assert 3 <= fake.stats["connections"] <= 6
+    assert fake.open_connections >= 3
+    upstream.close()
+    fake.wait_for(lambda: not fake.open_connections)
+
+
 def test_two_hundred_streams_run_at_once(open_upstream: OpenUpstream) -> None:
     upstream = open_upstream(timeouts=Timeouts(5, 10, 10, 20))
     complete = []
@@ -353,6 +376,16 @@ def test_nothing_of_the_environment_is_sent_along(
 
     assert [request.api_key for request in fake.requests] == ["sk-mine-0123456789", "no-key-needed"]
     assert "from-the-environment" not in str([request.headers for request in fake.requests])
+
+
+def test_server_is_told_nothing_of_this_computer(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    ask(upstream, ask_for())
+
+    told = [name for name in fake.requests[0].headers if name.startswith("x-stainless")]
+    # The client reads this one again from the request that it has sent.
+    assert told == ["x-stainless-raw-response"]
 
 
 def test_redirect_is_not_followed_so_that_no_key_travels(
