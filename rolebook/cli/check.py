@@ -56,7 +56,7 @@ def check(invocation: Invocation, files: tuple[Path, ...], as_json: bool, form: 
         checked = len(rolebook.library.entries()) + len(rolebook.library.templates())
     terminal = invocation.terminal
     if as_json or form == "json":
-        terminal.write_json([_as_data(problem) for problem in problems])
+        terminal.write_json([problem.as_data() for problem in problems])
     elif form == "github":
         for problem in problems:
             terminal.write_line(_annotation(problem, terminal.translator.problem(problem)))
@@ -77,16 +77,6 @@ def _show(terminal: Terminal, problems: Sequence[Problem]) -> None:
     for problem in problems:
         mark = terminal.gettext("warning") + ": " if problem.severity == "warning" else ""
         terminal.write_line(f"{problem.place}: {mark}{terminal.translator.problem(problem)}")
-
-
-def _as_data(problem: Problem) -> dict[str, object]:
-    return {
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "severity": problem.severity,
-        "message": problem.text,
-    }
 
 
 def _annotation(problem: Problem, text: str) -> str:

@@ -83,9 +83,9 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     plan = _plan(invocation, given, choices)
     estimate = rolebook.compare.estimate(plan.comparison)
     if choices.is_only_planned and choices.ending.as_json:
-        from rolebook.cli.plan import plan_data
+        from rolebook.report.preview import plan_data
 
-        terminal.write_json(plan_data(rolebook, plan.comparison, estimate, choices.cell))
+        terminal.write_json(plan_data(rolebook.compare, plan.comparison, estimate, choices.cell))
         return
     from rolebook.cli.plan import show_plan, tell_estimate
 

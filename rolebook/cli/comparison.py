@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -46,7 +45,9 @@ def comparisons(
     )
     terminal = invocation.terminal
     if as_json:
-        terminal.write_json([_as_data(summary) for summary in summaries])
+        from rolebook.storage.comparison import summary_data
+
+        terminal.write_json([summary_data(summary) for summary in summaries])
     else:
         headings = ("ID", "Made", "Cells", "Failed", "Votes", "Question")
         terminal.write_table(headings, [_row(terminal, summary) for summary in summaries])
@@ -73,13 +74,6 @@ def _variants_text(terminal: Terminal, comparison: Comparison) -> str:
     from rolebook.cli.findings import variant_name
 
     return " – ".join(variant_name(terminal, variant) for variant in comparison.variants)
-
-
-def _as_data(summary: ComparisonSummary) -> dict[str, Any]:
-    from rolebook.core.comparison_data import comparison_data
-
-    tally = {**asdict(summary.tally), "waiting": summary.tally.waiting}
-    return {**comparison_data(summary.comparison), "tally": tally, "votes": summary.votes}
 
 
 @comparisons.command(

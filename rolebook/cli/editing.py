@@ -245,7 +245,7 @@ def _history(group: str, kind: str, example: str) -> Command:
             return
         changes = edits.history(_known(edits, kind, file_id), limit=limit).changes
         if as_json:
-            terminal.write_json([_as_data(change) for change in changes])
+            terminal.write_json([change.as_data() for change in changes])
             return
         rows = [_row(terminal, change) for change in changes]
         headings = ("Number", "When", "What", "By", "Revision", "Sessions", "Labels", "Why")
@@ -268,24 +268,6 @@ def _known(edits: EditService, kind: str, file_id: str) -> FileKey:
     if not edits.history(key, limit=1).changes:
         edits.open(key)
     return key
-
-
-def _as_data(change: Change) -> dict[str, Any]:
-    return {
-        "id": change.id,
-        "action": change.action,
-        "created_at": change.created_at,
-        "via": change.author.via,
-        "author": change.author.name,
-        "revision": change.revision,
-        "source": change.source,
-        "causes": [{"kind": cause.kind, "id": cause.id} for cause in change.causes],
-        "former": change.former,
-        "message": change.message,
-        "labels": list(change.labels),
-        "sessions": change.sessions,
-        "is_current": change.is_current,
-    }
 
 
 def _row(terminal: Terminal, change: Change) -> Sequence[str]:
@@ -340,7 +322,7 @@ def _diff(group: str, kind: str, example: str) -> Command:
                 else "A prompt template has nothing but its text: leave --resolved out."
             )
         if as_json:
-            terminal.write_json([{"kind": n.kind, "old": n.old, "new": n.new} for n in lines])
+            terminal.write_json([line.as_data() for line in lines])
         else:
             _show_lines(terminal, lines)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -31,7 +31,9 @@ def personas(context: click.Context, invocation: Invocation, as_json: bool) -> N
     entries = invocation.rolebook.library.entries()
     terminal = invocation.terminal
     if as_json:
-        terminal.write_json([_summary(entry) for entry in entries])
+        from rolebook.library.summary import persona_summary
+
+        terminal.write_json([persona_summary(entry) for entry in entries])
     else:
         terminal.write_table(("ID", "Name", "Language", "Tags", "Description"), map(_row, entries))
     errors = sum(len(entry.errors) for entry in entries)
@@ -52,28 +54,6 @@ def _row(entry: PersonaEntry) -> tuple[str, str, str, str, str]:
     return entry.id, name, persona.language, ", ".join(persona.tags), persona.description
 
 
-def _summary(entry: PersonaEntry) -> dict[str, Any]:
-    """A persona as a listing shows it; only id, file and problems are known of one that was never good."""
-    known: dict[str, Any] = {}
-    if entry.resolved is not None:
-        persona = entry.resolved.persona
-        fields = {
-            "name",
-            "description",
-            "tags",
-            "language",
-            "avatar",
-            "model",
-            "upstream",
-            "endpoint",
-        }
-        known = persona.model_dump(mode="json", include=fields)
-        known |= {"template": persona.template_name, "revision": entry.resolved.revision.id}
-    problems = [str(problem) for problem in entry.problems]
-    place = {"file": entry.file, "is_stale": entry.is_stale, "problems": problems}
-    return {"id": entry.id, **known, **place}
-
-
 @personas.command(
     help="""Show one persona as it is used: with its bases merged in.
 
@@ -88,6 +68,7 @@ def _summary(entry: PersonaEntry) -> dict[str, Any]:
 @pass_invocation
 def show(invocation: Invocation, persona_id: str, as_json: bool) -> None:
     from rolebook.library.file_library import PersonaEntry
+    from rolebook.library.summary import persona_data, persona_summary
 
     resolved = invocation.rolebook.find_persona(persona_id)
     if "@" in persona_id:
@@ -95,14 +76,13 @@ def show(invocation: Invocation, persona_id: str, as_json: bool) -> None:
     else:
         entry = invocation.rolebook.library.get_entry(persona_id)
     terminal = invocation.terminal
-    data = {key: value for key, value in resolved.persona.as_data().items() if key != "extends"}
     if as_json:
-        terminal.write_json({**_summary(entry), "persona": data})
+        terminal.write_json({**persona_summary(entry), "persona": persona_data(resolved.persona)})
     else:
         from rolebook.library.yaml_text import dump_yaml
 
         terminal.write_line(f"# {entry.file or entry.id}, {resolved.revision.id}")
-        terminal.write(dump_yaml(data))
+        terminal.write(dump_yaml(persona_data(resolved.persona)))
     if entry.is_stale:
         terminal.tell(
             "%(file)s is broken now; this is its last good version. `rolebook check` says why.",

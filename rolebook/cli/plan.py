@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
 from rolebook.report.money import money
+from rolebook.report.preview import asked_variants, variant_differences
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
-    from rolebook.core.comparison import CellKey, Comparison, Variant
+    from rolebook.core.comparison import Comparison, Variant
     from rolebook.core.difference import LineDifference
-    from rolebook.core.persona import ResolvedPersona
     from rolebook.wiring import Rolebook
 
 _SHORT_REVISION = 8
@@ -24,12 +23,12 @@ def show_plan(terminal: Terminal, rolebook: Rolebook, comparison: Comparison) ->
     """The variants, and what is different about each from the first."""
     rows = [_row(terminal, rolebook, variant) for variant in comparison.variants]
     terminal.write_table(("Variant", "Persona", "Revision", "Model", "Upstream"), rows)
-    asked = _asked(comparison)
+    asked = asked_variants(comparison)
     for index in asked[1:]:
         first, other = (comparison.variants[number] for number in (asked[0], index))
         terminal.write_line()
         terminal.write_styled(f"--- {first.name}\n+++ {other.name}\n", bold=True)
-        for line in _differences(rolebook, first, other):
+        for line in variant_differences(rolebook.compare, first, other):
             _show_difference(terminal, line)
 
 
@@ -56,44 +55,6 @@ def tell_estimate(terminal: Terminal, comparison: Comparison, estimate: Estimate
         )
 
 
-def plan_data(
-    rolebook: Rolebook, comparison: Comparison, estimate: Estimate, cell: str = ""
-) -> dict[str, Any]:
-    """All of it as data, with the exact messages of one cell, or of each variant's first. Raises NotFoundError."""
-    from rolebook.core.comparison_data import comparison_data
-
-    asked = _asked(comparison)
-    return {
-        "comparison": comparison_data(comparison),
-        "estimate": asdict(estimate),
-        "differences": [
-            {
-                "variant": comparison.variants[index].name,
-                "lines": [
-                    {"kind": line.kind, "old": line.old, "new": line.new}
-                    for line in _differences(
-                        rolebook, comparison.variants[asked[0]], comparison.variants[index]
-                    )
-                ],
-            }
-            for index in asked[1:]
-        ],
-        "cells": [
-            _cell(rolebook, comparison, key)
-            for key in (
-                [comparison.key_of(cell)]
-                if cell
-                else [_first_key(comparison, index) for index in asked]
-            )
-        ],
-    }
-
-
-def _asked(comparison: Comparison) -> Sequence[int]:
-    """The variants that make calls, by their index."""
-    return [n for n, variant in enumerate(comparison.variants) if not variant.is_recorded]
-
-
 def _row(terminal: Terminal, rolebook: Rolebook, variant: Variant) -> Sequence[str]:
     persona = rolebook.compare.persona_of(variant.revision).persona
     return (
@@ -106,48 +67,6 @@ def _row(terminal: Terminal, rolebook: Rolebook, variant: Variant) -> Sequence[s
         or terminal.gettext("the upstream's default"),
         variant.upstream or persona.upstream or rolebook.settings.upstream,
     )
-
-
-def _first_key(comparison: Comparison, index: int) -> CellKey:
-    return next(key for key in comparison.cell_keys() if key.variant == index)
-
-
-def _cell(rolebook: Rolebook, comparison: Comparison, key: CellKey) -> dict[str, Any]:
-    prepared = rolebook.compare.prepare(comparison, key)
-    return {
-        "cell": str(key),
-        "variant": comparison.variants[key.variant].name,
-        "input": comparison.inputs[key.input].text,
-        "messages": [message.as_dict() for message in prepared.messages],
-        "parameters": dict(prepared.parameters),
-        "model": prepared.model,
-        "upstream": prepared.upstream,
-        "dropped_turns": prepared.prompt.dropped_turns,
-    }
-
-
-def _differences(rolebook: Rolebook, first: Variant, other: Variant) -> Iterator[LineDifference]:
-    """The lines in which what two variants are made of is not the same."""
-    from rolebook.core.difference import line_differences
-
-    old, new = (
-        _description(variant, rolebook.compare.persona_of(variant.revision))
-        for variant in (first, other)
-    )
-    yield from (line for line in line_differences(old, new) if line.kind != "same")
-
-
-def _description(variant: Variant, resolved: ResolvedPersona) -> str:
-    """Everything that decides what a variant answers, as a persona file would say it."""
-    from rolebook.library.yaml_text import dump_yaml
-
-    chosen = {
-        name: value
-        for name in ("model", "upstream", "variables", "parameters")
-        if (value := getattr(variant, name))
-    }
-    parts = {**resolved.persona.as_data(), "chosen": chosen, "templates": dict(resolved.templates)}
-    return dump_yaml({name: value for name, value in parts.items() if value})
 
 
 def _show_difference(terminal: Terminal, line: LineDifference) -> None:

@@ -78,7 +78,9 @@ def _render(
     rolebook = invocation.rolebook
     prepared = rolebook.chat.prepare(role.as_session(), resolved, text)
     if as_json:
-        invocation.terminal.write_json(_as_data(prepared))
+        from rolebook.report.preview import prompt_data
+
+        invocation.terminal.write_json(prompt_data(prepared))
         return
     tokens = rolebook.count_tokens(prepared.messages, prepared.model)
     show_prompt(invocation.terminal, prepared, tokens)
@@ -119,16 +121,6 @@ def _tell_time(terminal: Terminal, *, is_first: bool) -> None:
     """From when the next one is, so that it can be told from the one before."""
     if not is_first:
         terminal.tell_line(f"── {time.strftime('%H:%M:%S')} ──")
-
-
-def _as_data(prepared: PreparedTurn) -> dict[str, Any]:
-    return {
-        "messages": [message.as_dict() for message in prepared.messages],
-        "parameters": dict(prepared.parameters),
-        "persona": prepared.resolved.persona.id,
-        "revision": prepared.resolved.revision.id,
-        "dropped_turns": prepared.prompt.dropped_turns,
-    }
 
 
 def show_prompt(terminal: Terminal, prepared: PreparedTurn, tokens: int) -> None:

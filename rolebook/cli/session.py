@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +56,13 @@ def sessions(
 ) -> None:
     if context.invoked_subcommand:
         return
-    from rolebook.storage.query import SessionFilter
+    from rolebook.storage.query import SessionFilter, summary_data
 
     chosen = {name: value for name, value in wanted.items() if value is not None}
     page = invocation.rolebook.log.list_sessions(SessionFilter(**chosen), limit=limit)
     terminal = invocation.terminal
     if as_json:
-        terminal.write_json([_as_data(summary) for summary in page.summaries])
+        terminal.write_json([summary_data(summary) for summary in page.summaries])
     else:
         headings = ("ID", "Last used", "Persona", "Turns", "Title")
         terminal.write_table(headings, map(_row, page.summaries))
@@ -85,11 +84,6 @@ def _row(summary: SessionSummary) -> Sequence[str]:
         str(summary.turns),
         f"{star}{session.title or summary.snippet}{tags}",
     )
-
-
-def _as_data(summary: SessionSummary) -> dict[str, Any]:
-    data = asdict(summary)
-    return {**data.pop("session"), **data}
 
 
 @sessions.command(

@@ -49,6 +49,10 @@ class LineDifference:
         """The lines as they are."""
         return "".join(piece.text for piece in self.pieces if piece.kind != "removed")
 
+    def as_data(self) -> dict[str, str]:
+        """As JSON has it."""
+        return {"kind": self.kind, "old": self.old, "new": self.new}
+
 
 class TextChange(NamedTuple):
     """Where the texts differ, as indexes of characters: ``old[start:end]`` became ``new[new_start:new_end]``."""

@@ -98,6 +98,16 @@ class Problem:
         """``file:line:column`` as far as they are known."""
         return ":".join([self.file, *(str(part) for part in (self.line, self.column) if part)])
 
+    def as_data(self) -> dict[str, Any]:
+        """As JSON has it, in English."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "severity": self.severity,
+            "message": self.text,
+        }
+
     def __str__(self) -> str:
         warning = "warning: " if self.severity == "warning" else ""
         place = f"{self.place}: " if self.place else ""

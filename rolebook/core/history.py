@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from rolebook.core.errors import InputError
 from rolebook.core.fields import quote
@@ -58,6 +58,24 @@ class Change:
     """How many have a turn that was answered at the revision, as far as the caller sees them."""
     is_current: bool = False
     """Whether the file is now as it was then."""
+
+    def as_data(self) -> dict[str, Any]:
+        """As JSON has it; of which file it is, whoever asks knows."""
+        return {
+            "id": self.id,
+            "action": self.action,
+            "created_at": self.created_at,
+            "via": self.author.via,
+            "author": self.author.name,
+            "revision": self.revision,
+            "source": self.source,
+            "causes": [{"kind": cause.kind, "id": cause.id} for cause in self.causes],
+            "former": self.former,
+            "message": self.message,
+            "labels": list(self.labels),
+            "sessions": self.sessions,
+            "is_current": self.is_current,
+        }
 
 
 @dataclass(frozen=True, slots=True)

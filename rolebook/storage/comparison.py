@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -71,6 +71,17 @@ class ComparisonSummary:
     comparison: Comparison
     tally: Tally
     votes: int
+
+
+def summary_data(summary: ComparisonSummary) -> dict[str, Any]:
+    """A line of the list as JSON has it: the whole plan, how far it is, and its votes."""
+    data = comparison_data(summary.comparison)
+    return {**data, "tally": tally_data(summary.tally), "votes": summary.votes}
+
+
+def tally_data(tally: Tally) -> dict[str, Any]:
+    """How far a comparison is as JSON has it."""
+    return {**asdict(tally), "waiting": tally.waiting}
 
 
 def create_comparison(db: Database, comparison: Comparison, revisions: Iterable[Revision]) -> None:

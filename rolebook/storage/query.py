@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -72,6 +72,12 @@ class SessionSummary:
     statuses: Mapping[str, int]
     last_used_at: str
     snippet: str
+
+
+def summary_data(summary: SessionSummary) -> dict[str, Any]:
+    """A line of the list as JSON has it: what is known of the session, and the sums."""
+    data = asdict(summary)
+    return {**data.pop("session"), **data}
 
 
 @dataclass(frozen=True, slots=True)

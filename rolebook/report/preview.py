@@ -1,0 +1,100 @@
+"""What would be sent, as JSON has it: the prompt of one input, and a comparison that is planned but not begun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rolebook.core.chat import PreparedTurn
+from rolebook.core.compare import CompareService, Estimate
+from rolebook.core.comparison import CellKey, Comparison, Variant
+from rolebook.core.comparison_data import comparison_data
+from rolebook.core.difference import LineDifference, line_differences
+from rolebook.core.persona import ResolvedPersona
+from rolebook.library.yaml_text import dump_yaml
+
+
+def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:
+    """The message list and the parameters of a turn that is ready to be sent."""
+    return {
+        "messages": [message.as_dict() for message in prepared.messages],
+        "parameters": dict(prepared.parameters),
+        "persona": prepared.resolved.persona.id,
+        "revision": prepared.resolved.revision.id,
+        "dropped_turns": prepared.prompt.dropped_turns,
+    }
+
+
+def plan_data(
+    compare: CompareService, comparison: Comparison, estimate: Estimate, cell: str = ""
+) -> dict[str, Any]:
+    """A planned comparison, with the exact messages of one cell, or of each variant's first. Raises NotFoundError."""
+    asked = asked_variants(comparison)
+    first = comparison.variants[asked[0]]
+    return {
+        "comparison": comparison_data(comparison),
+        "estimate": asdict(estimate),
+        "differences": [
+            {
+                "variant": comparison.variants[index].name,
+                "lines": [
+                    line.as_data()
+                    for line in variant_differences(compare, first, comparison.variants[index])
+                ],
+            }
+            for index in asked[1:]
+        ],
+        "cells": [
+            _cell(compare, comparison, key)
+            for key in (
+                [comparison.key_of(cell)]
+                if cell
+                else [_first_key(comparison, index) for index in asked]
+            )
+        ],
+    }
+
+
+def asked_variants(comparison: Comparison) -> Sequence[int]:
+    """The variants that make calls, by their index."""
+    return [n for n, variant in enumerate(comparison.variants) if not variant.is_recorded]
+
+
+def _first_key(comparison: Comparison, index: int) -> CellKey:
+    return next(key for key in comparison.cell_keys() if key.variant == index)
+
+
+def _cell(compare: CompareService, comparison: Comparison, key: CellKey) -> dict[str, Any]:
+    prepared = compare.prepare(comparison, key)
+    return {
+        "cell": str(key),
+        "variant": comparison.variants[key.variant].name,
+        "input": comparison.inputs[key.input].text,
+        "messages": [message.as_dict() for message in prepared.messages],
+        "parameters": dict(prepared.parameters),
+        "model": prepared.model,
+        "upstream": prepared.upstream,
+        "dropped_turns": prepared.prompt.dropped_turns,
+    }
+
+
+def variant_differences(
+    compare: CompareService, first: Variant, other: Variant
+) -> Iterator[LineDifference]:
+    """The lines in which what two variants are made of is not the same."""
+    old, new = (
+        _description(variant, compare.persona_of(variant.revision)) for variant in (first, other)
+    )
+    yield from (line for line in line_differences(old, new) if line.kind != "same")
+
+
+def _description(variant: Variant, resolved: ResolvedPersona) -> str:
+    """Everything that decides what a variant answers, as a persona file would say it."""
+    chosen = {
+        name: value
+        for name in ("model", "upstream", "variables", "parameters")
+        if (value := getattr(variant, name))
+    }
+    parts = {**resolved.persona.as_data(), "chosen": chosen, "templates": dict(resolved.templates)}
+    return dump_yaml({name: value for name, value in parts.items() if value})
