@@ -341,6 +341,7 @@ class EditService(Versions):
         with self._lock:
             text = self._files.read(key).text
             copied = replace(key, id=new_id)
+            self._files.require_free(copied)
             checked = self.check(copied, text)
             source = self._remembered(self._files.write(copied, text, etag=""))
             self._note(source, "created", author, former=key.id)
