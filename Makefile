@@ -7,7 +7,7 @@ LANGUAGE_SERVER := tests/language_server/node_modules/.package-lock.json
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
 IS_NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help run test check docs smoke bench soak fuzz recipes browser language-server proxy
+.PHONY: help run test check docs smoke bench soak fuzz api-fuzz recipes browser language-server proxy
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,9 @@ bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pa
 
 fuzz: .venv/dev.stamp ## Bend 100,000 persona files and templates, and look whether anything breaks (some minutes)
 	$(BIN)/python -m tests.fuzz
+
+api-fuzz: .venv/dev.stamp ## Call the API in every way that its document allows, and in many that it does not (SEED=1)
+	$(BIN)/python -m tests.api_fuzz --seed $(or $(SEED),1)
 
 language-server: $(LANGUAGE_SERVER) ## Fetch the yaml-language-server that the tests of the schema use
 

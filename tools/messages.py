@@ -135,13 +135,17 @@ def _of_tables() -> Iterator[tuple[Path, Text]]:
     from rolebook.config import FOREIGN_VARIABLES, SETTINGS
     from rolebook.core.message import Origin
     from rolebook.core.persona import Sampling
+    from rolebook.web.api.routes import SECTIONS
 
     config, core = ROOT / "rolebook" / "config.py", ROOT / "rolebook" / "core"
     yield from ((config, text) for text in [setting.help for setting in SETTINGS])
     yield from ((config, text) for _, text in FOREIGN_VARIABLES)
-    for field in Sampling.model_fields.values():
-        yield core / "persona.py", field.description or ""
+    yield from ((core / "persona.py", text) for text in Sampling.explanations().values())
     yield from ((core / "message.py", word.value) for word in Origin)
+    for section in SECTIONS:
+        module = Path(sys.modules[section.operations[0].function.__module__].__file__ or "")
+        yield from ((module, text) for text in (section.name, section.description))
+        yield from ((module, operation.summary) for operation in section.operations)
 
 
 def _of_help() -> Iterator[tuple[Path, Text]]:

@@ -24,6 +24,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the list as 
 _SHORT = 8
 _WAYS = {
     "browser": Phrase("browser"),
+    "api": Phrase("over the API"),
     "command": Phrase("command line"),
     "disk": Phrase("on disk"),
     "import": Phrase("import"),

@@ -11,10 +11,11 @@ import ast
 import difflib
 import inspect
 import re
-import textwrap
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -53,7 +54,7 @@ class Part(BaseModel):
         found: dict[str, str] = {}
         for part in reversed(cls.__mro__):
             if issubclass(part, Part) and part is not Part:
-                found |= _docstrings(inspect.getsource(part))
+                found |= explanations_of(part)
         return found
 
     @classmethod
@@ -69,16 +70,26 @@ class Part(BaseModel):
         return made
 
 
-def _docstrings(source: str) -> dict[str, str]:
-    body = cast(ast.ClassDef, ast.parse(textwrap.dedent(source)).body[0]).body
+def explanations_of(kind: type) -> Mapping[str, str]:
+    """What stands in the source code below each field of a class, without those that it has from others."""
+    return _explanations_in(kind.__module__).get(kind.__name__, {})
+
+
+@cache
+def _explanations_in(module: str) -> Mapping[str, Mapping[str, str]]:
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
     return {
-        field.target.id: inspect.cleandoc(text.value.value)
-        for field, text in pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
+        node.name: {
+            field.target.id: inspect.cleandoc(text.value.value)
+            for field, text in pairwise(node.body)
+            if isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+            and isinstance(text.value.value, str)
+        }
+        for node in classes
     }
 
 

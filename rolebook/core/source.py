@@ -31,7 +31,7 @@ class FileKey:
 class Author:
     """Who or what made a change: through which door it came, and the name of who did it, where that is known."""
 
-    via: Literal["browser", "command", "disk", "import", "turn"]
+    via: Literal["browser", "api", "command", "disk", "import", "turn"]
     name: str = ""
 
 

@@ -131,7 +131,7 @@ def _export_json(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
     yield '"cells": ['
     for i, cell in enumerate(snapshot.cells.values()):
         turns = [_turn_data(snapshot, cell, turn) for turn in cell.turns]
-        yield f"{',' if i else ''}\n{encode_json({**_cell_data(snapshot, cell), 'turns': turns})}"
+        yield f"{',' if i else ''}\n{encode_json({**cell_data(snapshot.comparison, cell), 'turns': turns})}"
     yield "\n]}\n"
 
 
@@ -141,7 +141,7 @@ def _export_jsonl(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
     for cell in snapshot.cells.values():
         for turn in cell.turns:
             line = {
-                "cell": _cell_data(snapshot, cell),
+                "cell": cell_data(snapshot.comparison, cell),
                 "turn": _turn_data(snapshot, cell, turn),
             }
             yield encode_json(line) + "\n"
@@ -152,11 +152,18 @@ def _head(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "rolebook": snapshot.head,
         **snapshot.plan_data,
+        **results_data(snapshot),
+    }
+
+
+def results_data(snapshot: Snapshot) -> dict[str, Any]:
+    """What has come out so far, as JSON has it: how far it is, what was measured, who was voted for."""
+    return {
         "progress": snapshot.progress,
         "variants": [_variant_data(snapshot, index) for index in _variants(snapshot)],
         **_evidence_data(snapshot, snapshot.evidence),
         "votes": vote_rows(snapshot.comparison, snapshot.votes),
-        "preference": _preference_data(preference(votes_of(snapshot.comparison, snapshot.votes))),
+        "preference": preference_data(preference(votes_of(snapshot.comparison, snapshot.votes))),
     }
 
 
@@ -212,7 +219,7 @@ def _interval_data(interval: Interval | None) -> dict[str, Any] | None:
     return None if interval is None else {**asdict(interval), "is_small": interval.is_small}
 
 
-def _preference_data(found: Preference) -> dict[str, Any]:
+def preference_data(found: Preference) -> dict[str, Any]:
     """Who is preferred, by all votes; a pair's own figures can be counted from the votes."""
     return {
         "votes": found.votes,
@@ -225,12 +232,12 @@ def _preference_data(found: Preference) -> dict[str, Any]:
     }
 
 
-def _cell_data(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
+def cell_data(comparison: Comparison, cell: Cell) -> dict[str, Any]:
     """Where a cell stands, all counted from 1."""
     return {
         "key": str(cell.key),
         "variant": cell.key.variant + 1,
-        "variant_name": snapshot.comparison.variants[cell.key.variant].name,
+        "variant_name": comparison.variants[cell.key.variant].name,
         "input": cell.key.input + 1,
         "repeat": cell.key.repeat + 1,
         "status": cell.status.value,
@@ -267,7 +274,7 @@ def _export_csv(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
 def _cell_row(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
     comparison = snapshot.comparison
     variant, entry = comparison.variants[cell.key.variant], comparison.inputs[cell.key.input]
-    data = _cell_data(snapshot, cell)
+    data = cell_data(snapshot.comparison, cell)
     return {
         **data,
         "comparison_id": comparison.id,

@@ -13,6 +13,7 @@ from rolebook.report import PAGES, STATIC
 from rolebook.web import (
     access,
     account,
+    api_page,
     comparison_exports,
     comparisons,
     errors,
@@ -39,6 +40,7 @@ from rolebook.web import (
     users,
     votes,
 )
+from rolebook.web.api import routes as api
 from rolebook.web.current import gettext, ngettext
 from rolebook.web.leaving import Watch
 from rolebook.web.submission import StrictJSONProvider
@@ -111,6 +113,8 @@ def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) ->
         languages,
         themes,
         gateway,
+        api,
+        api_page,
         logins,
         account,
         users,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
+from rolebook.core.comparison import Comparison
 from rolebook.report.export import export_comparison
 from rolebook.web.current import current_translator, rolebook
 from rolebook.web.exports import disposition, name_from
@@ -23,7 +24,11 @@ _TYPES = {
 def export(comparison_id: str) -> Response:
     """A comparison as a file, in the ``format`` that is asked for."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
-    format = request.args.get("format", "json")
+    return file_of(comparison, request.args.get("format", "json"))
+
+
+def file_of(comparison: Comparison, format: str) -> Response:
+    """A comparison as a file. Raises InputError for another format."""
     pieces = export_comparison(rolebook(), comparison, format, translator=current_translator())
     response = Response(pieces, mimetype=_TYPES[format])
     name = name_from(comparison.question) or "rolebook-comparison"

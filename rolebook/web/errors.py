@@ -124,7 +124,7 @@ def _type_of(error: RolebookError) -> str:
 def wants_json() -> bool:
     """Whether the answer goes to a program rather than to a reader."""
     if (
-        request.path.startswith("/v1/")
+        request.path.startswith(("/v1/", "/api/"))
         or request.path in {"/healthz", "/readyz", "/metrics"}
         or request.is_json
     ):

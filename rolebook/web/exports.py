@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from flask import Blueprint, Response, request
@@ -29,11 +29,14 @@ _LONGEST_NAME = 60
 @blueprint.get("/sessions/export")
 def export() -> Response:
     """Sessions as a file: those with the ``id`` s, or with ``all`` those that the filters of the list let through."""
-    log = rolebook().log
     format = request.args.get("format", "json")
-    ids = (
-        _matching(filter_of(request.args)) if "all" in request.args else request.args.getlist("id")
-    )
+    ids = matching(filter_of(request.args)) if "all" in request.args else request.args.getlist("id")
+    return file_of(ids, format)
+
+
+def file_of(ids: Sequence[str] | None, format: str) -> Response:
+    """Sessions as a file; None is all of them. Raises InputError, NotFoundError."""
+    log = rolebook().log
     if ids == []:
         raise InputError(
             "There is no session to take away. Tick some, or choose others by the filters."
@@ -45,7 +48,7 @@ def export() -> Response:
     return response
 
 
-def _matching(wanted: SessionFilter) -> list[str] | None:
+def matching(wanted: SessionFilter) -> list[str] | None:
     """The ids of all sessions that match; None where that is the whole log."""
     return None if wanted == SessionFilter() else list(_pages(wanted))
 

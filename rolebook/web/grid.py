@@ -144,9 +144,14 @@ def _index(text: str) -> int:
 @blueprint.post("/comparisons/<comparison_id>/question")
 def rename(comparison_id: str) -> ResponseReturnValue:
     """Put its question in other words; without any it goes by its variants."""
-    question = " ".join(submitted().get("question", "").split())[:_LONGEST_QUESTION]
+    question = question_of(submitted().get("question", ""))
     rolebook().comparisons.rename_comparison(comparison_id, question)
     return _back_to(comparison_id)
+
+
+def question_of(given: str) -> str:
+    """A question as it is kept: in one line, and not too long."""
+    return " ".join(given.split())[:_LONGEST_QUESTION]
 
 
 @blueprint.post("/comparisons/<comparison_id>/start")
@@ -169,12 +174,13 @@ def retry(comparison_id: str) -> ResponseReturnValue:
     """Try one ``cell`` again, or all that failed, and ask the judge again about what it could not tell."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
     named = submitted().get("cell", "")
-    keys = [comparison.key_of(named)] if named else _unsettled(comparison)
+    keys = [comparison.key_of(named)] if named else unsettled_cells(comparison)
     rolebook().compare.start(comparison, keys=keys)
     return _back_to(comparison_id)
 
 
-def _unsettled(comparison: Comparison) -> Sequence[CellKey]:
+def unsettled_cells(comparison: Comparison) -> Sequence[CellKey]:
+    """The cells that failed, and those with a rubric that could not be told."""
     log = rolebook().comparisons
     failed = {o.key for o in log.outlines(comparison) if o.status is CellStatus.FAILED}
     return sorted(failed.union(log.unjudged_cells(comparison)))
@@ -183,11 +189,17 @@ def _unsettled(comparison: Comparison) -> Sequence[CellKey]:
 @blueprint.post("/comparisons/<comparison_id>/stop")
 def stop(comparison_id: str) -> ResponseReturnValue:
     """Stop its run; what has been answered stays."""
-    rolebook().comparisons.get_comparison(comparison_id)
-    is_elsewhere = rolebook().comparisons.is_run_elsewhere(comparison_id)
-    if not rolebook().compare.stop(comparison_id) and is_elsewhere:
-        raise ConflictError("Another Rolebook runs this comparison at the moment. Stop it there.")
+    stop_run(rolebook().comparisons.get_comparison(comparison_id))
     return _back_to(comparison_id)
+
+
+def stop_run(comparison: Comparison) -> bool:
+    """Stop the run of a comparison; False if it does not run. Raises ConflictError if another process runs it."""
+    is_elsewhere = rolebook().comparisons.is_run_elsewhere(comparison.id)
+    was_running = rolebook().compare.stop(comparison.id)
+    if not was_running and is_elsewhere:
+        raise ConflictError("Another Rolebook runs this comparison at the moment. Stop it there.")
+    return was_running
 
 
 def _back_to(comparison_id: str) -> ResponseReturnValue:

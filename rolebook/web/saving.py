@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from itertools import count
+from typing import Literal
 
 from flask import Blueprint, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -27,10 +28,10 @@ blueprint = Blueprint("saving", __name__, url_prefix="/library")
 _LONGEST_MESSAGE = 200
 
 
-def author() -> Author:
+def author(via: Literal["browser", "api"] = "browser") -> Author:
     """Who makes a change here."""
     user = visitor()
-    return Author("browser", user.name if user else "")
+    return Author(via, user.name if user else "")
 
 
 @blueprint.post("/<kind>/<name>/save")

@@ -78,9 +78,13 @@ def show(session_id: str) -> ResponseReturnValue:
 @blueprint.post("/sessions/<session_id>/title")
 def rename(session_id: str) -> Response:
     """Give it another title; an empty one takes it away."""
-    title = " ".join(submitted().get("title", "").split())[:_LONGEST_TITLE]
-    rolebook().log.rename(session_id, title)
+    rolebook().log.rename(session_id, title_of(submitted().get("title", "")))
     return _back_to(session_id)
+
+
+def title_of(given: str) -> str:
+    """A title as it is kept: in one line, and not too long."""
+    return " ".join(given.split())[:_LONGEST_TITLE]
 
 
 @blueprint.post("/sessions/<session_id>/star")
@@ -94,9 +98,14 @@ def star(session_id: str) -> Response:
 def tag(session_id: str) -> Response:
     """Replace its tags by those between commas."""
     given = submitted().get("tags", "").replace("，", ",").replace("、", ",").split(",")
-    tags = dict.fromkeys(" ".join(tag.split())[:60] for tag in given)
-    rolebook().log.tag(session_id, list(tags)[:_MOST_TAGS])
+    rolebook().log.tag(session_id, tags_of(given))
     return _back_to(session_id)
+
+
+def tags_of(given: Iterable[str]) -> Sequence[str]:
+    """Tags as they are kept: each once and in one line, and not too many."""
+    tags = dict.fromkeys(" ".join(tag.split())[:60] for tag in given)
+    return list(tags)[:_MOST_TAGS]
 
 
 def _back_to(session_id: str) -> Response:
@@ -210,11 +219,11 @@ def filter_of(given: Mapping[str, str]) -> SessionFilter:
 def _rows(summaries: Iterable[SessionSummary], query: str) -> Iterator[Row]:
     terms = parse_query(query)
     for summary in summaries:
-        places = _places(summary.session.id, terms) if terms else iter(())
+        places = places_in(summary.session.id, terms) if terms else iter(())
         yield Row(summary, tuple(islice(places, _PLACES_SHOWN)))
 
 
-def _places(session_id: str, terms: Sequence[Term]) -> Iterator[Excerpt]:
+def places_in(session_id: str, terms: Sequence[Term]) -> Iterator[Excerpt]:
     """Where a session matches, as far as it is looked through."""
     for turn in rolebook().log.session_turns(session_id)[:_TURNS_LOOKED_THROUGH]:
         yield from excerpts_of("input", turn.input, terms)

@@ -62,7 +62,7 @@ def ask_for_models() -> Response | str | tuple[str, int]:
     fields = submitted()
     upstream, model = fields.get("upstream", ""), fields.get("model", "").strip()
     try:
-        answer = _ask(upstream, model)
+        answer = ask_upstream(upstream, model)
     except (UpstreamError, NotFoundError) as error:
         if wants_json():
             raise
@@ -74,7 +74,8 @@ def ask_for_models() -> Response | str | tuple[str, int]:
     return _page(answer=answer)
 
 
-def _ask(name: str, model: str) -> Answer:
+def ask_upstream(name: str, model: str) -> Answer:
+    """The models of an upstream, or the details of one. Raises NotFoundError, UpstreamError."""
     upstream = rolebook().upstreams.get(name)
     if model:
         return Answer(upstream.name, model=upstream.model(model))
@@ -130,7 +131,7 @@ def _page(*, answer: Answer | None = None, servers: tuple[LocalServer, ...] | No
     database, database_error = _database()
     return render_template(
         "status.html",
-        upstreams=[_state(name) for name in book.upstreams.names],
+        upstreams=[state_of(name) for name in book.upstreams.names],
         is_unconnected=book.settings.is_rehearsal or bool(book.settings.missing_keys),
         answer=answer,
         servers=servers,
@@ -142,7 +143,8 @@ def _page(*, answer: Answer | None = None, servers: tuple[LocalServer, ...] | No
     )
 
 
-def _state(name: str) -> UpstreamState:
+def state_of(name: str) -> UpstreamState:
+    """How an upstream is set up, and how its keys are."""
     settings = rolebook().settings
     configured = settings.upstreams.get(name)
     model = configured.model if configured else ""

@@ -111,7 +111,7 @@ def stream(events: Generator[TurnEvent], show: Show | None = None) -> Response:
     begun = _pull(events)
     last = begun[-1]
     if isinstance(last, TurnEnded) and has_failed(last.turn):
-        return _refusal(last.turn)
+        return refusal(last.turn)
     response = Response(
         stream_with_context(_frames(begun, events, show or _shown)),
         mimetype="text/event-stream",
@@ -133,7 +133,7 @@ def _pull(events: Iterator[TurnEvent]) -> Sequence[TurnEvent]:
     return pulled
 
 
-def _refusal(turn: Turn) -> Response:
+def refusal(turn: Turn) -> Response:
     """The error of a turn that got no answer, as a real status; a header says which turn in the log it is."""
     error = _error_of(turn)
     response = make_response(jsonify(error_body(error)), status_of(error))
@@ -234,12 +234,15 @@ def choose(turn_id: str) -> ResponseReturnValue:
     if index and not (index.isascii() and index.isdigit() and len(index) < 5):
         raise RequestError("An answer's index is a whole number.", status=400)
     if index:
-        _choose_alternative(turn_id, int(index))
+        choose_alternative(turn_id, int(index))
     return _done(rolebook().log.choose_attempt(turn_id))
 
 
-def _choose_alternative(turn_id: str, index: int) -> None:
-    """What checks found was true of the other answer, so they run again."""
+def choose_alternative(turn_id: str, index: int) -> None:
+    """Let another answer of a turn count. What checks found was true of the one before, so they run again.
+
+    Raises NotFoundError, InputError.
+    """
     book = rolebook()
     before = book.log.get_turn(turn_id)
     after = book.log.choose_alternative(turn_id, index)
@@ -274,9 +277,15 @@ def check(turn_id: str) -> ResponseReturnValue:
 @blueprint.post("/turns/<turn_id>/fork")
 def fork(turn_id: str) -> BaseResponse:
     """Begin another session that goes on from this turn."""
+    session = fork_from(turn_id, submitted().get("session", ""))
+    return redirect(_page_of(session), 303)
+
+
+def fork_from(turn_id: str, session_id: str = "") -> Session:
+    """A new session that goes on from a turn, as it is seen in one that inherits it. Raises NotFoundError."""
     log = rolebook().log
     turn = log.get_turn(turn_id)
-    origin = log.get_session(submitted().get("session", "") or turn.session_id)
+    origin = log.get_session(session_id or turn.session_id)
     session = replace(
         origin,
         id=new_id(),
@@ -290,7 +299,7 @@ def fork(turn_id: str) -> BaseResponse:
     )
     # It needs no check: it goes on with what was chosen, and with the persona that answered here.
     log.create_session(session, log.get_revision(turn.revision))
-    return redirect(_page_of(session), 303)
+    return session
 
 
 def _page_of(session: Session) -> str:

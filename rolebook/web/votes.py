@@ -100,7 +100,7 @@ def draw(comparison_id: str) -> BaseResponse:
 def show(comparison_id: str, ballot_id: str) -> str:
     """One ballot: the same two answers on the same sides, however often one looks."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
-    return _page(comparison, _ballot(comparison, ballot_id))
+    return _page(comparison, ballot_of(comparison, ballot_id))
 
 
 @blueprint.post("/comparisons/<comparison_id>/vote/<ballot_id>")
@@ -108,7 +108,7 @@ def cast(comparison_id: str, ballot_id: str) -> ResponseReturnValue:
     """Vote, with ``vote`` being an outcome or ``skip``, and go on to the next two; ``withdraw`` takes a vote back."""
     log = rolebook().comparisons
     comparison = log.get_comparison(comparison_id)
-    ballot = _ballot(comparison, ballot_id)
+    ballot = ballot_of(comparison, ballot_id)
     vote = submitted().get("vote", "")
     if vote == _WITHDRAW:
         return _withdraw(comparison, ballot)
@@ -124,22 +124,28 @@ def cast(comparison_id: str, ballot_id: str) -> ResponseReturnValue:
 
 
 def _withdraw(comparison: Comparison, ballot: Ballot) -> BaseResponse:
-    """Take a vote back, and go on with the two answers that lie before somebody by now.
-
-    Whoever has voted knows the names, so nobody could vote blind on the same two: they count as skipped.
-    """
-    log = rolebook().comparisons
+    """Take a vote back, and go on with the two answers that lie before somebody by now."""
     if ballot.outcome is None:
         return redirect(_address(comparison, ballot.id), 303)
-    log.cast_ballot(ballot.id, None)
-    log.cast_ballot(ballot.id, None, is_skipped=True)
+    take_back(ballot)
     if present := submitted().get("present", ""):
-        address = _address(comparison, _ballot(comparison, present).id, withdrawn=True)
+        address = _address(comparison, ballot_of(comparison, present).id, withdrawn=True)
         return redirect(address, 303)
     return _go_on(comparison, withdrawn=True)
 
 
-def _ballot(comparison: Comparison, ballot_id: str) -> Ballot:
+def take_back(ballot: Ballot) -> None:
+    """Take a vote back.
+
+    Whoever has voted knows the names, so nobody could vote blind on the same two: they count as skipped.
+    """
+    log = rolebook().comparisons
+    log.cast_ballot(ballot.id, None)
+    log.cast_ballot(ballot.id, None, is_skipped=True)
+
+
+def ballot_of(comparison: Comparison, ballot_id: str) -> Ballot:
+    """One ballot of a comparison. Raises NotFoundError."""
     ballot = rolebook().comparisons.get_ballot(ballot_id)
     if ballot.comparison_id != comparison.id:
         raise NotFoundError("There is no such ballot.")
@@ -148,14 +154,21 @@ def _ballot(comparison: Comparison, ballot_id: str) -> Ballot:
 
 def _go_on(comparison: Comparison, *, last: str = "", withdrawn: bool = False) -> BaseResponse:
     """To the next two answers, or to where voting ends."""
+    ballot = draw_ballot(comparison, rounds=_rounds())
+    ballot_id = ballot.id if ballot else ""
+    return redirect(_address(comparison, ballot_id, last=last, withdrawn=withdrawn), 303)
+
+
+def draw_ballot(comparison: Comparison, *, rounds: int) -> Ballot | None:
+    """Two answers that nobody has voted on so often, laid before somebody; ``None`` if none are left."""
     log = rolebook().comparisons
     ballots = log.ballots(comparison.id)
-    pair = _pairing(comparison, log.tally(comparison)).next_pair(ballots, _RANDOM, rounds=_rounds())
+    pair = _pairing(comparison, log.tally(comparison)).next_pair(ballots, _RANDOM, rounds=rounds)
     if pair is None:
-        return redirect(_address(comparison, "", last=last, withdrawn=withdrawn), 303)
+        return None
     ballot = Ballot(new_id(), comparison.id, *pair)
     log.create_ballot(ballot)
-    return redirect(_address(comparison, ballot.id, last=last, withdrawn=withdrawn), 303)
+    return ballot
 
 
 def _pairing(comparison: Comparison, tally: Tally) -> Pairing:
@@ -199,12 +212,12 @@ def _page(comparison: Comparison, ballot: Ballot | None, error: ConflictError | 
     return render_template(
         "vote.html",
         comparison=comparison,
-        sheet=_sheet(comparison, ballot) if ballot else None,
+        sheet=sheet_of(comparison, ballot) if ballot else None,
         is_open=is_open,
         last=last,
         last_names=_names(comparison, last) if last and last.outcome else None,
         is_withdrawn="withdrawn" in request.args,
-        count=_count(comparison, ballots),
+        count=count_votes(comparison, ballots),
         pairing=pairing,
         can_go_on=pairing.next_pair(ballots, _RANDOM, rounds=_rounds()) is not None,
         progress=rolebook().compare.progress_of(comparison),
@@ -221,7 +234,8 @@ def _names(comparison: Comparison, ballot: Ballot) -> tuple[str, str]:
     return variant_name(left), variant_name(right)
 
 
-def _sheet(comparison: Comparison, ballot: Ballot) -> Sheet:
+def sheet_of(comparison: Comparison, ballot: Ballot) -> Sheet:
+    """A ballot with both answers, and no word about who gave them until the vote is cast."""
     entry = comparison.inputs[ballot.left.input]
     cells = rolebook().comparisons.cells(comparison, inputs=[ballot.left.input])
     left, right = (_turns(cells, key) for key in (ballot.left, ballot.right))
@@ -244,7 +258,8 @@ def _answer(turns: Sequence[Turn], number: int) -> Answer:
     return Answer(choice.text, choice.refusal, language_of(choice.text))
 
 
-def _count(comparison: Comparison, ballots: Sequence[Ballot]) -> Count:
+def count_votes(comparison: Comparison, ballots: Sequence[Ballot]) -> Count:
+    """How many votes there are, and about how many more it takes."""
     votes = votes_of(comparison, ballots)
     if not votes:
         return Count(0)

@@ -1,0 +1,528 @@
+"""Comparisons by the API: planned, begun, followed, gone on with, and what they have shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
+
+from flask import Response
+from pydantic import ConfigDict, Field
+
+from rolebook.core.compare import Estimate
+from rolebook.core.comparison import Cell, CellKey, Comparison
+from rolebook.core.comparison_data import comparison_data
+from rolebook.core.comparison_spec import ComparisonSpec
+from rolebook.core.errors import NotFoundError
+from rolebook.core.fields import Boolean
+from rolebook.core.planning import Plan
+from rolebook.core.session import TurnMark
+from rolebook.report.export import cell_data, results_data
+from rolebook.report.preview import asked_variants, plan_data
+from rolebook.report.snapshot import take_snapshot
+from rolebook.storage.comparison import summary_data, tally_data
+from rolebook.web import comparison_exports, grid
+from rolebook.web.api import shapes
+from rolebook.web.api.operation import Body, Section
+from rolebook.web.api.sessions import turn_shape
+from rolebook.web.api.shapes import Shape
+from rolebook.web.current import rolebook
+from rolebook.web.errors import describe
+
+section = Section("Comparisons", "Several personas, models or wordings on the same inputs.")
+
+
+class ComparedVariant(Shape, total=False):
+    """A persona as it takes part. What is empty is left out."""
+
+    name: str
+    persona_id: str
+    revision: str
+    model: str
+    upstream: str
+    variables: dict[str, Any]
+    parameters: dict[str, Any]
+    is_recorded: bool
+    """Whether its answers were in the log before, so that nothing is called."""
+
+
+class ComparedInput(Shape, total=False):
+    """What is said to every variant. What is empty is left out."""
+
+    turns: list[str]
+    name: str
+    variables: dict[str, Any]
+    reference: str
+    tags: list[str]
+    follows: str
+    earlier: list[tuple[str, str]]
+    source: str
+    recorded: list[str]
+
+
+class ComparisonPlan(Shape, total=False):
+    """A grid as planned. What is empty is left out."""
+
+    id: str
+    question: str
+    variants: list[ComparedVariant]
+    inputs: list[ComparedInput]
+    repeats: int
+    checks: list[dict[str, Any]]
+    judge: dict[str, Any]
+    concurrency: int
+    stream: bool
+    repeats_of: str
+    created_at: str
+
+
+class PlannedDifference(Shape):
+    """How what a variant is made of differs from the first one."""
+
+    variant: str
+    lines: list[shapes.Line]
+
+
+class PlannedCell(Shape):
+    """The exact messages of a cell. Cells are named `variant-input-repeat`, counted from 1."""
+
+    cell: str
+    variant: str
+    input: str
+    messages: list[dict[str, Any]]
+    parameters: dict[str, Any]
+    model: str
+    upstream: str
+    dropped_turns: int
+
+
+class PlanPreview(Shape):
+    """What a comparison would take and send. Tokens and cost (US dollars) are estimates; null is unknown."""
+
+    comparison: ComparisonPlan
+    estimate: Estimate
+    differences: list[PlannedDifference]
+    cells: list[PlannedCell]
+
+
+class PlanQuery(Body):
+    """Which messages to show."""
+
+    cell: str = ""
+    """One cell, such as `2-1-1`; left out, the first of each variant."""
+
+
+@section.post("/plan", refusals=(404,))
+def plan_comparison(query: PlanQuery, body: ComparisonSpec) -> PlanPreview:
+    """Show what a comparison would take and send. Nothing is called, and nothing is kept."""
+    comparison, compare = _plan(body).comparison, rolebook().compare
+    estimate = compare.estimate(comparison)
+    return cast(PlanPreview, plan_data(compare, comparison, estimate, query.cell))
+
+
+def _plan(spec: ComparisonSpec) -> Plan:
+    """A plan of which every variant is known to render. Raises UnplannableError, PromptError."""
+    compare = rolebook().compare
+    plan = compare.plan(spec)
+    for index in asked_variants(plan.comparison):
+        compare.prepare(plan.comparison, CellKey(index, 0, 0))
+    return plan
+
+
+class NewComparison(ComparisonSpec):
+    """A comparison: variants, inputs and repeats."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    start: Boolean = True
+    """Whether it begins at once."""
+    reuse: Boolean = False
+    """Whether answers that the log has already, asked for in exactly the same way, are taken."""
+
+
+class Progress(Shape):
+    """How far a comparison is. Costs are in US dollars, as far as they are known."""
+
+    tally: dict[str, int | float]
+    """Cells by how far they are: total, waiting, running, complete, failed, stopped; and what they have cost."""
+    is_running: bool
+    """Whether it runs, here or in another process."""
+    rate: float | None
+    """Cells a second."""
+    seconds_left: float | None
+    error: str
+    """Why the last run broke off; empty if it did not."""
+
+
+class ComparisonState(Shape):
+    """A comparison and how far it is."""
+
+    comparison: ComparisonPlan
+    deleted_at: str
+    progress: Progress
+
+
+@section.post("/comparisons", status=201, refusals=(404,))
+def create_comparison(body: NewComparison) -> ComparisonState:
+    """Plan a comparison, record it and begin it.
+
+    It goes on in the background; `/comparisons/{comparison_id}/progress` says how far it is.
+    """
+    compare = rolebook().compare
+    comparison = compare.create(_plan(body))
+    if body.start:
+        compare.start(comparison, is_reusing=body.reuse)
+    return _state(comparison)
+
+
+def _state(comparison: Comparison) -> ComparisonState:
+    return {
+        "comparison": cast(ComparisonPlan, comparison_data(comparison)),
+        "deleted_at": comparison.deleted_at,
+        "progress": _progress(comparison),
+    }
+
+
+def _progress(comparison: Comparison) -> Progress:
+    book = rolebook()
+    progress = book.compare.progress_of(comparison)
+    return {
+        "tally": tally_data(progress.tally),
+        "is_running": progress.is_running or book.comparisons.is_run_elsewhere(comparison.id),
+        "rate": progress.rate,
+        "seconds_left": progress.seconds_left,
+        "error": describe(progress.error) if progress.error else "",
+    }
+
+
+class ComparisonQuery(Body):
+    """Which comparisons."""
+
+    is_deleted: bool = False
+    """Those in the trash instead."""
+    limit: int = Field(40, ge=1, le=200)
+    """So many at most."""
+    cursor: str = ""
+    """The `next` of the page before."""
+
+
+class ComparisonLine(ComparisonPlan):
+    """A comparison as a line of a list."""
+
+    tally: dict[str, int | float]
+    votes: int
+
+
+class ComparisonList(Shape):
+    """Some comparisons, the newest first. `next` asks for more, and is empty on the last page."""
+
+    comparisons: list[ComparisonLine]
+    next: str
+
+
+@section.get("/comparisons")
+def list_comparisons(query: ComparisonQuery) -> ComparisonList:
+    """List comparisons."""
+    summaries, cursor = rolebook().comparisons.list_comparisons(
+        limit=query.limit, before=query.cursor, is_deleted=query.is_deleted
+    )
+    lines = [cast(ComparisonLine, summary_data(summary)) for summary in summaries]
+    return {"comparisons": lines, "next": cursor}
+
+
+def find_comparison(comparison_id: str) -> Comparison:
+    """A comparison outside the trash. Raises NotFoundError."""
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    if comparison.deleted_at:
+        raise NotFoundError("This comparison is in the trash. Restore it to go on with it.")
+    return comparison
+
+
+@section.get("/comparisons/<comparison_id>", refusals=(404,))
+def show_comparison(comparison_id: str) -> ComparisonState:
+    """Show a comparison as it was planned, and how far it is."""
+    return _state(find_comparison(comparison_id))
+
+
+@section.get("/comparisons/<comparison_id>/progress", refusals=(404,))
+def show_progress(comparison_id: str) -> Progress:
+    """Show how far a comparison is.
+
+    Ask again while `is_running` is true.
+    """
+    return _progress(find_comparison(comparison_id))
+
+
+class ComparisonChange(Body):
+    """What is to be otherwise."""
+
+    question: str = Field(max_length=500)
+    """What it shall answer, in words; empty takes it away."""
+
+
+@section.patch("/comparisons/<comparison_id>", refusals=(404,))
+def change_comparison(comparison_id: str, body: ComparisonChange) -> ComparisonState:
+    """Put the question of a comparison in other words."""
+    found = find_comparison(comparison_id)
+    rolebook().comparisons.rename_comparison(found.id, grid.question_of(body.question))
+    return _state(find_comparison(comparison_id))
+
+
+@section.delete("/comparisons/<comparison_id>", refusals=(404,))
+def delete_comparison(comparison_id: str) -> ComparisonState:
+    """Stop a comparison and move it to the trash.
+
+    Until it is restored it is listed with `is_deleted`, and found nowhere else.
+    """
+    comparison = find_comparison(comparison_id)
+    rolebook().compare.stop(comparison.id)
+    rolebook().comparisons.delete_comparisons([comparison.id])
+    return _state(rolebook().comparisons.get_comparison(comparison_id))
+
+
+@section.post("/comparisons/<comparison_id>/restore", refusals=(404,))
+def restore_comparison(comparison_id: str) -> ComparisonState:
+    """Take a comparison out of the trash."""
+    log = rolebook().comparisons
+    log.restore_comparisons([log.get_comparison(comparison_id).id])
+    return _state(find_comparison(comparison_id))
+
+
+class Starting(Body):
+    """How to begin."""
+
+    reuse: bool = False
+    """Whether answers that the log has already, asked for in exactly the same way, are taken."""
+
+
+@section.post("/comparisons/<comparison_id>/start", refusals=(404, 409))
+def start_comparison(comparison_id: str, body: Starting) -> ComparisonState:
+    """Fill the cells of a comparison. It goes on in the background."""
+    return _begun(comparison_id, lambda _comparison: {"is_reusing": body.reuse})
+
+
+def _begun(
+    comparison_id: str, choose: Callable[[Comparison], Mapping[str, Any]]
+) -> ComparisonState:
+    comparison = find_comparison(comparison_id)
+    rolebook().compare.start(comparison, **choose(comparison))
+    return _state(comparison)
+
+
+@section.post("/comparisons/<comparison_id>/resume", refusals=(404, 409))
+def resume_comparison(comparison_id: str) -> ComparisonState:
+    """Go on where a comparison was stopped. What is complete is never asked for again."""
+    return _begun(comparison_id, lambda _comparison: {})
+
+
+class Retrying(Body):
+    """What to try again."""
+
+    cell: str = ""
+    """One cell, such as `2-1-1`; left out, all that failed, and rubrics that could not be told."""
+
+
+@section.post("/comparisons/<comparison_id>/retry", refusals=(404, 409))
+def retry_comparison(comparison_id: str, body: Retrying) -> ComparisonState:
+    """Try failed cells again, or one of your choice."""
+
+    def choose(comparison: Comparison) -> Mapping[str, Any]:
+        named = body.cell
+        keys = [comparison.key_of(named)] if named else grid.unsettled_cells(comparison)
+        return {"keys": keys}
+
+    return _begun(comparison_id, choose)
+
+
+@section.post("/comparisons/<comparison_id>/stop", refusals=(404, 409))
+def stop_comparison(comparison_id: str) -> ComparisonState:
+    """Stop a comparison. What has been answered stays."""
+    comparison = find_comparison(comparison_id)
+    grid.stop_run(comparison)
+    return _state(comparison)
+
+
+@section.post("/comparisons/<comparison_id>/repeat", status=201, refusals=(404,))
+def repeat_comparison(comparison_id: str) -> ComparisonState:
+    """Record the same comparison once more, with no cell begun."""
+    return _state(rolebook().compare.repeat(find_comparison(comparison_id)))
+
+
+class ComparedCell(Shape):
+    """One variant's answers to one input. Everything is counted from 1."""
+
+    key: str
+    variant: int
+    variant_name: str
+    input: int
+    repeat: int
+    status: Literal["waiting", "running", "complete", "failed", "stopped"]
+    is_reused: bool
+    session_id: str
+    turns: list[shapes.Turn]
+    """Without messages and replies."""
+
+
+class CellQuery(Body):
+    """Which cells."""
+
+    limit: int = Field(20, ge=1, le=100)
+    """The cells of so many inputs at most."""
+    cursor: str = ""
+    """The `next` of the page before."""
+
+
+class CellList(Shape):
+    """The cells of some inputs that have begun. `next` asks for more, and is empty on the last page."""
+
+    cells: list[ComparedCell]
+    next: str
+
+
+@section.get("/comparisons/<comparison_id>/cells", refusals=(404,))
+def list_cells(comparison_id: str, query: CellQuery) -> CellList:
+    """List the answers of a comparison, input by input."""
+    comparison = find_comparison(comparison_id)
+    is_number = query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 8
+    first = int(query.cursor) if is_number else 0
+    end = min(first + query.limit, len(comparison.inputs))
+    cells = rolebook().comparisons.cells(comparison, inputs=range(first, end))
+    marks = rolebook().log.marks_of(turn.id for cell in cells for turn in cell.turns)
+    return {
+        "cells": [_cell(comparison, cell, marks) for cell in cells],
+        "next": str(end) if end < len(comparison.inputs) else "",
+    }
+
+
+def _cell(comparison: Comparison, cell: Cell, marks: Mapping[str, TurnMark]) -> ComparedCell:
+    turns = [
+        turn_shape(turn, mark=marks.get(turn.id), results=cell.results.get(turn.id, ()))
+        for turn in cell.turns
+    ]
+    return cast(ComparedCell, {**cell_data(comparison, cell), "turns": turns})
+
+
+@section.get("/comparisons/<comparison_id>/cells/<cell>", refusals=(404,))
+def show_cell(comparison_id: str, cell: str) -> ComparedCell:
+    """Show one cell of a comparison.
+
+    Cells are named by variant, input and repeat, all counted from 1: `2-1-1`.
+    """
+    comparison = find_comparison(comparison_id)
+    found = rolebook().comparisons.get_cell(comparison, comparison.key_of(cell))
+    return _cell(comparison, found, rolebook().log.marks_of(turn.id for turn in found.turns))
+
+
+class Estimated(Shape):
+    """A number with the interval that holds the true one 95 times in 100. Null is: nothing tells how far off it is."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    over: str
+    is_small: bool
+    """Whether it rests on so little that this must be said wherever it is shown."""
+
+
+class Measured(Shape):
+    """A number of every answer, for each variant by its name; differences are to the first variant."""
+
+    name: str
+    unit: str
+    intervals: dict[str, Estimated | None]
+    differences: dict[str, Estimated | None]
+
+
+class CheckShare(Shape):
+    """How many answers pass a check, for each variant by its name."""
+
+    label: str
+    shares: dict[str, Estimated | None]
+    untold: dict[str, int]
+
+
+class VariantResult(Shape):
+    """How the answers of a variant were asked for, and how they ended."""
+
+    variant: int
+    name: str
+    persona_id: str
+    persona_name: str
+    revision: str
+    variables: dict[str, Any]
+    models_requested: list[str]
+    models: list[str]
+    upstreams: list[str]
+    parameters_requested: list[dict[str, Any]]
+    parameters_sent: list[dict[str, Any]]
+    answers: int
+    failed: int
+    finish_reasons: dict[str, int]
+
+
+class Verdict(Shape):
+    """Whether one variant is preferred to another, by all votes."""
+
+    better: str
+    worse: str
+    share: Estimated
+    is_clear: bool
+    votes_needed: int | None
+
+
+class Preferred(Shape):
+    """Who is preferred."""
+
+    votes: int
+    both_bad: int
+    strength: dict[str, Estimated]
+    verdicts: list[Verdict]
+
+
+class CountedVote(Shape):
+    """A vote. `preferred` is the name of a variant, empty after a tie and where both are bad."""
+
+    id: str
+    voted_at: str
+    input: int
+    text: str
+    left: str
+    left_repeat: int
+    right: str
+    right_repeat: int
+    outcome: Literal["left", "right", "tie", "both_bad"]
+    preferred: str
+
+
+class Results(Shape):
+    """What has come out so far."""
+
+    progress: dict[str, int]
+    variants: list[VariantResult]
+    measures: list[Measured]
+    check_shares: list[CheckShare]
+    votes: list[CountedVote]
+    preference: Preferred
+
+
+@section.get("/comparisons/<comparison_id>/results", refusals=(404,))
+def show_results(comparison_id: str) -> Results:
+    """Show what has come out of a comparison so far: measures, checks, votes."""
+    snapshot = take_snapshot(rolebook(), find_comparison(comparison_id))
+    return cast(Results, results_data(snapshot))
+
+
+class ComparisonExportQuery(Body):
+    """As what to take it away."""
+
+    format: Literal["json", "jsonl", "csv", "md", "html"] = "json"
+
+
+@section.get(
+    "/comparisons/<comparison_id>/export",
+    kinds=("application/jsonl", "text/csv", "text/markdown", "text/html"),
+    refusals=(404,),
+)
+def export_comparison(comparison_id: str, query: ComparisonExportQuery) -> Response:
+    """Take a comparison away as a file."""
+    return comparison_exports.file_of(find_comparison(comparison_id), query.format)

@@ -1,0 +1,162 @@
+"""The OpenAPI document of the API, made from the types of its operations when it is first asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from rolebook import __version__
+from rolebook.web.access import COOKIE
+from rolebook.web.api import shapes
+from rolebook.web.api.operation import Operation, Section
+from rolebook.web.api.routes import PREFIX, SECTIONS
+from rolebook.web.api.schema import Mode, schemas_of
+from rolebook.web.api.turns import STREAM
+
+_ABOUT = """\
+Everything that Rolebook's pages do, for programs. Where nobody has to log in, no key is needed; elsewhere send an API
+key as `Authorization: Bearer rb-…`. Errors are always JSON: 400 means that a request is not what this document says,
+422 that it is and yet cannot be done; the message says why, in the language that `Accept-Language` asks for. Lists come
+in pages: send the `next` of one as `cursor` of the following one.
+"""
+#: What any operation may answer instead.
+_COMMON = (401, 403, 429, 500, 503)
+_OF_BODIES = (400, 413, 415, 422)
+_OF_QUERIES = (400, 422)
+_JSON = "application/json"
+_TEXT: Mapping[str, Any] = {"type": "string"}
+#: A stream is described by one of its events.
+_KINDS: Mapping[str, Mapping[str, Any]] = {
+    STREAM: {
+        "type": "object",
+        "properties": {
+            "event": {"enum": ["turn", "delta", "end", "error"]},
+            "data": {"type": "string", "contentMediaType": _JSON},
+        },
+        "required": ["event", "data"],
+    }
+}
+
+
+@cache
+def document() -> Mapping[str, Any]:
+    """The document."""
+    operations = [operation for section in SECTIONS for operation in section.operations]
+    found, definitions = schemas_of(_types(operations))
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Rolebook", "version": __version__, "description": _ABOUT},
+        "tags": [_tag(section) for section in SECTIONS],
+        "paths": _paths(operations, found),
+        "components": {
+            "schemas": dict(sorted(definitions.items())),
+            "responses": {"Error": _error(found)},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "login": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            },
+        },
+        "security": [{}, {"key": []}, {"login": []}],
+    }
+
+
+def _tag(section: Section) -> Mapping[str, str]:
+    return {"name": section.name, "description": section.description}
+
+
+def _types(operations: Sequence[Operation]) -> Iterator[tuple[str, Mode, Any]]:
+    yield "error", "serialization", shapes.Error
+    for operation in operations:
+        if operation.body:
+            yield f"{operation.name} body", "validation", operation.body
+        if operation.answer is not None:
+            yield f"{operation.name} answer", "serialization", operation.answer
+        for name in operation.parts:
+            yield f"{operation.name} {name}", "validation", operation.types[name]
+
+
+def _error(found: Mapping[tuple[str, Mode], Any]) -> Mapping[str, Any]:
+    schema = found["error", "serialization"]
+    return {"description": "What went wrong.", "content": {_JSON: {"schema": schema}}}
+
+
+def _paths(
+    operations: Iterable[Operation], found: Mapping[tuple[str, Mode], Any]
+) -> Mapping[str, Any]:
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        path = PREFIX + re.sub("<([a-z_]+)>", r"{\1}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = _described(operation, found)
+    return paths
+
+
+def _described(operation: Operation, found: Mapping[tuple[str, Mode], Any]) -> Mapping[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "tags": [operation.section],
+        "summary": operation.summary,
+        "description": operation.description,
+        "parameters": [*_parts(operation, found), *_queries(operation)],
+        "responses": {
+            str(operation.status): _success(operation, found),
+            **{str(status): _refusal() for status in _refusals(operation)},
+        },
+    }
+    if operation.body:
+        described["requestBody"] = {
+            "required": bool(operation.body_schema.get("required")),
+            "content": {_JSON: {"schema": found[f"{operation.name} body", "validation"]}},
+        }
+    return {name: value for name, value in described.items() if value not in ("", [])}
+
+
+def _parts(
+    operation: Operation, found: Mapping[tuple[str, Mode], Any]
+) -> Iterator[Mapping[str, Any]]:
+    for name in operation.parts:
+        schema = found[f"{operation.name} {name}", "validation"]
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _queries(operation: Operation) -> Iterator[Mapping[str, Any]]:
+    schema = operation.query_schema
+    for name, given in schema.get("properties", {}).items():
+        plain = {key: value for key, value in given.items() if key not in ("description", "title")}
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            "schema": plain,
+            **({"description": given["description"]} if "description" in given else {}),
+        }
+
+
+def _success(operation: Operation, found: Mapping[tuple[str, Mode], Any]) -> Mapping[str, Any]:
+    content: dict[str, Any] = {}
+    if operation.answer is not None:
+        content[_JSON] = {"schema": found[f"{operation.name} answer", "serialization"]}
+    elif operation.kinds:
+        content[_JSON] = {"schema": {}}
+    content |= {kind: {"schema": _KINDS.get(kind, _TEXT)} for kind in operation.kinds}
+    return {
+        "description": HTTPStatus(operation.status).phrase,
+        **({"content": content} if content else {}),
+    }
+
+
+def _refusals(operation: Operation) -> Sequence[int]:
+    statuses = {*_COMMON, *operation.refusals}
+    if operation.parts:
+        statuses |= {404, 422}
+    if operation.query:
+        statuses |= {*_OF_QUERIES}
+    if operation.body:
+        statuses |= {*_OF_BODIES}
+    return sorted(statuses)
+
+
+def _refusal() -> Mapping[str, str]:
+    return {"$ref": "#/components/responses/Error"}

@@ -1,0 +1,229 @@
+"""Upstreams and the state of it all by the API."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal, cast
+
+from flask import request
+from pydantic import Field
+
+from rolebook import __version__
+from rolebook.core.access import caller
+from rolebook.core.completion import Model
+from rolebook.core.errors import StorageError
+from rolebook.storage.status import DatabaseStatus
+from rolebook.upstream.discovery import find_local_servers
+from rolebook.upstream.key_pool import KeyHealth
+from rolebook.web import status
+from rolebook.web.access import visitor
+from rolebook.web.api import shapes
+from rolebook.web.api.errors import problem_data
+from rolebook.web.api.operation import Body, Section
+from rolebook.web.api.shapes import Shape
+from rolebook.web.current import rolebook
+from rolebook.web.errors import describe
+
+section = Section("Upstreams and status", "Who answers, and how Rolebook is doing.")
+
+
+class UpstreamName(Shape):
+    """An upstream that can be asked. `model` is its default; empty where only the server knows it."""
+
+    name: str
+    is_default: bool
+    is_rehearsal: bool
+    model: str
+
+
+class UpstreamList(Shape):
+    """The upstreams, the default first."""
+
+    upstreams: list[UpstreamName]
+
+
+@section.get("/upstreams")
+def list_upstreams() -> UpstreamList:
+    """List the upstreams that can be asked."""
+    states = [status.state_of(name) for name in rolebook().upstreams.names]
+    return {
+        "upstreams": [
+            {
+                "name": state.name,
+                "is_default": state.is_default,
+                "is_rehearsal": state.is_rehearsal,
+                "model": rolebook().upstreams.known_model(state.name),
+            }
+            for state in states
+        ]
+    }
+
+
+class ModelLine(Shape):
+    """A model that an upstream offers."""
+
+    id: str
+    owned_by: str
+    created_at: str
+
+
+class ModelList(Shape):
+    """The models of an upstream."""
+
+    models: list[ModelLine]
+
+
+@section.get("/upstreams/<upstream>/models", refusals=(404, 429, 502, 503, 504))
+def list_models(upstream: str) -> ModelList:
+    """Ask an upstream for its models."""
+    return {"models": [_model(model) for model in status.ask_upstream(upstream, "").models]}
+
+
+def _model(model: Model) -> ModelLine:
+    return {"id": model.id, "owned_by": model.owned_by, "created_at": model.created_at}
+
+
+class ModelQuery(Body):
+    """Which model."""
+
+    id: str = Field(min_length=1)
+
+
+class WholeModel(ModelLine):
+    """A model with what the upstream says of it, as it says it."""
+
+    details: dict[str, Any]
+
+
+@section.get("/upstreams/<upstream>/model", refusals=(404, 429, 502, 503, 504))
+def show_model(upstream: str, query: ModelQuery) -> WholeModel:
+    """Ask an upstream for the details of one model."""
+    model = rolebook().upstreams.get(upstream).model(query.id)
+    return {**_model(model), "details": dict(model.details)}
+
+
+class KeyPosition(Body):
+    """Which key; the first counts from 1."""
+
+    position: int = Field(ge=1, le=100_000)
+
+
+class KeyStates(Shape):
+    """The keys of an upstream. A key is known by its position and by where it comes from."""
+
+    keys: list[KeyHealth]
+
+
+@section.post("/upstreams/<upstream>/keys/retry", refusals=(404,))
+def retry_key(upstream: str, body: KeyPosition) -> KeyStates:
+    """Let a key that rests be used again from the next call on."""
+    rolebook().upstreams.try_key_again(upstream, body.position)
+    return {"keys": list(rolebook().upstreams.keys_of(upstream))}
+
+
+class ServerFound(Shape):
+    """A model server on this computer. `usage` are the settings that make it the upstream."""
+
+    kind: str
+    base_url: str
+    models: list[str]
+    usage: str
+
+
+class ServerList(Shape):
+    """The model servers that answer on this computer."""
+
+    servers: list[ServerFound]
+
+
+@section.post("/local-servers")
+def find_servers() -> ServerList:
+    """Look for model servers on this computer, on their usual ports."""
+    own = {int(request.environ["SERVER_PORT"]), rolebook().settings.port}
+    found = find_local_servers(own_ports=own)
+    servers = [{**asdict(server), "usage": server.usage} for server in found]
+    return {"servers": cast(list[ServerFound], servers)}
+
+
+class UpstreamHealth(UpstreamName):
+    """How an upstream is set up, and how its keys are."""
+
+    base_url: str
+    missing_key: str
+    """The name of a key that is needed and not there."""
+    keys: list[KeyHealth]
+
+
+class Status(Shape):
+    """How Rolebook is doing."""
+
+    version: str
+    upstreams: list[UpstreamHealth]
+    personas: int
+    problems: list[shapes.Problem]
+    """What is wrong in the library."""
+    database: DatabaseStatus | None
+    database_error: str
+    live_turns: int
+    """How many turns are being answered at the moment."""
+    unwritten_turns: int
+    """How many wait in memory, because the log cannot be written."""
+
+
+@section.get("/status")
+def show_status() -> Status:
+    """Show how Rolebook is doing: upstreams and their keys, the library, the log."""
+    book = rolebook()
+    database, reason = None, ""
+    try:
+        database = book.log.database_status()
+    except StorageError as error:
+        reason = describe(error)
+    return {
+        "version": __version__,
+        "upstreams": [_health(name) for name in book.upstreams.names],
+        "personas": len(book.library.personas()),
+        "problems": [
+            cast(shapes.Problem, problem_data(problem)) for problem in book.find_problems()
+        ],
+        "database": database,
+        "database_error": reason,
+        "live_turns": book.chat.live_turns,
+        "unwritten_turns": book.log.unwritten,
+    }
+
+
+def _health(name: str) -> UpstreamHealth:
+    state = status.state_of(name)
+    return {
+        "name": state.name,
+        "is_default": state.is_default,
+        "is_rehearsal": state.is_rehearsal,
+        "model": state.model,
+        "base_url": state.settings.base_url if state.settings else "",
+        "missing_key": state.missing_key,
+        "keys": list(state.keys),
+    }
+
+
+class Who(Shape):
+    """On whose behalf a program calls. Both are null where nobody has to log in."""
+
+    user: str | None
+    role: Literal["reader", "author", "administrator"] | None
+    key: str | None
+    """How the API key is called that it calls with."""
+    scope: list[str]
+    """What that key opens: personas, or `*` for all."""
+
+
+@section.get("/caller")
+def show_caller() -> Who:
+    """Show who is calling."""
+    user, key = visitor(), caller().key
+    return {
+        "user": user.name if user else None,
+        "role": user.role.value if user else None,
+        "key": key.name if key else None,
+        "scope": list(key.scope) if key else ["*"],
+    }

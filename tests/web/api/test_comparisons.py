@@ -1,0 +1,152 @@
+"""A comparison over the API: from the plan to the votes and the file that is taken away."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.fake_upstream import FakeUpstream
+from tests.web.api.calls import PREFIX, call, error_of
+
+SPEC: dict[str, Any] = {
+    "question": "Which one?",
+    "variants": [{"persona": "teacher"}, {"persona": "plain", "model": "plain"}],
+    "inputs": [{"input": "Why is the sky blue?"}, {"input": "What is rain?"}],
+    "checks": [{"max_words": 3}],
+}
+
+
+@pytest.fixture(autouse=True)
+def two_answers(upstream: FakeUpstream) -> None:
+    """The second variant says something else than the first."""
+    upstream.model_rule("plain", "ok?text=Air scatters blue light.")
+
+
+def until(read: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The progress once nothing runs any more."""
+    deadline = time.monotonic() + 20
+    while (progress := read())["is_running"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return progress
+
+
+def run(client: FlaskClient, **more: Any) -> str:
+    """The id of a comparison that has run to its end."""
+    begun = call(client, "POST", "/comparisons", 201, **{**SPEC, **more})
+    path = f"/comparisons/{begun['comparison']['id']}"
+    progress = until(lambda: call(client, "GET", f"{path}/progress"))
+    assert progress["tally"]["total"] == progress["tally"]["complete"]
+    return path
+
+
+def test_plan_says_what_it_takes_and_sends_nothing(
+    client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    plan = call(client, "POST", "/plan", **SPEC, repeats=3)
+    assert (12, 12) == (plan["estimate"]["cells"], plan["estimate"]["calls"])
+    assert ["1-1-1", "2-1-1"] == [cell["cell"] for cell in plan["cells"]]
+    assert "Plain assistant" == plan["differences"][0]["variant"]
+    cell = client.post(f"{PREFIX}/plan?cell=2-2-1", json=SPEC).get_json()["cells"][0]
+    assert "What is rain?" == cell["messages"][-1]["content"]
+    assert [] == upstream.requests
+
+
+def test_what_cannot_be_planned_is_told_all_at_once(client: FlaskClient) -> None:
+    spec = {"variants": [{"persona": "nobody"}, {"persona": "plain", "variables": {"x": 1}}]}
+    error = error_of(client, "POST", "/plan", 422, **spec, inputs=[{"session": "0" * 18}])
+    assert {"variants[0]", "variants[1].variables.x", "inputs[0]"} == {
+        problem["key"] for problem in error["problems"]
+    }
+    strict = error_of(client, "POST", "/plan", 400, **{**SPEC, "repeats": "3"})
+    assert "repeats" == strict["problems"][0]["key"]
+    mistyped = error_of(client, "POST", "/plan", 400, **SPEC, quesion="x")
+    assert "Did you mean 'question'?" in mistyped["message"]
+
+
+def test_comparison_runs_is_measured_and_taken_away(client: FlaskClient) -> None:
+    path = run(client)
+    cells = call(client, "GET", f"{path}/cells?limit=1")
+    rest = call(client, "GET", f"{path}/cells?cursor={cells['next']}")
+    keys = [cell["key"] for cell in [*cells["cells"], *rest["cells"]]]
+    assert ["1-1-1", "2-1-1", "1-2-1", "2-2-1"] == keys
+    cell = call(client, "GET", f"{path}/cells/2-1-1")
+    assert cells["cells"][1] == cell
+    assert (False, "Air scatters blue light.") == (
+        cell["turns"][0]["checks"][0]["has_passed"],
+        cell["turns"][0]["text"],
+    )
+    results = call(client, "GET", f"{path}/results")
+    words = next(measure for measure in results["measures"] if measure["name"] == "words")
+    assert 4 == words["intervals"]["Plain assistant"]["value"]
+    exported = json.loads(client.get(f"{PREFIX}{path}/export?format=json").text)
+    assert results["measures"] == exported["measures"]
+    assert "text/html" == client.get(f"{PREFIX}{path}/export?format=html").mimetype
+    (line,) = call(client, "GET", "/comparisons")["comparisons"]
+    assert ("Which one?", 4) == (line["question"], line["tally"]["complete"])
+
+
+def test_votes_are_blind_until_they_are_cast(client: FlaskClient) -> None:
+    path = run(client)
+    seen = 0
+    while ballot := call(client, "POST", f"{path}/ballots")["ballot"]:
+        assert ballot["variants"] is None
+        (exchange,) = ballot["exchanges"]
+        assert {"Air scatters blue light."} < {
+            exchange["left"]["text"],
+            exchange["right"]["text"],
+        }
+        here = f"{path}/ballots/{ballot['id']}"
+        assert ballot == call(client, "GET", here)
+        side = "left" if exchange["left"]["text"].startswith("Air") else "right"
+        cast = call(client, "POST", f"{here}/vote", vote=side)
+        assert "Plain assistant" == cast["variants"][side]
+        assert "conflict" == error_of(client, "POST", f"{here}/vote", 409, vote="tie")["code"]
+        seen += 1
+    assert 2 == seen
+    count = call(client, "GET", f"{path}/votes")
+    assert ["Plain assistant"] * 2 == [vote["preferred"] for vote in count["votes"]]
+    assert "Plain assistant" == count["preference"]["verdicts"][0]["better"]
+    first = count["votes"][0]["id"]
+    taken_back = call(client, "POST", f"{path}/ballots/{first}/vote", vote="withdraw")
+    assert (None, True) == (taken_back["outcome"], taken_back["is_skipped"])
+    assert 1 == len(call(client, "GET", f"{path}/votes")["votes"])
+
+
+def test_failed_cells_are_tried_again(client: FlaskClient, upstream: FakeUpstream) -> None:
+    upstream.model_rule("plain", "500")
+    begun = call(client, "POST", "/comparisons", 201, **SPEC, start=False)
+    path = f"/comparisons/{begun['comparison']['id']}"
+    assert 4 == begun["progress"]["tally"]["waiting"]
+    call(client, "POST", f"{path}/start")
+    failed = until(lambda: call(client, "GET", f"{path}/progress"))["tally"]
+    assert (2, 2) == (failed["complete"], failed["failed"])
+    upstream.model_rule("plain", "ok?text=Now.")
+    call(client, "POST", f"{path}/retry", cell="2-1-1")
+    assert 1 == until(lambda: call(client, "GET", f"{path}/progress"))["tally"]["failed"]
+    call(client, "POST", f"{path}/retry")
+    assert 0 == until(lambda: call(client, "GET", f"{path}/progress"))["tally"]["failed"]
+    again = call(client, "POST", f"{path}/repeat", 201)["comparison"]
+    assert begun["comparison"]["id"] == again["repeats_of"]
+
+
+def test_comparison_is_stopped_renamed_deleted_and_restored(
+    client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("plain", "ok?tokens=400&delay_ms=20")
+    begun = call(client, "POST", "/comparisons", 201, **SPEC)
+    path = f"/comparisons/{begun['comparison']['id']}"
+    call(client, "POST", f"{path}/stop")
+    assert not call(client, "GET", f"{path}/progress")["is_running"]
+    call(client, "POST", f"{path}/resume")
+    changed = call(client, "PATCH", path, question="Another?")
+    assert "Another?" == changed["comparison"]["question"]
+    assert call(client, "DELETE", path)["deleted_at"]
+    assert "in the trash" in error_of(client, "GET", f"{path}/results", 404)["message"]
+    call(client, "POST", f"{path}/restore")
+    assert "" == call(client, "GET", path)["deleted_at"]

@@ -1,0 +1,13 @@
+"""A small sample of `make api-fuzz`: schemathesis calls the whole API by its document, and finds nothing."""
+
+from __future__ import annotations
+
+from tests.api_fuzz import run
+
+
+def test_schemathesis_finds_nothing() -> None:
+    outcome = run(examples=4, seed=1, phases="fuzzing")
+    assert 0 == outcome.status, outcome.output
+    assert "No issues found" in outcome.output
+    assert 60 < len({name for name, _ in outcome.answers})
+    assert [] == [key for key in outcome.answers if key[1] >= 500]
