@@ -53,6 +53,7 @@ bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pa
 	$(BIN)/python -m benchmarks.log_read
 	$(BIN)/python -m benchmarks.pages
 	$(BIN)/python -m benchmarks.watching
+	$(BIN)/python -m benchmarks.hostile
 	$(BIN)/python -m benchmarks.session_pages
 	$(BIN)/python -m benchmarks.comparison_pages
 	$(BIN)/python -m benchmarks.failover

@@ -21,6 +21,11 @@ MEMORY_BYTES = 320 * 2**20
 #: A frame beyond this is no prompt: the worker's own output limit lies far below.
 _MAX_FRAME = 64 * 2**20
 _BUSY_S = 5.0
+#: A revision that renders within this time counts as quick until one of its renders takes half of the deadline.
+_QUICK_S = 0.25
+_MOST_QUICK = 10_000
+#: The places that only such revisions get.
+_KEPT_PLACES = 2
 _START = (
     "import sys; sys.path[:] = {path!r}; from rolebook.core.render_worker import main; "
     "main({memory}, {deadline})"
@@ -98,6 +103,12 @@ class _Worker:
         self._process.wait()
 
 
+def _acquire(places: threading.BoundedSemaphore) -> None:
+    """Raises PromptLimitError."""
+    if not places.acquire(timeout=_BUSY_S):
+        raise PromptLimitError("Too many prompts are being rendered. Please try again.")
+
+
 class Sandbox:
     """A pool of render workers, safe for threads. Workers start when they are needed.
 
@@ -116,7 +127,11 @@ class Sandbox:
     ) -> None:
         self._deadline_s = deadline_s
         self._memory_bytes = memory_bytes
-        self._places = threading.BoundedSemaphore(workers or max(4, os.cpu_count() or 1))
+        places = workers or max(4, os.cpu_count() or 1)
+        self._places = threading.BoundedSemaphore(places)
+        # However many costly renders are asked for, those that are known to be quick find a place.
+        self._unproven_places = threading.BoundedSemaphore(max(1, places - _KEPT_PLACES))
+        self._quick: dict[str, None] = {}
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._closings = 0
@@ -140,7 +155,7 @@ class Sandbox:
 
         Raises PromptLimitError when the render passes a limit or all workers stay busy.
         """
-        with self._borrowed() as worker:
+        with self._proven(request["revision"]), self._borrowed() as worker:
             filled = dict(request)
             while True:
                 reply = worker.ask(filled, self._deadline_s)
@@ -150,9 +165,29 @@ class Sandbox:
                 filled[need] = supply(need)
 
     @contextlib.contextmanager
+    def _proven(self, revision: str) -> Iterator[None]:
+        """Let what has not been quick before wait for one of the places that are left to such, and note how it was."""
+        is_quick = revision in self._quick
+        if not is_quick:
+            _acquire(self._unproven_places)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            took_s = time.monotonic() - began
+            if took_s >= self._deadline_s / 2:
+                self._quick.pop(revision, None)
+            elif not is_quick and took_s < _QUICK_S:
+                with self._lock:
+                    if len(self._quick) >= _MOST_QUICK:
+                        del self._quick[next(iter(self._quick))]
+                    self._quick[revision] = None
+            if not is_quick:
+                self._unproven_places.release()
+
+    @contextlib.contextmanager
     def _borrowed(self) -> Iterator[_Worker]:
-        if not self._places.acquire(timeout=_BUSY_S):
-            raise PromptLimitError("Too many prompts are being rendered. Please try again.")
+        _acquire(self._places)
         try:
             with self._lock:
                 closings = self._closings

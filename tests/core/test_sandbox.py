@@ -135,6 +135,30 @@ def test_output_beyond_the_limit_names_the_template(rendering: Rendering) -> Non
     assert ("chat.jinja", 1) == (caught.value.file, caught.value.line)
 
 
+def test_costly_renders_leave_places_to_those_that_are_known_to_be_quick() -> None:
+    sandbox = Sandbox(workers=4, deadline_s=2)
+    rendering = Rendering(sandbox)
+    innocent = BODY.replace("%s", "{{ input }}")
+    while not sandbox._quick:
+        rendering.pairs(innocent)
+    ended: list[str] = []
+
+    def render_costly(number: int) -> None:
+        with pytest.raises(PromptLimitError):
+            rendering.prompt(f"{{# {number} #}}{LOOPS}")
+        ended.append("costly")
+
+    threads = [threading.Thread(target=render_costly, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    assert [("user", "x")] == rendering.pairs(innocent)
+    ended.append("quick")
+    for thread in threads:
+        thread.join()
+    sandbox.close()
+    assert ["quick", *["costly"] * 4] == ended
+
+
 def test_default_deadline_ends_within_two_and_a_half_seconds() -> None:
     sandbox = Sandbox()
     rendering = Rendering(sandbox)
