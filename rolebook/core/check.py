@@ -268,13 +268,14 @@ def _one_kind() -> dict[str, Any]:
 
 def _distinct(checks: tuple[Check, ...]) -> tuple[Check, ...]:
     """The log knows results by their label."""
-    labels = [check.label for check in checks]
-    for index, label in enumerate(labels):
-        if label in labels[:index]:
+    labels: set[str] = set()
+    for check in checks:
+        if check.label in labels:
             raise flaw(
                 "%(key)s: two checks are called '%(label)s': give one of them another name.",
-                label=label,
+                label=check.label,
             )
+        labels.add(check.label)
     return checks
 
 

@@ -24,6 +24,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 #: After so many mistakes the rest is not worth reading.
 _MOST_FAULTS = 20
+#: Far above what any plan of a comparison has that fits into a request, and a second's work at most.
+_MOST_VALUES = 50_000
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _WORDS: Mapping[str, Phrase] = {
     "string": Phrase("text"),
@@ -63,8 +65,27 @@ def read_body(model: type[Model]) -> Model:
             status=400,
             reason=str(error)[:200],
         ) from None
+    if _has_too_many_values(data):
+        raise RequestError(
+            "This is more than Rolebook takes at once: more than %(limit)d values.",
+            status=413,
+            limit=_MOST_VALUES,
+        )
     _require_fit(data, model)
     return _model_of(model, data)
+
+
+def _has_too_many_values(data: Any) -> bool:
+    """Counted before they are looked at, which costs a hundred times as much."""
+    pending, count = [data], 0
+    while pending and count <= _MOST_VALUES:
+        value = pending.pop()
+        count += 1
+        if isinstance(value, dict):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return count + len(pending) > _MOST_VALUES
 
 
 def read_query(model: type[Model]) -> Model:

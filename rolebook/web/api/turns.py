@@ -76,8 +76,9 @@ def _run(events: Generator[TurnEvent]) -> Turn:
     started = next(events)
     assert isinstance(started, TurnStarted)
     watch: Watch = current_app.extensions["rolebook-watch"]
-    turn_id = started.turn.id
-    end_watch = watch.watch(client_socket(request.environ), lambda: rolebook().chat.cancel(turn_id))
+    # Whoever looks after clients does so outside of any request.
+    chat, turn_id = rolebook().chat, started.turn.id
+    end_watch = watch.watch(client_socket(request.environ), lambda: chat.cancel(turn_id))
     try:
         return turns.run(events)
     finally:

@@ -63,6 +63,7 @@ def test_all_that_is_wrong_is_told_at_once_and_in_chinese(client: FlaskClient) -
         ('{"variables": {"subject": ' + "9" * 5000 + "}}", 400),
         ('{"variables": {"subject": "\\u0000"}, "input": "\\u0000"}', 200),
         ('{"input": "' + "x" * 1_100_000 + '"}', 413),
+        ('{"earlier": [' + "1," * 60_000 + "1]}", 413),
         (b"\xff\xfe", 400),
     ],
     ids=lambda value: str(value)[:30],

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask.testing import FlaskClient
 
 from rolebook.wiring import Rolebook
+from tests.conftest import LiveServer
 from tests.fake_upstream import FakeUpstream
 from tests.web.api.calls import PREFIX, call, error_of
 
@@ -163,3 +169,38 @@ def test_one_of_persona_and_system_is_needed(client: FlaskClient) -> None:
     unfit = error_of(client, "POST", "/sessions", 422, persona="teacher", variables={"level": "x"})
     assert ("invalid_variable", "level") == (unfit["code"], unfit["param"])
     assert 404 == client.post(f"{PREFIX}/sessions", json={"persona": "nobody"}).status_code
+
+
+def test_whole_turn_is_stopped_when_nobody_waits_for_it(
+    live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("long", "ok?tokens=2000&delay_ms=10")
+    client = live_server.app.test_client()
+    session_id = call(client, "POST", "/sessions", 201, persona="plain", model="long")["id"]
+    body = b'{"input": "Tell me everything."}'
+    head = (
+        f"POST {PREFIX}/sessions/{session_id}/turns HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", urlsplit(live_server.url).port or 0)) as leaving:
+        leaving.sendall(head.encode() + body)
+        turn_id = str(
+            eventually(lambda: call(client, "GET", f"/sessions/{session_id}")["turns"])[0]["id"]
+        )
+    turn = eventually(
+        lambda: (
+            [found]
+            if (found := call(client, "GET", f"/turns/{turn_id}"))["status"] != "pending"
+            else []
+        )
+    )[0]
+    assert "cancelled" == turn["status"]
+
+
+def eventually(read: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What is read again and again until there is something."""
+    deadline = time.monotonic() + 10
+    while not (found := read()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
