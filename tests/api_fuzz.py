@@ -28,6 +28,8 @@ from pathlib import Path
 from flask import Response, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from rolebook.core.access import LOCAL, Caller, Role, acting_for
+from rolebook.core.budget import Limits
 from rolebook.core.chat import TurnRequest
 from rolebook.core.comparison import Ballot
 from rolebook.core.comparison_spec import parse_spec
@@ -49,7 +51,7 @@ upstreams:
 _SETTINGS = """\
 [checks]
 # 422 says: the request is what the document describes, and cannot be done.
-positive_data_acceptance.expected-statuses = ["2xx", "404", "409", "422", "429"]
+positive_data_acceptance.expected-statuses = ["2xx", "403", "404", "409", "422", "429"]
 """
 
 
@@ -70,16 +72,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where Rolebook is served, what is there by the names of the parts of paths, and what was answered."""
+    """Where Rolebook is served, with which key, what is there by the names of parts of paths, and what it answered."""
 
     address: str
+    token: str
     known: Mapping[str, Sequence[str]]
     answers: Counter[tuple[str, int]]
 
 
 @contextmanager
-def served_library() -> Iterator[Served]:
-    """Rolebook over a library of its own, until the end."""
+def served_library(*, with_users: bool) -> Iterator[Served]:
+    """Rolebook over a library of its own, until the end; with users, its things are those of the one who calls."""
     from rolebook.web.app import create_app
 
     with (
@@ -95,7 +98,10 @@ def served_library() -> Iterator[Served]:
             _UPSTREAMS.format(address=upstream.base_url), "utf-8"
         )
         book = open_rolebook(environment={"ELSEWHERE": "sk-no-secret"}, flags={})
-        known, app = _fill(book), create_app(book)
+        token, owner = _make_author(book) if with_users else ("", LOCAL)
+        with acting_for(owner):
+            known = _fill(book)
+        app = create_app(book)
         answers: Counter[tuple[str, int]] = Counter()
 
         @app.after_request
@@ -109,7 +115,7 @@ def served_library() -> Iterator[Served]:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            yield Served(f"http://127.0.0.1:{server.server_port}", known, answers)
+            yield Served(f"http://127.0.0.1:{server.server_port}", token, known, answers)
         finally:
             server.shutdown()
             thread.join(5)
@@ -120,6 +126,13 @@ def served_library() -> Iterator[Served]:
 class _Quiet(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:
         """Requests are no news here."""
+
+
+def _make_author(book: Rolebook) -> tuple[str, Caller]:
+    """An API key of somebody who may do all that a program may, but for what is the administrators'."""
+    user = book.accounts.create_user("Ada", Role.AUTHOR, "correct horse")
+    _, token = book.accounts.create_key(user, "fuzz", scope=("*",), limits=Limits())
+    return token, Caller(user)
 
 
 def _fill(book: Rolebook) -> Mapping[str, Sequence[str]]:
@@ -179,9 +192,11 @@ def _git(*arguments: str) -> None:
     subprocess.run(["git", *name, *arguments], check=True)
 
 
-def run(*, examples: int, seed: int, only: str = "", phases: str = "") -> Outcome:
+def run(
+    *, examples: int, seed: int, only: str = "", phases: str = "", with_users: bool = False
+) -> Outcome:
     """Have schemathesis call a served library."""
-    with served_library() as served, tempfile.TemporaryDirectory() as folder:
+    with served_library(with_users=with_users) as served, tempfile.TemporaryDirectory() as folder:
         names = Path(folder) / "known.json"
         names.write_text(json.dumps(served.known), "utf-8")
         settings = Path(folder) / "schemathesis.toml"
@@ -192,6 +207,7 @@ def run(*, examples: int, seed: int, only: str = "", phases: str = "") -> Outcom
             *("--seed", str(seed), "--continue-on-failure", "--no-color", "--warnings", "off"),
             *(("--include-operation-id", only) if only else ()),
             *(("--phases", phases) if phases else ()),
+            *(("-H", f"Authorization: Bearer {served.token}") if served.token else ()),
         ]
         done = subprocess.run(
             command,
@@ -216,6 +232,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="only this operation")
     parser.add_argument("--phases", default="", help="only these phases")
+    parser.add_argument("--with-users", action="store_true", help="call with the key of an author")
     options = parser.parse_args()
     outcome = run(**vars(options))
     print(outcome.output)

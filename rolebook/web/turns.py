@@ -102,18 +102,21 @@ def run(events: Generator[TurnEvent]) -> Turn:
     return ended[-1]
 
 
-def stream(events: Generator[TurnEvent], show: Show | None = None) -> Response:
+def stream(
+    events: Generator[TurnEvent], show: Show | None = None, *, show_begun: Show | None = None
+) -> Response:
     """The events of a turn as they come; one that gets no answer is a real error.
 
     Arguments:
         show: says with what the end is announced; by default with the piece of the session's page.
+        show_begun: the same of the beginning; by default with what a script has to know.
     """
     begun = _pull(events)
     last = begun[-1]
     if isinstance(last, TurnEnded) and has_failed(last.turn):
         return refusal(last.turn)
     response = Response(
-        stream_with_context(_frames(begun, events, show or _shown)),
+        stream_with_context(_frames(begun, events, show or _shown, show_begun or facts_of)),
         mimetype="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -145,24 +148,26 @@ def _error_of(turn: Turn) -> UpstreamError:
     return error_of(turn.error) if turn.error else UpstreamError(_UNEXPECTED)
 
 
-def _frames(begun: Sequence[TurnEvent], events: Iterator[TurnEvent], show: Show) -> Iterator[str]:
+def _frames(
+    begun: Sequence[TurnEvent], events: Iterator[TurnEvent], show: Show, show_begun: Show
+) -> Iterator[str]:
     try:
         for event in chain(begun, events):
-            yield _frame(event, show)
+            yield _frame(event, show, show_begun)
     except Exception as error:
         current_app.logger.exception("a stream failed", exc_info=error)
         known = error if isinstance(error, RolebookError) else RolebookError(_UNEXPECTED)
         yield _event("error", error_body(known))
 
 
-def _frame(event: TurnEvent, show: Show) -> str:
+def _frame(event: TurnEvent, show: Show, show_begun: Show) -> str:
     match event:
         case TurnStarted(turn):
-            return _event("turn", facts_of(turn))
+            return _event("turn", show_begun(turn))
         case Delta(text, index, kind):
             return _event("delta", {"index": index, "kind": kind, "text": text})
         case Received(_, deltas):
-            return "".join(_frame(delta, show) for delta in deltas)
+            return "".join(_frame(delta, show, show_begun) for delta in deltas)
         case Waiting():
             return ": ping\n\n"
         case TurnEnded(turn) if has_failed(turn):

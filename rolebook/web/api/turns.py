@@ -47,8 +47,9 @@ class NewTurn(Body):
 def create_turn(session_id: str, body: NewTurn) -> shapes.Turn | Response:
     """Say something, and get the answer.
 
-    With `stream`, `delta` events carry `index`, `kind` and `text`; `end` carries the whole turn. What fails before the
-    first word has a status of its own. A client that leaves stops the turn; what had arrived is in the log.
+    With `stream`, a `turn` event carries the turn as it begins, `delta` events carry `index`, `kind` and `text`, and
+    `end` carries the whole turn. What fails before the first word has a status of its own. A client that leaves stops
+    the turn; what had arrived is in the log.
     """
     if not body.input.strip():
         raise InputError("There is nothing to send yet. Write something first.", key="input")
@@ -66,9 +67,15 @@ def create_turn(session_id: str, body: NewTurn) -> shapes.Turn | Response:
 def answer(events: Generator[TurnEvent], *, is_streamed: bool) -> shapes.Turn | Response:
     """What a turn comes to: its stream, the turn at its end, or the error that it ended with."""
     if is_streamed:
-        return turns.stream(events, lambda turn: cast(dict[str, Any], plain(shown(turn))))
+        return turns.stream(
+            events, lambda turn: _data(shown(turn)), show_begun=lambda turn: _data(turn_shape(turn))
+        )
     turn = _run(events)
     return turns.refusal(turn) if has_failed(turn) else shown(turn)
+
+
+def _data(turn: shapes.Turn) -> dict[str, Any]:
+    return cast(dict[str, Any], plain(turn))
 
 
 def _run(events: Generator[TurnEvent]) -> Turn:

@@ -10,10 +10,12 @@ from flask.testing import FlaskClient
 
 from rolebook.web.api.routes import SECTIONS
 from rolebook.wiring import Rolebook
+from tests.conftest import ROOT
 from tests.web.accounts import People
 from tests.web.api.calls import PREFIX, call, error_of
 from tests.web.checks import assert_error
 
+_ADDRESS = re.compile(r"`(/[a-z/-]+)`")
 ASK = "/personas/teacher/render"
 
 
@@ -134,6 +136,19 @@ def test_document_has_every_operation(app: Flask, client: FlaskClient) -> None:
         assert operation["summary"].endswith("."), operation["operationId"]
     schemas = document["components"]["schemas"]
     assert [] == [name for name in schemas if "__" in name], "two shapes of one name"
+
+
+def test_page_of_the_documentation_names_addresses_that_there_are(client: FlaskClient) -> None:
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    named = {
+        name
+        for line in page.split("\n")
+        if line.startswith("| `/")
+        for name in _ADDRESS.findall(line)
+    }
+    paths = call(client, "GET", "/openapi.json")["paths"]
+    known = {"/" + path.removeprefix(PREFIX + "/").partition("/")[0] for path in paths}
+    assert known - {"/persona-schema", "/local-servers"} == {f"/{n.split('/')[1]}" for n in named}
 
 
 def test_rights_scopes_and_budgets_hold_for_the_api(app: Flask, rolebook: Rolebook) -> None:

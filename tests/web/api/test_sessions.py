@@ -62,7 +62,12 @@ def test_turn_streams_and_ends_with_itself(client: FlaskClient, session_id: str)
     events = re.findall(r"event: (\w+)\ndata: (.*)\n\n", response.text)
     said = "".join(json.loads(data)["text"] for name, data in events if name == "delta")
     assert ("turn", "end") == (events[0][0], events[-1][0])
-    ended = json.loads(events[-1][1])
+    begun, ended = json.loads(events[0][1]), json.loads(events[-1][1])
+    assert ("pending", session_id, ended["id"]) == (
+        begun["status"],
+        begun["session_id"],
+        begun["id"],
+    )
     assert "Echo: Hello" == said == ended["text"]
     assert ended == call(client, "GET", f"/turns/{ended['id']}")
 
