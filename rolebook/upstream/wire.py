@@ -14,13 +14,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpcore2
 import httpx2
@@ -224,11 +225,62 @@ class _Backend(httpcore2.NetworkBackend):
         call = current_call()
         timeout = min(call.patience_s(), call.timeouts.connect_s)
         return _Connection(
-            self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+            _Plain(self._backend.connect_tcp(host, port, timeout, local_address, socket_options))
         )
 
     def sleep(self, seconds: float) -> None:
         current_call().pause(seconds)
+
+
+class _Plain(httpcore2.NetworkStream):
+    """A connection as httpcore2 has it, but the system keeps the time.
+
+    A socket with a timeout of Python's takes two system calls more for each piece, and with each of them Python changes
+    threads: with hundreds of streams under way that is most of what a piece costs.
+    """
+
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+        self._socket: socket.socket = stream.get_extra_info("socket")
+        self._socket.settimeout(None)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(timeout))
+            return self._socket.recv(max_bytes)
+        except BlockingIOError as error:
+            raise httpcore2.ReadTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore2.ReadError(str(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+            self._socket.sendall(buffer)
+        except BlockingIOError as error:
+            raise httpcore2.WriteTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore2.WriteError(str(error)) from error
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        return self._stream.start_tls(ssl_context, server_hostname, timeout)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _timeval(seconds: float | None) -> bytes:
+    """A limit as the system wants it, to which nothing at all would be no limit."""
+    whole, rest = divmod(max(1, round((seconds or 0.0) * 1_000_000)), 1_000_000)
+    return struct.pack("ll", *((whole, rest) if seconds is not None else (0, 0)))
 
 
 class _Connection(httpcore2.NetworkStream):
