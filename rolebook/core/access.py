@@ -195,6 +195,12 @@ def opens(persona_id: str, pin: str = "") -> bool:
     return key is None or key.admits(persona_id, pin)
 
 
+def opened_forms() -> Sequence[str]:
+    """The single forms of personas that the key at hand opens, such as ``teacher@production``; without a key none."""
+    key = _caller.get().key
+    return [name for name in key.scope if "@" in name] if key else []
+
+
 def require_persona(persona_id: str, pin: str = "") -> None:
     """Raises NotFoundError if the key that calls does not open a persona, as if it did not exist."""
     if not opens(persona_id, pin):

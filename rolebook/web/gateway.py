@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import Any, cast
 
 from flask import (
@@ -16,10 +17,10 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
-from rolebook.core.access import opens
+from rolebook.core.access import opened_forms, opens
 from rolebook.core.chat import TurnEnded, TurnEvent, TurnStarted
 from rolebook.core.completion import Endpoint, Received
-from rolebook.core.errors import RolebookError, UpstreamCancelled
+from rolebook.core.errors import NotFoundError, RolebookError, UpstreamCancelled
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.web.current import rolebook
@@ -42,12 +43,16 @@ MAX_BODY_BYTES = 10_000_000
 
 @blueprint.get("/models")
 def list_models() -> ResponseReturnValue:
-    """Every persona that can be asked by whoever calls."""
+    """Every persona that can be asked by whoever calls, by the name that opens it."""
     models = [
         _model(persona, persona.persona.id)
         for persona in rolebook().library.personas()
         if opens(persona.persona.id)
     ]
+    for name in opened_forms():
+        # A label of its scope that nobody has set yet is no model yet.
+        with suppress(NotFoundError):
+            models.append(_model(rolebook().find_persona(name), name))
     return jsonify(object="list", data=models)
 
 

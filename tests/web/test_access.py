@@ -13,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from rolebook.core.access import LOCAL, Right, Role, caller
+from rolebook.core.source import Author
 from rolebook.web.app import create_app
 from rolebook.web.rights import RIGHTS
 from rolebook.wiring import Rolebook
@@ -400,6 +401,31 @@ def test_gateway_knows_who_calls(
     theirs = people.known["Ada"].browser.get("/sessions").text
     assert "sky blue" in theirs
     assert "sky blue" not in people.known["Bo"].browser.get("/sessions").text
+
+
+def test_key_for_a_label_opens_that_form_of_a_persona_and_no_other(
+    people: People, upstream: FakeUpstream
+) -> None:
+    program = people.program("Ada", "teacher@production", "teacher@staging")
+
+    def names() -> list[str]:
+        return [model["id"] for model in program.get("/v1/models").get_json()["data"]]
+
+    def ask(model: str) -> Any:
+        said = [{"role": "user", "content": "Why is the sky blue?"}]
+        return program.post("/v1/chat/completions", json={"model": model, "messages": said})
+
+    assert [] == names()
+    assert_error(ask("teacher@production"), 404, "model_not_found", param="model")
+    people.rolebook.edits.set_label("teacher", "production", "", author=Author("browser"))
+    assert ["teacher@production"] == names()
+    assert "teacher@production" == program.get("/v1/models/teacher@production").get_json()["id"]
+    with ask("teacher@production") as answer:
+        assert 200 == answer.status_code, answer.text
+    revision = people.rolebook.library.get_persona("teacher").revision.id
+    for model in ("teacher", f"teacher@{revision[:8]}", f"teacher@{revision}", "plain@production"):
+        assert_error(ask(model), 404, "model_not_found", param="model")
+    assert 1 == len(upstream.requests)
 
 
 def test_stream_of_the_gateway_ends_what_it_was_let_in_for(people: People) -> None:
