@@ -40,6 +40,8 @@ _WIDE_COLON = re.compile(
     r"^[ \t]*(?:- +)*[\"']?([^\s:：#\"'-][^\s:：#\"']{0,63})[\"']?[ \t]*(：)", re.MULTILINE
 )
 _TIGHT_COLON = re.compile(r"^[ \t]*(?:- +)*([^\W\d][\w-]{0,63})(:)(?![\s/\\])", re.MULTILINE)
+#: What may become a key, as it is being typed.
+_UNFINISHED_KEY = re.compile(r"[a-z][a-z_]*\s*\Z")
 _KEY_LINE = re.compile(r"[ \t]*(?:- +)*[\"']?[\w-]{1,64}[\"']?:\s")
 _HASH = re.compile(r"(?:[ \t]|^)(#)", re.MULTILINE)
 _TEMPLATE_MARK = re.compile(r"\{[{%]")
@@ -473,7 +475,8 @@ def _template_mark(fault: _Fault) -> Advice | None:
 
 def _cut_text(fault: _Fault) -> Advice | None:
     """A text that goes on in the next line, after what was taken as a comment."""
-    is_key = _KEY_LINE.match(fault.text, _line_start(fault.text, fault.index))
+    begin = _line_start(fault.text, fault.index)
+    is_key = _KEY_LINE.match(fault.text, begin) or _UNFINISHED_KEY.match(fault.text, begin)
     if fault.context not in _KEY_CONTEXTS or is_key:
         return None
     match = _HASH.search(fault.text, fault.value.since, fault.index)

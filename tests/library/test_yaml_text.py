@@ -136,6 +136,7 @@ REFUSED: dict[str, tuple[str | bytes, list[tuple[int, int, str]]]] = {
     "quote closed by another": ('a: "b\nc: "d"\n', [(1, 4, "closed only further down")]),
     "apostrophe": ("a: 'it's so'\n", [(1, 8, "Text follows the closing quote")]),
     "quoted word first": ('a:\n  - b\n  - "c" d\n', [(3, 9, "Text follows the closing quote")]),
+    "key being typed after a comment": ("a: 1  # b\n\nsam", [(3, 1, "This line is not 'key: value'")]),
     "stray line": ("a: |\n  b\nc d\ne: f\n", [(3, 1, "This line is not 'key: value'")]),
     "wrong indentation": ("a:\n    b: 1\n  c: 2\n", [(3, 3, "fits none of the lines above")]),
     "key below a text": ("a: 1\n  b: 2\n", [(2, 4, "give the key the indentation")]),

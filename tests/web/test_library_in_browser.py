@@ -197,6 +197,22 @@ def test_keys_values_and_names_are_completed(page: Any, live_server: LiveServer)
     expect(page.locator(".cm-tooltip-autocomplete li").filter(has_text="name")).to_have_count(0)
 
 
+@pytest.mark.usefixtures("bundle")
+def test_a_conflict_is_opened_at_the_first_lines_that_both_have_changed(
+    page: Any, live_server: LiveServer, personas: Path, failures: Failures
+) -> None:
+    long = TEACHER + "".join(f"# line {number}\n" for number in range(100))
+    (personas / "teacher.yaml").write_text(long)
+    open_file(page, live_server)
+    write_at_end(page, "# mine\n")
+    (personas / "teacher.yaml").write_text(long + "# theirs\n")
+    page.keyboard.press("Control+s")
+    expect(page.locator("#conflict")).to_be_visible()
+    failures.expect("409")
+    expect(page.locator(".cm-activeLine")).to_have_text("<<<<<<< your text")
+    expect(page.locator(".cm-activeLine")).to_be_in_viewport()
+
+
 def test_the_text_can_be_left_by_tab_and_saved_by_a_key(
     page: Any, live_server: LiveServer, personas: Path
 ) -> None:

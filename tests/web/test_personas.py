@@ -130,6 +130,13 @@ def test_a_large_gallery_has_pages(library_dir: Path, client: FlaskClient) -> No
     assert 'rel="next"' not in second
 
 
+def test_a_persona_leads_to_its_text_and_to_its_form(client: FlaskClient) -> None:
+    page = client.get("/personas/teacher").text
+    for address in ("/library/personas/teacher", "/library/personas/teacher/form"):
+        assert f'href="{address}"' in page
+        assert 200 == client.get(address).status_code
+
+
 def test_a_broken_file_is_shown_with_place_and_reason(
     library_dir: Path, client: FlaskClient
 ) -> None:

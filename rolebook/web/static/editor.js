@@ -108,7 +108,8 @@ class RichText {
       cm.highlightSelectionMatches(),
       cm.search({ top: true }),
       cm.lintGutter(),
-      cm.autocompletion({ override: [(context) => completions(context, kind, names)], icons: false }),
+      // Enter must not put in a word that merely has the typed letters somewhere.
+      cm.autocompletion({ override: [(context) => completions(context, kind, names)], icons: false, filterStrict: true }),
       EditorView.lineWrapping,
       language(cm, kind),
       cm.syntaxHighlighting(colours(cm)),

@@ -303,6 +303,13 @@ async function write() {
   look();
   const line = Number(new URLSearchParams(location.search).get("line"));
   if (line) editor.goTo(line, 1);
+  else if (document.getElementById("conflict")) goToConflict(area.value, editor);
+}
+
+/** To the first lines that both have changed, which may stand far below what is said about them. */
+function goToConflict(text, editor) {
+  const index = text.split("\n").findIndex((line) => line.startsWith("<<<<<<< "));
+  if (index >= 0) editor.goTo(index + 1, 1);
 }
 
 /** The line of what was clicked: of a text that stands in the file line by line, the line under the pointer. */
