@@ -88,7 +88,7 @@ def insert_turn(
 
     Arguments:
         owner: names the process that will finish it; empty: unknown.
-        api_key: the number of the key that pays for it, if one does.
+        api_key: the number of the key that pays, if one does; what judges a turn is paid by the key that paid for that.
 
     Returns the turn as recorded. Raises NotFoundError for an unknown session.
     """
@@ -112,8 +112,9 @@ def insert_turn(
         "revision": insert_revision(db, revision),
         "messages": _insert_messages(db, turn, session),
     }
-    if api_key is not None:
-        row["api_key"] = api_key
+    paying = session["judged_key"] if api_key is None else api_key
+    if paying is not None:
+        row["api_key"] = paying
     insert(db, "INTO turns", row)
     if session["activity"]:
         execute(
@@ -281,6 +282,7 @@ def _surroundings(db: Database, turn: Turn) -> sqlite3.Row:
         "(SELECT coalesce(max(activity), 0) + 1 FROM sessions) AS next_activity, "
         "(SELECT max(position) FROM turns WHERE session = sessions.number) AS last_position, "
         "(SELECT max(attempt) FROM turns WHERE session = sessions.number AND position = ?) AS last_attempt, "
+        "(SELECT api_key FROM turns WHERE number = sessions.judges) AS judged_key, "
         "EXISTS (SELECT 1 FROM turns WHERE id = ?) AS is_recorded "
         "FROM sessions WHERE id = ? AND NOT is_purged",
         (turn.position, turn.id, turn.session_id),

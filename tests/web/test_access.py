@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -19,6 +20,7 @@ from rolebook.web.rights import RIGHTS
 from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
+from tests.judging import GENTLE, JUDGE_MODEL, add_checks, add_judge, verdict
 from tests.web.accounts import PASSWORD, People, program_with
 from tests.web.checks import assert_error
 from tests.web.test_security import path_of
@@ -426,6 +428,26 @@ def test_key_for_a_label_opens_that_form_of_a_persona_and_no_other(
     for model in ("teacher", f"teacher@{revision[:8]}", f"teacher@{revision}", "plain@production"):
         assert_error(ask(model), 404, "model_not_found", param="model")
     assert 1 == len(upstream.requests)
+
+
+def test_key_pays_for_the_judging_of_what_it_asked(
+    people: People, upstream: FakeUpstream, library_dir: Path
+) -> None:
+    add_checks(library_dir, GENTLE)
+    add_judge(library_dir)
+    upstream.model_rule(JUDGE_MODEL, verdict("true"))
+    program = people.program("Ada", tokens_per_day=1_000_000)
+    key = people.rolebook.accounts.list_keys()[0]
+    said = {"model": "plain", "messages": [{"role": "user", "content": "Why?"}]}
+
+    with program.post("/v1/chat/completions", json=said) as answer:
+        assert 200 == answer.status_code, answer.text
+    people.rolebook.live_checks.wait(answer.headers["X-Request-Id"], 5)
+
+    day, _ = people.rolebook.accounts.spending(key)
+    sql = "SELECT count(*), sum(total_tokens) FROM turns"
+    turns, tokens = people.rolebook.log.read(lambda db: db.execute(sql).fetchone())
+    assert (2, turns, tokens) == (turns, day.turns, day.tokens)
 
 
 def test_stream_of_the_gateway_ends_what_it_was_let_in_for(people: People) -> None:
