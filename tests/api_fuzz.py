@@ -204,6 +204,8 @@ def run(
         command = [
             *(str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(settings)),
             *("run", f"{served.address}/api/v1/openapi.json", "--max-examples", str(examples)),
+            # How long anything takes is no matter here, and depends on what else the machine does.
+            *("--request-timeout", "60", "--suppress-health-check", "all"),
             *("--seed", str(seed), "--continue-on-failure", "--no-color", "--warnings", "off"),
             *(("--include-operation-id", only) if only else ()),
             *(("--phases", phases) if phases else ()),

@@ -48,6 +48,10 @@ blueprint = Blueprint("turns", __name__)
 
 #: What is told of a turn that has ended.
 Show = Callable[[Turn], dict[str, Any]]
+#: What is answered where a turn has failed.
+Refuse = Callable[[Turn], Response]
+#: Says which turn in the log an error is of.
+TURN_HEADER = "X-Rolebook-Turn"
 
 #: A response that has not begun cannot notice that its reader has left, so it begins after this time at the latest.
 _PATIENCE_S = 2.0
@@ -103,18 +107,23 @@ def run(events: Generator[TurnEvent]) -> Turn:
 
 
 def stream(
-    events: Generator[TurnEvent], show: Show | None = None, *, show_begun: Show | None = None
+    events: Generator[TurnEvent],
+    show: Show | None = None,
+    *,
+    show_begun: Show | None = None,
+    refuse: Refuse | None = None,
 ) -> Response:
     """The events of a turn as they come; one that gets no answer is a real error.
 
     Arguments:
         show: says with what the end is announced; by default with the piece of the session's page.
         show_begun: the same of the beginning; by default with what a script has to know.
+        refuse: answers where the turn has failed before anything came.
     """
     begun = _pull(events)
     last = begun[-1]
     if isinstance(last, TurnEnded) and has_failed(last.turn):
-        return refusal(last.turn)
+        return (refuse or _refusal)(last.turn)
     response = Response(
         stream_with_context(_frames(begun, events, show or _shown, show_begun or facts_of)),
         mimetype="text/event-stream",
@@ -136,15 +145,16 @@ def _pull(events: Iterator[TurnEvent]) -> Sequence[TurnEvent]:
     return pulled
 
 
-def refusal(turn: Turn) -> Response:
+def _refusal(turn: Turn) -> Response:
     """The error of a turn that got no answer, as a real status; a header says which turn in the log it is."""
-    error = _error_of(turn)
+    error = failure_of(turn)
     response = make_response(jsonify(error_body(error)), status_of(error))
-    response.headers.update({"X-Rolebook-Turn": turn.id, **headers_of(error)})
+    response.headers.update({TURN_HEADER: turn.id, **headers_of(error)})
     return response
 
 
-def _error_of(turn: Turn) -> UpstreamError:
+def failure_of(turn: Turn) -> UpstreamError:
+    """Why a turn has failed."""
     return error_of(turn.error) if turn.error else UpstreamError(_UNEXPECTED)
 
 
@@ -171,7 +181,7 @@ def _frame(event: TurnEvent, show: Show, show_begun: Show) -> str:
         case Waiting():
             return ": ping\n\n"
         case TurnEnded(turn) if has_failed(turn):
-            return _event("error", error_body(_error_of(turn)))
+            return _event("error", error_body(failure_of(turn)))
         case TurnEnded(turn):
             return _event("end", show(turn))
 

@@ -14,6 +14,7 @@ from rolebook.core.persona import parse_parameters
 from rolebook.core.session import Session, Turn
 from rolebook.web import turns
 from rolebook.web.api import shapes
+from rolebook.web.api.errors import respond_to_error
 from rolebook.web.api.operation import Body, Section, plain
 from rolebook.web.api.sessions import find_session, turn_shape
 from rolebook.web.api.shapes import Shape
@@ -68,10 +69,19 @@ def answer(events: Generator[TurnEvent], *, is_streamed: bool) -> shapes.Turn | 
     """What a turn comes to: its stream, the turn at its end, or the error that it ended with."""
     if is_streamed:
         return turns.stream(
-            events, lambda turn: _data(shown(turn)), show_begun=lambda turn: _data(turn_shape(turn))
+            events,
+            lambda turn: _data(shown(turn)),
+            show_begun=lambda turn: _data(turn_shape(turn)),
+            refuse=_refusal,
         )
     turn = _run(events)
-    return turns.refusal(turn) if has_failed(turn) else shown(turn)
+    return _refusal(turn) if has_failed(turn) else shown(turn)
+
+
+def _refusal(turn: Turn) -> Response:
+    response = respond_to_error(turns.failure_of(turn))
+    response.headers[turns.TURN_HEADER] = turn.id
+    return response
 
 
 def _data(turn: shapes.Turn) -> dict[str, Any]:

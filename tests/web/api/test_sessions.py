@@ -78,9 +78,10 @@ def test_refusal_of_the_upstream_has_its_status_and_is_in_the_log(
 ) -> None:
     response = client.post(
         f"{PREFIX}/sessions/{session_id}/turns",
-        json={"input": "Hello", "model": "429", "stream": stream},
+        json={"input": "Hello", "model": "400", "stream": stream},
     )
-    assert (429, "upstream_rate") == (response.status_code, response.get_json()["error"]["code"])
+    error = response.get_json()["error"]
+    assert (422, "upstream_refused") == (response.status_code, error["code"])
     turn = call(client, "GET", f"/turns/{response.headers['X-Rolebook-Turn']}")
     assert "failed" == turn["status"]
 
