@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
+from jinja2.bccache import Bucket, BytecodeCache
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from rolebook.config import FOREIGN_VARIABLES
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"
+
+# Hypothesis times its examples by the clock, which on a busy machine is the time of the others too.
+settings.register_profile("rolebook", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rolebook")
 
 TEACHER = """\
 name: Teacher
@@ -74,6 +80,28 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.upper() in foreign or name.startswith("ROLEBOOK_"):
             monkeypatch.delenv(name)
+
+
+class _CompiledPages(BytecodeCache):
+    """Pages as Jinja compiled them, by their texts; in memory."""
+
+    def __init__(self) -> None:
+        self._codes: dict[tuple[str, str], bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if code := self._codes.get((bucket.key, bucket.checksum)):
+            bucket.bytecode_from_string(code)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._codes[bucket.key, bucket.checksum] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_pages() -> Iterator[None]:
+    """A page is compiled once, and not once for each application: that was half of the time of the tests of pages."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Flask, "jinja_options", {"bytecode_cache": _CompiledPages()})
+        yield
 
 
 @pytest.fixture
