@@ -6,15 +6,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from dotenv import dotenv_values
+from typing import TYPE_CHECKING, Any
 
 from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
 from rolebook.core.chat import ChatService
 from rolebook.core.compare import CompareService
 from rolebook.core.completion import Usage
-from rolebook.core.edit import EditService
 from rolebook.core.errors import NotFoundError, Phrase, Problem, SettingError, UpstreamKeyError
 from rolebook.core.gateway import GatewayService
 from rolebook.core.judge import Judging
@@ -30,7 +27,6 @@ from rolebook.core.upstream import Upstream
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
 from rolebook.library.folder import shown
 from rolebook.library.persona_file import describe_revision
-from rolebook.library.source_files import SourceFiles
 from rolebook.library.yaml_text import EVERY_KEY, parse_yaml
 from rolebook.storage.accounts import SqliteAccounts
 from rolebook.storage.comparison_log import SqliteComparisonLog
@@ -41,6 +37,9 @@ from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
 from rolebook.upstream.standing_in import StandingIn
 from rolebook.upstream.tokens import count_messages, estimate_messages
+
+if TYPE_CHECKING:
+    from rolebook.core.edit import EditService
 
 #: How long the cells of a comparison may take to record that they were stopped.
 _STOP_S = 3.0
@@ -172,6 +171,8 @@ class Rolebook:
         self.upstreams = UpstreamPool(settings)
         self.sandbox = Sandbox()
         self.renderer = PromptRenderer(self.sandbox)
+        self._opening = threading.Lock()
+        self._edits: EditService | None = None
         self._trials: dict[str, tuple[ResolvedPersona, Sequence[Problem]]] = {}
         prices = _Billing(settings, self.accounts)
         self.chat = ChatService(
@@ -187,15 +188,6 @@ class Rolebook:
             chat=self.chat, log=self.log, on_end=lambda *ended: self.live_checks.take(*ended)
         )
         self.recorder = Recorder(self.library, self.history)
-        self.edits = EditService(
-            library=self.library,
-            files=SourceFiles(self.library),
-            trials=self.renderer,
-            history=self.history,
-            recorder=self.recorder,
-            sessions=self.chat,
-            describe=describe_revision,
-        )
         self.judging = Judging(chat=self.chat, log=self.log)
         self.live_checks = LiveChecks(
             judging=self.judging,
@@ -220,6 +212,25 @@ class Rolebook:
             count_tokens=estimate_messages,
             prices=prices,
         )
+
+    @property
+    def edits(self) -> EditService:
+        """How files are changed. Most commands change none, and need not load what it takes."""
+        from rolebook.core.edit import EditService
+        from rolebook.library.source_files import SourceFiles
+
+        with self._opening:
+            if self._edits is None:
+                self._edits = EditService(
+                    library=self.library,
+                    files=SourceFiles(self.library),
+                    trials=self.renderer,
+                    history=self.history,
+                    recorder=self.recorder,
+                    sessions=self.chat,
+                    describe=describe_revision,
+                )
+            return self._edits
 
     def find_persona(self, reference: str) -> ResolvedPersona:
         """By ``teacher``, as it is now, or by ``teacher@production`` or ``teacher@3f9c``, as it was.
@@ -298,8 +309,13 @@ def read_settings(
 
 
 def _dotenv() -> Mapping[str, str | None]:
+    path = Path(".env")
+    if not path.exists():
+        return {}
+    from dotenv import dotenv_values
+
     try:
-        return dotenv_values(".env", interpolate=False)
+        return dotenv_values(path, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or Phrase("it is not UTF-8")
         raise SettingError("The file .env cannot be read: %(reason)s.", reason=reason) from None
