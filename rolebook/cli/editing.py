@@ -369,9 +369,17 @@ def _restore(group: str, kind: str, example: str) -> Command:
     def restore(
         invocation: Invocation, file_id: str, change_id: str, anyway: bool, message: str
     ) -> None:
-        saved = invocation.rolebook.edits.restore(
-            _key(kind, file_id), change_id, author=_author(), message=message, insist=anyway
-        )
+        from rolebook.core.source import DraftError
+
+        try:
+            saved = invocation.rolebook.edits.restore(
+                _key(kind, file_id), change_id, author=_author(), message=message, insist=anyway
+            )
+        except DraftError:
+            invocation.terminal.tell(
+                "This text has errors today, so it was not restored. To restore it all the same, say --anyway."
+            )
+            raise
         _tell_saved(invocation.terminal, saved.source.file, saved.is_changed)
 
     return restore

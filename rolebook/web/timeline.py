@@ -28,7 +28,8 @@ def show(kind: str, name: str) -> str:
     return _history_page(key_of(kind, name))
 
 
-def _history_page(key: FileKey, error: RolebookError | None = None) -> str:
+def _history_page(key: FileKey, error: RolebookError | None = None, restoring: str = "") -> str:
+    """The history; with why something could not be done, and the change that should have been restored."""
     edits = rolebook().edits
     timeline = edits.history(key, limit=_PAGE, before=request.args.get("before", ""))
     states = edits.files()
@@ -43,6 +44,7 @@ def _history_page(key: FileKey, error: RolebookError | None = None) -> str:
         timeline=timeline,
         labels=edits.labels(key.id) if key.kind == "persona" else (),
         error=error,
+        restoring=restoring,
     )
 
 
@@ -90,7 +92,10 @@ def _change_at(key: FileKey, at: str) -> object:
 
 @blueprint.post("/<kind>/<name>/history/<change_id>/restore")
 def restore(kind: str, name: str, change_id: str) -> ResponseReturnValue:
-    """Save the text that a file had then once more; ``etag`` is that of the file that it replaces."""
+    """Save the text that a file had then once more; ``etag`` is that of the file that it replaces.
+
+    ``insist`` saves it although it has errors today.
+    """
     key, fields = key_of(kind, name), submitted()
     edits = rolebook().edits
     try:
@@ -109,7 +114,7 @@ def restore(kind: str, name: str, change_id: str) -> ResponseReturnValue:
     except RolebookError as error:
         if wants_json():
             raise
-        return _history_page(key, error), status_of(error)
+        return _history_page(key, error, change_id), status_of(error)
     return redirect(address_of(key), 303)
 
 

@@ -163,6 +163,20 @@ def test_versions_are_compared_restored_and_labelled(rehearsing: Shell, path: Pa
     assert [] == rehearsing.run("personas", "label", "teacher", "--json").json
 
 
+def test_a_former_text_that_is_broken_is_restored_with_anyway(
+    rehearsing: Shell, path: Path
+) -> None:
+    broken = TEACHER.replace("{{ subject }}", "{{ nothing }}")
+    path.write_text(broken, "utf-8")
+    former = rehearsing.run("personas", "history", "teacher", "--json").json[0]["id"]
+    path.write_text(TEACHER, "utf-8")
+    refused = rehearsing.run("personas", "restore", "teacher", former)
+    assert (2, TEACHER) == (refused.status, path.read_text("utf-8"))
+    assert "--anyway" in refused.notices
+    assert 0 == rehearsing.run("personas", "restore", "teacher", former, "--anyway").status
+    assert broken == path.read_text("utf-8")
+
+
 def test_templates_have_the_same_commands(rehearsing: Shell) -> None:
     assert "chat" in [entry["id"] for entry in rehearsing.run("templates", "--json").json]
     environment = editor(rehearsing.folder, "text += '{# mine #}'")

@@ -85,6 +85,25 @@ def test_restoring_over_a_change_of_somebody_else_is_a_conflict(
     assert "Nothing is lost" in text_of(response.text)
 
 
+def test_a_former_text_that_is_broken_is_restored_when_somebody_insists(
+    changed: FlaskClient, library_dir: Path
+) -> None:
+    path = library_dir / "personas/teacher.yaml"
+    broken = TEACHER.replace("{{ subject }}", "{{ nothing }}")
+    save(changed, broken, etag_of(TUTOR), insist="1")
+    save(changed, TUTOR, etag_of(broken))
+    former = re.findall(r"/history/([^/]+)/restore", changed.get(HISTORY).text)[0]
+    refused = changed.post(f"{HISTORY}/{former}/restore", data={"etag": etag_of(TUTOR)})
+    assert (422, TUTOR) == (refused.status_code, path.read_text())
+    assert "Restore all the same" in text_of(refused.text)
+    again = refused.text.partition('role="alert"')[2].partition("</form>")[0]
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]*)"', again))
+    assert {"etag": etag_of(TUTOR), "insist": "1"} == fields
+    address = re.findall(r'action="([^"]+)"', again)[0]
+    assert PAGE == changed.post(address, data=fields).location
+    assert broken == path.read_text()
+
+
 def test_a_file_that_is_gone_still_has_its_history(changed: FlaskClient, library_dir: Path) -> None:
     changed.post(f"{PAGE}/delete")
     page = changed.get(HISTORY).text
