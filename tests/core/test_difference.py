@@ -116,10 +116,10 @@ def chinese(length: int, seed: int, stop_every: int = 30) -> str:
     ],
 )
 def test_a_hundred_thousand_characters_take_bounded_time(old: str, new: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     pieces = differences(old, new)
     line_differences(old, new)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     assert old == "".join(piece.text for piece in pieces if piece.kind != "added")
 
 

@@ -131,10 +131,10 @@ ENDLESS: list[tuple[dict[str, Any], object]] = [
 @pytest.mark.parametrize(("schema", "value"), ENDLESS)
 def test_what_takes_too_long_is_given_up(schema: dict[str, Any], value: object) -> None:
     check_schema(schema)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(TimeoutError):
         find_misfit(schema, value)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_schema_that_goes_round_in_circles_is_given_up() -> None:

@@ -416,9 +416,9 @@ def test_two_thousand_votes_on_six_variants_are_weighed_at_once():
         replace(vote, input=f"input {n % 300}")
         for n, vote in enumerate(drawn(2000, 6, random.Random(2)))
     ]
-    started = time.perf_counter()
+    started = time.process_time()
     result = preference(votes)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert result.variants[0] == "A"
 
 

@@ -332,9 +332,9 @@ def test_picking_a_key_costs_next_to_nothing(open_upstream: OpenUpstream) -> Non
 
 
 def _seconds_of(pool: object) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     for _ in range(200):
         lease = pool.take("ok")  # type: ignore[attr-defined]
         with lease:
             pool.note_success(lease)  # type: ignore[attr-defined]
-    return (time.perf_counter() - began) / 200
+    return (time.thread_time() - began) / 200

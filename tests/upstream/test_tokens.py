@@ -55,10 +55,10 @@ def test_messages_cost_their_roles_and_frames_and_a_plain_prompt_does_not() -> N
 @pytest.mark.parametrize("text", [" ", "a", "\n", "aA", "好", "!", "1", "👩‍👩‍👧", "ab "])
 def test_hostile_text_is_counted_fast_and_breaks_nothing(text: str) -> None:
     count_tokens("warm")
-    began = time.monotonic()
+    began = time.process_time()
 
     assert count_tokens(text * (1_000_000 // len(text))) > 1000
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("personas/*.yaml")), ids=lambda path: path.stem)

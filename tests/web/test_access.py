@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -314,6 +313,7 @@ def test_token_that_is_no_keys_is_refused_in_the_shape_of_openai(
 
 
 def test_wrong_tokens_take_the_same_time(people: People) -> None:
+    """Time of this thread's own: that of the clock is also the other programs'."""
     key, token = people.rolebook.accounts.create_key(people.known["Ada"].user, "x")
     people.rolebook.accounts.revoke_key(key)
     near = token[:-1] + ("a" if token[-1] != "a" else "b")
@@ -321,11 +321,11 @@ def test_wrong_tokens_take_the_same_time(people: People) -> None:
     clients = {wrong: program_with(people.app, wrong) for wrong in times}
     for _ in range(15):
         for wrong, client in clients.items():
-            began = time.perf_counter()
+            began = time.thread_time()
             assert client.get("/sessions").status_code == 401
-            times[wrong].append(time.perf_counter() - began)
-    medians = [median(taken) for taken in times.values()]
-    assert max(medians) / min(medians) < 2
+            times[wrong].append(time.thread_time() - began)
+    least = [min(taken) for taken in times.values()]
+    assert max(least) / min(least) < 2
 
 
 def test_key_goes_in_one_header_only(people: People, client: FlaskClient) -> None:
