@@ -19,6 +19,11 @@ def slowest(server: Server, *, requests: int = 10) -> float:
     return max(server.get(path).took_s for path in ["/healthz", "/"] * (requests // 2))
 
 
+def soon(server: Server) -> float:
+    """Seconds that a request may take among many: what it takes alone, on a machine that may be busy, and one more."""
+    return 1 + 10 * slowest(server)
+
+
 def test_a_hundred_half_requests_hold_nobody_up_and_are_dropped(shared_server: Server) -> None:
     halves = [
         GET,
@@ -27,14 +32,14 @@ def test_a_hundred_half_requests_hold_nobody_up_and_are_dropped(shared_server: S
         b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntheme=",
         b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nth",
     ]
-    logged = len(shared_server.stderr)
+    logged, soon_s = len(shared_server.stderr), soon(shared_server)
     with ExitStack() as stack:
         held = [stack.enter_context(shared_server.open_socket(20)) for _ in range(100)]
         for number, sock in enumerate(held):
             sock.sendall(halves[number % len(halves)])
         until = time.monotonic() + 3
         while time.monotonic() < until:
-            assert slowest(shared_server) < 1
+            assert slowest(shared_server) < soon_s
         for sock in held[:8]:
             while sock.recv(65536):
                 pass
@@ -42,21 +47,23 @@ def test_a_hundred_half_requests_hold_nobody_up_and_are_dropped(shared_server: S
 
 
 def test_five_hundred_idle_connections_hold_nobody_up(shared_server: Server) -> None:
+    soon_s = soon(shared_server)
     with ExitStack() as stack:
         for number in range(500):
             sock = stack.enter_context(shared_server.open_socket())
             if number % 5 == 0:
                 sock.sendall(GET + b"\r\n")
-        assert slowest(shared_server, requests=20) < 1
+        assert slowest(shared_server, requests=20) < soon_s
 
 
 def test_answered_clients_that_do_not_close_hold_nobody_up(shared_server: Server) -> None:
+    soon_s = soon(shared_server)
     with ExitStack() as stack:
         for _ in range(40):
             sock = stack.enter_context(shared_server.open_socket())
             sock.sendall(GET + b"Connection: close\r\n\r\n")
             assert sock.recv(65536).startswith(b"HTTP/1.1 200")
-        assert slowest(shared_server, requests=20) < 1
+        assert slowest(shared_server, requests=20) < soon_s
 
 
 def test_client_that_only_ends_its_sending_side_is_answered(shared_server: Server) -> None:

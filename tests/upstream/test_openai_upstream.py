@@ -565,7 +565,8 @@ def test_model_list_that_hangs_ends_at_its_limit(
 
     with pytest.raises(UpstreamTimeoutError):
         upstream.models()
-    assert time.monotonic() - began < 1
+    # The limits that it has unless told otherwise come after half a minute and more.
+    assert time.monotonic() - began < 5
 
 
 def test_upstream_can_be_used_again_after_it_was_closed(upstream: OpenAIUpstream) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.api_fuzz import run
 
 
+# Ten seconds of a processor, which on a busy machine become minutes.
+@pytest.mark.timeout(400)
 def test_schemathesis_finds_nothing() -> None:
     outcome = run(examples=2, seed=1, phases="fuzzing")
     assert 0 == outcome.status, outcome.output
