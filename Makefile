@@ -16,7 +16,7 @@ run: .venv/run.stamp $(EDITOR) ## Start Rolebook on http://127.0.0.1:8000/
 	@exec $(BIN)/python -m rolebook serve
 
 test: .venv/dev.stamp browser language-server $(EDITOR) ## Run every test, those in a browser included
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: .venv/dev.stamp ## Lint, types, layers, generated pages, translations
 	$(BIN)/ruff format --check .
