@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,39 @@ def test_what_is_written_beside_an_offered_text_does_not_replace_it(
     open_file(page, live_server)
     expect(page.locator("#unsaved")).to_be_hidden()
     assert (personas / "teacher.yaml").read_text().endswith("# newer")
+
+
+def test_each_tab_keeps_its_own_text_and_what_a_closed_one_left_is_offered(
+    page: Any, live_server: LiveServer
+) -> None:
+    open_file(page, live_server)
+    with page.context.expect_page() as opened:
+        # Such a tab begins as a copy of this one, with all that is known of the session.
+        page.evaluate("void open('about:blank')")
+    other = opened.value
+    open_file(other, live_server)
+    for tab, text in ((page, "# first"), (other, "# second")):
+        tab.on("dialog", lambda dialog: dialog.accept())
+        write_at_end(tab, text)
+    for tab, text in ((page, "# first"), (other, "# second")):
+        open_file(tab, live_server)
+        tab.get_by_role("button", name="Go on with it").click()
+        expect(tab.locator("#unsaved")).to_be_hidden()
+        assert text_of(tab).endswith(text)
+
+    other.close()
+    wait_for_tabs(page, 1)
+    open_file(page, live_server)
+    for text in ("# second", "# first"):
+        page.get_by_role("button", name="Go on with it").click()
+        assert text_of(page).endswith(text)
+
+
+def wait_for_tabs(page: Any, number: int) -> None:
+    """So many pages hold the lock of their tab."""
+    deadline = time.monotonic() + 20
+    while page.evaluate("navigator.locks.query().then(({ held }) => held.length)") != number:
+        assert time.monotonic() < deadline
 
 
 def test_a_text_taken_up_twice_is_still_held_against_what_it_began_from(

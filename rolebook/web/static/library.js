@@ -18,7 +18,7 @@ function showUnsaved() {
   const nav = document.querySelector(".files");
   if (!nav) return;
   for (const entry of nav.querySelectorAll("li[data-key]")) {
-    const kept = new Unsaved(entry.dataset.key).read();
+    const kept = Unsaved.newest(entry.dataset.key);
     const mark = entry.querySelector(".unsaved");
     mark.hidden = !kept;
     if (kept) mark.textContent = kept.etag === entry.dataset.etag ? nav.dataset.draft : nav.dataset.moved;
@@ -29,7 +29,7 @@ function showUnsaved() {
 /** Text for a file that is not there, new or gone meanwhile, stands in the list too, for want of another way to it. */
 function showFilesToCome(nav) {
   for (const entry of nav.querySelectorAll("li.to-come")) entry.remove();
-  for (const key of Unsaved.keys()) {
+  for (const key of Unsaved.files()) {
     if (!/^(persona|template)\/[a-z0-9][a-z0-9_-]*$/.test(key) || nav.querySelector(`li[data-key="${key}"]`)) continue;
     const [kind, id] = key.split("/");
     const list = nav.querySelector(`ul[data-kind="${kind}"]`);
@@ -71,7 +71,7 @@ async function write() {
   const isDirty = "dirty" in form.dataset;
   /** The text as it stands in the file; what a conflict has put together stands nowhere yet. */
   let saved = isDirty ? null : area.value;
-  const unsaved = new Unsaved(form.dataset.key);
+  const unsaved = await Unsaved.open(form.dataset.key);
   let variables = [];
   let schema = null;
   const names = async () => {

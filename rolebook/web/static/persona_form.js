@@ -5,11 +5,11 @@ import { Tabs } from "./tabs.js";
 
 const LOOK_MS = 250;
 const form = document.getElementById("fields");
-const unsaved = new Unsaved(form.dataset.key);
-const tabs = new Tabs(document.getElementById("tabs"));
 const told = document.getElementById("saved");
 /** What is filled in, as it was when the page came; compared to know whether there is something to save. */
 let untouched = filledIn();
+const unsaved = await Unsaved.open(form.dataset.key);
+const tabs = new Tabs(document.getElementById("tabs"));
 let isLeaving = false;
 let pending = new AbortController();
 let timer = 0;
