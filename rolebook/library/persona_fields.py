@@ -15,7 +15,7 @@ from typing import Any, Final
 from rolebook.core.errors import InputError
 from rolebook.library.persona_edit import edit_persona
 from rolebook.library.persona_file import TYPED_KEYS
-from rolebook.library.yaml_change import is_same
+from rolebook.library.yaml_change import InOrder, is_same
 from rolebook.library.yaml_text import Path, parse_yaml, resolve_scalar
 
 Row = dict[str, str]
@@ -324,7 +324,7 @@ class _Changes:
             else:
                 variables[name] = _variable(given.get(row["source"], _NEW), row)
         if list(variables) != list(given) or not is_same(given, variables):
-            yield "variables", variables or None
+            yield "variables", InOrder(variables) or None
 
 
 _NEW: Final = object()

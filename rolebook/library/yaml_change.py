@@ -11,6 +11,10 @@ from typing import Any
 from rolebook.library.yaml_text import resolve_scalar
 
 
+class InOrder(dict[str, Any]):
+    """A mapping whose keys are names that people choose, and shall stand in the order that they have here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One entry of the outcome: the entry it was, if it was there, its key or index, and its value."""
@@ -24,12 +28,13 @@ class Step:
 def is_same(old: object, new: object) -> bool:
     """Whether a value as it was read means the one that is wanted.
 
-    A text means the number or boolean that YAML 1.2 takes it for; the order of keys has no meaning.
+    A text means the number or boolean that YAML 1.2 takes it for; the order of keys has a meaning in :class:`InOrder`.
     """
     if isinstance(new, Mapping):
         return (
             isinstance(old, Mapping)
             and old.keys() == new.keys()
+            and (not isinstance(new, InOrder) or list(old) == list(new))
             and all(is_same(old[key], new[key]) for key in new)
         )
     if isinstance(new, list | tuple):
@@ -48,6 +53,8 @@ def plan(old: Any, new: Any, order: Sequence[str]) -> list[Step]:
 
     ``order`` is the usual one of the keys; where it is empty, keys are names that people choose and may change.
     """
+    if isinstance(new, InOrder):
+        return _plan_in_order(old, new)
     if isinstance(new, Mapping):
         return _plan_mapping(old, new, order)
     return _plan_list(old, new)
@@ -71,6 +78,35 @@ def _plan_mapping(
             place = _best_place(keys, key, order) if order else _place_behind(keys, before)
             steps.insert(place, Step(None, key, new[key]))
     return steps
+
+
+def _plan_in_order(old: Mapping[str, Any], new: InOrder) -> list[Step]:
+    former = {name: key for key, name in _renamed(list(old), list(new))}
+    gone = [key for key in old if key not in new and key not in former.values()]
+    for name, value in new.items():
+        # What has been moved and is called something else is known by what it says.
+        if name not in old and name not in former:
+            same = next((key for key in gone if is_same(old[key], value)), None)
+            if same is not None:
+                former[name] = same
+                gone.remove(same)
+    keys = list(old)
+    came_from = [former.get(name, name) for name in new]
+    matcher = SequenceMatcher(None, keys, came_from, autojunk=False)
+    staying = {
+        key
+        for start, _, size in matcher.get_matching_blocks()
+        for key in keys[start : start + size]
+    }
+    return [
+        Step(
+            keys.index(key) if key in old else None,
+            name,
+            new[name],
+            is_moved=key in old and key not in staying,
+        )
+        for name, key in zip(new, came_from, strict=True)
+    ]
 
 
 def _renamed(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -47,7 +47,7 @@ def edit_yaml(
 
     What is equal in both stays as it stands, with its comments. A new key is put where ``order`` has it, a key that is
     gone takes the comment on its line and those directly above along, items of a list move with theirs. The order of
-    keys that are in both stays, whatever it is in ``data``.
+    keys that are in both stays, whatever it is in ``data``, but for an :class:`InOrder`.
 
     Numbers and booleans in ``data`` are equal to texts that YAML 1.2 takes for them: ``0.70`` is not rewritten for 0.7.
     ``typed`` is as for :func:`parse_yaml`.

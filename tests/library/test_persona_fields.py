@@ -158,6 +158,19 @@ variables:
 """ in edit_fields(ADA, with_rows(fields, "variables", rows))
 
 
+def test_variables_move_with_their_comments_and_under_another_name() -> None:
+    first, second = "  # first\n  a: 1  # one\n", "  b:\n    # second\n    default: x\n"
+    head, tail = "# file\nvariables:\n", "  c: 0.70\nsystem: 'hi'  # end\n"
+    text = head + first + second + tail
+    fields = fields_of(text)
+    a, b, c = rows_of(fields, "variables")
+    assert head + second + first + tail == edit_fields(
+        text, with_rows(fields, "variables", [b, a, c])
+    )
+    renamed = with_rows(fields, "variables", [b, {**a, "name": "z"}, c])
+    assert head + second + first.replace("a: 1", "z: 1") + tail == edit_fields(text, renamed)
+
+
 def test_variable_of_another_type_leaves_behind_what_that_cannot_have() -> None:
     fields = fields_of(ADA)
     rows = rows_of(fields, "variables")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rolebook.library.yaml_change import is_same
+from rolebook.library.yaml_change import InOrder, is_same
 from rolebook.library.yaml_edit import edit_yaml
 from rolebook.library.yaml_text import Path, YamlError, parse_yaml
 from tests.library.yaml_sources import KEYS, TEXTS, Source, comments_in, sources, values
@@ -229,6 +229,19 @@ def test_any_change_makes_what_was_meant_and_keeps_the_comments_of_what_stays(
     kept = [key for key in was if key in wanted and is_same(was[key], wanted[key])]
     comments = [comment for key in kept for comment in comments_in(source.entries[key])]
     assert set(comments) <= set(comments_in(text))
+
+
+@settings(max_examples=150, deadline=None, database=None, derandomize=True)
+@given(sources(), st.data())
+def test_keys_that_shall_stand_in_another_order_take_their_comments_along(
+    source: Source, data: st.DataObject
+) -> None:
+    was = data_of(source.text)
+    wanted = InOrder((key, was[key]) for key in data.draw(st.permutations(list(was))))
+    written = edit_yaml(source.text, wanted, order=by_name)
+    assert is_same(data_of(written), wanted)
+    assert list(wanted) == list(data_of(written))
+    assert set(comments_in(source.text)) == set(comments_in(written))
 
 
 def changed(data: st.DataObject, value: Any) -> Any:

@@ -151,6 +151,21 @@ def test_rows_are_added_moved_and_removed_without_scripts(client: FlaskClient) -
         assert value_of(submit(client, TEACHER, DO=step, **rows).text, "examples-1-user") == "Why?"
 
 
+def test_variables_are_moved_without_scripts(client: FlaskClient) -> None:
+    assert 'value="down-variables-0"' in client.get(PAGE).text
+    page = submit(client, TEACHER, DO="down-variables-0").text
+    assert "level" == value_of(page, "variables-0-name")
+    subject, level = TEACHER.splitlines(keepends=True)[8:10]
+    assert f"variables:\n{level}{subject}sampling:" in lines_of(page)
+    assert 'value="up-variables-1"' in page
+
+
+def lines_of(page: str) -> str:
+    """The file as the form shows it."""
+    shown = page.partition('<pre id="text"')[2].partition("</pre>")[0].partition(">")[2]
+    return unescape(re.sub("<[^>]+>", "", shown))
+
+
 def test_unsaved_changes_go_along_to_the_text_and_back(client: FlaskClient, personas: Path) -> None:
     page = submit(client, NOTED, DO="text", name="Ada").text
     text = area_of(page)
