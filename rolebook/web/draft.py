@@ -97,8 +97,8 @@ class Draft:
     """What somebody has written, and under which circumstances it shall be looked at.
 
     ``fields`` are those of the page: ``text``, ``etag`` of the file that it began from (empty: a new file), ``input``,
-    ``v-…`` and ``s-…`` as where a session starts, ``session`` and ``said-…`` for what was said before, ``persona`` to
-    look at a prompt template with.
+    ``v-…`` and ``s-…`` as where a session starts, ``session``, ``other-session`` and ``said-…`` for what was said
+    before, ``persona`` to look at a prompt template with.
     """
 
     key: FileKey
@@ -184,10 +184,15 @@ class Draft:
         """What is typed of earlier turns, with one more to type into."""
         return [*self.said, Said()]
 
+    @property
+    def session_id(self) -> str:
+        """The session whose turns were said before: one that is named by its id or its address, else the chosen."""
+        named = self.fields.get("other-session", "").strip()
+        return named.rstrip("/").rpartition("/")[2] or self.fields.get("session", "").strip()
+
     def history(self) -> Sequence[Turn]:
         """The earlier turns: those of the chosen session, then those that are typed. Raises NotFoundError."""
-        session_id = self.fields.get("session", "").strip()
-        turns = list(rolebook().log.history(session_id)) if session_id else []
+        turns = list(rolebook().log.history(self.session_id)) if self.session_id else []
         return [*turns, *(_turn_of(pair) for pair in self.said)]
 
     def session(self, resolved: ResolvedPersona) -> tuple[Session, str]:
@@ -204,11 +209,18 @@ class Draft:
         return start.session, start.input
 
 
-def sessions_to_choose(persona_id: str) -> Sequence[SessionSummary]:
-    """The newest sessions with a persona, to look at a draft with what was said there."""
-    wanted = SessionFilter(persona_id=persona_id)
-    found = rolebook().log.list_sessions(wanted, limit=_SESSIONS_OFFERED)
-    return [summary for summary in found.summaries if summary.turns]
+def sessions_to_choose(
+    persona_id: str,
+) -> tuple[Sequence[SessionSummary], Sequence[SessionSummary]]:
+    """The newest sessions with a persona, and the newest with others, to look at a draft with what was said there."""
+    log = rolebook().log
+    own = log.list_sessions(SessionFilter(persona_id=persona_id), limit=_SESSIONS_OFFERED)
+    newest = log.list_sessions(limit=2 * _SESSIONS_OFFERED)
+    others = [said for said in newest.summaries if said.session.persona_id != persona_id]
+    return (
+        [summary for summary in own.summaries if summary.turns],
+        [summary for summary in others if summary.turns][:_SESSIONS_OFFERED],
+    )
 
 
 def drafts_to_choose(key: FileKey) -> Sequence[Change]:

@@ -173,7 +173,7 @@ def context_of(seen: Look) -> dict[str, Any]:
         "files": files,
         "state": next((state for state in files if state.key == draft.key), None),
         "personas": [state for state in files if state.key.kind == "persona"],
-        "sessions": sessions_to_choose(draft.persona_id) if draft.persona_id else (),
+        "sessions": sessions_to_choose(draft.persona_id),
     }
 
 

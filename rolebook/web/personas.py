@@ -114,16 +114,16 @@ def _persona_page(
         revision=entry.resolved.revision.id,
         statistics=statistics,
         api_url=request.host_url + "v1",
-        curl=_curl(persona),
+        curl=_curl(entry.id, persona),
         former=_former_revision(entry.resolved, statistics) if entry.id == persona.id else "",
         upstreams=rolebook().upstreams.names,
     )
 
 
-def _curl(persona: Persona) -> str:
-    """A line for a shell that asks the persona through the gateway."""
+def _curl(reference: str, persona: Persona) -> str:
+    """A line for a shell that asks the persona, at its label or revision if it has one, through the gateway."""
     said = persona.starters[0] if persona.starters else "…"
-    body: dict[str, Any] = {"model": persona.id, "messages": [{"role": "user", "content": said}]}
+    body: dict[str, Any] = {"model": reference, "messages": [{"role": "user", "content": said}]}
     if persona.variables:
         values = {name: variable.fallback for name, variable in persona.variables.items()}
         body["rolebook"] = {"variables": values}

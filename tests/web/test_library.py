@@ -142,6 +142,31 @@ def test_the_turns_of_a_session_can_be_what_was_said_before(client: FlaskClient)
     assert "What is zero?" in text_of(look(client, TEACHER, session=found[1])["html"])
 
 
+def test_so_can_those_of_any_other_session(client: FlaskClient, personas: Path) -> None:
+    started = client.post("/sessions", data={"persona": "plain", "input": "What is zero?"})
+    address = started.headers["Location"]
+    (personas / "fresh.yaml").write_text(TEACHER)
+    page = client.get("/library/personas/fresh").text
+    offered = re.search(r'<optgroup label="with others">(.*?)</optgroup>', page, re.DOTALL)
+    assert offered
+    assert "What is zero?" in offered[1]
+    for named in (address.rpartition("/")[2], f"http://localhost{address}", f"{address}/"):
+        seen = look(client, TEACHER, "/library/personas/fresh", **{"other-session": named})
+        assert "What is zero?" in text_of(seen["html"])
+    unknown = look(client, TEACHER, "/library/personas/fresh", **{"other-session": "nothing"})
+    assert "There is no session nothing" in text_of(unknown["html"])
+
+
+def test_personas_of_one_name_are_told_apart_by_their_ids(
+    client: FlaskClient, personas: Path
+) -> None:
+    (personas / "again.yaml").write_text(TEACHER)
+    listed = text_of(client.get("/library").text)
+    assert "Teacher again" in listed
+    assert "Teacher teacher" in listed
+    assert "Plain plain" not in listed
+
+
 def test_variables_of_the_draft_are_asked_for(client: FlaskClient) -> None:
     text = TEACHER.replace("variables:\n", "variables:\n  mood: {required: true}\n")
     seen = look(client, text)

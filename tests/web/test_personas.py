@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from rolebook.core.source import Author
 from rolebook.web.app import create_app
 from rolebook.web.gallery import PAGE
+from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
 from tests.web.checks import assert_error, eventually
 
@@ -439,3 +441,13 @@ def test_line_for_a_shell_is_one_that_the_gateway_takes(
     assert ("curl", "http://localhost/v1/chat/completions") == (command, address)
     answer = client.post("/v1/chat/completions", json=json.loads(body)).get_json()
     assert "Echo: What's up?" == answer["choices"][0]["message"]["content"]
+
+
+def test_page_of_a_label_is_for_talking_and_its_program_asks_the_label(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    rolebook.edits.set_label("plain", "production", "", author=Author("browser"))
+    page = client.get("/personas/plain@production").text
+    assert "&#34;model&#34;: &#34;plain@production&#34;" in page
+    assert "/library/personas/plain" not in page
+    assert "/library/personas/plain" in client.get("/personas/plain").text
