@@ -22,7 +22,8 @@ _FORMATS = ("json", "jsonl", "md", "csv")
     help="""List the sessions, the last used first.
 
     TEXT of --search is words that must all occur, "a phrase", or the begin* of a word; Chinese is found from one
-    character on. DATE is a day such as 2026-11-20, or a time in UTC.""",
+    character on. Of teacher@production those are listed that were begun by this very name, or that have a turn at the
+    revision that it means now. DATE is a day such as 2026-11-20, or a time in UTC.""",
     examples="""
     rolebook sessions
     rolebook sessions --search "square root" --persona teacher
@@ -32,7 +33,13 @@ _FORMATS = ("json", "jsonl", "md", "csv")
     """,
 )
 @click.option("--search", metavar="TEXT", default="", help="Only with these words in them.")
-@click.option("--persona", "persona_id", metavar="ID", default="", help="Only of this persona.")
+@click.option(
+    "--persona",
+    "persona_id",
+    metavar="ID",
+    default="",
+    help="Only of this persona; also as ID@LABEL or ID@REVISION.",
+)
 @click.option("--model", metavar="MODEL", default="", help="Only where this model was asked for.")
 @click.option("--tag", metavar="TAG", default="", help="Only with this tag.")
 @click.option(

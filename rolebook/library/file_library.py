@@ -22,6 +22,7 @@ from rolebook.core.persona import (
     is_persona_id,
     parse_persona,
 )
+from rolebook.core.reference import split_reference
 from rolebook.core.source import FileKey, plain_text
 from rolebook.library.file_store import remove_unfinished
 from rolebook.library.folder import Signature, is_settled, list_files, printable, read_file, shown
@@ -468,6 +469,13 @@ def _chain(
 
 
 def _missing_base(place: tuple[str, int, int], base: str, known: Iterable[str]) -> Problem:
+    base_id, at = split_reference(base)
+    if base_id and at:
+        message = (
+            "A persona extends another one as its file is now, so no label or revision can be named here:"
+            " write '%(id)s' instead of '%(got)s'."
+        )
+        return Problem(*place, message, {"id": in_line(base_id), "got": in_line(base)})
     if near := nearest(base.removesuffix(".yaml"), known):
         message = "There is no persona '%(id)s' to extend. Did you mean '%(near)s'?"
         return Problem(*place, message, {"id": in_line(base), "near": near})

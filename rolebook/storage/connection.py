@@ -126,12 +126,17 @@ def connect_writer(path: Path, *, patience_s: float) -> Database:
     return db
 
 
-def execute(db: Database, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+def execute(
+    db: Database, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+) -> sqlite3.Cursor:
     """Run one statement with values that SQLite cannot hold as they are made to fit (see :func:`_fitted`)."""
     # Past sqlite-utils, which looks at each statement for whether it has to commit it: transactions here are explicit.
     try:
         return db.conn.execute(sql, parameters)
     except (UnicodeEncodeError, OverflowError):
+        if isinstance(parameters, Mapping):
+            fitted = {name: _fitted(value) for name, value in parameters.items()}
+            return db.conn.execute(sql, fitted)
         return db.conn.execute(sql, [_fitted(value) for value in parameters])
 
 

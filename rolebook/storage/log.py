@@ -284,7 +284,7 @@ class SqliteLog:
 
         Arguments:
             text: words, "phrases" and begin*; nothing of it raises, and an empty one finds nothing.
-            persona_id: only turns of sessions with this persona.
+            persona_id: only turns of sessions with this persona; of a reference, as in :class:`SessionFilter`.
             before: the cursor of the page before; anything else begins at the start.
         """
         return self.read(search.search, text, persona_id=persona_id, limit=limit, before=before)

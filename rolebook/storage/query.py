@@ -18,6 +18,7 @@ from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text
 from rolebook.storage.lookup import SESSION_COLUMNS, tags_of
 from rolebook.storage.record import session_of
+from rolebook.storage.revision import meant_by
 
 _SNIPPET_CHARACTERS = 200
 
@@ -32,9 +33,10 @@ WAYS = ("gateway", "people")
 class SessionFilter:
     """Which sessions to list; what is empty does not matter.
 
-    ``search`` is a query as in search by words and looks at the newest 5,000 turns that match. ``model`` (as
-    requested), ``revision``, ``status`` and ``mark`` (one of MARKS) hold if any turn of the session has them; ``via``
-    is one of WAYS.
+    ``persona_id`` may be a reference, ``teacher@production``: then those are meant that were begun by this very name or
+    have a turn at the revision that it means now. ``search`` is a query as in search by words and looks at the newest
+    5,000 turns that match. ``model`` (as requested), ``revision``, ``status`` and ``mark`` (one of MARKS) hold if any
+    turn of the session has them; ``via`` is one of WAYS.
     ``since`` (inclusive) and ``until`` (exclusive) are about the last use: times as in
     :func:`rolebook.core.session.now`, or plain dates, which count whole.
     """
@@ -127,6 +129,14 @@ def list_sessions(
         before: the cursor of the page before.
     """
     conditions, parameters = _conditions(wanted)
+    if wanted.persona_id:
+        persona_id, at, revision_id = meant_by(db, wanted.persona_id)
+        # A plus sign keeps the planner from an index that would have all of a persona's sessions sorted for one page.
+        conditions.append("+sessions.persona_id = ?")
+        parameters.append(persona_id)
+        if at:
+            conditions.append(f"(sessions.pin = ? OR {_IN_TURNS.format(_AT_REVISION)})")
+            parameters += [at, revision_id]
     if found is not None:
         conditions.append("sessions.number IN (SELECT value FROM json_each(?))")
         parameters.append(_json(found))
@@ -177,23 +187,15 @@ def statistics_of_persona(db: Database, persona_id: str) -> PersonaStatistics:
 
 
 def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
-    """SQL conditions with their parameters, all to be met.
-
-    A plus sign keeps the planner from an index that would have all of a persona's sessions sorted for one page.
-    """
+    """SQL conditions with their parameters, all to be met, for what needs no look at the log before."""
     _require_times(wanted)
-    in_turns = "EXISTS (SELECT 1 FROM turns WHERE turns.session = sessions.number AND {})"
     status_sql = (
         "turns.status = ?" if wanted.status == "complete" else "status <> 'complete' AND status = ?"
     )
     choices = (
-        (wanted.persona_id, "+sessions.persona_id = ?"),
-        (
-            wanted.revision,
-            in_turns.format("turns.revision = (SELECT number FROM revisions WHERE id = ?)"),
-        ),
-        (wanted.model, in_turns.format("turns.model_requested = ?")),
-        (wanted.status, in_turns.format(status_sql)),
+        (wanted.revision, _IN_TURNS.format(_AT_REVISION)),
+        (wanted.model, _IN_TURNS.format("turns.model_requested = ?")),
+        (wanted.status, _IN_TURNS.format(status_sql)),
         (
             wanted.tag,
             "EXISTS (SELECT 1 FROM session_tags WHERE session = sessions.number AND tag = ?)",
@@ -215,6 +217,9 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
     conditions += [condition for value, condition in choices if value]
     return conditions, [value for value, _ in choices if value]
 
+
+_IN_TURNS = "EXISTS (SELECT 1 FROM turns WHERE turns.session = sessions.number AND {})"
+_AT_REVISION = "turns.revision = (SELECT number FROM revisions WHERE id = ?)"
 
 #: Few turns are marked, so that these are looked for first.
 _MARKED = (

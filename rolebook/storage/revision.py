@@ -23,6 +23,7 @@ from rolebook.core.history import (
     NewChange,
     Timeline,
 )
+from rolebook.core.reference import split_reference
 from rolebook.core.session import Revision, new_id, now
 from rolebook.core.source import DISK, Author, FileKey, FileKind, etag_of
 from rolebook.storage.connection import execute, insert
@@ -312,7 +313,8 @@ def find_revision(db: Database, persona_id: str, at: str) -> Revision:
         return revision_of(labelled)
     prefix = at.lower()
     rows = (
-        db.execute(
+        execute(
+            db,
             f"SELECT * FROM revisions WHERE number IN ({_REVISIONS_OF}) AND substr(id, 1, :length) = :prefix LIMIT 2",
             {"persona": persona_id, "length": len(prefix), "prefix": prefix},
         ).fetchall()
@@ -330,8 +332,25 @@ def find_revision(db: Database, persona_id: str, at: str) -> Revision:
     return revision_of(rows[0])
 
 
+def meant_by(db: Database, reference: str) -> tuple[str, str, str]:
+    """The id of a persona, what stands behind its ``@``, and the id of the revision that this means now.
+
+    The latter two are empty where nothing stands there, and the last where it means nothing (any more).
+
+    Raises InputError if several revisions begin so.
+    """
+    persona_id, at = split_reference(reference)
+    if not at:
+        return persona_id, "", ""
+    try:
+        return persona_id, at, find_revision(db, persona_id, at).id
+    except NotFoundError:
+        return persona_id, at, ""
+
+
 def _unknown(db: Database, persona_id: str, at: str) -> NotFoundError:
-    newest = db.execute(
+    newest = execute(
+        db,
         f"SELECT id FROM revisions WHERE number IN ({_REVISIONS_OF}) ORDER BY number DESC LIMIT {_MOST_NAMED}",
         {"persona": persona_id},
     ).fetchall()

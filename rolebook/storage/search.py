@@ -21,6 +21,7 @@ from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text, show_text
 from rolebook.storage.index import CJK, segment
 from rolebook.storage.lookup import turns_by_number
+from rolebook.storage.revision import meant_by
 
 #: How many matching turns a search for sessions looks at, the newest first.
 NEWEST_MATCHES = 5_000
@@ -100,14 +101,22 @@ def search(db: Database, query: str, *, persona_id: str, limit: int, before: str
     terms = parse_query(query)
     if not terms:
         return SearchPage((), "")
+    persona_id, at, revision_id = meant_by(db, persona_id)
     rows = execute(
         db,
         "SELECT turn_search.rowid AS number, sessions.title, sessions.persona_id, revisions.persona_name "
         "FROM turn_search JOIN turns ON turns.number = turn_search.rowid "
         "JOIN sessions ON sessions.number = turns.session JOIN revisions ON revisions.number = turns.revision "
         "WHERE turn_search MATCH ? AND turn_search.rowid < ? AND sessions.deleted_at IS NULL AND activity > 0 "
-        "AND (? = '' OR sessions.persona_id = ?) ORDER BY turn_search.rowid DESC LIMIT ?",
-        (_match(terms), _before(before), persona_id, persona_id, limit + 1),
+        "AND (? = '' OR sessions.persona_id = ?) AND (? = '' OR sessions.pin = ? OR revisions.id = ?) "
+        "ORDER BY turn_search.rowid DESC LIMIT ?",
+        (
+            _match(terms),
+            _before(before),
+            *(persona_id, persona_id),
+            *(at, at, revision_id),
+            limit + 1,
+        ),
     ).fetchall()
     shown = rows[:limit]
     turns = turns_by_number(db, [row["number"] for row in shown])

@@ -153,6 +153,10 @@ def test_fault_in_a_merged_persona_names_the_file_it_stands_in(
     ("files", "words"),
     [
         ({"a.yaml": "extends: gone\nname: A\n"}, "There is no persona 'gone' to extend."),
+        (
+            {"a.yaml": "extends: b@production\nname: A\n", "b.yaml": "name: B\nsystem: s\n"},
+            "extends another one as its file is now, so no label or revision can be named here: write 'b'",
+        ),
         ({"a.yaml": "name: A\nextends: a\n"}, "extends itself"),
         (
             {

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
-from rolebook.core.session import Revision, Session, TurnStatus
+from rolebook.core.history import Label
+from rolebook.core.session import Revision, Session, TurnStatus, now
+from rolebook.core.source import Author
+from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.query import Facet, PersonaStatistics, SessionFilter
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_session, new_turn
@@ -81,6 +84,39 @@ def test_filter_lists_the_sessions_that_fit(
     page = log.list_sessions(SessionFilter(**wanted))
     assert [names[summary.session.id] for summary in page.summaries] == expected
     assert page.cursor == ""
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("teacher", "ABC"),
+        ("teacher@production", "ABC"),
+        ("teacher@retired", "C"),
+        ("teacher@revision-1", "A"),
+        ("teacher@2222", "BC"),
+        ("teacher@no such label", ""),
+        ("friend@production", ""),
+        ("teacher@\ud800\ud800\ud800\ud800", ""),
+    ],
+)
+def test_a_reference_finds_what_was_begun_by_it_and_what_was_asked_at_its_revision(
+    log: SqliteLog, reference: str, expected: str
+) -> None:
+    later = replace(REVISION, id="2222-later")
+    for title, pin, revision in (
+        ("A", "production", REVISION),
+        ("B", "", later),
+        ("C", "retired", later),
+    ):
+        session = new_session(title=title, pin=pin, revision=revision.id)
+        log.create_session(session, revision)
+        turn = new_turn(session, "Why?", revision=revision.id)
+        log.finish_turn(answered(log.start_turn(turn, revision)))
+    SqliteHistory(log).set_label(Label("teacher", "production", later.id, Author("command"), now()))
+    listed = log.list_sessions(SessionFilter(persona_id=reference)).summaries
+    assert expected == "".join(sorted(found.session.title for found in listed))
+    hits = log.search("why", persona_id=reference).hits
+    assert expected == "".join(sorted(hit.session_title for hit in hits))
 
 
 def test_summary_adds_up_all_attempts(log: SqliteLog) -> None:
