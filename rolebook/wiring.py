@@ -17,7 +17,7 @@ from rolebook.core.gateway import GatewayService
 from rolebook.core.judge import Judging
 from rolebook.core.live_checks import LiveChecks
 from rolebook.core.message import Message
-from rolebook.core.persona import ResolvedPersona
+from rolebook.core.persona import Fragment, ResolvedPersona
 from rolebook.core.planning import Planner
 from rolebook.core.prompt import PromptRenderer
 from rolebook.core.recording import Recorder
@@ -173,7 +173,7 @@ class Rolebook:
         self.renderer = PromptRenderer(self.sandbox)
         self._opening = threading.Lock()
         self._edits: EditService | None = None
-        self._trials: dict[str, tuple[ResolvedPersona, Sequence[Problem]]] = {}
+        self._trials: dict[str, tuple[ResolvedPersona | Fragment, Sequence[Problem]]] = {}
         prices = _Billing(settings, self.accounts)
         self.chat = ChatService(
             library=self.finder,
@@ -252,16 +252,16 @@ class Rolebook:
         found: list[Problem] = [] if entries is not None else list(self.library.problems())
         for entry in self.library.entries() if entries is None else entries:
             found += entry.problems
-            if entry.resolved is not None and not entry.is_stale:
-                found += self._try_out(entry.resolved)
+            if entry.to_try is not None:
+                found += self._try_out(entry.id, entry.to_try)
         yield from sorted(set_of(found), key=lambda p: (p.file, p.line, p.column))
 
-    def _try_out(self, resolved: ResolvedPersona) -> Sequence[Problem]:
+    def _try_out(self, persona_id: str, tried: ResolvedPersona | Fragment) -> Sequence[Problem]:
         """What a trial rendering finds; once for each version, as a thousand take seconds and a costly one two."""
-        known = self._trials.get(resolved.persona.id)
-        if known is None or known[0] is not resolved:
-            known = resolved, tuple(self.renderer.find_problems(resolved))
-            self._trials[resolved.persona.id] = known
+        known = self._trials.get(persona_id)
+        if known is None or known[0] is not tried:
+            known = tried, tuple(self.renderer.find_problems(tried))
+            self._trials[persona_id] = known
         return known[1]
 
     def stop(self) -> None:

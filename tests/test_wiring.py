@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from rolebook.core.errors import FileError, SettingError
+from rolebook.core.source import FileKey
 from rolebook.wiring import open_rolebook, read_settings
+from tests.core.conftest import CHAT
 
 
 @pytest.fixture(autouse=True)
@@ -96,4 +98,35 @@ def test_place_of_a_missing_name_is_that_of_editors(tmp_path: Path) -> None:
     rolebook = open_rolebook(environment={})
     (problem,) = rolebook.find_problems()
     assert "personas/a.yaml:5:10" == problem.place
+    rolebook.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "name: A\nextends: nix\nsampling: {temperature: hot}\nsystem: '{{ nope }}'\n"
+            "greeting: '{% if %}'\nbogus: 1\n",
+            [(2, 10), (3, 25), (5, 12), (6, 1)],
+        ),
+        ("extends: nix\nvariables: {a: {choices: [x]}}\n", [(1, 10)]),
+        ("name: A\nsampling: {temperature: hot}\nsystem: '{{ nope }}'\n", [(2, 25), (3, 13)]),
+        ("name: A\ntemplate: nah\nsystem: '{{ nope }}'\n", [(2, 11), (3, 13)]),
+        ("name: A\nsystem: '{% if %}'\ngreeting: '{% for %}'\n", [(2, 10), (3, 12)]),
+        ("name: A\nsystem: '{{ nope }}'\ngreeting: '{{ nope | uper }}'\n", [(2, 13), (3, 22)]),
+        ("name: A\nvariables: {a: {min: x}}\nsystem: '{{ b }}{% if %}'\n", [(2, 22), (3, 10)]),
+    ],
+    ids=["base", "base-may-have-it", "value", "template", "texts", "name-and-filter", "variable"],
+)
+def test_no_problem_of_a_file_hides_another_one(
+    tmp_path: Path, text: str, expected: list[tuple[int, int]]
+) -> None:
+    for folder in ("personas", "templates"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "templates/chat.jinja").write_text(CHAT)
+    (tmp_path / "personas/a.yaml").write_text(text)
+    rolebook = open_rolebook(environment={})
+    assert expected == [(problem.line, problem.column) for problem in rolebook.find_problems()]
+    checked = rolebook.edits.check(FileKey("persona", "a"), text)
+    assert expected == [(problem.line, problem.column) for problem in checked.problems]
     rolebook.close()

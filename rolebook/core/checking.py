@@ -9,7 +9,7 @@ from typing import Protocol
 
 from rolebook.core.errors import FileError, NotFoundError, Problem
 from rolebook.core.merge import find_marks
-from rolebook.core.persona import ResolvedPersona
+from rolebook.core.persona import Fragment, ResolvedPersona
 from rolebook.core.source import Entry, FileKey, plain_text
 
 #: A template of a thousand personas is tried out with so many of them, and no longer than this.
@@ -46,7 +46,7 @@ class Paths(Protocol):
 class Trials(Protocol):
     """Renders personas to see whether they can be."""
 
-    def find_problems(self, resolved: ResolvedPersona) -> Sequence[Problem]:
+    def find_problems(self, tried: ResolvedPersona | Fragment) -> Sequence[Problem]:
         """What trial renderings find wrong."""
 
 
@@ -111,7 +111,7 @@ class DraftChecker:
         if key.kind == "persona":
             own, *others = self._library.entries_with(persona=(key.id, text))
             known = now.get(key.id)
-            problems = [*marks, *own.problems, *self._tried(own.resolved)]
+            problems = [*marks, *own.problems, *self._tried(own.to_try)]
             users = list(self._users(others, now))
             in_use = known.resolved if known else None
             resolved = None if any(p.severity == "error" for p in problems) else own.resolved
@@ -138,12 +138,12 @@ class DraftChecker:
             before = known.resolved.revision.id if known and known.resolved else ""
             after = entry.resolved.revision.id if entry.resolved else ""
             is_tried = number < _MOST_TRIED and time.monotonic() < deadline
-            tried = self._tried(entry.resolved) if is_tried else ()
+            tried = self._tried(entry.to_try) if is_tried else ()
             problems = tuple(_in_order([*entry.problems, *tried]))
             yield User(entry.id, entry.resolved, problems, before != after)
 
-    def _tried(self, resolved: ResolvedPersona | None) -> Sequence[Problem]:
-        return self._trials.find_problems(resolved) if resolved else ()
+    def _tried(self, tried: ResolvedPersona | Fragment | None) -> Sequence[Problem]:
+        return self._trials.find_problems(tried) if tried else ()
 
     def resolve(self, key: FileKey, text: str, *, persona_id: str = "") -> ResolvedPersona:
         """The persona that a draft makes, with everything else from the library. Nothing is rendered yet.

@@ -637,6 +637,20 @@ class ResolvedPersona:
         )
 
 
+@dataclass(frozen=True)
+class Fragment:
+    """What could be read of a persona whose file has errors, so that the rest of it can be tried out all the same.
+
+    ``resolved`` has stand-ins for what could not be read. ``parts`` names what of it can be tried, each alone:
+    ``system``, ``greeting`` and the prompt template. ``knows_names``: whether all variables could be read, so that any
+    other name is a mistake.
+    """
+
+    resolved: ResolvedPersona
+    parts: tuple[str, ...]
+    knows_names: bool
+
+
 def persona_of_revision(revision: Revision, persona_id: str = "") -> ResolvedPersona:
     """The persona as it was at a revision.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from rolebook.core.errors import Problem, PromptError, PromptLimitError
 from rolebook.core.message import Message, Origin, Span
-from rolebook.core.persona import Persona, Place, ResolvedPersona, VariableValue
+from rolebook.core.persona import Fragment, Persona, Place, ResolvedPersona, VariableValue
 from rolebook.core.sandbox import Sandbox
 from rolebook.core.template_advice import ABOUT_MISSING_NAMES, MISSING_NAME
 
@@ -99,41 +99,87 @@ class PromptRenderer:
         entries: list[Any] = reply["messages"]
         return entries
 
-    def find_problems(self, resolved: ResolvedPersona) -> list[Problem]:
-        """What trial renderings find wrong: with the variables filled in, and with each of their choices once."""
-        found: dict[str, Problem] = {}
-        for values in _trials(resolved.persona):
-            for problem in self._try(resolved, values):
-                found[str(problem)] = problem
-        return list(found.values())
+    def find_problems(self, tried: ResolvedPersona | Fragment) -> list[Problem]:
+        """What trial renderings find wrong: with the variables filled in, and with each of their choices once.
+
+        As one mistake ends a rendering, the texts and the template are then tried each alone as well.
+        """
+        if isinstance(tried, Fragment):
+            errors = self._try_parts(tried)
+            return _unique(_problem(error, tried.resolved) for error in errors)
+        found = [
+            problem for values in _trials(tried.persona) for problem in self._try(tried, values)
+        ]
+        if any(problem.severity == "error" for problem in found):
+            parts = ("greeting", "system", tried.persona.template_name)
+            errors = self._try_parts(Fragment(tried, parts, knows_names=True))
+            # What takes too long is stopped anywhere: it would be told twice.
+            of_parts = [error for error in errors if not isinstance(error, PromptLimitError)]
+            found += [_problem(error, tried) for error in of_parts]
+        return _unique(found)
 
     def _try(self, resolved: ResolvedPersona, values: Mapping[str, VariableValue]) -> list[Problem]:
-        found: list[Problem] = []
-        missing: set[str] = set()
-        for _ in range(_MAX_MISSING):
-            try:
-                prompt = self.render(resolved, values, history_messages([("…", "…")]), _TRIAL_INPUT)
-                self.greet(resolved, values)
-                break
-            except PromptError as error:
-                is_about_name = error.message in ABOUT_MISSING_NAMES
-                if error.parameters.get("near") in missing:
-                    error.message = MISSING_NAME
-                if not found or is_about_name:
-                    found.append(_problem(error, resolved))
-                name = str(error.parameters.get("name"))
-                if not is_about_name or name in values:
-                    return found
-                # With something in its place, the next missing name is found as well.
-                missing.add(name)
-                values = {**values, name: "…"}
-        if found:
+        prompt = Prompt(())
+
+        def render(values: Mapping[str, VariableValue]) -> None:
+            nonlocal prompt
+            prompt = self.render(resolved, values, history_messages([("…", "…")]), _TRIAL_INPUT)
+            self.greet(resolved, values)
+
+        found = [_problem(error, resolved) for error in _errors(render, values)]
+        if found or any(_TRIAL_INPUT in message.content for message in prompt.messages):
             return found
-        if any(_TRIAL_INPUT in message.content for message in prompt.messages):
-            return []
         file = f"{resolved.templates_dir}{resolved.persona.template_name}.jinja"
         message = "What people write never reaches the model: the template does not use 'input'."
         return [Problem(file, 1, 1, message, severity="warning")]
+
+    def _try_parts(self, fragment: Fragment) -> Iterator[PromptError]:
+        resolved = fragment.resolved
+        for part in fragment.parts:
+            alone = {"part": part, "is_compiled_only": not fragment.knows_names}
+
+            def render(values: Mapping[str, VariableValue], alone: dict[str, Any] = alone) -> None:
+                self._ask(build_request(resolved, values, _TRIAL_INPUT) | alone, resolved, ())
+
+            for values in _trials(resolved.persona):
+                errors = _errors(render, values)
+                yield from errors
+                if any(isinstance(error, PromptLimitError) for error in errors):
+                    break
+
+
+def _errors(
+    render: Callable[[Mapping[str, VariableValue]], None], values: Mapping[str, VariableValue]
+) -> list[PromptError]:
+    """What a rendering fails at: every missing name, or what else comes first."""
+    found: list[PromptError] = []
+    missing: set[str] = set()
+    for _ in range(_MAX_MISSING):
+        try:
+            render(values)
+            break
+        except PromptError as error:
+            is_about_name = error.message in ABOUT_MISSING_NAMES
+            if error.parameters.get("near") in missing:
+                error.message = MISSING_NAME
+            if not found or is_about_name:
+                found.append(error)
+            name = str(error.parameters.get("name"))
+            if not is_about_name or name in values:
+                break
+            # With something in its place, the next missing name is found as well.
+            missing.add(name)
+            values = {**values, name: "…"}
+    return found
+
+
+def _unique(problems: Iterable[Problem]) -> list[Problem]:
+    """Each once: the same name at the same place may have been told with other advice."""
+    found: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        what = str(problem.parameters.get("name", problem.message))
+        found.setdefault((problem.place, what), problem)
+    return list(found.values())
 
 
 def _problem(error: PromptError, resolved: ResolvedPersona) -> Problem:

@@ -308,6 +308,9 @@ class Renderer:
         values["persona"] = self._role["persona"]
         values["input"] = traced(request["input"], Origin.INPUT)
         values["examples"] = self._examples
+        if part := request.get("part"):
+            self._try_part(part, values, is_compiled_only=request["is_compiled_only"])
+            return []
         values["greeting"] = relabel(
             self._render_text("greeting", values), Origin.SYSTEM, Origin.GREETING
         )
@@ -321,19 +324,38 @@ class Renderer:
         _check_size(entries, "system" if is_of_text else self._role["template"])
         return entries
 
+    def _try_part(self, name: str, values: dict[str, Any], *, is_compiled_only: bool) -> None:
+        """Render a text or the prompt template with stand-ins for the others, or only compile it."""
+        if name != "greeting":
+            values["greeting"] = traced("", Origin.GREETING)
+        if name not in _TEXTS:
+            values["system"] = traced("…", Origin.SYSTEM)
+            values["history"] = _history([("user", "…"), ("assistant", "…")])
+        if not is_compiled_only:
+            self._render_text(name, values) if name in _TEXTS else self._render_template(values)
+            return
+        with _Located(name):
+            if name in _TEXTS:
+                self._text_template(name)
+            else:
+                self._environment.get_template(name)
+
     def _render_text(self, name: str, values: Mapping[str, Any]) -> Traced:
-        source = self._role[name]
-        if not source:
+        if not self._role[name]:
             return traced("", Origin.SYSTEM)
         with _Located(name):
-            environment = self._text_environment
-            template = self._texts.get(name)
-            if template is None:
-                code = environment.compile(source, name=name, filename=name)
-                template = Template.from_code(environment, code, environment.globals)
-                self._texts[name] = template
+            template = self._text_template(name)
             context = template.new_context(dict(values))
-            return environment.concat(template.root_render_func(context))
+            return self._text_environment.concat(template.root_render_func(context))
+
+    def _text_template(self, name: str) -> Template:
+        template = self._texts.get(name)
+        if template is None:
+            environment = self._text_environment
+            code = environment.compile(self._role[name], name=name, filename=name)
+            template = Template.from_code(environment, code, environment.globals)
+            self._texts[name] = template
+        return template
 
     def _render_template(self, values: dict[str, Any]) -> list[Entry]:
         name = self._role["template"]

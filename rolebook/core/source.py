@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from rolebook.core.errors import ConflictError, FileError, Problem
-from rolebook.core.persona import ResolvedPersona
+from rolebook.core.persona import Fragment, ResolvedPersona
 from rolebook.core.session import time_of_id
 
 _CHANGED = "%(file)s was changed meanwhile. Nothing was overwritten."
@@ -96,6 +96,10 @@ class Entry(Protocol):
 
     @property
     def resolved(self) -> ResolvedPersona | None: ...
+    @property
+    def to_try(self) -> ResolvedPersona | Fragment | None:
+        """What trial renderings can tell more of than its problems do."""
+
     @property
     def problems(self) -> tuple[Problem, ...]: ...
     @property

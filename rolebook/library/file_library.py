@@ -18,6 +18,7 @@ from rolebook.core.fields import in_line, nearest
 from rolebook.core.persona import (
     PERSONA_ID,
     FaultyDataError,
+    Fragment,
     ResolvedPersona,
     is_persona_id,
     parse_persona,
@@ -55,8 +56,9 @@ class PersonaEntry:
     """A persona file as the library sees it.
 
     ``resolved`` is missing when no version of it was ever good. ``is_stale`` says that the file is
-    broken now and its last good version is still in use. ``source`` is the text of the file as
-    :class:`rolebook.core.source.Source` has it, ``bases`` are the ids that it extends, the nearest first.
+    broken now and its last good version is still in use; ``fragment`` is what could be read of a broken one.
+    ``source`` is the text of the file as :class:`rolebook.core.source.Source` has it, ``bases`` are the ids that it
+    extends, the nearest first.
     """
 
     id: str
@@ -66,6 +68,12 @@ class PersonaEntry:
     is_stale: bool = False
     source: str = ""
     bases: tuple[str, ...] = ()
+    fragment: Fragment | None = None
+
+    @property
+    def to_try(self) -> ResolvedPersona | Fragment | None:
+        """What trial renderings can tell more of than its problems do."""
+        return None if self.fragment is None and self.is_stale else self.fragment or self.resolved
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -401,18 +409,28 @@ def _build_entry(
 ) -> PersonaEntry:
     bases = tuple(base.id for base in reversed(chain) if base.id != file.id)
     entry = PersonaEntry(file.id, file.file, None, (), source=plain_text(file.text), bases=bases)
-    if problems:
+    if file.document is None:
         return replace(entry, problems=tuple(problems))
-    persona, places, found = build_persona(chain)
+    usable = [part for part in chain if part.document is not None]
+    built = build_persona(usable, is_whole=not problems)
+    found = [*problems, *built.problems]
+    persona, unread = built.persona, built.unread
     if persona is None:
-        return replace(entry, problems=found)
-    if persona.template_name not in templates:
-        place = _line_of_key(chain, "template")
-        missing = _missing_template(place, persona.template_name, templates)
-        return replace(entry, problems=(*found, missing))
-    reached = reachable(persona.template_name, templates)
-    resolved = ResolvedPersona(persona, reached, places, templates_dir, entry.source)
-    return replace(entry, resolved=resolved, problems=found)
+        return replace(entry, problems=tuple(found))
+    name = persona.template_name
+    # Without its bases or its own word, it is not known which one it would be.
+    knows_template = bool(persona.template) or not (problems or unread & {"template", "endpoint"})
+    if knows_template and name not in templates:
+        found.append(_missing_template(_line_of_key(chain, "template"), name, templates))
+    is_good = not unread and name in templates
+    reached = reachable(name, templates) if is_good else dict(templates)
+    resolved = ResolvedPersona(persona, reached, built.places, templates_dir, entry.source)
+    if is_good:
+        return replace(entry, resolved=resolved, problems=tuple(found))
+    is_sure = knows_template and name in templates and not unread & {"endpoint", "examples"}
+    parts = ("greeting", "system", *([name] if is_sure else []))
+    fragment = Fragment(resolved, parts, knows_names="variables" not in unread)
+    return replace(entry, problems=tuple(found), fragment=fragment)
 
 
 def _reaches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -82,13 +83,23 @@ class _Merged:
         return Mark(file, 1, 1)
 
 
-def build_persona(
-    chain: Sequence[PersonaFile],
-) -> tuple[Persona | None, dict[str, Place], tuple[Problem, ...]]:
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What files make: a persona, or where they have errors what could be read of one.
+
+    ``unread`` are the keys at the root that could not be read. ``persona`` is missing where nothing could.
+    """
+
+    persona: Persona | None
+    unread: frozenset[str]
+    places: Mapping[str, Place]
+    problems: tuple[Problem, ...]
+
+
+def build_persona(chain: Sequence[PersonaFile], *, is_whole: bool = True) -> Built:
     """The persona of the last file of ``chain``, whose bases come before it, the furthest first.
 
-    All files have a document. Returns the persona (None if it has errors), the places of its texts, and the
-    problems.
+    All files have a document. If the chain is not whole, a base that is missing could have any key and any variable.
     """
     last = chain[-1]
     merged = _Merged({})
@@ -99,12 +110,26 @@ def build_persona(
     own = last.document.data if last.document else {}
     unknown = islice(find_unknown_keys(own), MAX_PROBLEMS)
     problems += [_problem(fault, merged, last.file) for fault in unknown]
+    unread = frozenset(() if is_whole else ("variables",))
+    persona: Persona | None = None
     try:
         persona = parse_persona(last.id, merged.data)
     except FaultyDataError as error:
-        problems += [_problem(fault, merged, last.file) for fault in error.faults[:MAX_PROBLEMS]]
-        persona = None
-    return persona, dict(_places(merged, chain)), tuple(problems)
+        faults = [fault for fault in error.faults if is_whole or _is_own(fault, merged.data)]
+        problems += [_problem(fault, merged, last.file) for fault in faults[:MAX_PROBLEMS]]
+        unread |= {str(part) for fault in error.faults for part in fault.path[:1]}
+        read = {key: value for key, value in merged.data.items() if key not in unread}
+        with suppress(FaultyDataError):
+            persona = parse_persona(last.id, {"name": "…", "system": "", **read})
+    return Built(persona, unread, dict(_places(merged, chain)), tuple(problems))
+
+
+def _is_own(fault: Fault, data: Mapping[str, Any]) -> bool:
+    """Whether it is wrong whatever a base that is missing has: that may bring the key, or the rest of the variable."""
+    root, *rest = fault.path or ("",)
+    return root in data and not (
+        root == "variables" and (len(rest) == 1 or rest[-1:] == ["default"])
+    )
 
 
 def _merge(base: _Merged, document: Document) -> _Merged:
