@@ -165,13 +165,33 @@ def test_a_click_on_a_piece_leads_to_its_line(page: Any, live_server: LiveServer
 
 
 COMPLETIONS = {
-    "contex": ("context", "context: "),
+    "contex": ("context", "context:\n  "),
+    "descr": ("description", "description: "),
     "template: fe": ("few-shot", "template: few-shot"),
     "extends: pla": ("plain", "extends: plain"),
     "endpoint: com": ("completions", "endpoint: completions"),
     "context: {tok": ("tokens", "context: {tokens: "),
     "x: {{ sub": ("subject", "x: {{ subject"),
 }
+
+
+@pytest.mark.usefixtures("bundle")
+def test_a_line_below_a_key_is_indented_and_one_of_a_text_goes_on(
+    page: Any, live_server: LiveServer
+) -> None:
+    open_file(page, live_server)
+    page.locator(EDITOR).click()
+    page.keyboard.press("Control+a")
+    for line in ("variables:", "a:", "max: 1"):
+        page.keyboard.type(line)
+        page.keyboard.press("Enter")
+    for _ in range(2):
+        page.keyboard.press("Backspace")
+    for line in ("system: |", "Note:", "x"):
+        page.keyboard.type(line)
+        page.keyboard.press("Enter")
+    expected = "variables:\n  a:\n    max: 1\nsystem: |\n  Note:\n  x\n  "
+    assert expected == text_of(page)
 
 
 @pytest.mark.usefixtures("bundle")
@@ -188,7 +208,7 @@ def test_keys_values_and_names_are_completed(page: Any, live_server: LiveServer)
         page.wait_for_timeout(100)
         page.keyboard.press("Enter")
         expect(offered).to_have_count(0)
-        assert result == text_of(page).split("\n")[-1]
+        assert result == text_of(page)
     page.locator(EDITOR).click()
     page.keyboard.press("Control+a")
     page.keyboard.type("name: x")

@@ -48,7 +48,8 @@ function fromSchema(before, context, { schema, ...known }) {
   if (item && NAMES[path.at(-2)]) return values(path, item[2], context, schema, known);
   const key = /^(\s*)((?:- )*)([\w-]*)$/.exec(before);
   if (!key || (!key[3] && !context.explicit)) return null;
-  return keys(path, key[3], context, schema, siblings(context, key[1].length + key[2].length));
+  const column = key[1].length + key[2].length;
+  return keys(path, key[3], context, schema, siblings(context, column), column);
 }
 
 function inFlow([, name, inside], path, context, schema, known) {
@@ -123,12 +124,15 @@ function siblings({ state, pos }, indent) {
   return found;
 }
 
-function keys(path, word, context, schema, taken) {
+/** What can be written for a key; where it begins a line, at `column`, a mapping goes on below it. */
+function keys(path, word, context, schema, taken, column = null) {
   const shape = shapeAt(path, schema);
+  const ending = (detail) => (column !== null && detail === "{…}" ? `\n${" ".repeat(column + 2)}` : " ");
   const options = Object.entries(shape.properties ?? {})
     .filter(([name]) => !taken.has(name))
-    .map(([name, part]) => ({
-      label: name, type: "property", apply: `${name}: `, detail: detailOf(resolved(part, schema)), info: infoOf(part, schema),
+    .map(([name, part]) => [name, part, detailOf(resolved(part, schema))])
+    .map(([name, part, detail]) => ({
+      label: name, type: "property", apply: `${name}:${ending(detail)}`, detail, info: infoOf(part, schema),
     }));
   return listed(context.pos - word.length, options);
 }

@@ -103,6 +103,7 @@ class RichText {
       cm.indentUnit.of("  "),
       EditorState.tabSize.of(2),
       cm.indentOnInput(),
+      ...(kind === "persona" ? [cm.indentService.of((...place) => indentBelowKey(cm, ...place))] : []),
       cm.bracketMatching(),
       cm.highlightActiveLine(),
       cm.highlightSelectionMatches(),
@@ -180,6 +181,16 @@ function replaceSelected(event, view) {
   event.preventDefault();
   view.dispatch(view.state.update(view.state.replaceSelection(event.data), { userEvent: "input.type", scrollIntoView: true }));
   return true;
+}
+
+/** How far a new line below `key:` is indented; undefined where the line opens nothing, or is one of a text. */
+function indentBelowKey({ syntaxTree }, context, position) {
+  const opening = /^(\s*(?:- +)*)[^\s#][^#]*:\s*$/.exec(context.lineAt(position, -1).text);
+  if (context.simulatedBreak === null || !opening) return undefined;
+  for (let node = syntaxTree(context.state).resolve(position, -1); node; node = node.parent) {
+    if (/Literal|Comment/.test(node.name)) return undefined;
+  }
+  return opening[1].length + context.unit;
 }
 
 /** YAML with Jinja in its texts, or a Jinja template. */
