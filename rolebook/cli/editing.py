@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,6 +63,28 @@ def _key(kind: Any, file_id: str) -> FileKey:
     return FileKey(kind, file_id)
 
 
+def _split(kind: Any, reference: str) -> tuple[FileKey, str]:
+    """The file that a reference is about, and the label or revision behind its ``@``; empty: as it is now."""
+    from rolebook.core.reference import split_reference
+
+    if kind != "persona":
+        return _key(kind, reference), ""
+    persona_id, at = split_reference(reference)
+    return _key(kind, persona_id), at
+
+
+def _whole(kind: Any, reference: str) -> FileKey:
+    """The file that shall be changed or moved. Raises InputError for what a label or revision names."""
+    key, at = _split(kind, reference)
+    if at:
+        raise InputError(
+            "'%(reference)s' is '%(id)s' as it was, and this is about its file as it is now: name '%(id)s' alone.",
+            reference=reference[:160],
+            id=key.id[:80],
+        )
+    return key
+
+
 def _author() -> Any:
     from rolebook.core.source import Author
 
@@ -112,7 +135,17 @@ def _edit(group: str, kind: str, example: str) -> Command:
     def edit(invocation: Invocation, file_id: str, message: str) -> None:
         from rolebook.cli.editor import edit_text
 
-        source = invocation.rolebook.edits.open(_key(kind, file_id))
+        key, at = _split(kind, file_id)
+        if at:
+            raise InputError(
+                "What '%(reference)s' was stays as it was. To go on from there, bring it back first"
+                " (rolebook personas restore %(reference)s), or make another persona of it"
+                " (rolebook personas duplicate %(reference)s NEW_ID). The file as it is now:"
+                " rolebook personas edit %(id)s",
+                reference=file_id[:160],
+                id=key.id[:80],
+            )
+        source = invocation.rolebook.edits.open(key)
         edit_text(invocation, source.key, source.text, etag=source.etag, message=message)
 
     return edit
@@ -121,14 +154,25 @@ def _edit(group: str, kind: str, example: str) -> Command:
 def _duplicate(group: str, kind: str, example: str) -> Command:
     @command(
         name="duplicate",
-        help="Copy a file, with its comments, under another id.",
-        examples=f"rolebook {group} duplicate {example} my-{example}",
+        help="Copy a file, with its comments, under another id."
+        + (
+            "\n\nOf ID@LABEL or ID@REVISION it is the text that the file had then."
+            if kind == "persona"
+            else ""
+        ),
+        examples=f"rolebook {group} duplicate {example} my-{example}"
+        + (
+            f"\nrolebook {group} duplicate {example}@production my-{example}"
+            if kind == "persona"
+            else ""
+        ),
     )
     @click.argument("file_id", metavar="ID")
     @click.argument("new_id", metavar="NEW_ID")
     @pass_invocation
     def duplicate(invocation: Invocation, file_id: str, new_id: str) -> None:
-        saved = invocation.rolebook.edits.duplicate(_key(kind, file_id), new_id, author=_author())
+        key, at = _split(kind, file_id)
+        saved = invocation.rolebook.edits.duplicate(key, new_id, author=_author(), at=at)
         invocation.terminal.tell("Saved as %(path)s.", path=saved.source.file)
 
     return duplicate
@@ -148,7 +192,7 @@ def _rename(group: str, kind: str, example: str) -> Command:
     @pass_invocation
     def rename(invocation: Invocation, file_id: str, new_id: str, carry: bool) -> None:
         saved = invocation.rolebook.edits.rename(
-            _key(kind, file_id), new_id, author=_author(), carry=carry
+            _whole(kind, file_id), new_id, author=_author(), carry=carry
         )
         invocation.terminal.tell("Saved as %(path)s.", path=saved.source.file)
 
@@ -166,7 +210,7 @@ def _delete(group: str, kind: str, example: str) -> Command:
     @pass_invocation
     def delete(invocation: Invocation, file_id: str, anyway: bool) -> None:
         trashed = invocation.rolebook.edits.delete(
-            _key(kind, file_id), author=_author(), insist=anyway
+            _whole(kind, file_id), author=_author(), insist=anyway
         )
         invocation.terminal.tell(
             "In the trash. Take it out again with: rolebook %(group)s undelete %(id)s",
@@ -226,7 +270,12 @@ def _history(group: str, kind: str, example: str) -> Command:
         name="history",
         help="""List what became of a file, the newest first: when, what, by whom, at which revision.
 
-        Changes on disk and by git are in it too. The number is what `diff` and `restore` take.""",
+        Changes on disk and by git are in it too. The number is what `diff` and `restore` take."""
+        + (
+            "\n\nOf ID@LABEL or ID@REVISION the list begins where the file last was that."
+            if kind == "persona"
+            else ""
+        ),
         examples=f"rolebook {group} history {example}\nrolebook {group} history {example} --limit 5 --json",
     )
     @click.argument("file_id", metavar="ID")
@@ -241,10 +290,14 @@ def _history(group: str, kind: str, example: str) -> Command:
         invocation: Invocation, file_id: str, is_git: bool, limit: int, as_json: bool
     ) -> None:
         terminal, edits = invocation.terminal, invocation.rolebook.edits
+        key, at = _split(kind, file_id)
+        if at and is_git:
+            _whole(kind, file_id)
+        key = _known(edits, key)
         if is_git:
-            _show_commits(terminal, edits.commits(_known(edits, kind, file_id))[:limit], as_json)
+            _show_commits(terminal, edits.commits(key)[:limit], as_json)
             return
-        changes = edits.history(_known(edits, kind, file_id), limit=limit).changes
+        changes = _changes(edits, key, at, limit)
         if as_json:
             terminal.write_json([change.as_data() for change in changes])
             return
@@ -255,6 +308,15 @@ def _history(group: str, kind: str, example: str) -> Command:
     return history
 
 
+def _changes(edits: EditService, key: FileKey, at: str, limit: int) -> Sequence[Change]:
+    """The newest changes, or those that led to what a label or revision means."""
+    if not at:
+        return edits.history(key, limit=limit).changes
+    first = edits.find_change(key, at).id
+    changes = edits.history(key, limit=_MOST_LISTED).changes
+    return list(dropwhile(lambda change: change.id != first, changes))[:limit]
+
+
 def _show_commits(terminal: Terminal, commits: Sequence[Commit], as_json: bool) -> None:
     if as_json:
         terminal.write_json([asdict(commit) for commit in commits])
@@ -263,9 +325,8 @@ def _show_commits(terminal: Terminal, commits: Sequence[Commit], as_json: bool) 
         terminal.write_table(("Commit", "When", "By", "Why"), rows)
 
 
-def _known(edits: EditService, kind: str, file_id: str) -> FileKey:
+def _known(edits: EditService, key: FileKey) -> FileKey:
     """The key of a file that is there or has a history. Raises NotFoundError."""
-    key = _key(kind, file_id)
     if not edits.history(key, limit=1).changes:
         edits.open(key)
     return key
@@ -295,7 +356,8 @@ def _diff(group: str, kind: str, example: str) -> Command:
         help="""Show what changed between two versions of a file.
 
         OLD and NEW are numbers from its history, labels or revisions. Without NEW it is the file as it is now; without
-        OLD the version before that.""",
+        OLD the version before that."""
+        + ("\n\nID@LABEL and ID@REVISION name OLD already." if kind == "persona" else ""),
         examples=f"rolebook {group} diff {example}"
         + (f"\nrolebook {group} diff {example} production --resolved" if kind == "persona" else ""),
     )
@@ -313,7 +375,15 @@ def _diff(group: str, kind: str, example: str) -> Command:
         invocation: Invocation, file_id: str, old: str, new: str, resolved: bool, as_json: bool
     ) -> None:
         edits, terminal = invocation.rolebook.edits, invocation.terminal
-        key = _known(edits, kind, file_id)
+        key, at = _split(kind, file_id)
+        if at and new:
+            raise InputError(
+                "'%(reference)s' names the older version already: name one more, or none.",
+                reference=file_id[:160],
+            )
+        if at:
+            old, new = at, old
+        key = _known(edits, key)
         found = edits.difference(key, old or _version_before(edits, key), new)
         lines = found.resolved if resolved else found.source
         if lines is None:
@@ -358,22 +428,35 @@ def _restore(group: str, kind: str, example: str) -> Command:
         name="restore",
         help="""Save the text that a file had once, by its number in `history`.
 
-        That is a new change; a file that is gone is there again.""",
-        examples=f"rolebook {group} restore {example} 01kajq3m5w8r2c9x0v -m 'It was better'",
+        That is a new change; a file that is gone is there again."""
+        + ("\n\nID@LABEL and ID@REVISION need no number." if kind == "persona" else ""),
+        examples=f"rolebook {group} restore {example} 01kajq3m5w8r2c9x0v -m 'It was better'"
+        + (f"\nrolebook {group} restore {example}@production" if kind == "persona" else ""),
     )
     @click.argument("file_id", metavar="ID")
-    @click.argument("change_id", metavar="NUMBER")
+    @click.argument("number", metavar="[NUMBER]", default="")
     @click.option("--anyway", is_flag=True, help="Although it has errors today.")
     @_MESSAGE
     @pass_invocation
     def restore(
-        invocation: Invocation, file_id: str, change_id: str, anyway: bool, message: str
+        invocation: Invocation, file_id: str, number: str, anyway: bool, message: str
     ) -> None:
         from rolebook.core.source import DraftError
 
+        edits, (key, at) = invocation.rolebook.edits, _split(kind, file_id)
+        if bool(at) == bool(number):
+            raise InputError(
+                "Name one version to restore, such as a number from: rolebook %(group)s history %(id)s",
+                group=group,
+                id=key.id[:80],
+            )
         try:
-            saved = invocation.rolebook.edits.restore(
-                _key(kind, file_id), change_id, author=_author(), message=message, insist=anyway
+            saved = edits.restore(
+                key,
+                edits.find_change(key, at).id if at else number,
+                author=_author(),
+                message=message,
+                insist=anyway,
             )
         except DraftError:
             invocation.terminal.tell(
@@ -398,7 +481,7 @@ def _label(group: str, kind: str, example: str) -> Command:
         help="""List the labels of a persona, or let one point at a revision.
 
         AT is another label, a revision or nothing: the persona as it is now. A label can be used wherever an id can:
-        teacher@production.""",
+        teacher@production. As ID here, it lists the labels of the same revision, or stands for AT.""",
         examples="""
         rolebook personas label teacher
         rolebook personas label teacher production
@@ -417,9 +500,15 @@ def _label(group: str, kind: str, example: str) -> Command:
         invocation: Invocation, file_id: str, name: str, at: str, remove: bool, as_json: bool
     ) -> None:
         edits, terminal = invocation.rolebook.edits, invocation.terminal
+        key, pin = _split(kind, file_id)
+        if pin and (at or remove):
+            _whole(kind, file_id)
         if not name:
-            _known(edits, kind, file_id)
-            found = edits.labels(file_id)
+            _known(edits, key)
+            found = edits.labels(key.id)
+            if pin:
+                meant = invocation.rolebook.find_persona(file_id).revision.id
+                found = [one for one in found if one.revision == meant]
             if as_json:
                 keys = ("name", "revision", "created_at")
                 terminal.write_json([{key: getattr(n, key) for key in keys} for n in found])
@@ -427,14 +516,14 @@ def _label(group: str, kind: str, example: str) -> Command:
                 rows = [(n.name, n.revision[:_SHORT], n.created_at) for n in found]
                 terminal.write_table(("Label", "Revision", "Since"), rows)
         elif remove:
-            edits.remove_label(file_id, name, author=_author())
+            edits.remove_label(key.id, name, author=_author())
             terminal.tell("The label %(name)s is taken away.", name=name)
         else:
-            _known(edits, kind, file_id)
-            made = edits.set_label(file_id, name, at, author=_author())
+            _known(edits, key)
+            made = edits.set_label(key.id, name, at or pin, author=_author())
             terminal.tell(
                 "%(reference)s is revision %(revision)s now.",
-                reference=f"{file_id}@{name}",
+                reference=f"{key.id}@{name}",
                 revision=made.revision[:_SHORT],
             )
 

@@ -336,10 +336,17 @@ class EditService(Versions):
         text = self._files.new_text(key, data)
         return self.save(key, text, etag="", author=author, insist=True, action="created")
 
-    def duplicate(self, key: FileKey, new_id: str, *, author: Author) -> Saved:
-        """Save the text of a file under another id too. Raises NotFoundError, FileError, InputError, ConflictError."""
+    def duplicate(self, key: FileKey, new_id: str, *, author: Author, at: str = "") -> Saved:
+        """Save the text of a file under another id too.
+
+        Arguments:
+            at: a label or the beginning of a revision: take the text that the file had then.
+
+        Raises NotFoundError, FileError, InputError, ConflictError, StorageError.
+        """
+        former = self.source_at(key, self.find_change(key, at).id) if at else ""
         with self._lock:
-            text = self._files.read(key).text
+            text = former if at else self._files.read(key).text
             copied = replace(key, id=new_id)
             self._files.require_free(copied)
             checked = self.check(copied, text)

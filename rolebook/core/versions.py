@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -121,14 +121,27 @@ class Versions:
         """One entry of a file's history. Raises NotFoundError, StorageError."""
         return self._history.get_change(key, change_id)
 
+    def find_change(self, key: FileKey, at: str) -> Change:
+        """The change by which a persona's file last became what a label or the beginning of a revision means.
+
+        Raises NotFoundError, also where the log has no text of it; InputError, StorageError.
+        """
+        self._recorder.record()
+        revision = self._history.find_revision(key.id, at)
+        aside = None
+        for change in self._changes_with(key, revision.id):
+            if change.action not in ("tried", "used", "labelled"):
+                return change
+            aside = aside or change
+        if aside is None:
+            raise _without_text(key)
+        return aside
+
     def source_at(self, key: FileKey, change_id: str) -> str:
         """The text that a file had at a change. Raises NotFoundError, StorageError."""
         change = self._history.get_change(key, change_id)
         if not change.source:
-            raise NotFoundError(
-                "The log has no text of '%(file)s' from that time, only what it was made into.",
-                file=key.id,
-            )
+            raise _without_text(key)
         return self._history.get_source(change.source)
 
     def difference(self, key: FileKey, old: str, new: str = "") -> Difference:
@@ -175,15 +188,20 @@ class Versions:
 
     def _source_of(self, key: FileKey, revision_id: str) -> str | None:
         """The text that made a revision, if the log has it."""
+        change = next(self._changes_with(key, revision_id), None)
+        return self._history.get_source(change.source) if change else None
+
+    def _changes_with(self, key: FileKey, revision_id: str) -> Iterator[Change]:
+        """The changes with a text that made a revision, the newest first."""
         before = ""
         while True:
             timeline = self._history.timeline(key, limit=200, before=before)
             for change in timeline.changes:
                 if change.revision == revision_id and change.source:
-                    return self._history.get_source(change.source)
+                    yield change
             before = timeline.next
             if not before:
-                return None
+                return
 
     def commits(self, key: FileKey) -> Sequence[Commit]:
         """The commits of a git repository that changed a file, the newest first; none where there is no git.
@@ -232,6 +250,13 @@ class Versions:
     def remove_label(self, persona_id: str, name: str, *, author: Author) -> None:
         """Raises NotFoundError, StorageError."""
         self._history.remove_label(persona_id, name, signed(author))
+
+
+def _without_text(key: FileKey) -> NotFoundError:
+    return NotFoundError(
+        "The log has no text of '%(file)s' from that time, only what it was made into.",
+        file=key.id,
+    )
 
 
 def signed(author: Author) -> Author:

@@ -219,6 +219,55 @@ def test_reference_stands_wherever_an_id_does(labelled: Shell, arguments: tuple[
         assert "strict" not in known.text
 
 
+def test_files_are_named_by_what_they_were(labelled: Shell) -> None:
+    path = labelled.folder / "personas/teacher.yaml"
+    history = labelled.run("personas", "history", "teacher", "--json").json
+    begun = labelled.run("personas", "history", "teacher@production", "--json").json
+    assert begun == history[-1:]
+    assert "+   You are a strict" in labelled.run("personas", "diff", "teacher@production").text
+    strict = f"teacher@{history[0]['revision'][:8]}"
+    assert "+   You are a patient" in labelled.run("personas", "diff", strict, "production").text
+    assert 0 == labelled.run("personas", "duplicate", "teacher@production", "mild").status
+    assert TEACHER == path.with_name("mild.yaml").read_text("utf-8")
+    assert 0 == labelled.run("personas", "label", strict, "draft").status
+    listed = labelled.run("personas", "label", "teacher@production", "--json").json
+    assert ["production"] == [label["name"] for label in listed]
+    path.unlink()
+    assert 0 == labelled.run("personas", "restore", "teacher@production").status
+    assert TEACHER == path.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("history", "teacher@staging"), "no label or revision 'staging'. Its labels: production."),
+        (("duplicate", "teacher@staging", "mild"), "no label or revision 'staging'."),
+        (("edit", "teacher@production"), "rolebook personas restore teacher@production"),
+        (("rename", "teacher@production", "mild"), "name 'teacher' alone"),
+        (("delete", "teacher@production"), "name 'teacher' alone"),
+        (("history", "teacher@production", "--git"), "name 'teacher' alone"),
+        (("label", "teacher@production", "draft", "3f9c"), "name 'teacher' alone"),
+        (("diff", "teacher@production", "a", "b"), "names the older version already"),
+        (("restore", "teacher@production", "01kajq3m5w8r2c9x0v"), "Name one version"),
+        (("restore", "teacher"), "Name one version"),
+    ],
+)
+def test_what_a_reference_cannot_name_here_is_told(
+    labelled: Shell, arguments: tuple[str, ...], words: str
+) -> None:
+    refused = labelled.run("personas", *arguments)
+    assert 2 == refused.status
+    assert words in refused.notices
+    assert STRICT == (labelled.folder / "personas/teacher.yaml").read_text("utf-8")
+
+
+def test_sessions_are_found_by_the_name_that_they_were_begun_by(labelled: Shell) -> None:
+    begun = labelled.run("ask", "teacher@production", "Hi", "--json").json["session_id"]
+    labelled.run("ask", "teacher", "Hi")
+    found = labelled.run("sessions", "--persona", "teacher@production", "--json").json
+    assert [begun] == [session["id"] for session in found]
+
+
 def test_render_is_shown_again_when_the_file_changes(rehearsing: Shell, path: Path) -> None:
     running = rehearsing.start("render", "teacher", "Hi", "--watch", "--json")
     try:
