@@ -10,7 +10,7 @@ import click
 
 from rolebook.cli.command import command
 from rolebook.cli.invocation import Invocation, pass_invocation
-from rolebook.cli.terminal import Terminal
+from rolebook.cli.terminal import Terminal, visible
 from rolebook.core.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def check(invocation: Invocation, files: tuple[Path, ...], as_json: bool, form: 
         terminal.write_json([problem.as_data() for problem in problems])
     elif form == "github":
         for problem in problems:
-            terminal.write_line(_annotation(problem, terminal.translator.problem(problem)))
+            text = terminal.translator.problem(problem)
+            terminal.write_line(visible(_annotation(problem, text)))
     else:
         _show(terminal, problems)
     errors = sum(problem.severity == "error" for problem in problems)
@@ -76,7 +77,9 @@ def check(invocation: Invocation, files: tuple[Path, ...], as_json: bool, form: 
 def _show(terminal: Terminal, problems: Sequence[Problem]) -> None:
     for problem in problems:
         mark = terminal.gettext("warning") + ": " if problem.severity == "warning" else ""
-        terminal.write_line(f"{problem.place}: {mark}{terminal.translator.problem(problem)}")
+        # A pipe mostly ends at a terminal, or in the log of a check of somebody else's files.
+        text = terminal.translator.problem(problem)
+        terminal.write_line(visible(f"{problem.place}: {mark}{text}"))
 
 
 def _annotation(problem: Problem, text: str) -> str:

@@ -16,6 +16,7 @@ from rolebook.core.chat import described
 from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
 from rolebook.core.fields import in_line, nearest
 from rolebook.core.persona import (
+    KEPT_NAME,
     PERSONA_ID,
     FaultyDataError,
     Fragment,
@@ -559,8 +560,7 @@ def _read_persona(path: Path, file: str) -> PersonaFile:
 
 def _misnamed(name: str, file: str) -> Problem:
     if PERSONA_ID.fullmatch(name):
-        message = "Windows keeps the name '%(name)s' for a device: choose another one."
-        return Problem(file, 1, 1, message, {"name": name})
+        return Problem(file, 1, 1, KEPT_NAME, {"name": name})
     return Problem(
         file,
         1,

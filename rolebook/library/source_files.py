@@ -17,7 +17,7 @@ from rolebook.core.errors import (
     Problem,
 )
 from rolebook.core.history import Commit
-from rolebook.core.persona import is_persona_id
+from rolebook.core.persona import is_persona_id, require_persona_id
 from rolebook.core.session import new_id
 from rolebook.core.source import (
     FileKey,
@@ -137,11 +137,7 @@ class SourceFiles:
 
     def require_free(self, key: FileKey) -> None:
         """Raises InputError for an id that makes no file name, ConflictError if a file has it, or nearly has it."""
-        if not is_persona_id(key.id):
-            raise InputError(
-                "'%(id)s' makes no id: use lower-case letters, digits, - and _, 64 at most.",
-                id=key.id[:80],
-            )
+        require_persona_id(key.id)
         for path in _files_in(self._folder(key.kind)):
             if path.suffix in _ENDINGS[key.kind] and _alike(path.stem) == _alike(key.id):
                 raise _taken(key, path)

@@ -13,8 +13,8 @@ from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response
 
 from rolebook.core.edit import EditConflict, Saved
-from rolebook.core.errors import InputError, RolebookError
-from rolebook.core.persona import is_persona_id
+from rolebook.core.errors import RolebookError
+from rolebook.core.persona import is_persona_id, require_persona_id
 from rolebook.core.source import Author, FileKey
 from rolebook.web.access import visitor
 from rolebook.web.current import rolebook
@@ -112,11 +112,7 @@ def begin() -> ResponseReturnValue:
     title = fields.get("title", "").strip()
     name = fields.get("id", "").strip() or _free_id(title)
     try:
-        if not is_persona_id(name):
-            raise InputError(
-                "'%(id)s' makes no id: use lower-case letters, digits, - and _, 64 at most.",
-                id=name[:80],
-            )
+        require_persona_id(name)
         key = key_of(fields.get("kind", ""), name)
     except RolebookError as error:
         return list_page(error, fields), status_of(error)

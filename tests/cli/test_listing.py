@@ -114,9 +114,11 @@ def test_check_reports_every_problem_as_a_line_and_fails_on_errors(rehearsing: S
 
 
 def test_warnings_alone_do_not_fail(rehearsing: Shell) -> None:
-    (rehearsing.folder / "personas" / "odd.yaml").write_text("name: Odd\nsystem: Hi\ncolour: red\n")
+    (rehearsing.folder / "personas" / "odd.yaml").write_text(
+        "name: Odd\nsystem: Hi\ncol\u202eour: red\n", "utf-8"
+    )
     finished = rehearsing.run("check")
-    assert (0, True) == (finished.status, "warning" in finished.text)
+    assert (0, True) == (finished.status, "warning: 'col\\u202eour'" in finished.text)
 
 
 def test_check_looks_only_at_the_files_given_wherever_they_are(
