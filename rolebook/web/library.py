@@ -19,6 +19,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.persona import is_persona_id
 from rolebook.core.persona_schema import persona_schema
+from rolebook.core.reference import split_reference
 from rolebook.core.source import FileKey, FileKind, plain_text
 from rolebook.web.current import gettext, rolebook
 from rolebook.web.draft import Draft, Look, drafts_to_choose, look, sessions_to_choose
@@ -37,6 +38,12 @@ def key_of(kind: str, name: str) -> FileKey:
     if kind not in _KINDS or not is_persona_id(name):
         raise NotFoundError("There is no such file in the library.")
     return FileKey(_KINDS[kind], name)
+
+
+def named(kind: str, name: str) -> tuple[FileKey, str]:
+    """The file that an address names, and the label or revision behind an ``@``. Raises NotFoundError."""
+    persona_id, at = split_reference(name) if kind == "personas" else (name, "")
+    return key_of(kind, persona_id), at
 
 
 def address_of(key: FileKey, endpoint: str = "library.show", **more: Any) -> str:
@@ -75,8 +82,10 @@ def _files() -> Sequence[FileState]:
 @blueprint.get("/<kind>/<name>")
 def show(kind: str, name: str) -> ResponseReturnValue:
     """A file to write in. With ``new``, one that is not there yet; with ``at`` or ``commit``, as it was then."""
-    key = key_of(kind, name)
+    key, at = named(kind, name)
     edits = rolebook().edits
+    if at:
+        return redirect(address_of(key, at=edits.find_change(key, at).id), 303)
     if request.args.get("new") is not None:
         if any(state.key == key for state in _files()):
             return redirect(address_of(key), 303)

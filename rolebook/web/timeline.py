@@ -12,7 +12,7 @@ from rolebook.core.source import FileKey
 from rolebook.web.current import rolebook
 from rolebook.web.draft import Draft
 from rolebook.web.errors import status_of, wants_json
-from rolebook.web.library import address_of, file_page, key_of
+from rolebook.web.library import address_of, file_page, key_of, named
 from rolebook.web.saving import author
 from rolebook.web.submission import submitted
 
@@ -23,9 +23,12 @@ _MOST_COMMITS = 100
 
 
 @blueprint.get("/<kind>/<name>/history")
-def show(kind: str, name: str) -> str:
-    """What became of a file, the newest first; of one that is gone too."""
-    return _history_page(key_of(kind, name))
+def show(kind: str, name: str) -> ResponseReturnValue:
+    """What became of a file, the newest first; of one that is gone too. A label or revision leads there as well."""
+    key, at = named(kind, name)
+    if at:
+        return redirect(address_of(key, "timeline.show"), 303)
+    return _history_page(key)
 
 
 def _history_page(key: FileKey, error: RolebookError | None = None, restoring: str = "") -> str:

@@ -57,6 +57,18 @@ def test_any_two_can_be_compared_as_text_and_as_what_they_make(changed: FlaskCli
     assert "The two are the same" in same or "<del>" not in same
 
 
+def test_a_label_leads_to_the_file(changed: FlaskClient) -> None:
+    old = changes_on(changed.get(HISTORY).text)[-1]
+    revision = re.findall(r"revision ([0-9a-f]{8})", text_of(changed.get(HISTORY).text))[-1]
+    changed.post(f"{PAGE}/labels", data={"label": "production", "at": revision})
+    assert HISTORY == changed.get(f"{PAGE}@production/history").location
+    found = changed.get(f"{PAGE}@production")
+    assert (303, f"{PAGE}?at={old}") == (found.status_code, found.location)
+    assert "a patient teacher" in area_of(changed.get(found.location).text)
+    assert 404 == changed.get(f"{PAGE}@staging").status_code
+    assert 404 == changed.get("/library/templates/chat@production/history").status_code
+
+
 def test_a_former_text_can_be_opened_without_saving(
     changed: FlaskClient, library_dir: Path
 ) -> None:

@@ -22,7 +22,7 @@ from rolebook.web.api.shapes import Shape
 from rolebook.web.api.turns import STREAM, UPSTREAM_REFUSALS, answer
 from rolebook.web.current import rolebook
 from rolebook.web.draft import Draft
-from rolebook.web.library import key_of
+from rolebook.web.library import key_of, named
 from rolebook.web.saving import author
 
 section = Section("Files", "The library: persona files and prompt templates, as text.")
@@ -256,10 +256,12 @@ class NewId(Body):
 
 @section.post("/files/<kind>/<name>/duplicate", status=201, refusals=(404, 409))
 def duplicate_file(kind: Kind, name: str, body: NewId) -> SavedFile:
-    """Copy a file."""
-    return saved_shape(
-        rolebook().edits.duplicate(key_of(kind, name), body.id, author=author("api"))
-    )
+    """Copy a file.
+
+    Of `teacher@production` it is the text that the file had then.
+    """
+    key, at = named(kind, name)
+    return saved_shape(rolebook().edits.duplicate(key, body.id, author=author("api"), at=at))
 
 
 class Renaming(Body):

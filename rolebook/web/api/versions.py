@@ -15,7 +15,7 @@ from rolebook.web.api.files import Kind, SavedFile, saved_shape
 from rolebook.web.api.operation import Body, Section
 from rolebook.web.api.shapes import Shape
 from rolebook.web.current import rolebook
-from rolebook.web.library import key_of
+from rolebook.web.library import key_of, named
 from rolebook.web.saving import author
 
 section = Section("History", "What files were, and labels that point at revisions.")
@@ -71,8 +71,14 @@ class FileHistory(Shape):
 
 @section.get("/files/<kind>/<name>/history", refusals=(404,))
 def list_changes(kind: Kind, name: str, query: HistoryQuery) -> FileHistory:
-    """List what became of a file, the newest first; of one that is gone too."""
-    key = _known(kind, name)
+    """List what became of a file, the newest first; of one that is gone too.
+
+    `teacher@production` means all of its file.
+    """
+    key, at = named(kind, name)
+    if at:
+        rolebook().find_persona(name)
+    key = _known(kind, key.id)
     timeline = rolebook().edits.history(key, limit=query.limit, before=query.cursor)
     return {"changes": [_change(change) for change in timeline.changes], "next": timeline.next}
 
@@ -147,8 +153,12 @@ class FileDifference(Shape):
 
 @section.get("/files/<kind>/<name>/difference", refusals=(404,))
 def show_difference(kind: Kind, name: str, query: DifferenceQuery) -> FileDifference:
-    """Show what changed between two versions of a file."""
-    found = rolebook().edits.difference(key_of(kind, name), query.old, query.new)
+    """Show what changed between two versions of a file.
+
+    Of `teacher@production`, `old` is that revision unless it is given.
+    """
+    key, at = named(kind, name)
+    found = rolebook().edits.difference(key, query.old or at, query.new)
     source, resolved = (
         None if lines is None else [cast(shapes.Line, line.as_data()) for line in lines]
         for lines in (found.source, found.resolved)

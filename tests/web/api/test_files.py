@@ -163,6 +163,26 @@ def test_draft_is_tried_before_it_is_saved(client: FlaskClient, rolebook: Rolebo
     assert 1 == error["problems"][0]["line"]
 
 
+def test_file_is_named_by_what_it_was(client: FlaskClient, library_dir: Path) -> None:
+    call(client, "PUT", "/personas/plain/labels/production")
+    path = library_dir / "personas/plain.yaml"
+    former = path.read_text("utf-8")
+    path.write_text(former.replace("Answer briefly.", "Answer in verse."), "utf-8")
+    whole = call(client, "GET", "/files/personas/plain/history")
+    assert whole == call(client, "GET", "/files/personas/plain@production/history")
+    lines = call(client, "GET", "/files/personas/plain@production/difference")["source"]
+    assert any("Answer in verse." in line["new"] for line in lines if line["kind"] == "changed")
+    call(client, "POST", "/files/personas/plain@production/duplicate", 201, id="short")
+    assert former == path.with_name("short.yaml").read_text("utf-8")
+    for method, path_ in (("GET", "history"), ("POST", "duplicate")):
+        address, body = (
+            f"/files/personas/plain@gone/{path_}",
+            {"id": "x"} if method == "POST" else {},
+        )
+        error = error_of(client, method, address, 404, **body)
+        assert "no label or revision 'gone'" in error["message"]
+
+
 def test_id_that_makes_none_is_told_for_a_copy_too(client: FlaskClient) -> None:
     for path in ("/files/personas/plain/duplicate", "/files/templates/chat/duplicate"):
         error = error_of(client, "POST", path, 422, id="")
