@@ -198,17 +198,21 @@ def test_a_line_below_a_key_is_indented_and_one_of_a_text_goes_on(
 def test_keys_values_and_names_are_completed(page: Any, live_server: LiveServer) -> None:
     open_file(page, live_server)
     offered = page.locator(".cm-tooltip-autocomplete li[aria-selected]")
-    for typed, (word, result) in COMPLETIONS.items():
+
+    def complete(typed: str, word: str) -> str:
         page.locator(EDITOR).click()
         page.keyboard.press("Control+a")
         page.keyboard.type(typed)
         wait_for_completion(page)
         expect(offered).to_contain_text(word)
-        # What has only just appeared is not taken by a key that was meant for the text.
         page.wait_for_timeout(100)
         page.keyboard.press("Enter")
         expect(offered).to_have_count(0)
-        assert result == text_of(page)
+        return text_of(page)
+
+    for typed, (word, result) in COMPLETIONS.items():
+        # A key that comes within 75 ms of the list's last change is meant for the text; on a busy machine one may.
+        assert result in (complete(typed, word) for _ in range(3))
     page.locator(EDITOR).click()
     page.keyboard.press("Control+a")
     page.keyboard.type("name: x")
