@@ -80,6 +80,8 @@ def _entry(reference: str) -> PersonaEntry:
         raise NotFoundError("There is no such persona.")
     if at:
         return PersonaEntry(reference, "", rolebook().find_persona(reference), ())
+    # What is shown with its revision can be found by it, however soon the file is written again.
+    rolebook().recorder.record()
     return rolebook().library.get_entry(persona_id)
 
 

@@ -451,3 +451,21 @@ def test_page_of_a_label_is_for_talking_and_its_program_asks_the_label(
     assert "&#34;model&#34;: &#34;plain@production&#34;" in page
     assert "/library/personas/plain" not in page
     assert "/library/personas/plain" in client.get("/personas/plain").text
+
+
+def test_every_text_that_was_shown_is_kept_however_soon_the_next_one_comes(
+    client: FlaskClient, rolebook: Rolebook, library_dir: Path
+) -> None:
+    shown = []
+    for number in range(6):
+        text = f"name: Plain\nsystem: Answer in {number} words.\n"
+        (library_dir / "personas" / "plain.yaml").write_text(text)
+        if number % 2:
+            shown.append(client.get("/api/v1/personas/plain").get_json()["revision"])
+        else:
+            page = client.get("/personas/plain").text
+            shown.append(re.findall(r'<span title="([0-9a-f]+)">', page)[0])
+    assert 6 == len(set(shown))
+    for number, revision in enumerate(shown):
+        kept = rolebook.find_persona(f"plain@{revision}").persona
+        assert f"Answer in {number} words." == kept.system

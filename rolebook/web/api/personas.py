@@ -119,6 +119,8 @@ def find_entry(reference: str) -> tuple[PersonaEntry, ResolvedPersona]:
     if at:
         resolved = rolebook().find_persona(reference)
         return PersonaEntry(reference, "", resolved, ()), resolved
+    # As on the page: what is given with its revision can be found by it.
+    rolebook().recorder.record()
     entry = rolebook().library.get_entry(persona_id)
     if entry.resolved is None:
         raise FileError(entry.errors)
