@@ -229,6 +229,8 @@ def test_call_waits_for_a_key_with_room_in_the_order_of_asking(
     outcomes = ask_at_once(upstream, 12, "ok?latency_ms=100")
 
     assert [outcome.text for outcome in outcomes] == [OK_TEXT] * 12
+    # Who asked has the last byte a moment before the server notes that it was the last.
+    fake.wait_for(lambda: all(request.finished.at for request in fake.requests))
     for key in (GOOD, OTHER):
         spans = [
             (request.arrived_at, request.finished.at)
