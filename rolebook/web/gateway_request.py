@@ -19,6 +19,7 @@ from rolebook.core.session import Session, new_id
 from rolebook.core.transcript import Transcript, parse_transcript
 from rolebook.web.current import rolebook
 from rolebook.web.errors import RequestError
+from rolebook.web.submission import sent_json
 
 #: What the OpenAI API itself takes, which is more than most servers behind us do.
 MOST_CHOICES = 128
@@ -103,18 +104,7 @@ def find_model(name: str) -> tuple[ResolvedPersona, str]:
 
 
 def _read_body() -> Mapping[str, Any]:
-    if not request.is_json:
-        raise RequestError(
-            "Send JSON, and say so in a header: Content-Type: application/json.", status=415
-        )
-    try:
-        body = current_app.json.loads(request.get_data(cache=False))
-    except ValueError as error:
-        raise RequestError(
-            "The request is no JSON that can be used: %(reason)s.",
-            status=400,
-            reason=str(error)[:200],
-        ) from None
+    body = sent_json()
     if not isinstance(body, dict):
         raise RequestError("The request must be a JSON object.", status=400)
     return body

@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from rolebook.core.access import require_persona
 from rolebook.core.errors import FileError, NotFoundError, RolebookError, StorageError
 from rolebook.core.persona import Persona, ResolvedPersona, is_persona_id
 from rolebook.core.reference import split_reference
@@ -48,13 +49,13 @@ def _gallery_page(fields: Mapping[str, str], error: RolebookError | None = None)
 @blueprint.get("/personas/<persona_id>")
 def show(persona_id: str) -> str:
     """The page of a persona; its fields can be filled in by the address, ``?input=…&v-subject=…``."""
-    return _persona_page(_entry(persona_id), request.args)
+    return _persona_page(find_entry(persona_id), request.args)
 
 
 @blueprint.post("/personas/<persona_id>/preview", endpoint="preview")
 def show_preview(persona_id: str) -> str:
     """What would be sent: as a piece of a page for JSON, otherwise as the whole page of the persona."""
-    entry = _entry(persona_id)
+    entry = find_entry(persona_id)
     if not request.is_json:
         return _persona_page(entry, submitted(), is_checked=True)
     if entry.resolved is None:
@@ -65,19 +66,23 @@ def show_preview(persona_id: str) -> str:
 @blueprint.get("/personas/<persona_id>/preview")
 def return_to_form(persona_id: str) -> Response:
     """Where a reload or a change of language after a preview ends up."""
-    return redirect(url_for("personas.show", persona_id=_entry(persona_id).id), 303)
+    return redirect(url_for("personas.show", persona_id=find_entry(persona_id).id), 303)
 
 
 def show_form(persona_id: str, fields: Mapping[str, str], error: RolebookError) -> tuple[str, int]:
     """The page of a persona again, when a session could not be started from it."""
-    return _persona_page(_entry(persona_id), fields, error=error), status_of(error)
+    return _persona_page(find_entry(persona_id), fields, error=error), status_of(error)
 
 
-def _entry(reference: str) -> PersonaEntry:
-    """A persona by its id as its file is now; by ``teacher@production`` as it was, without a file."""
+def find_entry(reference: str) -> PersonaEntry:
+    """A persona by its id as its file is now; by ``teacher@production`` as it was, without a file.
+
+    Raises NotFoundError, also for one that the key at hand does not open, and InputError.
+    """
     persona_id, at = split_reference(reference)
     if not is_persona_id(persona_id):
         raise NotFoundError("There is no such persona.")
+    require_persona(persona_id, at)
     if at:
         return PersonaEntry(reference, "", rolebook().find_persona(reference), ())
     # What is shown with its revision can be found by it, however soon the file is written again.

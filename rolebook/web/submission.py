@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from flask import request
+from flask import current_app, request
 from flask.json.provider import DefaultJSONProvider
 
 from rolebook.core.errors import InputError
@@ -39,6 +39,22 @@ class StrictJSONProvider(DefaultJSONProvider):
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
+
+
+def sent_json() -> Any:
+    """The JSON that a program has sent, and has called so. Raises RequestError."""
+    if not request.is_json:
+        raise RequestError(
+            "Send JSON, and say so in a header: Content-Type: application/json.", status=415
+        )
+    try:
+        return current_app.json.loads(request.get_data(cache=False))
+    except ValueError as error:
+        raise RequestError(
+            "The request is no JSON that can be used: %(reason)s.",
+            status=400,
+            reason=str(error)[:200],
+        ) from None
 
 
 def submitted() -> dict[str, str]:

@@ -7,13 +7,12 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from rolebook.core.access import opens, require_persona
+from rolebook.core.access import opens
 from rolebook.core.chat import PreparedTurn
 from rolebook.core.comparison import said_before
-from rolebook.core.errors import FileError, NotFoundError
-from rolebook.core.persona import ResolvedPersona, is_persona_id
+from rolebook.core.errors import FileError
+from rolebook.core.persona import ResolvedPersona
 from rolebook.core.persona_schema import persona_schema
-from rolebook.core.reference import split_reference
 from rolebook.core.session import Session, Turn
 from rolebook.library.file_library import PersonaEntry
 from rolebook.library.summary import persona_data, persona_summary
@@ -25,6 +24,7 @@ from rolebook.web.api.sessions import Choices
 from rolebook.web.api.shapes import Shape
 from rolebook.web.current import gettext, rolebook
 from rolebook.web.gallery import Query
+from rolebook.web.personas import find_entry
 from rolebook.web.preview import show_prepared
 
 section = Section("Personas", "Named roles, and what they would send.")
@@ -101,7 +101,7 @@ def show_persona(reference: str) -> WholePersona:
 
     Also as it was: `teacher@production` (a label) or `teacher@3f9c` (a revision).
     """
-    entry, resolved = find_entry(reference)
+    entry, resolved = _find_usable(reference)
     shown = {
         **persona_summary(entry),
         "persona": persona_data(resolved.persona),
@@ -110,18 +110,9 @@ def show_persona(reference: str) -> WholePersona:
     return cast(WholePersona, shown)
 
 
-def find_entry(reference: str) -> tuple[PersonaEntry, ResolvedPersona]:
+def _find_usable(reference: str) -> tuple[PersonaEntry, ResolvedPersona]:
     """A persona as it is or was. Raises NotFoundError, InputError, and FileError for one that was never good."""
-    persona_id, at = split_reference(reference)
-    if not is_persona_id(persona_id):
-        raise NotFoundError("There is no such persona.")
-    require_persona(persona_id, at)
-    if at:
-        resolved = rolebook().find_persona(reference)
-        return PersonaEntry(reference, "", resolved, ()), resolved
-    # As on the page: what is given with its revision can be found by it.
-    rolebook().recorder.record()
-    entry = rolebook().library.get_entry(persona_id)
+    entry = find_entry(reference)
     if entry.resolved is None:
         raise FileError(entry.errors)
     return entry, entry.resolved
@@ -179,7 +170,7 @@ class Prompt(Shape):
 @section.post("/personas/<reference>/render", refusals=(404,))
 def render_persona(reference: str, body: Circumstances) -> Prompt:
     """Show what a persona would send for an input. Nothing is sent, and nothing is kept."""
-    _, resolved = find_entry(reference)
+    _, resolved = _find_usable(reference)
     session, prepared = prepare(resolved, body)
     return prompt_shape(prepared, session)
 

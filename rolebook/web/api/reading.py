@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
-from flask import current_app, request
+from flask import request
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 from pydantic import ValidationError as ModelError
@@ -19,6 +19,7 @@ from rolebook.core.persona import FaultyDataError, describe_path, fault_of
 from rolebook.web.api.errors import Fault, FaultyRequestError, UnusableRequestError
 from rolebook.web.api.schema import schema_of
 from rolebook.web.errors import RequestError
+from rolebook.web.submission import sent_json
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -51,20 +52,10 @@ _NEARLY_KNOWN = "There is no field '%(key)s' here. Did you mean '%(near)s'?"
 
 def read_body(model: type[Model]) -> Model:
     """The JSON that was sent. Raises FaultyRequestError, RequestError, UnusableRequestError."""
-    if not request.is_json:
-        if request.get_data(cache=True) == b"" and not schema_of(model).get("required"):
-            return _model_of(model, {})
-        raise RequestError(
-            "Send JSON, and say so in a header: Content-Type: application/json.", status=415
-        )
-    try:
-        data = current_app.json.loads(request.get_data(cache=False))
-    except ValueError as error:
-        raise RequestError(
-            "The request is no JSON that can be used: %(reason)s.",
-            status=400,
-            reason=str(error)[:200],
-        ) from None
+    is_needed = request.is_json or bool(schema_of(model).get("required"))
+    if not is_needed and request.get_data(cache=True) == b"":
+        return _model_of(model, {})
+    data = sent_json()
     if _has_too_many_values(data):
         raise RequestError(
             "This is more than Rolebook takes at once: more than %(limit)d values.",

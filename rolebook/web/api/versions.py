@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import cast
 
 from pydantic import Field
 
 from rolebook.core.access import require_persona
-from rolebook.core.history import Change, Commit
+from rolebook.core.history import Action, Change, Commit
 from rolebook.core.history import Label as CoreLabel
 from rolebook.core.source import FileKey
 from rolebook.web.api import shapes
@@ -36,18 +36,7 @@ class FileChange(Shape):
     """One entry of a history."""
 
     id: str
-    action: Literal[
-        "created",
-        "saved",
-        "seen",
-        "followed",
-        "renamed",
-        "deleted",
-        "restored",
-        "tried",
-        "used",
-        "labelled",
-    ]
+    action: Action
     created_at: str
     via: str
     author: str
