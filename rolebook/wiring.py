@@ -32,6 +32,7 @@ from rolebook.storage.accounts import SqliteAccounts
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
+from rolebook.upstream.breaker import Silence
 from rolebook.upstream.key_pool import KeyHealth, KeyPool
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
@@ -84,8 +85,12 @@ class UpstreamPool:
             return self._made[name]
 
     def known_model(self, name: str) -> str:
-        """The default model of an upstream, as the settings name it; empty where only the server knows it."""
+        """The default model of an upstream, as far as it is known without asking it; else empty."""
         name = name or self._settings.upstream
+        with self._lock:
+            made = self._made.get(name)
+        if made is not None:
+            return made.known_model
         if name == REHEARSAL:
             from rolebook.upstream.rehearsal import REHEARSAL_MODEL
 
@@ -108,6 +113,19 @@ class UpstreamPool:
         """Let a key rest no longer. Raises NotFoundError."""
         if name in self._settings.missing_keys or not self._alone(name).keys.try_again(position):
             raise NotFoundError("The upstream has no such key. Reload the page.")
+
+    def silences_of(self, name: str) -> Sequence[Silence]:
+        """The models of an upstream that get no answer at the moment."""
+        with self._lock:
+            made = self._made.get(name)
+        return made.breaker.silences() if made is not None else ()
+
+    def ask_again(self, name: str, model: str) -> None:
+        """Let the next call ask an upstream that is left alone. Raises NotFoundError if it is not."""
+        with self._lock:
+            made = self._made.get(name)
+        if made is None or not made.breaker.try_again(model):
+            raise NotFoundError("The upstream is not left alone any more. Reload the page.")
 
     def _make(self, name: str) -> OpenAIUpstream:
         if name == REHEARSAL:

@@ -437,7 +437,7 @@ class ChatService:
             upstream=self._upstreams.get(prepared.upstream).name,
             endpoint=prepared.resolved.persona.endpoint,
             is_streamed=is_streamed,
-            model_requested=prepared.model,
+            model_requested=prepared.model or self.known_model(prepared.upstream),
             messages=prepared.messages,
             parameters_requested=prepared.parameters,
             dropped_turns=prepared.prompt.dropped_turns,
@@ -565,12 +565,11 @@ class _Call:
 
     def stream(self, upstream: Upstream) -> Iterator[Delta | Received | Waiting]:
         try:
-            request = self._request(upstream)
-            with closing(upstream.stream(request)) as events:  # type: ignore[type-var]
+            with closing(upstream.stream(self._request())) as events:  # type: ignore[type-var]
                 for event in events:
                     match event:
                         case Sent():
-                            self._sent = event
+                            self._note_sent(event)
                         case Completion():
                             self._completion = event
                         case Delta():
@@ -590,12 +589,11 @@ class _Call:
             )
             raise
 
-    def _request(self, upstream: Upstream) -> CompletionRequest:
+    def _request(self) -> CompletionRequest:
         turn = self.turn
-        self._model_requested = turn.model_requested or upstream.default_model
         return CompletionRequest(
             messages=turn.messages,
-            model=self._model_requested,
+            model=turn.model_requested,
             parameters=turn.parameters_requested,
             endpoint=turn.endpoint,
             is_streamed=turn.is_streamed,
@@ -604,6 +602,11 @@ class _Call:
             patience_s=BACKGROUND_PATIENCE_S if self._reader == "nobody" else 0.0,
             cancellation=self.cancellation,
         )
+
+    def _note_sent(self, sent: Sent) -> None:
+        self._sent = sent
+        if not self._model_requested and not sent.upstream:
+            self._model_requested = sent.model
 
     def _note_delta(self, delta: Delta) -> None:
         if self._first is None:

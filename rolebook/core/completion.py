@@ -49,6 +49,8 @@ class Cancellation:
 class CompletionRequest:
     """One call. ``parameters`` are all request fields besides model, messages and stream, as requested.
 
+    An empty ``model`` is the default of the upstream.
+
     They may hold ``organization`` and ``project``, which travel as headers. A call that no reader watches, who might
     leave, is not ``is_watched``: then there is no Waiting. One whose stream is relayed to another program
     ``is_relayed``: then Received stands where there would be deltas. ``patience_s`` is how long it may wait, instead of

@@ -20,9 +20,11 @@
     └── UpstreamError               the server that answers, did not
         ├── UpstreamKeyError        key missing, empty or refused
         ├── UpstreamRefusedError    the request itself was refused
+        │   └── UpstreamModelError  … because there is no such model
         ├── UpstreamRateError       too many requests
         │   └── UpstreamQuotaError  the quota is used up: waiting does not help
         ├── UpstreamTimeoutError    a time limit passed
+        ├── UpstreamSilentError     not asked, because it has not answered for a while
         ├── UpstreamConnectionError no connection, or it broke
         ├── UpstreamServerError     the server failed (5xx)
         ├── UpstreamReplyError      what came back is no OpenAI-compatible reply
@@ -256,6 +258,10 @@ class UpstreamRefusedError(UpstreamError):
     code = "upstream_refused"
 
 
+class UpstreamModelError(UpstreamRefusedError):
+    pass
+
+
 class UpstreamRateError(UpstreamError):
     code = "upstream_rate"
     is_transient = True
@@ -268,6 +274,10 @@ class UpstreamQuotaError(UpstreamRateError):
 
 class UpstreamTimeoutError(UpstreamError):
     code = "upstream_timeout"
+
+
+class UpstreamSilentError(UpstreamError):
+    code = "upstream_silent"
 
 
 class UpstreamConnectionError(UpstreamError):

@@ -44,7 +44,8 @@ class Timeouts:
 class Fallback:
     """An upstream that stands in for another. ``models`` says which of its models for which of the other's.
 
-    ``model`` stands in for all that are not listed; where it is empty, they go by the same name.
+    ``model`` stands in for all that are not listed; where it is empty, they go by the same name, and the default
+    stands in for those that are not known there.
     """
 
     upstream: str
@@ -98,7 +99,7 @@ class Upstream(Protocol):
         """The model for personas that name none. May ask the server, once."""
 
     def stream(self, request: CompletionRequest) -> Iterator[StreamEvent]:
-        """Make one call: yields Sent, then deltas as they arrive, then one Completion.
+        """Make one call: yields Sent, then deltas as they arrive, then one Completion. No model means its default.
 
         A whole reply yields its text as one delta a choice. Closing the iterator, or cancelling the request, closes the
         connection at once.

@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Generator
 
-from rolebook.core.completion import Cancellation, Waiting
-from rolebook.core.errors import UpstreamCancelled, UpstreamError
+from rolebook.core.completion import CompletionRequest, Waiting
+from rolebook.core.errors import UpstreamCancelled, UpstreamError, UpstreamTimeoutError
 from rolebook.core.upstream import UpstreamSettings
+from rolebook.upstream.breaker import Breaker, is_answer
 from rolebook.upstream.error_mapping import ErrorMapper
 from rolebook.upstream.exchange import HEARTBEAT_S
 from rolebook.upstream.key_pool import KeyPool, Lease, Ticket
@@ -26,40 +27,56 @@ _SHORT_PAUSE_S = 0.05
 class Attempts:
     """The attempts of one call, all within one deadline.
 
-    Each begins with ``take_key``; one that failed before anything was passed on goes through ``after_failure``, which
-    raises the error if there is to be no other.
+    First of all comes ``begin``. Each attempt begins with ``take_key``; one that failed before anything was passed on
+    goes through ``after_failure``, which raises the error if there is to be no other.
 
     Arguments:
-        model: what is asked for; empty: the list of models.
+        request: what is asked; without a model: the list of models. While a key rests, or the upstream is left alone,
+            it waits for as long as its patience lasts.
         deadline: ``time.monotonic()`` after which everything is too late.
-        patience_s: how long the call may wait for a key that rests. Nobody else's thread should be held for that.
     """
 
     def __init__(
         self,
         settings: UpstreamSettings,
         pool: KeyPool,
+        breaker: Breaker,
         errors: ErrorMapper,
         *,
-        model: str,
+        request: CompletionRequest,
         deadline: float,
-        patience_s: float = 0.0,
-        cancellation: Cancellation | None = None,
     ) -> None:
         self._settings = settings
         self._pool = pool
+        self._breaker = breaker
         self._errors = errors
-        self._model = model
+        self._model = request.model
         self._deadline = deadline
-        self._patience_s = patience_s
-        self._cancellation = cancellation or Cancellation()
+        self._patience_s = request.patience_s
+        self._cancellation = request.cancellation
         self._number = 1
         self._other_keys = len(pool) - 1
+        self._began = time.monotonic()
 
     @property
     def _patience(self) -> float:
         """How long a call that has failed may wait before it is made again."""
         return max(self._patience_s, LONGEST_RETRY_AFTER_S)
+
+    def begin(self, *, has_stand_in: bool = False) -> Generator[Waiting, None, None]:
+        """Go on as soon as the upstream may be asked. Raises UpstreamError if it is left alone for too long.
+
+        Arguments:
+            has_stand_in: another upstream will be asked instead, so nobody has to wait for this one.
+        """
+        patience_s = 0.0 if has_stand_in else self._patience_s
+        until = min(time.monotonic() + patience_s, self._deadline)
+        while (pause_s := self._breaker.admit(self._model)) > 0:
+            is_too_long = time.monotonic() + pause_s > until
+            if is_too_long and (refusal := self._breaker.refusal(self._model)) is not None:
+                raise self._errors.explain(refusal)
+            yield from self._wait(min(pause_s, HEARTBEAT_S))
+        self._began = time.monotonic()
 
     def take_key(self) -> Generator[Waiting, None, Lease]:
         """The key to call with, as soon as there is one. Raises UpstreamError."""
@@ -94,8 +111,14 @@ class Attempts:
         finally:
             self._pool.leave_line(ticket)
 
+    def note_answer(self) -> None:
+        """The upstream has begun to answer."""
+        self._breaker.note_answer(self._model)
+
     def after_failure(self, error: UpstreamError, lease: Lease) -> Generator[Waiting, None, None]:
         """Wait as long as another attempt should. Raises UpstreamError if there is to be none."""
+        if is_answer(error):
+            self.note_answer()
         if self._pool.note_failure(lease, error):
             self._go_on_with_another_key(error)
         else:
@@ -128,8 +151,21 @@ class Attempts:
         until = time.monotonic() + pause_s
         is_hopeless = not error.is_transient or self._number >= self._settings.attempts
         if is_hopeless or pause_s > self._patience or until >= self._deadline:
+            self._note_silence(error)
             raise error
         self._number += 1
+        yield from self._wait(pause_s)
+
+    def _note_silence(self, error: UpstreamError) -> None:
+        """The call ends without an answer, which says something of the upstream if it had its time for one."""
+        limits = self._settings.timeouts
+        had_time = self._deadline - self._began > 0.9 * min(limits.first_byte_s, limits.total_s)
+        is_silence = not is_answer(error) and not isinstance(error, UpstreamCancelled)
+        if is_silence and (had_time or not isinstance(error, UpstreamTimeoutError)):
+            self._breaker.note_silence(self._model, error, began=self._began)
+
+    def _wait(self, seconds: float) -> Generator[Waiting, None, None]:
+        until = time.monotonic() + seconds
         cancelled = threading.Event()
         self._cancellation.on_cancel(cancelled.set)
         while (remaining_s := until - time.monotonic()) > 0:

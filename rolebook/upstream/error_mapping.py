@@ -12,6 +12,7 @@ from rolebook.core.errors import (
     UpstreamConnectionError,
     UpstreamError,
     UpstreamKeyError,
+    UpstreamModelError,
     UpstreamQuotaError,
     UpstreamRateError,
     UpstreamRefusedError,
@@ -31,6 +32,8 @@ MAX_DETAIL = 500
 _UNSEEN = re.compile(r"<(script|style)\b.*?(</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+_NO_SUCH_MODEL = ("model_not_found", "deploymentnotfound")
+"""Codes of OpenAI, and of Azure, where a model goes by the name of its deployment."""
 _UNKNOWN_MODEL = re.compile(
     r"\b(invalid|unknown|unsupported|no such) model( name| id|[:=.]| ?['\"`]|$)"
     r"|\bmodel( \S{1,200})? ((does not|doesn't|not) exist|(is )?not found)"
@@ -178,11 +181,11 @@ class ErrorMapper:
                 **facts,
             )
         if (
-            code == "model_not_found"
+            code in _NO_SUCH_MODEL
             or (status == 404 and "model" in words)
             or _UNKNOWN_MODEL.search(detail)
         ):
-            return UpstreamRefusedError(
+            return UpstreamModelError(
                 "%(upstream)s has no such model, or the key may not use it. `rolebook models` lists what it offers.",
                 **facts,
             )
@@ -368,7 +371,7 @@ def _broken(reason: BaseException) -> UpstreamError | None:
 def _is_about_input(code: str, detail: str) -> bool:
     """Whether a 403 refuses what was asked (a model, a flagged text) and not who asks."""
     return (
-        code == "model_not_found"
+        code in _NO_SUCH_MODEL
         or _UNKNOWN_MODEL.search(detail) is not None
         or _FLAGGED.search(detail) is not None
     )

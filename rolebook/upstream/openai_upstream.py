@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,6 +32,7 @@ from rolebook.upstream.adaptation import Adapter, Plan
 from rolebook.upstream.address import check_settings, is_loopback
 from rolebook.upstream.attempts import Attempts
 from rolebook.upstream.body import Whole
+from rolebook.upstream.breaker import Breaker
 from rolebook.upstream.call import Call
 from rolebook.upstream.error_mapping import ErrorMapper
 from rolebook.upstream.exchange import DirectExchange, Exchange
@@ -68,6 +70,7 @@ class OpenAIUpstream:
         self.settings = settings
         self._transport = transport or _recording_of(settings)
         self.keys = KeyPool(settings)
+        self.breaker = Breaker()
         redactor = redactor_of(settings)
         protect_logs(redactor)
         self._errors = ErrorMapper(settings, redactor)
@@ -100,24 +103,36 @@ class OpenAIUpstream:
             self._default_model = models[0].id
         return self._default_model
 
+    @property
+    def known_model(self) -> str:
+        """The default model, as far as it is known without asking; empty where only the server knows it."""
+        return self._default_model
+
     def stream(
-        self, request: CompletionRequest, *, deadline: float = math.inf
+        self,
+        request: CompletionRequest,
+        *,
+        deadline: float = math.inf,
+        has_stand_in: bool = False,
     ) -> Iterator[StreamEvent]:
         """Make one call; see the Protocol. A Waiting may come at any time before the Completion, even before Sent.
 
         Arguments:
             deadline: ``time.monotonic()`` by which it ends, if its own limits let it run as long.
+            has_stand_in: whether another upstream is asked where this one does not answer.
         """
+        if not request.model:
+            request = replace(request, model=self.default_model)
         deadline = min(deadline, time.monotonic() + self.settings.timeouts.total_s)
         attempts = Attempts(
             self.settings,
             self.keys,
+            self.breaker,
             self._errors,
-            model=request.model,
+            request=request,
             deadline=deadline,
-            patience_s=request.patience_s,
-            cancellation=request.cancellation,
         )
+        yield from attempts.begin(has_stand_in=has_stand_in)
         while True:
             plan = self._adapter.plan(request)
             lease = yield from attempts.take_key()
@@ -125,7 +140,9 @@ class OpenAIUpstream:
             try:
                 with lease:
                     for event in self._attempt(request, plan, lease.key, deadline):
-                        has_passed_on = has_passed_on or not isinstance(event, Waiting)
+                        if not has_passed_on and not isinstance(event, Waiting):
+                            has_passed_on = True
+                            attempts.note_answer()
                         yield event
                 self.keys.note_success(lease)
                 return
@@ -247,15 +264,20 @@ class OpenAIUpstream:
     def _ask(self, ask: Callable[..., Sending]) -> Any:
         """The JSON that a question without a stream is answered with."""
         deadline = time.monotonic() + self.settings.timeouts.total_s
-        attempts = Attempts(self.settings, self.keys, self._errors, model="", deadline=deadline)
+        listing = CompletionRequest((), "")
+        attempts = Attempts(
+            self.settings, self.keys, self.breaker, self._errors, request=listing, deadline=deadline
+        )
+        _returned(attempts.begin())
         while True:
             lease = _returned(attempts.take_key())
             try:
                 asking = partial(ask, self._client(), key=lease.key)
                 with lease, closing(self._begin(asking, lease.key, deadline)) as exchange:
-                    listing = _listing(exchange)
+                    listed = _listing(exchange)
                 self.keys.note_success(lease)
-                return listing
+                attempts.note_answer()
+                return listed
             except Exception as reason:
                 error = self._errors.explain(reason, key=lease.key)
             _returned(attempts.after_failure(error, lease))

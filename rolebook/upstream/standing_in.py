@@ -15,11 +15,14 @@ from rolebook.core.errors import (
     UpstreamConnectionError,
     UpstreamError,
     UpstreamKeyError,
+    UpstreamModelError,
     UpstreamQuotaError,
     UpstreamRateError,
     UpstreamRefusedError,
+    UpstreamSilentError,
     UpstreamTimeoutError,
 )
+from rolebook.core.upstream import Fallback
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 
 _HEADERS = ("organization", "project")
@@ -61,11 +64,12 @@ class StandingIn:
     def stream(self, request: CompletionRequest) -> Iterator[StreamEvent]:
         """Make one call; see the Protocol. Sent names whoever stands in."""
         deadline = time.monotonic() + self._first.settings.timeouts.total_s
+        fallbacks = self._first.settings.fallbacks
         refusal = yield from self._ask(self._first, request, deadline)
         if refusal is None:
             return
         last: UpstreamError | None = None
-        for fallback in self._first.settings.fallbacks:
+        for fallback in fallbacks:
             if time.monotonic() >= deadline:
                 break
             try:
@@ -73,10 +77,10 @@ class StandingIn:
             except UpstreamError as error:
                 last = error
                 continue
-            model = fallback.model_for(request.model)
-            asked = replace(request, model=model, parameters=_without_account(request.parameters))
-            reason = _why(refusal, self.name, upstream.name, model)
-            last = yield from self._ask(upstream, asked, deadline, reason)
+            is_last = fallback is fallbacks[-1]
+            last = yield from self._stand_in(
+                upstream, fallback, request, deadline, refusal, is_last=is_last
+            )
             if last is None:
                 return
         if last is not None:
@@ -85,30 +89,65 @@ class StandingIn:
             refusal.parameters["detail"] = refusal.detail
         raise refusal
 
+    def _stand_in(
+        self,
+        upstream: OpenAIUpstream,
+        fallback: Fallback,
+        request: CompletionRequest,
+        deadline: float,
+        refusal: UpstreamError,
+        *,
+        is_last: bool,
+    ) -> Generator[StreamEvent, None, UpstreamError | None]:
+        """The answer of one that stands in, or the error with which it gave none.
+
+        Where the settings name no model for it, it is asked for the same one, and for its default if it has none of
+        that name.
+        """
+        parameters = _without_account(request.parameters)
+        asked = replace(request, model=fallback.model_for(request.model), parameters=parameters)
+        error = yield from self._ask(upstream, asked, deadline, refusal, is_last=is_last)
+        is_by_name = asked.model and asked.model == request.model
+        if isinstance(error, UpstreamModelError) and is_by_name:
+            asked = replace(asked, model="")
+            error = yield from self._ask(upstream, asked, deadline, refusal, is_last=is_last)
+        return error
+
     def _ask(
         self,
         upstream: OpenAIUpstream,
         request: CompletionRequest,
         deadline: float,
-        reason: Phrase | None = None,
+        refusal: UpstreamError | None = None,
+        *,
+        is_last: bool = False,
     ) -> Generator[StreamEvent, None, UpstreamError | None]:
         """One upstream's answer, or the error with which it gave none. Raises one that another could not mend.
 
         Arguments:
-            reason: why this one stands in.
+            refusal: why it stands in for the first.
+            is_last: whether nobody is asked after it.
         """
         has_passed_on = False
         try:
-            with closing(upstream.stream(request, deadline=deadline)) as events:  # type: ignore[type-var]
+            model = request.model or upstream.default_model
+        except UpstreamError as error:
+            return error
+        try:
+            events = upstream.stream(
+                replace(request, model=model), deadline=deadline, has_stand_in=not is_last
+            )
+            with closing(events):  # type: ignore[type-var]
                 for event in events:
-                    if reason is not None and isinstance(event, Sent):
+                    if refusal is not None and isinstance(event, Sent):
+                        reason = _why(refusal, self.name, upstream.name, model)
                         told = (reason, *event.adaptations)
                         event = replace(event, upstream=upstream.name, adaptations=told)
                     has_passed_on = has_passed_on or not isinstance(event, Waiting)
                     yield event
         except UpstreamError as error:
             is_final = isinstance(error, UpstreamCancelled) or (
-                reason is None and isinstance(error, UpstreamRefusedError)
+                refusal is None and isinstance(error, UpstreamRefusedError)
             )
             if has_passed_on or is_final:
                 raise
@@ -140,6 +179,11 @@ def _why(error: UpstreamError, asked: str, stand_in: str, model: str) -> Phrase:
         case UpstreamTimeoutError():
             return Phrase(
                 "%(stand_in)s answered with %(model)s, because %(asked)s did not answer in time.",
+                names,
+            )
+        case UpstreamSilentError():
+            return Phrase(
+                "%(stand_in)s answered with %(model)s, because %(asked)s has not been answering for a while.",
                 names,
             )
         case UpstreamConnectionError():

@@ -28,6 +28,7 @@ from rolebook.core.errors import (
     UpstreamKeyError,
     UpstreamRateError,
     UpstreamRefusedError,
+    UpstreamSilentError,
     UpstreamTimeoutError,
     VariableError,
 )
@@ -64,6 +65,7 @@ STATUSES: Mapping[type[RolebookError], int] = {
     UpstreamRefusedError: 400,
     UpstreamRateError: 429,
     UpstreamTimeoutError: 504,
+    UpstreamSilentError: 503,
     UpstreamCancelled: 499,
 }
 

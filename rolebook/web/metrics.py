@@ -118,6 +118,7 @@ class _Moment(Collector):
         info.add_metric([__version__], 1)
         yield info
         yield self._keys()
+        yield self._silent_models()
 
     def _keys(self) -> Metric:
         keys = GaugeMetricFamily(
@@ -130,6 +131,16 @@ class _Moment(Collector):
             for state in dict.fromkeys(["ready", *states]):
                 keys.add_metric([name, state], states.count(state))
         return keys
+
+    def _silent_models(self) -> Metric:
+        silent = GaugeMetricFamily(
+            "rolebook_upstream_silent_models",
+            "Models of an upstream that are not asked for now, because calls got no answer.",
+            labels=["upstream"],
+        )
+        for name in self._book.upstreams.names:
+            silent.add_metric([name], len(self._book.upstreams.silences_of(name)))
+        return silent
 
 
 def _gauge(name: str, help: str, value: float) -> Metric:

@@ -15,6 +15,7 @@ from rolebook.core.completion import Model
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError, UpstreamError
 from rolebook.core.upstream import UpstreamSettings
 from rolebook.storage.status import DatabaseStatus
+from rolebook.upstream.breaker import Silence
 from rolebook.upstream.discovery import LocalServer, find_local_servers
 from rolebook.upstream.key_pool import KeyHealth
 from rolebook.web.current import rolebook
@@ -34,6 +35,7 @@ class UpstreamState:
     model: str
     missing_key: str
     keys: Sequence[KeyHealth] = ()
+    silences: Sequence[Silence] = ()
 
     @property
     def is_rehearsal(self) -> bool:
@@ -92,6 +94,15 @@ def try_key_again() -> Response:
     return redirect(url_for("status.show", _anchor=f"keys-{upstream}"), 303)
 
 
+@blueprint.post("/status/upstreams")
+def ask_again() -> Response:
+    """Let an upstream that is left alone be asked by the next call."""
+    fields = submitted()
+    upstream = fields.get("upstream", "")
+    rolebook().upstreams.ask_again(upstream, fields.get("model", ""))
+    return redirect(url_for("status.show", _anchor=f"answers-{upstream}"), 303)
+
+
 @blueprint.post("/status/servers")
 def look_for_servers() -> str:
     """Look for model servers on this machine and show how to use them."""
@@ -144,7 +155,7 @@ def _page(*, answer: Answer | None = None, servers: tuple[LocalServer, ...] | No
 
 
 def state_of(name: str) -> UpstreamState:
-    """How an upstream is set up, and how its keys are."""
+    """How an upstream is set up, how its keys are, and whether it answers."""
     settings = rolebook().settings
     configured = settings.upstreams.get(name)
     model = configured.model if configured else ""
@@ -156,6 +167,7 @@ def state_of(name: str) -> UpstreamState:
         model=settings.model or model if is_default else model,
         missing_key=settings.missing_keys.get(name, ""),
         keys=rolebook().upstreams.keys_of(name),
+        silences=rolebook().upstreams.silences_of(name),
     )
 
 

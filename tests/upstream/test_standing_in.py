@@ -18,6 +18,7 @@ from rolebook.core.errors import (
     UpstreamServerError,
 )
 from rolebook.core.upstream import Fallback, Timeouts
+from rolebook.upstream.breaker import UNANSWERED_CALLS
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.standing_in import StandingIn
 from tests.fake_upstream import FakeUpstream
@@ -140,6 +141,69 @@ def test_upstream_whose_keys_rest_is_left_out_at_once(
 
     assert [outcome.sent.upstream for outcome in outcomes] == ["second"] * 3
     assert (len(fake.requests), len(second.requests)) == (1, 3)
+
+
+def test_upstream_that_hangs_is_left_out_at_once_and_costs_no_patience(
+    open_upstream: OpenUpstream, fake: FakeUpstream, second: FakeUpstream
+) -> None:
+    first = open_upstream(
+        KEY, name="first", timeouts=Timeouts(1, 0.4, 1, 5), fallbacks=(Fallback("second"),)
+    )
+    standing_in = StandingIn(first, named(open_upstream, second))  # type: ignore[arg-type]
+    fake.model_rule("ok", "hang")
+
+    outcomes = [ask(standing_in, ask_for(patience_s=9.0)) for _ in range(UNANSWERED_CALLS + 6)]
+
+    assert [OK_TEXT] * len(outcomes) == [outcome.text for outcome in outcomes]
+    why = [str(outcome.sent.adaptations[0]) for outcome in outcomes]
+    hung, left_out = (
+        f"second answered with ok, because first {reason}."
+        for reason in ("did not answer in time", "has not been answering for a while")
+    )
+    assert [hung] * UNANSWERED_CALLS == why[:UNANSWERED_CALLS]
+    assert left_out in why[UNANSWERED_CALLS:]
+    quickest = min(outcome.duration_s for outcome in outcomes)
+    assert quickest < outcomes[0].duration_s / 3
+    assert why.count(hung) == len(fake.requests)
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("large", ["large", "ok"]),  # not known there: the first that it offers
+        ("gpt-4o", ["gpt-4o"]),
+        ("", ["ok"]),
+    ],
+)
+def test_default_stands_in_where_no_model_is_named(
+    open_upstream: OpenUpstream,
+    fake: FakeUpstream,
+    second: FakeUpstream,
+    model: str,
+    asked: list[str],
+) -> None:
+    first = open_upstream(KEY, name="first", attempts=1, fallbacks=(Fallback("second"),))
+    for path in ("/v1/models", "/v1/chat/completions"):
+        fake.path_rule(path, "503")
+
+    outcome = ask(StandingIn(first, named(open_upstream, second)), ask_for(model))  # type: ignore[arg-type]
+
+    assert OK_TEXT == outcome.text
+    assert f"second answered with {asked[-1]}, " in str(outcome.sent.adaptations[0])
+    assert asked == [request.model for request in second.requests if request.model]
+
+
+def test_model_that_the_settings_name_is_asked_for_and_no_other(
+    open_upstream: OpenUpstream, fake: FakeUpstream, second: FakeUpstream
+) -> None:
+    fallback = Fallback("second", model="mistyped")
+    first = open_upstream(KEY, name="first", attempts=1, fallbacks=(fallback,))
+    fake.model_rule("ok", "503")
+
+    error = ask(StandingIn(first, named(open_upstream, second)), ask_for()).error  # type: ignore[arg-type]
+
+    assert ["mistyped"] == [request.model for request in second.requests]
+    assert "second: The model `mistyped` does not exist" in str(error)
 
 
 def test_each_is_asked_in_turn_and_the_first_has_the_last_word(

@@ -476,3 +476,42 @@ def test_an_upstream_that_stands_in_is_named_under_its_answer_and_in_the_log(
         request = client.get(f"/turns/{turn.id}/request", headers=HTML).text
         assert "spare, for work" in request
         assert ">spare <" in client.get("/status").text
+
+
+def test_an_upstream_stands_in_for_one_whose_models_nobody_knows(
+    make_rolebook: MakeRolebook, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    """Neither persona nor settings name a model, and the server that would know its own is away."""
+    (library_dir / "rolebook.yaml").write_text(
+        "upstreams:\n  work: {base_url: 'http://127.0.0.1:9/v1', attempts: 1, fallbacks: spare}\n"
+        f"  spare: {{base_url: {upstream.base_url}}}\n"
+    )
+    rolebook = make_rolebook()
+    client = create_app(rolebook).test_client()
+    session_id = start(client)
+    page = say(client, session_id, "Hi") and shown(client, session_id)
+
+    turn = last_turn(rolebook, session_id)
+    assert ("complete", "spare", "work") == (turn.status, turn.upstream, turn.upstream_requested)
+    assert ("", "ok") == (turn.model_requested, turn.model)
+    assert "spare answered with ok, because work could not be reached." in page
+
+
+def test_a_failed_turn_names_the_model_that_was_asked(
+    make_rolebook: MakeRolebook, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    """Also where only the server knows its default, once it has said so."""
+    (library_dir / "rolebook.yaml").write_text(
+        f"upstreams:\n  work: {{base_url: {upstream.base_url}, attempts: 1}}\n"
+    )
+    rolebook = make_rolebook()
+    client = create_app(rolebook).test_client()
+    session_id = start(client)
+    say(client, session_id, "One")
+    upstream.model_rule("ok", "503")
+    say(client, session_id, "Two")
+
+    turns = turns_of(rolebook, session_id)
+    assert [("complete", "ok"), ("failed", "ok")] == [
+        (turn.status, turn.model_requested) for turn in turns
+    ]

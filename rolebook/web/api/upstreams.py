@@ -121,6 +121,54 @@ def retry_key(upstream: str, body: KeyPosition) -> KeyStates:
     return {"keys": list(rolebook().upstreams.keys_of(upstream))}
 
 
+class SilentModel(Shape):
+    """A model that is not asked for now, because calls got no answer; an empty `model` is the list of models.
+
+    It has been so `since` then, for `calls` in a row; `spared` were not made. The next is made in `seconds`.
+    """
+
+    model: str
+    since: str
+    calls: int
+    spared: int
+    seconds: float
+    reason: str
+    """What ended the last call, in words."""
+
+
+class SilentModels(Shape):
+    """The models of an upstream that get no answer. An answer takes one from the list."""
+
+    silent_models: list[SilentModel]
+
+
+class ModelToAskFor(Body):
+    """Which model; an empty one is the list of models."""
+
+    model: str = ""
+
+
+@section.post("/upstreams/<upstream>/retry", refusals=(404,))
+def retry_upstream(upstream: str, body: ModelToAskFor) -> SilentModels:
+    """Let an upstream that gives no answer be asked by the next call."""
+    rolebook().upstreams.ask_again(upstream, body.model)
+    return {"silent_models": _silent_models(upstream)}
+
+
+def _silent_models(upstream: str) -> list[SilentModel]:
+    return [
+        {
+            "model": silence.model,
+            "since": silence.since,
+            "calls": silence.calls,
+            "spared": silence.spared,
+            "seconds": silence.seconds,
+            "reason": describe(silence.error),
+        }
+        for silence in rolebook().upstreams.silences_of(upstream)
+    ]
+
+
 class ServerFound(Shape):
     """A model server on this computer. `usage` are the settings that make it the upstream."""
 
@@ -146,12 +194,13 @@ def find_servers() -> ServerList:
 
 
 class UpstreamHealth(UpstreamName):
-    """How an upstream is set up, and how its keys are."""
+    """How an upstream is set up, how its keys are, and whether it answers."""
 
     base_url: str
     missing_key: str
     """The name of a key that is needed and not there."""
     keys: list[KeyHealth]
+    silent_models: list[SilentModel]
 
 
 class Status(Shape):
@@ -203,6 +252,7 @@ def _health(name: str) -> UpstreamHealth:
         "base_url": state.settings.base_url if state.settings else "",
         "missing_key": state.missing_key,
         "keys": list(state.keys),
+        "silent_models": _silent_models(name),
     }
 
 
