@@ -9,6 +9,7 @@ from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
 from rolebook.report.money import money
 from rolebook.report.preview import asked_variants, variant_differences
+from rolebook.report.sameness import tell_same_inputs
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
@@ -41,6 +42,8 @@ def tell_estimate(terminal: Terminal, comparison: Comparison, estimate: Estimate
         repeats=comparison.repeats,
         calls=estimate.calls,
     )
+    if said := tell_same_inputs(comparison, terminal.translator):
+        terminal.tell_line(said)
     tokens = {"sent": estimate.prompt_tokens, "received": estimate.completion_tokens}
     if estimate.cost is None:
         terminal.tell(

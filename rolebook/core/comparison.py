@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -70,6 +70,12 @@ class ComparisonInput:
     def text(self) -> str:
         """The first of its texts."""
         return self.turns[0]
+
+    @property
+    def said(self) -> Hashable:
+        """All of it that a model is told, so that two inputs of which this is the same are the same to a variant."""
+        variables = tuple(sorted((name, str(value)) for name, value in self.variables.items()))
+        return tuple(map(str.strip, self.turns)), variables, self.follows, self.earlier
 
 
 def said_before(asked: str, answered: str) -> Turn:
@@ -159,6 +165,15 @@ class Comparison:
                     key = CellKey(number, index, repeat)
                     if self._is_asked(key):
                         yield key
+
+    def same_inputs(self) -> Sequence[int]:
+        """For each input the index of the first one that says the same: most often its own.
+
+        Answers to the same words are repeats, wherever in the grid they stand, and no evidence of what holds for other
+        words.
+        """
+        first: dict[Hashable, int] = {}
+        return [first.setdefault(entry.said, index) for index, entry in enumerate(self.inputs)]
 
     def key_of(self, text: str) -> CellKey:
         """The cell that ``str(key)`` names. Raises NotFoundError if there is none."""

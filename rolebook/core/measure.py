@@ -101,8 +101,8 @@ class CheckShare:
 class Evidence:
     """What the answers of a comparison show.
 
-    Tuples are by the variant's index. ``answers`` counts the turns that got one, ``inputs`` the inputs that any variant
-    has answered; ``lengths`` are words.
+    Tuples are by the variant's index. ``answers`` counts the turns that got one, ``inputs`` the different inputs that
+    any variant has answered; ``lengths`` are words.
     """
 
     measured: tuple[Measured, ...]
@@ -123,8 +123,15 @@ def summarise(comparison: Comparison, cells: Iterable[Cell]) -> Evidence:
     """Measure the answers of a comparison.
 
     Repeats of an input are not independent of each other, so intervals are over inputs wherever there are several.
+    Where the same is said twice, the answers are repeats of one input.
     """
-    grouped = _Grouped(len(comparison.variants), cells)
+    return _summarise(comparison, cells, comparison.same_inputs())
+
+
+def _summarise(
+    comparison: Comparison, cells: Iterable[Cell], same_inputs: Sequence[int]
+) -> Evidence:
+    grouped = _Grouped(len(comparison.variants), cells, same_inputs)
     words = tuple([float(_counts(turn.text)[0]) for turn in turns] for turns in grouped.turns)
     return Evidence(
         measured=(
@@ -154,7 +161,8 @@ def summarise_by_tag(comparison: Comparison, cells: Iterable[Cell]) -> Mapping[s
     for cell in cells:
         for tag in comparison.inputs[cell.key.input].tags:
             by_tag[tag].append(cell)
-    return {tag: summarise(comparison, by_tag[tag]) for tag in sorted(by_tag)}
+    same_inputs = comparison.same_inputs()
+    return {tag: _summarise(comparison, by_tag[tag], same_inputs) for tag in sorted(by_tag)}
 
 
 #: For each variant the values of its cells by input: one for each repeat.
@@ -169,9 +177,9 @@ class _Answered(NamedTuple):
 
 
 class _Grouped:
-    """The complete turns of cells by variant and input."""
+    """The complete turns of cells by variant and input; of inputs that say the same, by the first of them."""
 
-    def __init__(self, variants: int, cells: Iterable[Cell]) -> None:
+    def __init__(self, variants: int, cells: Iterable[Cell], same_inputs: Sequence[int]) -> None:
         self.by_input: list[dict[int, list[_Answered]]] = [
             defaultdict(list) for _ in range(variants)
         ]
@@ -182,7 +190,7 @@ class _Grouped:
             self.failed[variant] += cell.status is CellStatus.FAILED
             turns = [turn for turn in cell.turns if turn.status is TurnStatus.COMPLETE]
             if turns:
-                self.by_input[variant][cell.key.input].append(_Answered(cell, turns))
+                self.by_input[variant][same_inputs[cell.key.input]].append(_Answered(cell, turns))
                 self.turns[variant] += turns
 
     def values(self, value: Callable[[Turn], float | None]) -> _Values:

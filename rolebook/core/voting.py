@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from random import Random
@@ -29,13 +29,17 @@ def input_label(comparison: Comparison, index: int) -> str:
 
 
 def votes_of(comparison: Comparison, ballots: Iterable[Ballot]) -> list[Vote]:
-    """What the ballots say, variants and inputs by their names; those without an outcome are left out."""
+    """What the ballots say, variants and inputs by their names; those without an outcome are left out.
+
+    Inputs that say the same go by the name of the first of them.
+    """
+    same_inputs = comparison.same_inputs()
     return [
         Vote(
             comparison.variants[ballot.left.variant].name,
             comparison.variants[ballot.right.variant].name,
             ballot.outcome,
-            input_label(comparison, ballot.left.input),
+            input_label(comparison, same_inputs[ballot.left.input]),
             comparison.inputs[ballot.left.input].tags,
         )
         for ballot in ballots
@@ -90,9 +94,13 @@ class Pairing:
 
     Two that are word for word the same are left out, because nobody could prefer one of them: ``alike`` counts them.
     ``different`` counts the others. No texts are kept.
+
+    Arguments:
+        same_inputs: for each input the first one that says the same.
     """
 
-    def __init__(self, cells: Iterable[Cell]) -> None:
+    def __init__(self, cells: Iterable[Cell], same_inputs: Sequence[int]) -> None:
+        self._same_inputs = same_inputs
         self._answers: dict[int, dict[int, list[_Answer]]] = defaultdict(lambda: defaultdict(list))
         for cell in cells:
             if cell.status is CellStatus.COMPLETE:
@@ -114,14 +122,15 @@ class Pairing:
     ) -> Pair | None:
         """The two cells to lay before somebody, on random sides, or ``None`` if all have been.
 
-        The two variants with the fewest votes come first, then the input with the fewest votes on them. Pairs that lie
+        The two variants with the fewest votes come first, then the input with the fewest votes on them, those on others
+        that say the same included. Pairs that lie
         before somebody at the moment wait until there are no others.
 
         Arguments:
             ballots: all of the comparison so far.
             rounds: how often a pair is voted on, or skipped, until it is used up.
         """
-        seen = _Seen(ballots)
+        seen = _Seen(ballots, self._same_inputs)
         for uses, is_open in product(range(rounds), (False, True)):
             for pair in self._candidates(seen, random):
                 if seen.uses[pair] == uses and (pair in seen.open) is is_open:
@@ -133,11 +142,15 @@ class Pairing:
         variants = {number for by_variant in self._answers.values() for number in by_variant}
         for one, other in _mixed(combinations(sorted(variants), 2), random, seen.variants.get):
             places = [
-                (index, one, other)
+                index
                 for index, by_variant in self._answers.items()
                 if one in by_variant and other in by_variant
             ]
-            for index, _, _ in _mixed(places, random, seen.inputs.get):
+
+            def votes_on(index: int, none: int, pair: tuple[int, int] = (one, other)) -> int:
+                return seen.inputs.get((self._same_inputs[index], *pair), none)
+
+            for index in _mixed(places, random, votes_on):
                 by_variant = self._answers[index]
                 for a, b in _mixed(product(by_variant[one], by_variant[other]), random):
                     if a.texts != b.texts:
@@ -147,7 +160,7 @@ class Pairing:
 class _Seen:
     """What has been laid before somebody: pairs of cells with the lower variant first."""
 
-    def __init__(self, ballots: Iterable[Ballot]) -> None:
+    def __init__(self, ballots: Iterable[Ballot], same_inputs: Sequence[int]) -> None:
         self.open: set[Pair] = set()
         self.uses: Counter[Pair] = Counter()
         self.variants: Counter[tuple[int, int]] = Counter()
@@ -160,7 +173,7 @@ class _Seen:
                 self.uses[one, other] += 1
             if ballot.outcome is not None:
                 self.variants[one.variant, other.variant] += 1
-                self.inputs[one.input, one.variant, other.variant] += 1
+                self.inputs[same_inputs[one.input], one.variant, other.variant] += 1
 
 
 def _mixed(

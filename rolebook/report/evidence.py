@@ -376,10 +376,11 @@ class _Reader:
         return self._narrator.preferred(found) if found else ()
 
     def _input_lines(self) -> Iterator[InputLine]:
+        same_inputs = self._comparison.same_inputs()
         by_input: dict[int, list[Ballot]] = {}
         for ballot in self._ballots:
             if ballot.outcome is not None:
-                by_input.setdefault(ballot.left.input, []).append(ballot)
+                by_input.setdefault(same_inputs[ballot.left.input], []).append(ballot)
         for index in sorted(by_input):
             outcomes = Counter(ballot.outcome for ballot in by_input[index])
             wins = Counter(_winner(ballot) for ballot in by_input[index])

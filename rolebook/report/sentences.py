@@ -15,6 +15,7 @@ from rolebook.language.translator import Translator
 from rolebook.report.chart import NUMBER, PERCENT, UNKNOWN, Unit
 from rolebook.report.figures import UNITS, figures, upright
 from rolebook.report.presentation import listed, told_apart, variant_name
+from rolebook.report.sameness import tell_same_inputs
 from rolebook.report.sentence import Called, Sentence
 from rolebook.report.verdicts import Verdicts
 from rolebook.report.visible import visible
@@ -267,6 +268,8 @@ class Narrator:
                 evidence.inputs,
             )
             yield Sentence(said % {"num": evidence.inputs}, "note")
+        if said := tell_same_inputs(self._comparison, self._speaker):
+            yield Sentence(said, "note")
 
     def _bias(self, votes: Sequence[Vote]) -> Iterator[Sentence]:
         bias = side_bias(votes)

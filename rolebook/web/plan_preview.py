@@ -13,8 +13,9 @@ from rolebook.core.comparison import CellKey, Comparison, ComparisonInput, Varia
 from rolebook.core.difference import Piece, differences
 from rolebook.core.message import Message
 from rolebook.core.planning import Plan
+from rolebook.report.sameness import tell_same_inputs
+from rolebook.web.current import current_translator, rolebook
 from rolebook.web.current import gettext as _
-from rolebook.web.current import rolebook
 from rolebook.web.preview import Preview, show_prepared
 
 #: So many inputs can be chosen to be looked at; nobody looks through a longer list.
@@ -65,6 +66,11 @@ class PlanPreview:
     def inputs(self) -> Sequence[ComparisonInput]:
         """The inputs that can be chosen to be looked at."""
         return self.comparison.inputs[:_INPUTS_OFFERED]
+
+    @property
+    def same_inputs(self) -> str:
+        """That some inputs say the same as others, in words; empty if none does."""
+        return tell_same_inputs(self.comparison, current_translator())
 
     @property
     def is_rehearsed(self) -> bool:

@@ -173,7 +173,9 @@ def draw_ballot(comparison: Comparison, *, rounds: int) -> Ballot | None:
 
 def _pairing(comparison: Comparison, tally: Tally) -> Pairing:
     log = rolebook().comparisons
-    return _pairings.get(comparison.id, tally, lambda: Pairing(log.cells(comparison)))
+    return _pairings.get(
+        comparison.id, tally, lambda: Pairing(log.cells(comparison), comparison.same_inputs())
+    )
 
 
 def _address(

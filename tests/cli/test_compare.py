@@ -266,6 +266,18 @@ def test_plan_calls_nobody_and_shows_what_would_be_sent(
     assert [] == shell.run("comparisons", "--json").json
 
 
+def test_plan_says_which_inputs_are_the_same(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "inputs.csv").write_text("input\nWhy?\nHow?\nWhy?\n", "utf-8")
+    command = ("compare", "plain", "--inputs", str(tmp_path / "inputs.csv"), "--plan")
+    assert (
+        "1 input says the same as an earlier one and counts as a repeat of it: number 3."
+        in shell.run(*command).notices
+    )
+    planned = shell.run(*command, "--json").json
+    assert [{"input": 3, "same_as": 1}] == planned["same_inputs"]
+    assert 3 == planned["estimate"]["cells"]
+
+
 def test_stopped_by_ctrl_c_it_goes_on_where_it_was(
     shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
 ) -> None:

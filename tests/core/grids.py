@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rolebook.core.check import CheckResult
@@ -29,6 +30,12 @@ def grid(variants: int = 2, inputs: int = 3, repeats: int = 1) -> Comparison:
         tuple(ComparisonInput((f"Question {n + 1}",)) for n in range(inputs)),
         repeats,
     )
+
+
+def saying(comparison: Comparison, *texts: str) -> Comparison:
+    """The same grid over inputs that say these texts."""
+    assert len(texts) == len(comparison.inputs)
+    return replace(comparison, inputs=tuple(ComparisonInput((text,)) for text in texts))
 
 
 def turn(text: str, **values: Any) -> Turn:

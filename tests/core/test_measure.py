@@ -15,7 +15,7 @@ from rolebook.core.interval import Interval
 from rolebook.core.measure import CHECKS, SIMILARITY, summarise, summarise_by_tag
 from rolebook.core.session import TurnError, TurnStatus
 from rolebook.core.text import similarity
-from tests.core.grids import cell, grid, turn
+from tests.core.grids import cell, grid, saying, turn
 
 
 def figures(interval: Interval | None) -> tuple[float, float | None, float | None]:
@@ -250,3 +250,70 @@ def test_each_tag_has_the_evidence_of_its_inputs_alone() -> None:
     means = {tag: evidence.get("words").intervals[0] for tag, evidence in by_tag.items()}
     assert ["easy", "hard", "sky"] == list(by_tag)
     assert {"easy": 20, "hard": 10, "sky": 10} == {tag: i and i.value for tag, i in means.items()}
+
+
+def test_answers_to_the_same_words_are_repeats_wherever_they_stand() -> None:
+    """A file of inputs in which a line stands twice tells no more than one that asks it twice."""
+    source = random.Random(3)
+    texts = {
+        (variant, entry, repeat): words(source.randint(5, 40))
+        for variant in (1, 2)
+        for entry in (1, 2, 3)
+        for repeat in (1, 2)
+    }
+    checks = {place: {"short": source.random() < 0.5} for place in texts}
+    repeated = [
+        cell(f"{v}-{n}-{r}", text, checks=checks[v, n, r]) for (v, n, r), text in texts.items()
+    ]
+    written_twice = [
+        cell(f"{v}-{2 * n + r - 2}-1", text, checks=checks[v, n, r])
+        for (v, n, r), text in texts.items()
+    ]
+
+    once = summarise(grid(2, 3, 2), repeated)
+    twice = summarise(saying(grid(2, 6), "a", "a", "b", "b", "c", "c"), written_twice)
+
+    assert (once.measured, once.checks, once.inputs) == (twice.measured, twice.checks, twice.inputs)
+    assert 3 == twice.inputs
+    means = [fmean(len(texts[1, n, r].split()) for r in (1, 2)) for n in (1, 2, 3)]
+    low, high = stats.t.interval(0.95, 2, fmean(means), stats.sem(means))
+    assert pytest.approx((fmean(means), max(low, 0.0), high)) == figures(
+        twice.get("words").intervals[0]
+    )
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say_where_inputs_stand_several_times() -> None:
+    """Eight inputs, each written three times, which differ more than the answers to each do."""
+    texts = [str(number // 3) for number in range(24)]
+    same, as_if_other = saying(grid(1, 24), *texts), grid(1, 24)
+    source, held = random.Random(5), {"same": 0, "as if other": 0}
+    for _ in range(400):
+        effects = [source.gauss(0, 1) for _ in range(8)]
+        cells = [
+            cell(f"1-{n + 1}-1", "x", cost=100 + effects[n // 3] + source.gauss(0, 0.5))
+            for n in range(24)
+        ]
+        for name, comparison in (("same", same), ("as if other", as_if_other)):
+            _, low, high = figures(summarise(comparison, cells).get("cost").intervals[0])
+            assert low is not None
+            assert high is not None
+            held[name] += low <= 100 <= high
+
+    assert stats.binomtest(held["same"], 400, 0.95).pvalue > 0.01
+    assert held["as if other"] < 0.85 * 400
+
+
+def test_inputs_are_the_same_where_a_model_is_told_the_same() -> None:
+    told = ComparisonInput(("Why?",), variables={"level": 3, "subject": "maths"})
+    others = (
+        replace(told, name="other", tags=("t",), reference="Because."),
+        replace(told, turns=(" Why?\n",), variables={"subject": "maths", "level": "3"}),
+        replace(told, turns=("Why?", "Why?")),
+        replace(told, variables={"level": 4, "subject": "maths"}),
+        replace(told, follows="turn"),
+        replace(told, earlier=(("Hi", "Hello"),)),
+        replace(told, turns=("why?",)),
+        told,
+    )
+    comparison = replace(grid(1, 1), inputs=(told, *others))
+    assert [0, 0, 0, 3, 4, 5, 6, 7, 0] == comparison.same_inputs()

@@ -20,14 +20,14 @@ from rolebook.core.voting import (
     vote_rows,
     votes_of,
 )
-from tests.core.grids import ballot, cell, filled, grid
+from tests.core.grids import ballot, cell, filled, grid, saying
 
 
 def vote_all(
     comparison: Comparison, cells: list[Cell], *, seed: int = 1, rounds: int = 1, limit: int = 1000
 ) -> list[Ballot]:
     """Vote on every pair that comes, until none does."""
-    source, pairing = Random(seed), Pairing(cells)
+    source, pairing = Random(seed), Pairing(cells, comparison.same_inputs())
     ballots: list[Ballot] = []
     while len(ballots) < limit:
         pair = pairing.next_pair(ballots, source, rounds=rounds)
@@ -68,6 +68,15 @@ def test_variants_and_inputs_with_the_fewest_votes_come_first() -> None:
     assert {1} == set(inputs.values())
 
 
+def test_inputs_that_say_the_same_share_their_votes() -> None:
+    """Votes on other words tell more, so these come before a second one on the same."""
+    comparison = saying(grid(variants=2, inputs=4), "a", "a", "a", "b")
+    ballots = vote_all(comparison, filled(comparison), limit=2)
+    assert {True, False} == {ballot.left.input == 3 for ballot in ballots}
+    votes = votes_of(comparison, vote_all(comparison, filled(comparison)))
+    assert {"1. a": 3, "4. b": 1} == Counter(vote.input for vote in votes)
+
+
 def test_sides_are_random_and_a_seed_repeats_them() -> None:
     comparison = grid(variants=2, inputs=200)
     cells = filled(comparison)
@@ -87,7 +96,7 @@ def test_only_complete_cells_take_part() -> None:
         replace(cell("1-3-1", "First of two."), length=2),
         cell("2-3-1", "One.", "Two."),
     ]
-    assert 1 == Pairing(cells).different
+    assert 1 == Pairing(cells, comparison.same_inputs()).different
     assert [(CellKey(0, 0, 0), CellKey(1, 0, 0))] == places(vote_all(comparison, cells))
 
 
@@ -101,14 +110,14 @@ def test_answers_that_are_word_for_word_the_same_are_left_out_and_counted() -> N
         cell("1-2-1", "Yes.", "No."),
         cell("2-2-1", "Yes.", "Never."),
     ]
-    pairing = Pairing(cells)
+    pairing = Pairing(cells, comparison.same_inputs())
     assert (2, 3) == (pairing.alike, pairing.different)
     assert 3 == len(vote_all(comparison, cells))
 
 
 def test_what_is_skipped_does_not_come_again_in_this_round() -> None:
     comparison = grid(variants=2, inputs=2)
-    pairing = Pairing(filled(comparison))
+    pairing = Pairing(filled(comparison), comparison.same_inputs())
     ballots = [ballot(comparison, "2-1-1", "1-1-1", "skip")]
     pair = pairing.next_pair(ballots, Random(1))
     assert pair is not None
@@ -120,7 +129,7 @@ def test_what_is_skipped_does_not_come_again_in_this_round() -> None:
 
 def test_what_lies_before_somebody_else_waits_but_is_not_lost() -> None:
     comparison = grid(variants=2, inputs=2)
-    pairing = Pairing(filled(comparison))
+    pairing = Pairing(filled(comparison), comparison.same_inputs())
     ballots = [ballot(comparison, "1-1-1", "2-1-1")]
     for seed in range(20):
         pair = pairing.next_pair(ballots, Random(seed))
@@ -134,13 +143,13 @@ def test_what_lies_before_somebody_else_waits_but_is_not_lost() -> None:
 
 @pytest.mark.parametrize("cells", [[], ["1-1-1"], ["1-1-1", "1-1-2"], ["1-1-1", "2-2-1"]])
 def test_without_two_answers_to_one_input_there_is_nothing_to_vote_on(cells: list[str]) -> None:
-    pairing = Pairing(cell(key, f"Answer {key}") for key in cells)
+    pairing = Pairing((cell(key, f"Answer {key}") for key in cells), grid().same_inputs())
     assert (0, 0) == (pairing.alike, pairing.different)
     assert pairing.next_pair([], Random(1)) is None
 
 
 def test_votes_name_variants_inputs_and_tags() -> None:
-    inputs = (ComparisonInput(("Why?",), tags=("easy", "sky")), ComparisonInput(("Why?",)))
+    inputs = (ComparisonInput(("Why?",), tags=("easy", "sky")), ComparisonInput(("How?",)))
     comparison = replace(grid(), inputs=inputs)
     ballots = [
         ballot(comparison, "2-1-1", "1-1-1", "left"),
@@ -150,7 +159,7 @@ def test_votes_name_variants_inputs_and_tags() -> None:
     ]
     assert [
         Vote("B", "A", Outcome.LEFT, "1. Why?", ("easy", "sky")),
-        Vote("A", "B", Outcome.BOTH_BAD, "2. Why?", ()),
+        Vote("A", "B", Outcome.BOTH_BAD, "2. How?", ()),
     ] == votes_of(comparison, ballots)
 
 

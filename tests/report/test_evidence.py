@@ -17,7 +17,7 @@ from rolebook.core.voting import votes_of
 from rolebook.language.translator import translator
 from rolebook.report import PAGES
 from rolebook.report.evidence import Findings, findings
-from tests.core.grids import ballot, cell, grid, turn
+from tests.core.grids import ballot, cell, grid, saying, turn
 
 SAID = ["Because.", "It is so.", "Who knows, really."]
 
@@ -126,6 +126,26 @@ def test_small_samples_are_said_to_be_small(inputs: int, expected: list[str]) ->
     comparison = grid(2, inputs)
     found = read(comparison, asking(comparison, [1] * inputs, [0] * inputs))
     assert expected == said(found, "note")
+
+
+def test_inputs_that_say_the_same_are_one_and_named() -> None:
+    comparison = saying(grid(2, 12), *"abcdefghi", "a", "b", "a")
+    cells, ballots = asking(comparison, [1, 2] * 6, [0] * 12), votes(comparison, 9, 3, inputs=12)
+    found = read(comparison, cells, ballots)
+    assert [
+        "Only 9 inputs: treat these as a first impression.",
+        "3 inputs say the same as earlier ones and count as repeats of these: numbers 10, 11, 12.",
+    ] == said(found, "note")
+    assert 9 == len(found.inputs)
+    assert 12 == sum(sum(line.wins) + line.ties for line in found.inputs)
+    once = saying(grid(1, 2), "a", "a")
+    assert (
+        "1 input says the same as an earlier one and counts as a repeat of it: number 2."
+        in said(read(once, asking(once, [1, 1])))
+    )
+    assert "有1个输入与前面的相同" in said(read(once, asking(once, [1, 1]), language="zh"))[-1]
+    many = saying(grid(1, 30), *["a"] * 30)
+    assert said(read(many, asking(many, [1] * 30)), "note")[-1].endswith("10, 11, ….")
 
 
 @pytest.mark.parametrize(

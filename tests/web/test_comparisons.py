@@ -560,6 +560,11 @@ def test_the_preview_shows_any_cell_as_a_piece_of_a_page(client: FlaskClient) ->
     assert "your input Two" in said
     begun = {"check-0-kind": "contains", "variant-2-persona": "-"}
     assert consequence(client.post("/comparisons/preview", json={**fields, **begun}).text) == said
+    assert "say the same" not in said
+    same = client.post("/comparisons/preview", json={**fields, "lines": "One\nTwo\nOne\nTwo"}).text
+    assert (
+        "2 inputs say the same as earlier ones and count as repeats of these: numbers 3, 4." in same
+    )
     without = client.post("/comparisons/preview", json={**fields, "lines": ""}).text
     assert "Nothing is said yet" in without
 

@@ -95,11 +95,19 @@ class PlannedCell(Shape):
     dropped_turns: int
 
 
+class SameInput(Shape):
+    """An input that says the same as an earlier one, so that its answers count as repeats of that. Counted from 1."""
+
+    input: int
+    same_as: int
+
+
 class PlanPreview(Shape):
     """What a comparison would take and send. Tokens and cost (US dollars) are estimates; null is unknown."""
 
     comparison: ComparisonPlan
     estimate: Estimate
+    same_inputs: list[SameInput]
     differences: list[PlannedDifference]
     cells: list[PlannedCell]
 
