@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import lru_cache
 from typing import Any
 
 import httpx2
@@ -31,6 +32,37 @@ _HEADERS: Mapping[str, str | openai.Omit] = {
 Call = AbstractContextManager[Response]
 
 
+#: Taking a URL apart is a tenth of the client's work, and an upstream has few.
+_url = lru_cache(maxsize=256)(httpx2.URL)
+
+
+class _HttpClient(httpx2.Client):
+    """Sends each request as it is, once: no redirect is followed, no cookie kept, nothing of the environment added, and
+    so none of the steps for these is taken.
+
+    Arguments:
+        wire: what carries the requests.
+    """
+
+    def __init__(self, wire: httpx2.BaseTransport) -> None:
+        super().__init__(transport=wire, trust_env=False)
+        self._wire = wire
+
+    def build_request(self, method: str, url: httpx2.URL | str, **parts: Any) -> httpx2.Request:
+        """A request of what the openai client gives, and nothing besides."""
+        return httpx2.Request(
+            method, _url(url), content=parts.get("content"), headers=parts.get("headers")
+        )
+
+    def send(self, request: httpx2.Request, *, stream: bool = False, **_: Any) -> httpx2.Response:
+        """Send it; with ``stream``, its body is read later."""
+        response = self._wire.handle_request(request)
+        response.request = request
+        if not stream:
+            response.read()
+        return response
+
+
 class _Client(openai.OpenAI):
     """The client, which tells no server what this computer and its Python are. Each header that is left out is also one
     that five layers need not look at.
@@ -38,6 +70,11 @@ class _Client(openai.OpenAI):
 
     def platform_headers(self) -> dict[str, str]:
         return {}
+
+    def _prepare_url(self, url: str) -> httpx2.URL:
+        # All that is called here is a whole URL, or is called once.
+        known = _url(url)
+        return super()._prepare_url(url) if known.is_relative_url else known
 
 
 def open_client(
@@ -48,13 +85,7 @@ def open_client(
     Arguments:
         transport: makes what carries the requests; None: the network.
     """
-    http_client = httpx2.Client(
-        transport=transport() if transport else open_wire(settings),
-        # Our transport unpacks what comes compressed all the same; asking for it would only delay streams.
-        headers={"Accept-Encoding": "identity"},
-        follow_redirects=False,
-        trust_env=False,
-    )
+    http_client = _HttpClient(transport() if transport else open_wire(settings))
     client = _Client(
         api_key=NO_KEY,
         admin_api_key="",
@@ -62,8 +93,12 @@ def open_client(
         base_url=settings.base_url,
         max_retries=0,
         timeout=httpx2.Timeout(settings.timeouts.total_s, connect=settings.timeouts.connect_s),
-        # Named here, the header cannot be replaced by one from OPENAI_CUSTOM_HEADERS.
-        default_headers={"Authorization": f"Bearer {NO_KEY}"},
+        default_headers={
+            # Named here, the header cannot be replaced by one from OPENAI_CUSTOM_HEADERS.
+            "Authorization": f"Bearer {NO_KEY}",
+            # Our transport unpacks what comes compressed all the same; asking for it would only delay streams.
+            "Accept-Encoding": "identity",
+        },
         http_client=http_client,
     )
     # Left out above, they would be taken from the environment, whatever upstream this is.
@@ -74,9 +109,7 @@ def open_client(
 
 def open_wire(settings: UpstreamSettings) -> WireTransport:
     """The network, as this upstream is reached over it."""
-    return WireTransport(
-        is_encrypted=settings.base_url.startswith("https:"), proxy=proxy_for(settings)
-    )
+    return WireTransport(settings.base_url, proxy=proxy_for(settings))
 
 
 def _with_key(key: Key | None, headers: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -101,12 +134,11 @@ def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan, *, key: 
     return _post(client, path, body, {**_with_key(key, plan.headers), **_HEADERS})
 
 
-@contextmanager
 def _post(
     client: openai.OpenAI, path: str, body: dict[str, Any], headers: Mapping[str, Any]
-) -> Iterator[Response]:
-    """What `with_streaming_response` does, past the client's methods for each address: these hold every argument
-    against all types that it could have, which is more work than sending it.
+) -> Call:
+    """Post past the client's methods for each address: these hold every argument against all types that it could have,
+    which is more work than sending it.
     """
     response = client.post(
         # A whole URL need not be joined, which would take it apart twice more.
@@ -115,17 +147,19 @@ def _post(
         cast_to=httpx2.Response,
         options={"headers": headers},
     )
-    try:
-        yield response
-    finally:
-        response.close()
+    return closing(response)
 
 
-def list_models(client: openai.OpenAI, *, key: Key | None) -> Call:
+@contextmanager
+def list_models(client: openai.OpenAI, *, key: Key | None) -> Iterator[Response]:
     """Ask for the models."""
-    return client.models.with_streaming_response.list(extra_headers=_with_key(key))
+    with client.models.with_streaming_response.list(extra_headers=_with_key(key)) as response:
+        yield response.http_response
 
 
-def show_model(client: openai.OpenAI, model_id: str, *, key: Key | None) -> Call:
+@contextmanager
+def show_model(client: openai.OpenAI, model_id: str, *, key: Key | None) -> Iterator[Response]:
     """Ask for one model."""
-    return client.models.with_streaming_response.retrieve(model_id, extra_headers=_with_key(key))
+    asking = client.models.with_streaming_response.retrieve(model_id, extra_headers=_with_key(key))
+    with asking as response:
+        yield response.http_response

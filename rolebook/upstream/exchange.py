@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -29,12 +29,14 @@ _DRAIN_BYTES = 64 * 1024
 
 
 class Response(Protocol):
-    """What is needed of the openai client's raw streaming response."""
+    """What is needed of the response that the openai client hands out."""
 
     @property
     def headers(self) -> Headers: ...
 
-    def iter_bytes(self) -> Iterator[bytes]: ...
+    @property
+    def stream(self) -> object:
+        """The body, as the transport unpacked it: httpx2 has nothing to add to that."""
 
 
 class Headers(Protocol):
@@ -112,7 +114,7 @@ class Exchange:
             self._end(error)
 
     def _receive(self, response: Response) -> None:
-        chunks = response.iter_bytes()
+        chunks = body_of(response)
         content_type = response.headers.get("content-type", "")
         for item in read_body(chunks, content_type, touch=self._call.touch):
             self._collected.append(item)
@@ -168,7 +170,7 @@ class DirectExchange:
     def __iter__(self) -> Iterator[Whole | Pieces]:
         try:
             with self._call, self._send() as response:
-                chunks = response.iter_bytes()
+                chunks = body_of(response)
                 content_type = response.headers.get("content-type", "")
                 yield from read_body(chunks, content_type, touch=self._call.touch)
                 self._is_over = True
@@ -188,6 +190,12 @@ class DirectExchange:
         """End it at once, from any thread, unless it is over."""
         if not self._is_over:
             self._call.cut()
+
+
+def body_of(response: Response) -> Iterator[bytes]:
+    """The bytes of a response as they arrive."""
+    assert isinstance(response.stream, Iterable)
+    return iter(response.stream)
 
 
 def drain(call: Call, chunks: Iterator[bytes]) -> None:

@@ -30,6 +30,7 @@ from rolebook.upstream.openai_upstream import OpenAIUpstream, read_model
 from tests.fake_upstream import FakeUpstream
 from tests.upstream.asking import OK_TEXT, Outcome, ask, ask_for, wait_until_idle
 from tests.upstream.conftest import OpenUpstream
+from tests.upstream.scripted_server import ScriptedServer
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "529", "rst", "429?retry_after=0.1"])
@@ -253,6 +254,18 @@ def test_connection_is_used_again(upstream: OpenAIUpstream, fake: FakeUpstream) 
 
     # A busy machine may give up one that is late with its last bytes; a client that never reuses makes ten.
     assert fake.stats["connections"] <= 4
+
+
+def test_cookie_of_a_server_is_not_sent_back(open_upstream: OpenUpstream) -> None:
+    body = b'{"choices": [{"message": {"content": "Hello."}, "finish_reason": "stop"}]}'
+    head = b"HTTP/1.1 200 OK\r\nSet-Cookie: who=you\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with ScriptedServer([head, body], [head, body]) as server:
+        upstream = open_upstream(base_url=f"http://127.0.0.1:{server.port}/v1")
+        said = [ask(upstream, ask_for(is_streamed=False)).text for _ in range(2)]
+        upstream.close()
+
+    assert said == ["Hello.", "Hello."]
+    assert b"who=you" not in server.requests[1]
 
 
 def test_connections_of_calls_at_one_time_are_kept_and_end_with_the_upstream(

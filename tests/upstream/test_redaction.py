@@ -4,6 +4,7 @@ import base64
 import logging
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
@@ -83,15 +84,19 @@ def test_canary_key_is_found_nowhere(debug_log: list[str]) -> None:
             name="fake", base_url=fake.base_url, keys=(Key(CANARY),), timeouts=limits, attempts=1
         )
         upstream = OpenAIUpstream(settings)
+        proxy = fake.base_url.removesuffix("/v1")
+        far = OpenAIUpstream(replace(settings, base_url="http://far.example/v1", proxy=proxy))
+        shown.append(str(ask(far, ask_for()).error))
         told = [f"status?{urlencode({'code': 418, 'message': form})}" for form in FORMS]
         names = [name for name, fault in FAULTS.items() if fault.kind != "flood"]
         for model in (*names, *told):
             for is_streamed in (True, False):
                 outcome = ask(upstream, ask_for(model, is_streamed=is_streamed))
                 shown += [repr(outcome), str(outcome.error), *_traceback(outcome.error)]
-        assert fake.requests[0].api_key == CANARY
+        assert {request.api_key for request in fake.requests} == {CANARY}
         shown.append(repr(upstream) + repr(settings) + repr(vars(upstream)))
         upstream.close()
+        far.close()
     logging.getLogger("anyone").warning("a key %s, and %s", CANARY, quote(CANARY, safe=""))
     try:
         raise ValueError(CANARY)
@@ -99,6 +104,7 @@ def test_canary_key_is_found_nowhere(debug_log: list[str]) -> None:
         logging.getLogger("anyone").exception("in a traceback")
 
     everything = "\n".join([*shown, *debug_log])
+    assert "Sending HTTP Request" in everything
     assert "receive_response_headers" in everything
     assert "[key removed]" in everything
     for form in (*FORMS, SECRET_MIDDLE):

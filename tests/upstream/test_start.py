@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("openai", "httpx2", "pydantic", "tiktoken", "genai_prices")
+HEAVY = ("openai", "httpx2", "httptools", "pydantic", "tiktoken", "genai_prices")
 
 
 def loaded_after(code: str) -> set[str]:

@@ -1,0 +1,154 @@
+"""The sockets below a call: opened like httpcore2 opens its own, timed by the call, and cut off with it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import httpcore2
+
+from rolebook.upstream.call import Call, current_call
+
+Given = TypeVar("Given")
+Got = TypeVar("Got")
+
+
+class CallNetwork(httpcore2.NetworkBackend):
+    """Connects like httpcore2 does, and hands out streams that know their call."""
+
+    def __init__(self) -> None:
+        self._backend = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        call = current_call()
+        timeout = min(call.patience_s(), call.timeouts.connect_s)
+        return _TimedStream(
+            _PlainStream(
+                self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+            )
+        )
+
+    def sleep(self, seconds: float) -> None:
+        current_call().pause(seconds)
+
+
+class _PlainStream(httpcore2.NetworkStream):
+    """A stream as httpcore2 has it, but the system keeps the time.
+
+    A socket with a timeout of Python's takes two system calls more for each piece, and with each of them Python changes
+    threads: with hundreds of streams under way that is most of what a piece costs.
+    """
+
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+        self._socket: socket.socket = stream.get_extra_info("socket")
+        self._socket.settimeout(None)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(timeout))
+            return self._socket.recv(max_bytes)
+        except BlockingIOError as error:
+            raise httpcore2.ReadTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore2.ReadError(str(error)) from error
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+            self._socket.sendall(buffer)
+        except BlockingIOError as error:
+            raise httpcore2.WriteTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore2.WriteError(str(error)) from error
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        return self._stream.start_tls(ssl_context, server_hostname, timeout)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _timeval(seconds: float | None) -> bytes:
+    """A limit as the system wants it, to which nothing at all would be no limit."""
+    whole, rest = divmod(max(1, round((seconds or 0.0) * 1_000_000)), 1_000_000)
+    return struct.pack("ll", *((whole, rest) if seconds is not None else (0, 0)))
+
+
+class _TimedStream(httpcore2.NetworkStream):
+    """A stream that serves one call after the other, each by its own clock."""
+
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._user: Call | None = None
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        current_call().before_waiting()
+        return self._by_the_clock(self._stream.read, max_bytes)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._by_the_clock(self._stream.write, buffer)
+
+    def _by_the_clock(self, perform: Callable[[Given, float | None], Got], given: Given) -> Got:
+        call = current_call()
+        if self._user is not call:
+            with self._lock:
+                self._user = call
+            call.use(self)
+        try:
+            got = perform(given, call.patience_s())
+        except httpcore2.TimeoutException:
+            raise call.timeout_error() from None
+        except httpcore2.NetworkError as error:
+            call.patience_s()
+            raise error
+        if call.is_cut:
+            call.patience_s()
+        return got
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        call = current_call()
+        timeout = min(call.patience_s(), call.timeouts.connect_s)
+        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> object:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def shut(self, call: Call) -> None:
+        """Shut the socket, which wakes whoever is blocked in it; closing it would not."""
+        with self._lock:
+            if self._user is not call:
+                return
+            sock = self._stream.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                # Not the method of an SSLSocket, which would take its state from under the reader.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
