@@ -8,12 +8,13 @@ from __future__ import annotations
 import locale
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from rolebook.core.errors import Phrase, SettingError
+from rolebook.core.frozen import frozen
 from rolebook.core.upstream import Fallback, Key, Timeouts, UpstreamSettings
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
@@ -87,7 +88,7 @@ _EMPTY_KEY = "OPENAI_API_KEY is set but empty, so rehearsal answers. Put a key i
 Locate = Callable[[Sequence[str | int]], str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """Everything that can be set. ``notices`` are things worth telling, each a message and its parameters."""
 

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ import click
 
 from rolebook.cli.role import _Assignment
 from rolebook.core.errors import InputError
+from rolebook.core.frozen import frozen
 
 #: As rolebook.report.export has them; named here so that help needs no import.
 FORMATS = ("json", "jsonl", "csv", "md", "html")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ending:
     """Where the outcome of a comparison goes: into files by their endings, and as JSON to standard output."""
 
@@ -44,7 +44,7 @@ class Ending:
                 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choices:
     """What a command line says over a comparison, and how it shall be carried out."""
 

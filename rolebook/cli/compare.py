@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from rolebook.cli.command import command
 from rolebook.cli.comparing import Given, carry_out, run
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.core.errors import InputError
+from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
     from rolebook.library.yaml_text import Mark
@@ -38,7 +38,7 @@ rolebook compare --resume 01kajq3m5w8r2c9x0v
 _USUAL_RECENT = 10
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Said:
     """Where the inputs come from."""
 

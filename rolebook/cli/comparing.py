@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from rolebook.cli.invocation import Invocation
 from rolebook.cli.program import FAILED, INTERRUPTED
 from rolebook.cli.terminal import Terminal
 from rolebook.core.errors import FileError, InputError, Problem, RolebookError
+from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MANY_CALLS, _MUCH_MONEY = 200, 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Given:
     """What somebody wants to have compared, in the raw.
 

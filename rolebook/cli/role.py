@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rolebook.core.errors import InputError
+from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
     from rolebook.core.persona import ResolvedPersona
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rolebook.wiring import Rolebook
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Role:
     """The choices. ``persona_id`` is empty for a role without a file; ``system`` is ``None`` for one with a file.
 

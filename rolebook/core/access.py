@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple
 
 from rolebook.core.budget import Limits
 from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import is_persona_id
 
 
@@ -59,7 +60,7 @@ _PERSONAL = frozenset({Right.ACCOUNT, Right.ADMINISTER})
 EVERYTHING = "*"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class User:
     """Somebody who can log in."""
 
@@ -69,7 +70,7 @@ class User:
     created_at: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApiKey:
     """A key that programs call with, for a user. The token itself is not known here: only who made it has it.
 
@@ -104,7 +105,7 @@ class ApiKey:
         return bool(persona_id) and not named.isdisjoint(self.scope)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """On whose behalf something is done. Without a user: on this computer, where nobody has to log in."""
 

@@ -6,17 +6,17 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from rolebook.core.errors import BudgetError, InputError, Phrase, RateLimitError
+from rolebook.core.frozen import frozen
 
 #: What a turn counts as while nobody knows what it used: a usual answer with a short history.
 UNKNOWN_TOKENS = 1000
 _MOST_NAMES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """What a key may use; ``None`` is no limit. Costs are in US dollars; days and months are those of UTC."""
 
@@ -38,7 +38,7 @@ class Limits:
         return any(budget is not None for budget in budgets)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spending:
     """What the turns of a key have used in a time.
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from itertools import chain
 from typing import Any, Literal, Protocol
@@ -33,6 +33,7 @@ from rolebook.core.errors import (
     UpstreamError,
     VariableError,
 )
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 from rolebook.core.persona import (
     Persona,
@@ -122,7 +123,7 @@ class Billing(Prices, Protocol):
         """Let a turn begin for whoever calls. Returns what to call once when it has ended. Raises BudgetError."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PreparedTurn:
     """All that is known of a turn before anything is sent or written."""
 
@@ -138,7 +139,7 @@ class PreparedTurn:
         return self.prompt.messages
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TurnRequest:
     """One input to a session.
 
@@ -154,14 +155,14 @@ class TurnRequest:
     is_streamed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TurnStarted:
     """The turn stands in the log as pending."""
 
     turn: Turn
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TurnEnded:
     """The turn stands in the log with its end, whatever that is."""
 

@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -35,6 +34,7 @@ from rolebook.core.fields import (
     parse_line,
     quote,
 )
+from rolebook.core.frozen import frozen
 from rolebook.core.json_schema import check_schema, find_misfit, parse_json
 from rolebook.core.text import (
     LANGUAGES,
@@ -283,7 +283,7 @@ def _distinct(checks: tuple[Check, ...]) -> tuple[Check, ...]:
 Checks = Annotated[tuple[Check, ...], AfterValidator(_distinct)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What checks look at. ``cost`` is in US dollars; ``None`` is what is not known.
 
@@ -297,7 +297,7 @@ class Answer:
     reference: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckResult:
     """What a check found. ``has_passed`` is ``None`` where it could not be told, and ``said`` says why.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from rolebook.core.errors import FileError, NotFoundError, Problem
+from rolebook.core.frozen import frozen
 from rolebook.core.merge import find_marks
 from rolebook.core.persona import Fragment, ResolvedPersona
 from rolebook.core.source import Entry, FileKey, plain_text
@@ -50,7 +51,7 @@ class Trials(Protocol):
         """What trial renderings find wrong."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class User:
     """A persona that extends the draft or renders with it, as it would be. ``is_changed``: it gets another revision."""
 
@@ -64,7 +65,7 @@ class User:
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Checked:
     """What is known of a draft.
 

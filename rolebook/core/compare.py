@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rolebook.core.chat import ChatService, PreparedTurn, Prices, TokenCounter
 from rolebook.core.check import Check
@@ -23,6 +23,7 @@ from rolebook.core.comparison_spec import ComparisonSpec
 from rolebook.core.completion import Usage
 from rolebook.core.errors import ConflictError, UpstreamError
 from rolebook.core.filling import CellPlan, Filling, unchecked_turns
+from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judging
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.planning import Plan, Planner, persona_at, values_for
@@ -38,7 +39,7 @@ _USUAL_ANSWER = 250
 _JUDGE_PROMPT, _VERDICT = 350, 60
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Estimate:
     """What filling the cells of a comparison takes, as far as it can be told before.
 

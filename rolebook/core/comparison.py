@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from rolebook.core.check import Check, CheckResult
 from rolebook.core.completion import Choice
 from rolebook.core.errors import NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
 
@@ -27,7 +28,7 @@ class CellKey(NamedTuple):
         return "-".join(str(part + 1) for part in self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variant:
     """A persona as it takes part: at one revision, with what was chosen over it.
 
@@ -46,7 +47,7 @@ class Variant:
     is_recorded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComparisonInput:
     """What is said to every variant: one text, or several, one turn after the other.
 
@@ -90,7 +91,7 @@ def said_before(asked: str, answered: str) -> Turn:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Judge:
     """Who judges rubrics: a persona with the variables ``rubric``, ``conversation`` and ``reference``."""
 
@@ -118,7 +119,7 @@ def sha256_of(parts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comparison:
     """A grid as planned; nothing of it changes once it has begun.
 
@@ -239,7 +240,7 @@ def cell_status(
     return CellStatus.STOPPED if last_error == "interrupted" else _STATUS[last_status]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cell:
     """One variant's answers to one input, as far as there are any.
 
@@ -272,7 +273,7 @@ class Cell:
         return tuple(result for turn in self.turns for result in self.results.get(turn.id, ()))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellOutline:
     """How far a cell is and how its checks went, without what was said.
 
@@ -285,7 +286,7 @@ class CellOutline:
     failed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tally:
     """How many cells of a comparison are how far.
 
@@ -308,7 +309,7 @@ class Tally:
         return self.total - self.complete - self.failed - self.stopped - self.running
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ballot:
     """Two cells laid before somebody without their names, and what was said of them: ``None`` is nothing yet.
 

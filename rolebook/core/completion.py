@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from rolebook.core.errors import Phrase, UpstreamCancelled
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 
 Endpoint = Literal["chat", "completions"]
@@ -45,7 +46,7 @@ class Cancellation:
             raise UpstreamCancelled("Stopped.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CompletionRequest:
     """One call. ``parameters`` are all request fields besides model, messages and stream, as requested.
 
@@ -68,7 +69,7 @@ class CompletionRequest:
     cancellation: Cancellation = field(default_factory=Cancellation)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """Token counts as the upstream reported them; ``None`` is unknown, which is not zero."""
 
@@ -79,7 +80,7 @@ class Usage:
     reasoning_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sent:
     """The upstream has accepted the call: what really went out.
 
@@ -93,7 +94,7 @@ class Sent:
     upstream: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delta:
     """One streamed piece of one choice."""
 
@@ -102,7 +103,7 @@ class Delta:
     kind: Literal["text", "reasoning", "refusal"] = "text"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Received:
     """JSON values of a stream as the upstream sent them, which arrived together, and the deltas that they make."""
 
@@ -110,12 +111,12 @@ class Received:
     deltas: tuple[Delta, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Waiting:
     """Nothing new for a moment; lets whoever reads notice that its own reader has left."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """One answer. ``finish_reason`` is the upstream's word (stop, length, tool_calls, content_filter …)."""
 
@@ -126,7 +127,7 @@ class Choice:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completion:
     """The whole answer: always the last thing that an upstream yields.
 
@@ -145,7 +146,7 @@ class Completion:
 StreamEvent = Sent | Delta | Received | Waiting | Completion
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     """A model that an upstream offers. ``details`` is what the upstream says of it, as it says it."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
+from rolebook.core.frozen import frozen
 from rolebook.core.text import pattern
 
 #: A word, a Han or Kana character, white space, or one other character: together they are the whole text.
@@ -24,7 +24,7 @@ _MOST_PAIRS = 400_000_000
 _LONGEST_ISLAND = 12
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """A part of both texts, or of one of them. The parts of a text, joined, are that text."""
 
@@ -32,7 +32,7 @@ class Piece:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LineDifference:
     """Whole lines: the same in both texts, in one of them, or changed; ``pieces`` are what they consist of."""
 

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from rolebook.core import checking, versions
@@ -22,6 +22,7 @@ from rolebook.core.errors import (
     RolebookError,
     StorageError,
 )
+from rolebook.core.frozen import frozen
 from rolebook.core.history import Action, Commit, History, NewChange
 from rolebook.core.merge import Merge, merge
 from rolebook.core.persona import ResolvedPersona
@@ -116,7 +117,7 @@ class Sessions(Protocol):
         """As ChatService.start_session."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileState:
     """A file in the list of all. ``name`` is what people call it.
 
@@ -136,7 +137,7 @@ class FileState:
         return etag_of(self.text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Saved:
     """A file after saving. ``is_changed`` is false where it had that text already, so that nothing was written."""
 

@@ -37,11 +37,13 @@ one error can be shown in several languages. ``str(error)`` is the English text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Literal
 
+from rolebook.core.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Phrase:
     """Words that stand inside a message, themselves an English template that can be translated."""
 
@@ -75,7 +77,7 @@ class InputError(RolebookError):
     code = "invalid_input"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """One thing that is wrong, or doubtful, in one place of one file.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rolebook.core.chat import ChatService, TurnEnded, TurnStarted
 from rolebook.core.check import Check, CheckResult, run_check
 from rolebook.core.comparison import Cell, Comparison, ComparisonLog, Judge, digest_of
 from rolebook.core.completion import Delta
 from rolebook.core.errors import RolebookError, StorageError
+from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judgement, Judging, answer_of
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEvent
@@ -63,7 +64,7 @@ def unchecked_turns(
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellPlan:
     """What it takes to fill a cell.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from rolebook.core.access import Caller, caller
@@ -17,6 +17,7 @@ from rolebook.core.chat import (
     prepared_turn,
 )
 from rolebook.core.errors import InputError, StorageError
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin
 from rolebook.core.persona import Persona, ResolvedPersona
 from rolebook.core.prompt import history_messages
@@ -34,7 +35,7 @@ from rolebook.core.transcript import INSTRUCTING, Transcript
 VIA_GATEWAY = "gateway"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TranscriptRequest:
     """A turn that a program asks for, with all that was said before.
 
@@ -63,7 +64,7 @@ class TranscriptRequest:
         return json.dumps([asking, chosen], sort_keys=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     """Where in the log a turn goes."""
 
@@ -243,7 +244,7 @@ def _require_same(session: Session, wanted: Session) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _TranscriptRecorder:
     """Records a turn with its session, if that is new, and by what its transcript will be recognised."""
 

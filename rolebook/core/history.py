@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from rolebook.core.errors import InputError
 from rolebook.core.fields import quote
+from rolebook.core.frozen import frozen
 from rolebook.core.session import Revision
 from rolebook.core.source import Author, FileKey
 
@@ -33,7 +33,7 @@ _LABEL = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 _LIKE_A_REVISION = re.compile(r"[0-9a-f]{4,32}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One entry of a file's history.
 
@@ -78,7 +78,7 @@ class Change:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewChange:
     """A change as it is recorded. ``text`` is None where the file is gone."""
 
@@ -92,7 +92,7 @@ class NewChange:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Head:
     """Where the history of a file stands: the etag of its text and its revision; both empty if it is gone."""
 
@@ -100,7 +100,7 @@ class Head:
     revision: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Timeline:
     """Some changes of a file, the newest first. ``next`` asks for those before them and is empty at the beginning."""
 
@@ -108,7 +108,7 @@ class Timeline:
     next: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Label:
     """A name for a revision of a persona, such as ``production``."""
 
@@ -119,7 +119,7 @@ class Label:
     created_at: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Commit:
     """A commit of a git repository that changed a file. ``name`` is the file's path there, from the root."""
 

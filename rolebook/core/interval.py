@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
+
+from rolebook.core.frozen import frozen
 
 Over = Literal["inputs", "repeats", "answers", "votes"]
 """What was counted: inputs can stand for other inputs, the repeats of a single input only for that input."""
@@ -27,7 +28,7 @@ FEWEST_ALIKE = 6
 _FEW = 10
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Interval:
     """A number with the interval that holds the true one 95 times in 100.
 
@@ -51,7 +52,7 @@ class Interval:
         return self.low is not None and self.high is not None and not self.low <= point <= self.high
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference(Interval):
     """By how much the second of two variants lies above the first.
 
@@ -222,7 +223,7 @@ def _beta_fraction(x: float, a: float, b: float) -> float:
     return result
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Distribution:
     """How values spread. A quarter of them lies below ``lower_quartile``, a quarter above ``upper_quartile``."""
 

@@ -10,10 +10,10 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, NoReturn
 
+from rolebook.core.frozen import frozen
 from rolebook.core.text import REGEX_TIMEOUT_S, compile_regex, has_match
 
 TIMEOUT_S = 1.0
@@ -30,7 +30,7 @@ _deadline: ContextVar[float] = ContextVar("deadline")
 Keyword = Callable[[Any, Any, Any, Mapping[str, Any]], Iterable[Any] | None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Misfit:
     """What a schema does not allow: the place, as in ``$.name[0]``, and the reason in the library's English."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rolebook.core.chat import ChatService, TurnEnded, TurnStarted
 from rolebook.core.check import Answer, Check, CheckResult, run_check
 from rolebook.core.comparison import Judge, digest_of
 from rolebook.core.errors import Phrase, RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, SessionLog, Turn, TurnStatus, new_id
 
@@ -21,7 +22,7 @@ _MOST_BRACES = 200
 _decoder = json.JSONDecoder()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Judgement:
     """What checks found on a turn, and the turn in which each rubric was judged, by the check's label."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from itertools import combinations
 from statistics import fmean
 from typing import Literal, NamedTuple
 
 from rolebook.core.comparison import Cell, CellStatus, Comparison
+from rolebook.core.frozen import frozen
 from rolebook.core.interval import (
     Difference,
     Distribution,
@@ -37,7 +38,7 @@ Unit = Literal["words", "characters", "questions", "s", "tokens", "$", "share"]
 _MOST_COMPARED = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Measure:
     """A number that every answer has. ``value`` gives ``None`` where it is not known."""
 
@@ -69,7 +70,7 @@ MEASURES: tuple[Measure, ...] = (
 SIMILARITY, CHECKS = "similarity between repeats", "checks passed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Measured:
     """One measure of all variants, by the variant's index; ``None`` where nothing is known.
 
@@ -88,7 +89,7 @@ class Measured:
         return any(interval is not None for interval in self.intervals)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckShare:
     """How often a check was passed, by the variant's index. ``untold`` answers could not be judged by it."""
 
@@ -97,7 +98,7 @@ class CheckShare:
     untold: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """What the answers of a comparison show.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from rolebook.core.difference import TextChange, line_changes
+from rolebook.core.frozen import frozen
 
 #: The lines that stand around what both have changed. Nothing else in a file looks like the first and the last.
 MINE_MARK = "<<<<<<< your text"
@@ -13,7 +13,7 @@ BETWEEN_MARK = "======="
 THEIRS_MARK = ">>>>>>> on disk"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Merge:
     """The text of both. Where both changed the same lines, both stand there, between marks: ``conflicts`` times."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, get_args
+
+from rolebook.core.frozen import frozen
 
 #: ``prompt`` is the one message of a plain prompt for base models: it is sent as text, with no role.
 MessageRole = Literal["system", "developer", "user", "assistant", "tool", "prompt"]
@@ -40,7 +42,7 @@ class Span(NamedTuple):
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """One entry of the list that is sent. ``spans``, joined, are ``content``; they may be empty.
 

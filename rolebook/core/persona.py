@@ -44,6 +44,7 @@ from rolebook.core.fields import (
     parse_number,
     quote,
 )
+from rolebook.core.frozen import frozen
 from rolebook.core.session import Revision
 
 PERSONA_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -420,7 +421,7 @@ def _variable_value(name: str, variable: Variable, given: object) -> VariableVal
         raise VariableError(context["message"], name=name, **parameters) from None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """Something wrong or doubtful in a persona's data; ``path`` leads to it from the root."""
 
@@ -606,7 +607,7 @@ def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str
     return Fault(path, message, parameters, severity="warning")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where a text of a persona begins in a file, so that an error in it can be placed there.
 

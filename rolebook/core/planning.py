@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from rolebook.core.chat import Library, Upstreams
@@ -25,6 +25,7 @@ from rolebook.core.errors import (
     UpstreamKeyError,
     VariableError,
 )
+from rolebook.core.frozen import frozen
 from rolebook.core.judge import require_judge
 from rolebook.core.persona import (
     FaultyDataError,
@@ -45,7 +46,7 @@ Path = tuple[str | int, ...]
 """Where something stands in the data of a comparison, from its root."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """A comparison that is not recorded yet, with the personas of its variants and of its judge.
 
@@ -61,7 +62,7 @@ class Plan:
         return [persona.revision for persona in self.personas.values()]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanFault:
     """Why a part of a comparison, at ``path``, cannot be planned."""
 

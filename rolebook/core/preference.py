@@ -11,11 +11,12 @@ import random
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Literal
 
+from rolebook.core.frozen import frozen
 from rolebook.core.interval import (
     FEWEST_ALIKE,
     NORMAL_QUANTILE,
@@ -56,7 +57,7 @@ _Sample = list[tuple[float, int]]
 _Matrix = list[list[float]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Vote:
     """One vote. ``left`` and ``right`` name the variants as they were shown; ``input`` what both had answered.
 
@@ -74,7 +75,7 @@ class Vote:
             raise ValueError(f"a vote between {self.left!r} and itself says nothing")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PairRecord:
     """How one variant did against another. ``share`` counts ties as halves; None: they never met."""
 
@@ -90,7 +91,7 @@ class PairRecord:
         return self.wins + self.losses + self.ties + self.both_bad
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """Whether ``better`` is preferred to ``worse``.
 
@@ -108,7 +109,7 @@ class Verdict:
     votes_needed: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Preference:
     """What a set of votes says of its variants.
 
@@ -139,7 +140,7 @@ class Preference:
         return self.variants[0] if len(self.components) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SideBias:
     """Whether votes go to a side rather than to an answer.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from rolebook.core.errors import Problem, PromptError, PromptLimitError
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin, Span
 from rolebook.core.persona import Fragment, Persona, Place, ResolvedPersona, VariableValue
 from rolebook.core.sandbox import Sandbox
@@ -17,7 +17,7 @@ from rolebook.core.template_advice import ABOUT_MISSING_NAMES, MISSING_NAME
 _ORIGINS = {origin.value: origin for origin in Origin}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prompt:
     """What a prompt template made. ``dropped_turns`` of the history are not in it."""
 

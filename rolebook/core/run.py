@@ -8,17 +8,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Tally
 from rolebook.core.errors import RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.session import Turn
 
 #: The rate is that of the newest cells, so that it follows a server that gets slower.
 _RATE_OVER = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellStarted:
     """A turn of the cell is under way; ``turn`` counts from 0."""
 
@@ -26,7 +27,7 @@ class CellStarted:
     turn: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellDelta:
     """A piece of the answer to one of the cell's texts."""
 
@@ -35,14 +36,14 @@ class CellDelta:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellEnded:
     """The cell stands in the log with its end, whatever that is."""
 
     cell: Cell
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunEnded:
     """Nothing more will come. ``error`` is why the run broke off, if it did."""
 
@@ -52,7 +53,7 @@ class RunEnded:
 RunEvent = CellStarted | CellDelta | CellEnded | RunEnded
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progress:
     """How far a comparison is, and how fast it goes on: ``rate`` in cells a second.
 
@@ -67,7 +68,7 @@ class Progress:
     error: RolebookError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LiveText:
     """What has arrived so far of the answer to one of a cell's texts, which are counted from 0."""
 
@@ -98,7 +99,7 @@ class Subscription:
 Fill = Callable[["Run", CellKey], Iterator[RunEvent]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workload:
     """What a run has to do, and what it begins with.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from rolebook.core.check import CheckResult
 from rolebook.core.completion import Choice, Endpoint, Usage
 from rolebook.core.errors import Phrase, with_detail
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -58,7 +59,7 @@ class TurnStatus(StrEnum):
     """It broke after something had arrived, or Rolebook itself ended meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Revision:
     """The resolved persona that a turn used. ``id`` is its content hash.
 
@@ -75,7 +76,7 @@ class Revision:
     is_draft: bool = field(default=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Session:
     """What was chosen when a session began, and what people have noted on it since.
 
@@ -109,7 +110,7 @@ class Session:
         return not (self.comparison_id or self.judges)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TurnError:
     """Why a turn did not complete: an error of :mod:`rolebook.core.errors`, kept so that it can be translated later."""
 
@@ -123,7 +124,7 @@ class TurnError:
         return with_detail(self.message % self.parameters, self.parameters.get("detail"))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Turn:
     """One input and what became of it, with everything needed to say how.
 
@@ -176,7 +177,7 @@ class Turn:
         return self.choice.text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TranscriptEnd:
     """A turn in the log that ended as a transcript does: with answer number ``choice`` of it.
 
@@ -193,7 +194,7 @@ class TranscriptEnd:
     last_input: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TurnMark:
     """What somebody has noted on a turn: a star, a thumb (1 up, -1 down, 0 none) and some words."""
 

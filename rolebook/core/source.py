@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from rolebook.core.errors import ConflictError, FileError, Problem
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import Fragment, ResolvedPersona
 from rolebook.core.session import time_of_id
 
@@ -27,7 +28,7 @@ class FileKey:
         return f"{self.kind} {self.id}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Author:
     """Who or what made a change: through which door it came, and the name of who did it, where that is known."""
 
@@ -39,7 +40,7 @@ class Author:
 DISK = Author("disk")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """The text of a file, with ``\\n`` at the ends of its lines and no byte order mark, whatever the file has.
 
@@ -66,7 +67,7 @@ def plain_text(text: str) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trashed:
     """A file in the trash. ``id`` names it there."""
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from rolebook.core.frozen import frozen
 
 MISSING_NAME = "There is no '%(name)s' here: declare it under 'variables', or correct it."
 
@@ -106,7 +108,7 @@ _SAME = {"got": "name", "wanted": "expected"}
 _OPENING = re.compile(r"\{%[-+]?\s*(end)?(\w+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TemplateAdvice:
     """A message with its parameters, and the line where the slip is, 0 if that is where Jinja says."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from rolebook.core.completion import Choice
 from rolebook.core.errors import InputError
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, MessageRole, Origin, Span
 
 MAX_MESSAGES = 2000
@@ -22,7 +22,7 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 INSTRUCTING = frozenset({"system", "developer"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transcript:
     """The messages of a program, by their part in the turn that they ask for.
 

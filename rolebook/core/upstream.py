@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from rolebook.core.completion import CompletionRequest, Model, StreamEvent
+from rolebook.core.frozen import frozen
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -30,7 +31,7 @@ class Key:
     __str__ = __repr__
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Timeouts:
     """Limits in seconds: to connect, to the first piece of the answer, between two pieces, and for the whole call."""
 
@@ -40,7 +41,7 @@ class Timeouts:
     total_s: float = 300.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fallback:
     """An upstream that stands in for another. ``models`` says which of its models for which of the other's.
 
@@ -57,7 +58,7 @@ class Fallback:
         return self.models.get(model) or self.model or model
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamSettings:
     """How to reach one upstream. Keys are bound to ``base_url`` and never go anywhere else.
 

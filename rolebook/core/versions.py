@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from rolebook.core.access import caller
 from rolebook.core.difference import LineDifference, line_differences
 from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.history import Change, Commit, History, Label, Timeline, require_label
 from rolebook.core.recording import Recorder
 from rolebook.core.session import Revision, now
@@ -45,7 +46,7 @@ class Describe(Protocol):
         """All that decides what it answers."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """What changed between two versions of a file, by lines.
 
@@ -57,7 +58,7 @@ class Difference:
     resolved: tuple[LineDifference, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Version:
     """A file as it was once: its text, if that is known, and a description of the persona that it made."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import combinations, product
 from random import Random
 from typing import Any, TypeVar
 
 from rolebook.core.comparison import Ballot, Cell, CellKey, CellStatus, Comparison
+from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome, Verdict, Vote
 
 #: Two cells, the left one first.
@@ -73,7 +73,7 @@ def _row(comparison: Comparison, ballot: Ballot) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Answer:
     """A cell, and what tells its texts from those of another."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin, Span
 from rolebook.core.persona import Place, ResolvedPersona
 
@@ -20,7 +20,7 @@ _GREETING, _SYSTEM = "greeting", "system"
 _TEXTS = {Origin.SYSTEM: _SYSTEM, Origin.GREETING: _GREETING}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """The line of a file where the first words of a span are written.
 

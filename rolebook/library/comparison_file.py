@@ -9,6 +9,7 @@ from typing import Any
 
 from rolebook.core.comparison_spec import ComparisonSpec, find_unknown_spec_keys, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import Fault, FaultyDataError, describe_path
 from rolebook.library.file_library import set_of
 from rolebook.library.folder import shown
@@ -29,7 +30,7 @@ _BESIDE_FILE = ("file", "variables", "reference", "tags")
 _UNREAD = {"input": "…"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComparisonFile:
     """A comparison file as it was read.
 

@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rolebook.core.chat import described
 from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
 from rolebook.core.fields import in_line, nearest
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import (
     KEPT_NAME,
     PERSONA_ID,
@@ -52,7 +53,7 @@ _logger = logging.getLogger(__name__)
 _REFERENCE = re.compile(r"""\{%-?\s*(?:include|import|from|extends)\s+["']([^"']+)["']""")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PersonaEntry:
     """A persona file as the library sees it.
 
@@ -81,7 +82,7 @@ class PersonaEntry:
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Snapshot:
     entries: Mapping[str, PersonaEntry]
     templates: Mapping[str, str]

@@ -11,11 +11,12 @@ import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from rolebook.core.errors import InputError, Phrase, Problem
+from rolebook.core.frozen import frozen
 
 #: More files than this in one folder are no library; the rest is named and left out.
 MAX_FILES: Final = 10_000
@@ -30,7 +31,7 @@ _KINDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """The regular files of a folder by name, and what is wrong with the others.
 

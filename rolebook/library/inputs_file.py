@@ -8,12 +8,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rolebook.core.comparison_spec import InputSpec, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import FaultyDataError, describe_path
 from rolebook.library.folder import shown
 from rolebook.library.yaml_text import Mark, _explain_undecodable, _wide_encoding
@@ -32,7 +32,7 @@ _NO_JSON = "This is no JSON: %(reason)s."
 _HEAVY_JSON = "This JSON cannot be read: a number in it is too long, or it has too many levels."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputRow:
     """The raw data of one input, for ``InputSpec``, and the file and line where it begins."""
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from rolebook.core.errors import InputError
+from rolebook.core.frozen import frozen
 from rolebook.library.persona_edit import edit_persona
 from rolebook.library.persona_file import TYPED_KEYS
 from rolebook.library.yaml_change import InOrder, is_same
@@ -66,7 +67,7 @@ class FieldsError(InputError):
         self.faults = dict(faults)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shown:
     """What a form shows of a file: its fields, and the keys with values that it cannot show or does not know."""
 

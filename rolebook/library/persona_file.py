@@ -6,11 +6,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import Any
 
 from rolebook.core.errors import Problem
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import (
     Fault,
     FaultyDataError,
@@ -40,7 +41,7 @@ _LINE_BREAK = re.compile(r"\r\n|[\r\n]")
 _SCHEMA_LINE = "# yaml-language-server: $schema="
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PersonaFile:
     """A file as it was read. ``document`` is missing when it is no YAML that can be used."""
 
@@ -67,7 +68,7 @@ def read_persona_file(persona_id: str, *, file: str, source: bytes) -> PersonaFi
     return PersonaFile(persona_id, file, text, document, document.problems)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Merged:
     data: dict[str, Any]
     marks: dict[Path, Mark] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class _Merged:
         return Mark(file, 1, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Built:
     """What files make: a persona, or where they have errors what could be read of one.
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import yaml
 
 from rolebook.core.fields import in_line
+from rolebook.core.frozen import frozen
 
 #: What looks like a space, or like nothing, and is no space to YAML: for a regular expression's [].
 WIDE_SPACES = "\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff"
@@ -55,7 +56,7 @@ _ESCAPE = re.compile(r"\\(?:x\w{0,2}|u\w{0,4}|U\w{0,8}|.)")
 _SURROGATE_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Advice:
     """A slip at ``index`` of the text, with the ``message`` and ``parameters`` of a ``Problem``."""
 
@@ -64,7 +65,7 @@ class Advice:
     parameters: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LastValue:
     """Where the last text before an error begins and ends, and whether it has no quotes around it."""
 
@@ -248,7 +249,7 @@ def explain_syntax_error(text: str, error: Exception, *, value: LastValue) -> Ad
     return next(advice for rule in _RULES if (advice := rule(fault)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Fault:
     """A syntax error, with what the rules need to know of it.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
+from rolebook.core.frozen import frozen
 from rolebook.library.yaml_text import resolve_scalar
 
 
@@ -15,7 +15,7 @@ class InOrder(dict[str, Any]):
     """A mapping whose keys are names that people choose, and shall stand in the order that they have here."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """One entry of the outcome: the entry it was, if it was there, its key or index, and its value."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, count, pairwise
 from typing import Any, Final
 
+from rolebook.core.frozen import frozen
 from rolebook.library.yaml_brackets import Brackets, without_comments
 from rolebook.library.yaml_change import Step, is_same, plan
 from rolebook.library.yaml_layout import Child, Lines, Node, read_layout
@@ -119,7 +119,7 @@ def _scalars(node: Node) -> Iterator[Node]:
         yield from _scalars(child.value)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Extent:
     """The lines of an entry of a block: ``gap`` is where nobody's lines before it begin, ``lead`` its own comments."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 import yaml
 
+from rolebook.core.frozen import frozen
 from rolebook.library.yaml_text import compose_yaml
 
 _LINE_BREAK = re.compile(r"\r\n|[\r\n]")
@@ -20,7 +20,7 @@ _BLOCK_HEADER = re.compile(r"[|>][0-9+-]*")
 _BLANKS: Final = " \t"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """A value: ``text[start:end]``, without what follows it on its last line.
 
@@ -45,7 +45,7 @@ class Node:
         return bool(self.children) and not self.is_flow
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Child:
     """An entry of a mapping or a list. ``key_start`` and ``key_end`` are equal in a list.
 

@@ -13,7 +13,6 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count, islice
 from typing import Final, Literal, NoReturn
 
@@ -21,6 +20,7 @@ import yaml
 from yaml.resolver import Resolver
 
 from rolebook.core.errors import FileError, Problem
+from rolebook.core.frozen import frozen
 from rolebook.library import yaml_advice
 from rolebook.library.yaml_advice import WIDE_SPACES, Advice, LastValue
 
@@ -86,7 +86,7 @@ class YamlError(FileError):
     """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mark:
     """A place in a file. Line and column count from 1, the column in characters."""
 
@@ -95,7 +95,7 @@ class Mark:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Document:
     """What a YAML file says, and where.
 

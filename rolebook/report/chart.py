@@ -10,10 +10,10 @@ import math
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple
 
+from rolebook.core.frozen import frozen
 from rolebook.report.visible import visible
 
 UNKNOWN = "–"
@@ -49,7 +49,7 @@ Anchor = Literal["start", "middle", "end"]
 _SHIFTS: dict[Anchor, float] = {"start": 0.0, "middle": 0.5, "end": 1.0}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mark:
     """A number of one variant, with its 95 % interval where there is one.
 
@@ -74,7 +74,7 @@ class Mark:
         return self.low, self.high
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sample:
     """All numbers of one variant, such as the lengths of its answers."""
 
@@ -83,7 +83,7 @@ class Sample:
     values: Sequence[float]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Duel:
     """How one variant did against another: its share of the wins, 0 to 1, in ``n`` votes; None before the first."""
 
@@ -91,7 +91,7 @@ class Duel:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unit:
     """How numbers of a kind are written: in ``pattern``, in the place of ``{}``, the value times ``factor``.
 
@@ -127,7 +127,7 @@ PERCENT = Unit("{} %", 100)
 SHARES = (0.0, 1.0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tick:
     """A mark of an axis: its value, its place in per cent of the width, its text and which end of that stands there."""
 
@@ -137,7 +137,7 @@ class Tick:
     anchor: Anchor
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Axis:
     """A scale from its first tick (0 %) to its last (100 %); ``step`` lies between two of them."""
 
@@ -265,7 +265,7 @@ def shortened(text: str, limit: int) -> str:
     return "".join(kept).rstrip() + "…"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Name:
     """A variant's name: whole for tables, cut for a wide and for a narrow chart."""
 
@@ -279,7 +279,7 @@ def _name(label: str, *, wide: int, narrow: int) -> Name:
     return Name(whole, shortened(whole, wide), shortened(whole, narrow))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntervalRow:
     """A variant in a chart of intervals.
 
@@ -301,7 +301,7 @@ class IntervalRow:
         return self.top + STRIP_PX
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntervalChart:
     """One row per variant on one axis, and the place of a line to hold them against where there is one."""
 
@@ -414,7 +414,7 @@ def _room(width_px: float, *beside: str) -> int:
     return max(8, int(width_px / CELL_PX - sum(cells(text) + 2 for text in beside)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MatrixCell:
     """How the variant of a row did against that of a column: ``x`` and ``width`` in per cent, ``heat`` from 0 to 10.
 
@@ -436,7 +436,7 @@ class MatrixCell:
         return self.x + self.width / 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MatrixRow:
     """A variant's wins against each of the others; ``number`` stands for it over its column."""
 
@@ -447,7 +447,7 @@ class MatrixRow:
     cells: tuple[MatrixCell, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MatrixChart:
     """Variants by variants, in cells of ``cell_px`` pixels down."""
 
@@ -523,7 +523,7 @@ def _matrix_cell(duel: Duel | None, column: int, *, width: float, is_diagonal: b
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Box:
     """A rectangle in pixels."""
 
@@ -542,7 +542,7 @@ class Box:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where a label stands: the end ``anchor`` of its base line ``dx`` and ``dy`` pixels off its point.
 
@@ -561,7 +561,7 @@ class Place:
         return Box(left, bottom - LINE_PX, left + width_px, bottom)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spot:
     """A point that wants a label: in per cent across and pixels down."""
 
@@ -630,7 +630,7 @@ def _dot(x_px: float, y: float) -> Box:
     return Box(x_px - DOT_PX, y - DOT_PX, x_px + DOT_PX, y + DOT_PX)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Point:
     """A variant with two numbers: ``x`` and its interval in per cent, ``y`` and its interval in pixels from the top."""
 
@@ -646,7 +646,7 @@ class Point:
     place: Place
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScatterRow:
     """A line of the table; those that cannot be drawn have one too."""
 
@@ -659,7 +659,7 @@ class ScatterRow:
     y_interval_text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScatterChart:
     """One quantity against another."""
 
@@ -769,7 +769,7 @@ def _scatter_row(x: Mark, y: Mark, x_axis: Axis, y_axis: Axis) -> ScatterRow:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bar:
     """How many values lie in a bin: ``x`` and ``width`` in per cent, ``y`` and ``height`` in pixels."""
 
@@ -790,7 +790,7 @@ class Quartiles(NamedTuple):
     most: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DistributionRow:
     """A variant's histogram. Its ``quartiles`` are None where there is no answer."""
 
@@ -817,7 +817,7 @@ class DistributionRow:
         return self.top + BARS_TOP_PX
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DistributionChart:
     """One histogram per variant, all over the same bins and to the same scale; ``bins`` says which."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from rolebook.core.comparison import Comparison
 from rolebook.core.difference import LineDifference, line_differences
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import Persona
 from rolebook.language.translator import Translator
 
@@ -20,7 +20,7 @@ _LEAST_SAME = 0.2
 _prompt_difference = lru_cache(maxsize=128)(line_differences)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setting:
     """One thing that can be chosen, as the variants have it; ``None`` is: not set.
 
@@ -32,7 +32,7 @@ class Setting:
     is_code: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PromptDifference:
     """How the system prompt of a variant differs from that of the first one.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rolebook.core.comparison import Ballot, Comparison
 from rolebook.core.errors import Phrase
+from rolebook.core.frozen import frozen
 from rolebook.core.interval import Interval
 from rolebook.core.measure import CHECKS, CheckShare, Evidence, Measured
 from rolebook.core.preference import (
@@ -51,7 +52,7 @@ _COUNTED: Mapping[str, Phrase] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Against:
     """By how much a variant differs from the first one; all as text, with the unit in ``value``."""
 
@@ -62,7 +63,7 @@ class Against:
     is_clear: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Panel:
     """One measure: its chart, and a line for each variant but the first. ``id`` is unique on the page."""
 
@@ -83,7 +84,7 @@ class Panel:
         return any(line.is_clear for line in self.against)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scatter:
     """Two measures against each other."""
 
@@ -94,7 +95,7 @@ class Scatter:
     chart: ScatterChart
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckLine:
     """How often each variant passed a check: its share, its interval and what it rests on, as texts."""
 
@@ -103,7 +104,7 @@ class CheckLine:
     untold: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputLine:
     """The votes on one input: the wins of each variant, and those that nobody won."""
 
@@ -113,7 +114,7 @@ class InputLine:
     both_bad: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TagFindings:
     """What the inputs of one tag show on their own."""
 
@@ -122,7 +123,7 @@ class TagFindings:
     sentences: tuple[Sentence, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Findings:
     """All that a comparison shows, for ``evidence.html``; texts are in the reader's language.
 

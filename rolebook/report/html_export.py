@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from jinja2 import Environment, FileSystemLoader
@@ -17,6 +16,7 @@ from markupsafe import Markup
 from rolebook import __version__
 from rolebook.core.comparison import Cell, CellKey, ComparisonInput
 from rolebook.core.errors import Phrase
+from rolebook.core.frozen import frozen
 from rolebook.core.session import Turn
 from rolebook.language.translator import Translator
 from rolebook.report import PAGES, STATIC
@@ -39,7 +39,7 @@ _LONGEST_LINE = 160
 _BUFFERED = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Member:
     """A variant as the page names and describes it. ``language`` is what its persona speaks, if that is known."""
 
@@ -55,7 +55,7 @@ class Member:
     conduct: Conduct
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Box:
     """What a member said to one text in one repeat; ``turn`` is ``None`` where it was not asked yet."""
 
@@ -64,7 +64,7 @@ class Box:
     turn: Turn | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Said:
     """One text of an input, and for each member the boxes of its repeats."""
 
@@ -72,7 +72,7 @@ class Said:
     columns: tuple[tuple[Member, tuple[Box, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One input with all that was answered to it."""
 

@@ -7,7 +7,7 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -17,6 +17,7 @@ from rolebook.core.comparison import Comparison, ComparisonInput
 from rolebook.core.comparison_data import comparison_of
 from rolebook.core.comparison_spec import MAX_CELLS, MAX_CONCURRENCY, MAX_REPEATS
 from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import FaultyDataError, persona_of_revision
 from rolebook.core.session import Revision, Turn
 from rolebook.report.html_export import PLAN_IN_HTML
@@ -24,7 +25,7 @@ from rolebook.report.markdown_export import PLAN_IN_MARKDOWN
 from rolebook.report.snapshot import FORMAT_VERSION, KIND
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExportedPlan:
     """A comparison as it was exported, with the revisions of its variants and of its judge.
 

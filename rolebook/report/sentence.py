@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
+
+from rolebook.core.frozen import frozen
 
 #: ``clear`` is no chance, ``open`` is not told yet; ``note`` says what it rests on, ``warning`` what spoils it.
 Kind = Literal["clear", "open", "note", "warning"]
@@ -13,7 +14,7 @@ Kind = Literal["clear", "open", "note", "warning"]
 _FIGURE = re.compile(r"([−$<]*\d[\d,.]* [%s](?!\w)|\[[−\d][^\[\]]{0,40}\])")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sentence:
     """One thing that can be said of the whole."""
 
@@ -32,7 +33,7 @@ class Sentence:
         return tuple((part, bool(index % 2)) for index, part in enumerate(parts) if part)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Called:
     """A variant as a sentence begins with it, and as it stands anywhere else."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from rolebook.core.comparison import Comparison
 from rolebook.core.errors import Phrase
+from rolebook.core.frozen import frozen
 from rolebook.core.interval import Interval
 from rolebook.core.measure import CHECKS, SIMILARITY, Evidence, Measured
 from rolebook.core.preference import Preference, Vote, side_bias
@@ -85,7 +85,7 @@ _CUT_OFF: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Who:
     """A variant as it is named, with the CSS class of its hue."""
 

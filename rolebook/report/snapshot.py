@@ -22,6 +22,7 @@ from rolebook.core.comparison import (
 )
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.errors import NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.measure import Evidence, summarise, summarise_by_tag
 from rolebook.core.persona import FaultyDataError, Persona, persona_of_revision
 from rolebook.core.session import Revision, Turn, TurnMark, now
@@ -66,7 +67,7 @@ class Source(Protocol):
     def comparisons(self) -> Comparisons: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conduct:
     """How the answers of a variant were really asked for, each kind of it once, in the order of the cells.
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from rolebook.core.errors import ConflictError, InputError, StorageError
+from rolebook.core.frozen import frozen
 from rolebook.storage.connection import storage_error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Backup:
     """A finished copy: where it is, how large, and how many turns it holds."""
 

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +28,7 @@ from rolebook.core.comparison import (
 )
 from rolebook.core.comparison_data import comparison_data, comparison_of
 from rolebook.core.errors import ConflictError, NotFoundError, Phrase
+from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
 from rolebook.storage import lookup
@@ -64,7 +65,7 @@ _CELLS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComparisonSummary:
     """A comparison as a line of a list, with how far it is and how often it was voted on."""
 

@@ -6,12 +6,13 @@ Whatever the format, a piece of text can be encoded as UTF-8, and no database tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from typing import Any, Protocol
 
 from rolebook import __version__
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import InputError, Phrase
+from rolebook.core.frozen import frozen
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnMark, now
 from rolebook.storage.csv_text import CSV_BEGIN, csv_line
 from rolebook.storage.encoding import encode_json, show_text
@@ -72,7 +73,7 @@ class Source(Protocol):
     ) -> Mapping[str, tuple[CheckResult, ...]]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Logged:
     """A whole turn with what people have noted on it and what checks have found."""
 

@@ -6,13 +6,14 @@ import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlite_utils import Database
 
 from rolebook.core.errors import InputError
+from rolebook.core.frozen import frozen
 from rolebook.core.session import Session, TurnStatus
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text
@@ -29,7 +30,7 @@ MARKS = tuple(_MARK_SQL)
 WAYS = ("gateway", "people")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SessionFilter:
     """Which sessions to list; what is empty does not matter.
 
@@ -55,7 +56,7 @@ class SessionFilter:
     is_deleted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SessionSummary:
     """A session as a line of a list.
 
@@ -82,7 +83,7 @@ def summary_data(summary: SessionSummary) -> dict[str, Any]:
     return {**data.pop("session"), **data}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SessionPage:
     """Some sessions, the last used first. ``cursor`` asks for the next page and is empty on the last one."""
 
@@ -90,7 +91,7 @@ class SessionPage:
     cursor: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facet:
     """A value to filter by, what to show for it, and how many sessions have it."""
 
@@ -99,7 +100,7 @@ class Facet:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facets:
     """All values to filter by, the most frequent first. The trash does not count."""
 
@@ -109,7 +110,7 @@ class Facets:
     statuses: tuple[Facet, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PersonaStatistics:
     """How much a persona was used; the trash does not count. ``last_used_at`` is empty if it never was."""
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 
 from sqlite_utils import Database
 
+from rolebook.core.frozen import frozen
 from rolebook.core.session import Turn
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text, show_text
@@ -38,7 +38,7 @@ _QUOTES = str.maketrans(dict.fromkeys("“”„«»「」『』＂", '"') | {"�
 _TERM = re.compile(r'"([^"]*)"?(\*?)|([^\s"]+)')
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Term:
     """Words that must follow each other; the last is the start of a word if it ``is_prefix``."""
 
@@ -46,7 +46,7 @@ class Term:
     is_prefix: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Excerpt:
     """The lines of a field (``title``, ``input`` or ``text``) that match, with two lines around.
 
@@ -61,7 +61,7 @@ class Excerpt:
     is_cut: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SearchHit:
     """A turn that matches, without its messages and reply, and where it does."""
 
@@ -73,7 +73,7 @@ class SearchHit:
     excerpts: tuple[Excerpt, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SearchPage:
     """Some hits, the newest first. ``cursor`` asks for the next page and is empty on the last one."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 
 from sqlite_utils import Database
 
+from rolebook.core.frozen import frozen
 from rolebook.storage.connection import execute
 from rolebook.storage.schema import migrations, quick_check
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DatabaseStatus:
     """The file and what is in it. ``schema_version`` counts migrations; ``problems`` are what a check has found."""
 

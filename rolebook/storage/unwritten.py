@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from sqlite_utils import Database
 
 from rolebook.core.access import Caller
 from rolebook.core.check import CheckResult
+from rolebook.core.frozen import frozen
 from rolebook.core.session import Revision, Session, Turn
 from rolebook.storage.reach import is_visible
 from rolebook.storage.write import (
@@ -29,7 +30,7 @@ class Write(Protocol):
         """Do it, inside a transaction. Raises sqlite3.Error and RolebookError."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewSession:
     session: Session
     revision: Revision
@@ -44,7 +45,7 @@ class NewSession:
         return is_visible(self.by.user.number if self.by.user else None, self.by.key_number)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartedTurn:
     """A turn as it is shown while it waits. One that goes to the end of its session ``is_appended``: by the time it
     is written, another process may have taken the place that it was to have.
@@ -65,7 +66,7 @@ class StartedTurn:
         return insert_turn(db, turn, self.revision, owner=self.owner, api_key=self.api_key)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FinishedTurn:
     turn: Turn
     results: tuple[CheckResult, ...] = ()
@@ -79,7 +80,7 @@ class FinishedTurn:
             record_results(db, self.turn.id, self.results)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndedProcess:
     """The turns that a process which is gone has left pending are to be marked."""
 
@@ -89,7 +90,7 @@ class EndedProcess:
         interrupt_turns(db, self.owner)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unwritten:
     """Writes in the order they were made. A value: who reads while others write has a picture of one moment."""
 

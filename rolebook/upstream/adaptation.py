@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from rolebook.core.completion import CompletionRequest
 from rolebook.core.errors import Phrase, UpstreamError
+from rolebook.core.frozen import frozen
 
 _OURS = ("model", "messages", "prompt", "stream")
 """Fields that a call sets itself."""
@@ -50,7 +51,7 @@ _NOT_TAKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """A request as it will be sent. ``adaptations`` say how it differs from what was asked for."""
 
@@ -69,7 +70,7 @@ class Plan:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Habit:
     """What a model is known to refuse."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 from rolebook.core.errors import UpstreamConnectionError, UpstreamReplyError
+from rolebook.core.frozen import frozen
 from rolebook.upstream.sse import EventLimitError, EventParser, ServerEvent
 
 MAX_DEPTH = 64
@@ -26,14 +26,14 @@ _HTML = ("text/html", "application/xhtml+xml")
 _decoder = json.JSONDecoder(parse_constant=lambda name: None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Whole:
     """The reply as one JSON value."""
 
     payload: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pieces:
     """JSON values of a stream that arrived together. ``is_last``: ``[DONE]`` came after them."""
 

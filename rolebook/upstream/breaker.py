@@ -29,6 +29,7 @@ from rolebook.core.errors import (
     UpstreamSilentError,
     UpstreamTimeoutError,
 )
+from rolebook.core.frozen import frozen
 
 UNANSWERED_CALLS = 3
 """How many calls in a row go unanswered before the upstream is left alone."""
@@ -50,7 +51,7 @@ _NO_LIST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Silence:
     """A model that gets no answer, as it may be shown; an empty one is the list of models.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from rolebook.core.errors import UpstreamError
+from rolebook.core.frozen import frozen
 from rolebook.core.upstream import Timeouts, UpstreamSettings
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 
@@ -23,7 +23,7 @@ USUAL_PORTS = (
 _PATIENCE_S = 0.3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalServer:
     """A model server that answers on this computer."""
 

@@ -23,6 +23,7 @@ from rolebook.core.errors import (
     UpstreamQuotaError,
     UpstreamRateError,
 )
+from rolebook.core.frozen import frozen
 from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.address import is_openai
 
@@ -41,7 +42,7 @@ _LONGEST_GUESS_S = 30.0
 _MOST_MODELS = 256
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyHealth:
     """One key of the pool as it may be shown. ``position`` counts from 1; it and ``source`` say which key it is.
 

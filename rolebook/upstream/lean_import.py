@@ -1,9 +1,9 @@
 """Import the openai client without the hundreds of types that one call never needs.
 
-``openai`` itself, ``openai.types``, ``openai.lib`` and their subpackages do nothing but gather names of their modules, and
-importing any one module of them gathers all. Here such a package is gathered only when somebody asks it for a name that
-is none of its modules, and whose home is not known. This saves a command about 0.14 s, more than half of the whole
-import; a server that starts once has no use for it.
+``openai`` itself, ``openai.types``, ``openai.lib`` and their subpackages do little but gather names of their modules,
+and importing any one of these gathers all. Here such a package is gathered only when somebody asks it for a name that
+is none of its modules, and whose home is not known. This saves a command more than half of the whole import, 0.1 s or
+more; a server that starts once has no use for it.
 """
 
 from __future__ import annotations

@@ -16,11 +16,11 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rolebook.core.errors import UpstreamError, UpstreamRefusedError
+from rolebook.core.frozen import frozen
 from rolebook.upstream.redaction import Redactor
 
 LASTING = (200, 400, 404, 413, 422)
@@ -35,7 +35,7 @@ _ALIKE = 3
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """A request without what differs from one caller to the next."""
 
@@ -68,7 +68,7 @@ class Asked:
         return sorted(name for name in names if self.body.get(name) != other.body.get(name))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What came back; ``pauses_ms`` are the times before each piece."""
 

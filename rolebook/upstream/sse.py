@@ -7,7 +7,8 @@ skips the client's objects, which halves the cost of a stream.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from rolebook.core.frozen import frozen
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """The longest line and the largest event that are read: a whole book of text fits into it."""
@@ -17,7 +18,7 @@ class EventLimitError(ValueError):
     """A line or an event is larger than the limit."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServerEvent:
     """One event. ``name`` is empty unless the server gave one."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -13,6 +12,7 @@ from werkzeug.wrappers import Response
 from rolebook.core.access import ApiKey, User, parse_scope
 from rolebook.core.budget import Spending, parse_limits
 from rolebook.core.errors import InputError, NotFoundError, RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.web.access import COOKIE, may_open, visitor
 from rolebook.web.current import rolebook
 from rolebook.web.errors import describe, status_of, wants_json
@@ -22,7 +22,7 @@ from rolebook.web.submission import submitted
 blueprint = Blueprint("account", __name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyRow:
     """A key in a list, with what it has used today and this month."""
 

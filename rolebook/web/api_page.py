@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, render_template, request
 from markupsafe import Markup
 
+from rolebook.core.frozen import frozen
 from rolebook.web.api.document import document
 from rolebook.web.api.routes import PREFIX, SECTIONS
 
@@ -18,7 +18,7 @@ blueprint = Blueprint("api_page", __name__)
 _JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Described:
     """An operation as the page shows it, with the schemas of its bodies; they are empty where there is none."""
 

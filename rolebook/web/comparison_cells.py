@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -19,6 +19,7 @@ from rolebook.core.comparison import (
     Variant,
 )
 from rolebook.core.errors import NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import FaultyDataError
 from rolebook.core.run import LiveText
 from rolebook.core.session import Turn, TurnStatus
@@ -45,7 +46,7 @@ _LETTERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """How the reader has laid out the grid, as its address says. Here everything counts from 0, there from 1.
 
@@ -139,7 +140,7 @@ def turns_before(entry: ComparisonInput) -> Sequence[Turn] | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """What one variant said to one of the texts of an input: a box of the grid.
 
@@ -201,7 +202,7 @@ def _width(line: str) -> int:
     return len(line) + sum(character >= "\u2e80" for character in line)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One input with what the variants said to it. ``cells`` are in the order of the columns."""
 
@@ -211,7 +212,7 @@ class Row:
     """The parts of each cell; ``None`` where nothing is asked: a recorded answer was said once."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Grid:
     """One page of a comparison's grid."""
 

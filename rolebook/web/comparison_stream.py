@@ -6,13 +6,13 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flask import render_template
 
 from rolebook.core.comparison import Cell, CellKey, Comparison
 from rolebook.core.errors import RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, LiveText, Run, RunEnded, RunEvent
 from rolebook.report.visible import visible
 from rolebook.web.comparison_cells import (
@@ -33,7 +33,7 @@ _HEARTBEAT_EVERY_S = 5.0
 _LOOK_AGAIN_EVERY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Watched:
     """What a page shows: the cells of some inputs at one repeat whole, or a mark for every cell."""
 

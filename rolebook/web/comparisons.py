@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.errors import InputError, NotFoundError, RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import Persona
 from rolebook.core.session import Session, now
 from rolebook.library.comparison_file import parse_comparison
@@ -48,7 +49,7 @@ _LONGEST_ROWS = 600_000
 _EXAMPLE = ("teacher", "socratic-teacher")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """A page of comparisons."""
 
@@ -324,7 +325,7 @@ def create() -> ResponseReturnValue:
     return redirect(url_for("grid.show", comparison_id=comparison.id), 303)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VariantCard:
     """A variant as the page shows it: its fields, and the persona that they are about, if one is chosen."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, count, groupby
 from typing import Any
 
@@ -18,6 +17,7 @@ from rolebook.core.errors import (
     RolebookError,
     UpstreamError,
 )
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import (
     FaultyDataError,
     Persona,
@@ -38,7 +38,7 @@ _LONGEST_TITLE = 70
 _FILLERS = {"you", "are", "a", "an", "the", "who", "i", "am", "is", "as", "my", "of", "and", "to"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """One of the answers at a position: choice ``index`` of a turn. ``number`` counts them from 1."""
 
@@ -59,7 +59,7 @@ class Answer:
         return self.index == 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Position:
     """All answers to what was said at one place of a session.
 
@@ -85,7 +85,7 @@ class Position:
         return len({turn.input for turn in self.turns}) == 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Totals:
     """What a session took in all; ``None`` is unknown."""
 
@@ -94,7 +94,7 @@ class Totals:
     is_cost_partial: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dialogue:
     """A session with all that was said in it.
 
@@ -308,7 +308,7 @@ def _answers(session: Session, attempts: Sequence[Turn]) -> Iterator[Answer]:
             yield Answer(turn, index, number, counts and index == turn.chosen, is_inherited)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """A request field that was sent otherwise than requested; ``None`` is: not at all."""
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from rolebook.core.checking import Checked
 from rolebook.core.completion import Choice
 from rolebook.core.errors import FileError, NotFoundError, Problem, PromptError, RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.history import Change
 from rolebook.core.message import Message, Origin, Span
 from rolebook.core.persona import ResolvedPersona
@@ -40,7 +41,7 @@ _PARTS: Mapping[Origin, Origin] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Said:
     """One earlier turn as it is typed beside the text."""
 
@@ -52,7 +53,7 @@ class Said:
         return not (self.user.strip() or self.assistant.strip())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """A span of a prompt with the line that it was written on, and whether it stands out from the rest."""
 
@@ -61,7 +62,7 @@ class Piece:
     is_marked: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """One message of the preview."""
 
@@ -79,7 +80,7 @@ class Part:
         return next((piece.written for piece in self.pieces if piece.written), None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DraftPreview:
     """What a draft would send.
 
@@ -234,7 +235,7 @@ def drafts_to_choose(key: FileKey) -> Sequence[Change]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Look:
     """A draft, looked at. ``preview`` is missing where nothing can be made of it; ``error`` says why."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from rolebook.core.check import Check, CheckResult
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, Turn, TurnStatus
 from rolebook.web.current import rolebook
@@ -15,7 +15,7 @@ from rolebook.web.current import rolebook
 State = Literal["passed", "failed", "untold", "judging", "left"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One check on one answer. ``judged_by`` is the turn in which a rubric was judged, or empty."""
 
@@ -25,7 +25,7 @@ class Finding:
     judged_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Findings:
     """All checks on one answer. ``can_run``: its persona has checks that can be run on it now."""
 

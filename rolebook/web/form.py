@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rolebook.core.errors import InputError, RolebookError, VariableError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import Persona, Sampling, Variable
 from rolebook.web.submission import SAMPLING, VARIABLE, lines_of
 
@@ -27,7 +27,7 @@ _BASE = ("echo", "best_of", "suffix")
 _SCHEMA: Mapping[str, Any] = Sampling.model_json_schema()["properties"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VariableField:
     """The input of one variable. ``control`` names its kind: radio, select, checkbox, textarea, or an input's type."""
 
@@ -81,7 +81,7 @@ class VariableField:
         return self.variable.required
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SamplingField:
     """The input of one sampling parameter. ``own`` is what the persona's file says; the form says only what differs."""
 

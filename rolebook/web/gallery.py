@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from rolebook.core.errors import Problem
+from rolebook.core.frozen import frozen
 from rolebook.library.file_library import FileLibrary, PersonaEntry
 
 PAGE = 60
@@ -15,7 +15,7 @@ PAGE = 60
 Translate = Callable[[str], str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Query:
     """What is looked for; empty is anything. ``page`` counts from 1."""
 
@@ -47,7 +47,7 @@ def query_of(fields: Mapping[str, str]) -> Query:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gallery:
     """One page of it. ``tags`` and ``languages`` are those of all personas, the most frequent first."""
 

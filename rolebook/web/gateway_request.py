@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flask import current_app, request
@@ -12,6 +11,7 @@ from flask import current_app, request
 from rolebook.core.access import require_persona
 from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest
 from rolebook.core.persona import RESERVED_FIELDS, ResolvedPersona, is_persona_id
 from rolebook.core.reference import split_reference
@@ -39,7 +39,7 @@ class UnknownModelError(NotFoundError):
     code: ClassVar[str] = "model_not_found"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """A request to the gateway. ``model`` is what the program calls the persona, and is answered under."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from babel.dates import format_timedelta
@@ -23,6 +22,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Variant
 from rolebook.core.difference import Piece
 from rolebook.core.errors import ConflictError
+from rolebook.core.frozen import frozen
 from rolebook.report.differing import Setting
 from rolebook.web.comparison_cells import (
     Grid,
@@ -219,7 +219,7 @@ def return_to_comparison(comparison_id: str) -> BaseResponse:
     return redirect(url_for("grid.show", comparison_id=comparison_id), 303)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Neighbour:
     """A cell beside the one that is shown. ``arrow`` is the key that leads there."""
 
@@ -227,7 +227,7 @@ class Neighbour:
     key: CellKey
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comparand:
     """Another cell of the same input to hold against the one that is shown, turn by turn."""
 

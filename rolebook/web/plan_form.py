@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any
 
 from rolebook.core.comparison import CellKey
 from rolebook.core.comparison_spec import ComparisonSpec, InputSpec, VariantSpec, parse_spec
 from rolebook.core.errors import InputError, Phrase, PromptError, RolebookError, VariableError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import (
     Fault,
     FaultyDataError,
@@ -79,7 +80,7 @@ class FaultyFormError(InputError):
         self.errors = dict(errors)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanForm:
     """A plan as it stands in its form: texts as typed, by the names of their fields.
 
@@ -277,7 +278,7 @@ def _edited(entries: tuple[Fields, ...], verb: str, index: int) -> tuple[tuple[F
     return entries, index
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """What a form says, as data of a comparison, with the fields that each part of it comes from.
 

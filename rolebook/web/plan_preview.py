@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rolebook.config import REHEARSAL
 from rolebook.core.compare import Estimate
 from rolebook.core.comparison import CellKey, Comparison, ComparisonInput, Variant
 from rolebook.core.difference import Piece, differences
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 from rolebook.core.planning import Plan
 from rolebook.report.sameness import tell_same_inputs
@@ -24,7 +24,7 @@ _INPUTS_OFFERED = 200
 _ALIKE = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setting:
     """Something that is not the same for all variants, with its value for each."""
 
@@ -32,7 +32,7 @@ class Setting:
     values: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PromptDifference:
     """How the system prompt of a variant differs from that of the first."""
 
@@ -46,7 +46,7 @@ class PromptDifference:
         return same > _ALIKE * sum(len(piece.text) for piece in self.pieces)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanPreview:
     """A plan ready to be shown. ``variants`` are those that answer, each with its index in the comparison.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rolebook.core.chat import PreparedTurn
 from rolebook.core.errors import InputError, RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin, Span
 from rolebook.core.persona import ResolvedPersona
 from rolebook.upstream.tokens import is_exact
@@ -17,7 +17,7 @@ from rolebook.web.submission import Start, start_of
 _GROUNDS = (Origin.SYSTEM, Origin.EXAMPLE, Origin.GREETING, Origin.HISTORY, Origin.INPUT)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShownMessage:
     """A message with its ``ground``, the origin of all that is not marked in it; ``None`` if it has none."""
 
@@ -41,7 +41,7 @@ def show_message(message: Message) -> ShownMessage:
     return ShownMessage(message, found[0] if is_clear and found else None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Preview:
     """What would be sent, or why nothing can be.
 

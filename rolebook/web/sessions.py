@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice, pairwise
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -14,6 +13,7 @@ from markupsafe import Markup
 from werkzeug.wrappers import Response
 
 from rolebook.core.errors import InputError, RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.session import TurnStatus
 from rolebook.core.source import Author, FileKey
 from rolebook.report.markdown import render_markdown
@@ -137,7 +137,7 @@ def return_to_session(session_id: str) -> Response:
     return _back_to(session_id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """A session in the list, with the places where it matches what was searched for."""
 
@@ -145,7 +145,7 @@ class Row:
     excerpts: tuple[Excerpt, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """The page of sessions. ``chosen`` are the filters as the address has them, without the page."""
 

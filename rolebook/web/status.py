@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, jsonify, redirect, render_template, request, url_for
@@ -13,6 +12,7 @@ from rolebook import __version__
 from rolebook.config import REHEARSAL, SETTINGS
 from rolebook.core.completion import Model
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError, UpstreamError
+from rolebook.core.frozen import frozen
 from rolebook.core.upstream import UpstreamSettings
 from rolebook.storage.status import DatabaseStatus
 from rolebook.upstream.breaker import Silence
@@ -25,7 +25,7 @@ from rolebook.web.submission import submitted
 blueprint = Blueprint("status", __name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpstreamState:
     """One upstream as the page shows it. ``missing_key`` is the name of a key that is needed and not there."""
 
@@ -42,7 +42,7 @@ class UpstreamState:
         return self.name == REHEARSAL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What an upstream said when it was asked for its models, or for the details of one."""
 

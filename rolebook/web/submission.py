@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from flask import current_app, request
 from flask.json.provider import DefaultJSONProvider
 
 from rolebook.core.errors import InputError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import parse_parameters
 from rolebook.core.session import Session, new_id
 from rolebook.web.errors import RequestError
@@ -89,7 +89,7 @@ def fields_under(prefix: str, fields: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Start:
     """A session as somebody wants to begin it, for ``ChatService.start_session`` and ``prepare``.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from flask import Blueprint, redirect, render_template, request
@@ -12,6 +11,7 @@ from werkzeug.wrappers import Response
 
 from rolebook.core.chat import TurnEvent
 from rolebook.core.errors import FileError, InputError, NotFoundError, RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import ResolvedPersona, persona_of_revision
 from rolebook.core.session import Session, Turn
 from rolebook.web import turns
@@ -24,7 +24,7 @@ from rolebook.web.library import address_of, draft_of, file_page, key_of
 blueprint = Blueprint("trying", __name__, url_prefix="/library")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trial:
     """An answer to a draft, or to what stands beside it; ``at`` says to which: empty is the draft."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import SystemRandom
 from typing import Any
 
@@ -20,6 +19,7 @@ from rolebook.core.comparison import (
     Tally,
 )
 from rolebook.core.errors import ConflictError, NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome, Preference, preference
 from rolebook.core.session import Turn, new_id
 from rolebook.core.text import language_of
@@ -39,7 +39,7 @@ _RANDOM = SystemRandom()
 _pairings: Kept[Pairing] = Kept(8)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """One answer as it is laid before somebody. Its language is told from its text, and not from its persona."""
 
@@ -48,7 +48,7 @@ class Answer:
     language: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exchange:
     """What was said, and both answers to it."""
 
@@ -56,7 +56,7 @@ class Exchange:
     answers: tuple[Answer, Answer]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sheet:
     """A ballot to look at. ``before`` is what was said before the input, ``None`` if that is gone.
 
@@ -70,7 +70,7 @@ class Sheet:
     names: tuple[str, str] | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Count:
     """How many votes there are. ``more`` are about as many as it takes until it is clear who is best.
 

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from flask import Response
 
 from rolebook.core.edit import EditConflict
 from rolebook.core.errors import FileError, Problem, PromptError, RolebookError
+from rolebook.core.frozen import frozen
 from rolebook.core.persona import describe_path
 from rolebook.core.planning import UnplannableError
 from rolebook.core.source import InUseError
@@ -21,7 +22,7 @@ from rolebook.web.current import current_translator
 from rolebook.web.errors import RequestError, error_body, headers_of, status_of
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """What is wrong with one field of a request."""
 

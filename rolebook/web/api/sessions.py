@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import islice
 from typing import Any, Literal, cast
 
@@ -107,7 +107,7 @@ class SessionQuery(Body):
     @property
     def filter(self) -> SessionFilter:
         """The same, as the log takes it."""
-        names = SessionFilter.__slots__
+        names = [part.name for part in fields(SessionFilter)]
         return SessionFilter(**{name: getattr(self, name) for name in names})
 
 
