@@ -41,9 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Scripts ask for this often, and it takes nothing to answer.
         print(f"rolebook {__version__}")
         return
-    # Imports make many objects and next to no garbage. Looking for it every 700 objects is a tenth of their time, and
-    # the search through all of them when the process ends takes as long again.
-    gc.set_threshold(50_000)
+    # Imports make many objects and next to no garbage. Looking for it every 700 objects is a tenth of their time, so
+    # that begins when all is loaded (see Invocation). Searching through all of them when the process ends takes as
+    # long again.
+    gc.disable()
     from rolebook.cli.program import run
 
     try:

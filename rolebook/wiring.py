@@ -176,9 +176,13 @@ class _Billing:
 
 
 class Rolebook:
-    """Everything that pages and commands work with. Nothing is opened or started until it is used."""
+    """Everything that pages and commands work with. Nothing is opened or started until it is used.
 
-    def __init__(self, settings: Settings) -> None:
+    Arguments:
+        sandbox: where prompts are rendered, if that has been started already; it is closed with all else.
+    """
+
+    def __init__(self, settings: Settings, sandbox: Sandbox | None = None) -> None:
         self.settings = settings
         self.library = FileLibrary(settings.personas, settings.templates)
         self.log = SqliteLog(settings.database)
@@ -187,7 +191,7 @@ class Rolebook:
         self.finder = PersonaFinder(self.library, self.history)
         self.accounts = SqliteAccounts(self.log)
         self.upstreams = UpstreamPool(settings)
-        self.sandbox = Sandbox()
+        self.sandbox = sandbox or Sandbox()
         self.renderer = PromptRenderer(self.sandbox)
         self._opening = threading.Lock()
         self._edits: EditService | None = None
@@ -300,13 +304,16 @@ class Rolebook:
 
 
 def open_rolebook(
-    *, environment: Mapping[str, str], flags: Mapping[str, str] | None = None
+    *,
+    environment: Mapping[str, str],
+    flags: Mapping[str, str] | None = None,
+    sandbox: Sandbox | None = None,
 ) -> Rolebook:
-    """Rolebook with the settings of flags, environment, ``.env`` and ``rolebook.yaml``.
+    """Rolebook with the settings of flags, environment, ``.env`` and ``rolebook.yaml``; ``sandbox`` as there.
 
     Raises SettingError, FileError.
     """
-    return Rolebook(read_settings(environment=environment, flags=flags))
+    return Rolebook(read_settings(environment=environment, flags=flags), sandbox)
 
 
 def read_settings(

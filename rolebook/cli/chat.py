@@ -45,8 +45,8 @@ _SAVE = re.compile(r"save\s+(\S+)(?:\s+(.+))?")
 @click.option("--session", "session_id", metavar="ID", default="", help="Go on with this session.")
 @pass_invocation
 def chat(invocation: Invocation, role: Role, session_id: str) -> None:
+    invocation.warm_sandbox()
     rolebook = invocation.rolebook
-    rolebook.sandbox.warm()
     from rolebook.cli.reader import open_reader
     from rolebook.upstream.lean_import import import_lean
     from rolebook.upstream.openai_upstream import warm_up

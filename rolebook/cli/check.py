@@ -45,8 +45,8 @@ rolebook check --format github
 )
 @pass_invocation
 def check(invocation: Invocation, files: tuple[Path, ...], as_json: bool, form: str) -> None:
+    invocation.warm_sandbox()
     rolebook = invocation.rolebook
-    rolebook.sandbox.warm()
     if files:
         libraries = _Libraries(rolebook)
         problems = _unique(problem for file in files for problem in _check_file(libraries, file))

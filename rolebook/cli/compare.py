@@ -122,8 +122,7 @@ def compare(
     repeated: Path | None,
     **given: Any,
 ) -> None:
-    # It gets ready while what is to be compared is read.
-    invocation.rolebook.sandbox.warm()
+    invocation.warm_sandbox()
     said = _Said(**given)
     if resumed or repeated:
         if names or (resumed and repeated):

@@ -78,8 +78,8 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
 
     Raises InputError and whatever planning and running raise. Ends the command with its exit status.
     """
+    invocation.warm_sandbox()
     rolebook, terminal = invocation.rolebook, invocation.terminal
-    rolebook.sandbox.warm()
     plan = _plan(invocation, given, choices)
     estimate = rolebook.compare.estimate(plan.comparison)
     if choices.is_only_planned and choices.ending.as_json:
@@ -130,8 +130,8 @@ def run(
 
     Raises what CompareService.start raises, and why a run broke off.
     """
+    invocation.warm_sandbox()
     rolebook, terminal = invocation.rolebook, invocation.terminal
-    rolebook.sandbox.warm()
     from rolebook.cli.run_progress import watch
     from rolebook.upstream.lean_import import import_lean
     from rolebook.upstream.openai_upstream import warm_up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,11 @@ from rolebook.cli.terminal import Terminal
 from rolebook.config import LANGUAGES, language_of_terminal
 
 if TYPE_CHECKING:
+    from rolebook.core.sandbox import Sandbox
     from rolebook.wiring import Rolebook
+
+#: So many objects more than before, and Python looks for garbage among them.
+_MANY_OBJECTS = 50_000
 
 
 class Invocation:
@@ -25,6 +30,7 @@ class Invocation:
         self.environment = environment
         self.flags: dict[str, str] = {}
         self._rolebook: Rolebook | None = None
+        self._sandbox: Sandbox | None = None
 
     @property
     def language(self) -> str:
@@ -46,15 +52,31 @@ class Invocation:
         if self._rolebook is None:
             from rolebook.wiring import open_rolebook
 
-            self._rolebook = open_rolebook(environment=self.environment, flags=self.flags)
+            self._rolebook = open_rolebook(
+                environment=self.environment, flags=self.flags, sandbox=self._sandbox
+            )
+            # What is loaded now stays to the end: there is no garbage among it.
+            gc.freeze()
+            gc.set_threshold(_MANY_OBJECTS)
+            gc.enable()
             for message, parameters in self._rolebook.settings.notices:
                 self.terminal.tell(message, **parameters)
         return self._rolebook
+
+    def warm_sandbox(self) -> None:
+        """Start the process that renders prompts, so that it gets ready while this one imports what else is needed."""
+        from rolebook.core.sandbox import Sandbox
+
+        if self._sandbox is None:
+            self._sandbox = self._rolebook.sandbox if self._rolebook else Sandbox()
+        self._sandbox.warm()
 
     def close(self) -> None:
         """Close what was opened."""
         if self._rolebook is not None:
             self._rolebook.close()
+        elif self._sandbox is not None:
+            self._sandbox.close()
 
 
 pass_invocation = click.make_pass_decorator(Invocation)

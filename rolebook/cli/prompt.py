@@ -64,8 +64,8 @@ def render(
     invocation: Invocation, role: Role, input_text: str | None, as_json: bool, watch: bool
 ) -> None:
     role, given = settle_input(role, input_text)
+    invocation.warm_sandbox()
     text = read_input(given) if given is not None else ""
-    invocation.rolebook.sandbox.warm()
     if watch:
         _watch(invocation, role, text, as_json=as_json)
     else:

@@ -63,9 +63,8 @@ def ask(
 def _take_turn(
     invocation: Invocation, role: Role, text: str, *, is_streamed: bool, is_shown: bool
 ) -> Turn:
+    invocation.warm_sandbox()
     rolebook = invocation.rolebook
-    # The worker that renders starts in a process of its own while this one imports the openai client.
-    rolebook.sandbox.warm()
     from rolebook.cli.answer import AnswerWriter, run_turn
     from rolebook.core.chat import TurnRequest
     from rolebook.upstream.lean_import import import_lean
