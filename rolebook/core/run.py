@@ -13,7 +13,7 @@ from dataclasses import replace
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Tally
 from rolebook.core.errors import RolebookError
 from rolebook.core.frozen import frozen
-from rolebook.core.session import Turn
+from rolebook.core.session import Turn, new_id
 
 #: The rate is that of the newest cells, so that it follows a server that gets slower.
 _RATE_OVER = 50
@@ -81,10 +81,12 @@ class Subscription:
 
     Arguments:
         live: what the cells under way had said until that moment.
+        ended: the cells that had ended by then, in that order; one that was filled twice stands there twice.
     """
 
-    def __init__(self, live: Mapping[CellKey, LiveText]) -> None:
+    def __init__(self, live: Mapping[CellKey, LiveText], ended: Sequence[CellKey]) -> None:
         self.live = live
+        self.ended = ended
         self.events: queue.SimpleQueue[RunEvent] = queue.SimpleQueue()
 
     def get(self, timeout_s: float) -> RunEvent | None:
@@ -134,6 +136,8 @@ class Run:
         on_end: Callable[[], None],
     ) -> None:
         self.comparison = comparison
+        #: Tells it from others of the same comparison.
+        self.id = new_id()
         self.error: RolebookError | None = None
         self.is_stopping = False
         #: One cell is rendered at a time: many at once would each start a worker, which costs more than the waiting.
@@ -152,6 +156,7 @@ class Run:
         self._queues = [deque(keys) for keys in workload.queues.values()]
         self._live: dict[CellKey, tuple[int, list[str]]] = {}
         self._turns: dict[CellKey, str] = {}
+        self._ended: list[CellKey] = []
         self._subscriptions: list[Subscription] = []
         self._ends: deque[float] = deque(maxlen=_RATE_OVER)
         self._alive = 0
@@ -234,7 +239,7 @@ class Run:
     def watching(self) -> Iterator[Subscription]:
         """The events from now on, and what had arrived until now; the last is RunEnded, at once if it has ended."""
         with self._lock:
-            subscription = Subscription(self._live_texts())
+            subscription = Subscription(self._live_texts(), tuple(self._ended))
             self._subscriptions.append(subscription)
             if self.has_ended:
                 subscription.events.put(RunEnded(self.error))
@@ -312,6 +317,7 @@ class Run:
                     self._live[key][1].append(text)
                 case CellEnded(cell):
                     self._live.pop(cell.key, None)
+                    self._ended.append(cell.key)
                     self._count(cell)
                     self._ends.append(time.monotonic())
             for subscription in self._subscriptions:

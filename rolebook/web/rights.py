@@ -41,6 +41,7 @@ _ENDPOINTS: Mapping[Right, tuple[str, ...]] = {
         "api.list_comparisons",
         "api.show_comparison",
         "api.show_progress",
+        "api.follow_comparison",
         "api.change_comparison",
         "api.delete_comparison",
         "api.restore_comparison",

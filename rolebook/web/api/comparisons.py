@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from flask import Response
+from flask import Response, request, stream_with_context
 from pydantic import ConfigDict, Field
 
 from rolebook.core.compare import Estimate
@@ -22,6 +22,7 @@ from rolebook.report.snapshot import take_snapshot
 from rolebook.storage.comparison import summary_data, tally_data
 from rolebook.web import comparison_exports, grid
 from rolebook.web.api import shapes
+from rolebook.web.api.comparison_events import EVENTS, CellFeed
 from rolebook.web.api.operation import Body, Section
 from rolebook.web.api.sessions import turn_shape
 from rolebook.web.api.shapes import Shape
@@ -186,11 +187,12 @@ def _state(comparison: Comparison) -> ComparisonState:
     return {
         "comparison": cast(ComparisonPlan, comparison_data(comparison)),
         "deleted_at": comparison.deleted_at,
-        "progress": _progress(comparison),
+        "progress": progress_shape(comparison),
     }
 
 
-def _progress(comparison: Comparison) -> Progress:
+def progress_shape(comparison: Comparison) -> Progress:
+    """How far a comparison is."""
     book = rolebook()
     progress = book.compare.progress_of(comparison)
     return {
@@ -255,9 +257,37 @@ def show_comparison(comparison_id: str) -> ComparisonState:
 def show_progress(comparison_id: str) -> Progress:
     """Show how far a comparison is.
 
-    Ask again while `is_running` is true.
+    Ask again while `is_running` is true, or follow `/comparisons/{comparison_id}/events`.
     """
-    return _progress(find_comparison(comparison_id))
+    return progress_shape(find_comparison(comparison_id))
+
+
+class EventQuery(Body):
+    """From where on."""
+
+    after: str = ""
+    """The `id` of the last event that you have, which the header `Last-Event-ID` may name as well."""
+
+
+@section.get("/comparisons/<comparison_id>/events", events=EVENTS, refusals=(404,))
+def follow_comparison(comparison_id: str, query: EventQuery) -> Response:
+    """Follow a comparison, as server-sent events.
+
+    First come the cells that have ended, a `cell` event each, then those that end from now on, with `progress` between
+    them, and in the end `end` with the last progress. Where nothing runs, that is at once. Whoever comes back
+    with the `id` of the last event is told of what has ended since; where that cannot be told any more, of all.
+    """
+    feed = CellFeed(
+        find_comparison(comparison_id),
+        query.after or request.headers.get("Last-Event-ID", ""),
+        show_cells=_cells,
+        show_progress=progress_shape,
+    )
+    return Response(
+        stream_with_context(feed.frames()),
+        mimetype="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
 
 
 class ComparisonChange(Body):
@@ -394,11 +424,15 @@ def list_cells(comparison_id: str, query: CellQuery) -> CellList:
     first = int(query.cursor) if is_number else 0
     end = min(first + query.limit, len(comparison.inputs))
     cells = rolebook().comparisons.cells(comparison, inputs=range(first, end))
-    marks = rolebook().log.marks_of(turn.id for cell in cells for turn in cell.turns)
     return {
-        "cells": [_cell(comparison, cell, marks) for cell in cells],
+        "cells": _cells(comparison, cells),
         "next": str(end) if end < len(comparison.inputs) else "",
     }
+
+
+def _cells(comparison: Comparison, cells: Sequence[Cell]) -> list[ComparedCell]:
+    marks = rolebook().log.marks_of(turn.id for cell in cells for turn in cell.turns)
+    return [_cell(comparison, cell, marks) for cell in cells]
 
 
 def _cell(comparison: Comparison, cell: Cell, marks: Mapping[str, TurnMark]) -> ComparedCell:

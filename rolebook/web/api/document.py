@@ -14,7 +14,6 @@ from rolebook.web.api import shapes
 from rolebook.web.api.operation import Operation, Section
 from rolebook.web.api.routes import PREFIX, SECTIONS
 from rolebook.web.api.schema import Mode, schemas_of
-from rolebook.web.api.turns import STREAM
 
 _ABOUT = """\
 Everything that Rolebook's pages do, for programs. Where nobody has to log in, no key is needed; elsewhere send an API
@@ -27,18 +26,8 @@ _COMMON = (401, 403, 429, 500, 503)
 _OF_BODIES = (400, 413, 415, 422)
 _OF_QUERIES = (400, 422)
 _JSON = "application/json"
+_STREAM = "text/event-stream"
 _TEXT: Mapping[str, Any] = {"type": "string"}
-#: A stream is described by one of its events.
-_KINDS: Mapping[str, Mapping[str, Any]] = {
-    STREAM: {
-        "type": "object",
-        "properties": {
-            "event": {"enum": ["turn", "delta", "end", "error"]},
-            "data": {"type": "string", "contentMediaType": _JSON},
-        },
-        "required": ["event", "data"],
-    }
-}
 
 
 @cache
@@ -140,10 +129,24 @@ def _success(operation: Operation, found: Mapping[tuple[str, Mode], Any]) -> Map
         content[_JSON] = {"schema": found[f"{operation.name} answer", "serialization"]}
     elif operation.kinds:
         content[_JSON] = {"schema": {}}
-    content |= {kind: {"schema": _KINDS.get(kind, _TEXT)} for kind in operation.kinds}
+    content |= {kind: {"schema": _TEXT} for kind in operation.kinds}
+    if operation.events:
+        content[_STREAM] = {"schema": _stream(operation.events)}
     return {
         "description": HTTPStatus(operation.status).phrase,
         **({"content": content} if content else {}),
+    }
+
+
+def _stream(events: Sequence[str]) -> Mapping[str, Any]:
+    """A stream, described by one of its events."""
+    return {
+        "type": "object",
+        "properties": {
+            "event": {"enum": list(events)},
+            "data": {"type": "string", "contentMediaType": _JSON},
+        },
+        "required": ["event", "data"],
     }
 
 

@@ -19,7 +19,7 @@ from rolebook.web.api.errors import problem_data
 from rolebook.web.api.operation import Body, Section
 from rolebook.web.api.personas import Circumstances, Prompt, prepare, prompt_shape
 from rolebook.web.api.shapes import Shape
-from rolebook.web.api.turns import STREAM, UPSTREAM_REFUSALS, answer
+from rolebook.web.api.turns import TURN_EVENTS, UPSTREAM_REFUSALS, answer
 from rolebook.web.current import rolebook
 from rolebook.web.draft import Draft
 from rolebook.web.library import key_of, named
@@ -356,7 +356,7 @@ class DraftToTry(DraftToRender):
     """Whether the answer comes as server-sent events, as that of any turn."""
 
 
-@section.post("/files/<kind>/<name>/try", kinds=(STREAM,), refusals=(404, *UPSTREAM_REFUSALS))
+@section.post("/files/<kind>/<name>/try", events=TURN_EVENTS, refusals=(404, *UPSTREAM_REFUSALS))
 def try_file(kind: Kind, name: str, body: DraftToTry) -> shapes.Turn | Response:
     """Talk to a text before it is saved. The answer is logged at the draft's revision."""
     if not body.input.strip():

@@ -38,8 +38,8 @@ class Body(Part):
 class Operation:
     """One thing to do.
 
-    ``status`` is that of success, ``kinds`` the content types besides JSON in which it may answer, ``refusals`` the
-    statuses of the errors that are its own.
+    ``status`` is that of success, ``kinds`` the content types besides JSON in which it may answer, ``events`` the names
+    of those of its stream, and ``refusals`` the statuses of the errors that are its own.
     """
 
     method: str
@@ -48,6 +48,7 @@ class Operation:
     section: str
     status: int
     kinds: Sequence[str]
+    events: Sequence[str]
     refusals: Sequence[int]
 
     @property
@@ -145,11 +146,12 @@ class Section:
         *,
         status: int = 200,
         kinds: Sequence[str] = (),
+        events: Sequence[str] = (),
         refusals: Sequence[int] = (),
     ) -> Callable[[Function], Function]:
         def add(function: Function) -> Function:
             self.operations.append(
-                Operation(method, path, function, self.name, status, kinds, refusals)
+                Operation(method, path, function, self.name, status, kinds, events, refusals)
             )
             return function
 

@@ -24,7 +24,8 @@ from rolebook.web.leaving import Watch, client_socket
 
 section = Section("Turns", "One input and the completion it got.")
 
-STREAM = "text/event-stream"
+#: Of the stream of a turn.
+TURN_EVENTS = ("turn", "delta", "end", "error")
 #: Where the answer of an upstream is what an operation gives, it may refuse or fail.
 UPSTREAM_REFUSALS = (409, 429, 499, 502, 503, 504)
 
@@ -44,7 +45,9 @@ class NewTurn(Body):
     """Whether the answer comes as server-sent events: `turn`, `delta` …, and `end` or `error`."""
 
 
-@section.post("/sessions/<session_id>/turns", kinds=(STREAM,), refusals=(404, *UPSTREAM_REFUSALS))
+@section.post(
+    "/sessions/<session_id>/turns", events=TURN_EVENTS, refusals=(404, *UPSTREAM_REFUSALS)
+)
 def create_turn(session_id: str, body: NewTurn) -> shapes.Turn | Response:
     """Say something, and get the answer.
 
