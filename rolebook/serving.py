@@ -7,13 +7,14 @@ import logging
 import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from flask import Flask
+
+from rolebook.core.patience import set_patience
 
 GRACE = 6
 """Seconds that live streams have to end once the server was asked to stop."""
@@ -54,9 +55,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Accepted connections inherit the two timeouts.
-    patience = struct.pack("ll", PATIENCE, 0)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
+    set_patience(listener, socket.SO_RCVTIMEO, PATIENCE)
+    set_patience(listener, socket.SO_SNDTIMEO, PATIENCE)
     try:
         listener.bind((host, port))
         listener.listen(1024)

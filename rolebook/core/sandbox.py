@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import socket
 import struct
 import subprocess
 import sys
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rolebook.core.errors import PromptLimitError
+from rolebook.core.patience import set_patience
 
 DEADLINE_S = 1.5
 MEMORY_BYTES = 320 * 2**20
@@ -41,17 +42,15 @@ class _Worker:
 
     def __init__(self, memory_bytes: int, deadline_s: float) -> None:
         code = _START.format(path=sys.path, memory=memory_bytes, deadline=deadline_s)
-        # -S and an empty environment: quick to start, and no key of ours is in its reach.
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
-            bufsize=0,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._input, self._output = self._process.stdin, self._process.stdout
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            # -S and an empty environment: quick to start, and no key of ours is in its reach.
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", code],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
+            )
         self._is_fresh = True
 
     def ask(self, request: Mapping[str, Any], deadline_s: float) -> dict[str, Any]:
@@ -70,16 +69,16 @@ class _Worker:
     def _send(self, data: bytes, end: float) -> None:
         view = memoryview(struct.pack(">I", len(data)) + data)
         while view:
-            self._wait(end, writing=True)
-            view = view[os.write(self._input.fileno(), view[: select.PIPE_BUF]) :]
+            set_patience(self._socket, socket.SO_SNDTIMEO, end - time.monotonic())
+            view = view[self._socket.send(view) :]
 
     def _receive(self, end: float) -> bytes:
         """The content of one frame; nothing follows it, as the worker speaks only when asked."""
         data = bytearray()
         size = 4
         while len(data) < size:
-            self._wait(end, writing=False)
-            piece = os.read(self._output.fileno(), 1 << 16)
+            set_patience(self._socket, socket.SO_RCVTIMEO, end - time.monotonic())
+            piece = self._socket.recv(1 << 16)
             if not piece:
                 raise _WorkerGoneError
             data += piece
@@ -89,17 +88,9 @@ class _Worker:
                     raise _WorkerGoneError
         return bytes(data[4:])
 
-    def _wait(self, end: float, *, writing: bool) -> None:
-        readers = [] if writing else [self._output]
-        writers = [self._input] if writing else []
-        ready = select.select(readers, writers, [], max(0.0, end - time.monotonic()))
-        if not (ready[0] or ready[1]):
-            raise _WorkerGoneError
-
     def close(self) -> None:
         self._process.kill()
-        self._input.close()
-        self._output.close()
+        self._socket.close()
         self._process.wait()
 
 

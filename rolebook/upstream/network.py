@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import httpcore2
 
+from rolebook.core.patience import set_patience
 from rolebook.upstream.call import Call, current_call
 
 Given = TypeVar("Given")
@@ -45,11 +45,7 @@ class CallNetwork(httpcore2.NetworkBackend):
 
 
 class _PlainStream(httpcore2.NetworkStream):
-    """A stream as httpcore2 has it, but the system keeps the time.
-
-    A socket with a timeout of Python's takes two system calls more for each piece, and with each of them Python changes
-    threads: with hundreds of streams under way that is most of what a piece costs.
-    """
+    """A stream as httpcore2 has it, but the system keeps the time."""
 
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
@@ -58,7 +54,7 @@ class _PlainStream(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(timeout))
+            set_patience(self._socket, socket.SO_RCVTIMEO, timeout)
             return self._socket.recv(max_bytes)
         except BlockingIOError as error:
             raise httpcore2.ReadTimeout(str(error)) from error
@@ -67,7 +63,7 @@ class _PlainStream(httpcore2.NetworkStream):
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+            set_patience(self._socket, socket.SO_SNDTIMEO, timeout)
             self._socket.sendall(buffer)
         except BlockingIOError as error:
             raise httpcore2.WriteTimeout(str(error)) from error
@@ -87,12 +83,6 @@ class _PlainStream(httpcore2.NetworkStream):
 
     def close(self) -> None:
         self._stream.close()
-
-
-def _timeval(seconds: float | None) -> bytes:
-    """A limit as the system wants it, to which nothing at all would be no limit."""
-    whole, rest = divmod(max(1, round((seconds or 0.0) * 1_000_000)), 1_000_000)
-    return struct.pack("ll", *((whole, rest) if seconds is not None else (0, 0)))
 
 
 class _TimedStream(httpcore2.NetworkStream):

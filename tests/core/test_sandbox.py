@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import statistics
 import threading
@@ -235,6 +237,18 @@ def test_worker_does_not_see_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     with open(f"/proc/{worker._process.pid}/environ", "rb") as file:  # noqa: PTH123
         assert b"canary" not in file.read()
     sandbox.close()
+
+
+def test_worker_that_starts_among_a_thousand_open_files_works() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limits[1]), limits[1]))
+    sandbox = Sandbox()
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        stack.callback(sandbox.close)
+        for _ in range(1100):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        assert Rendering(sandbox).pairs(BODY.replace("%s", "{{ input }}")) == [("user", "x")]
 
 
 def test_worker_that_is_busy_while_the_sandbox_closes_ends_as_well() -> None:
