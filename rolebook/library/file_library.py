@@ -37,8 +37,8 @@ _MAX_TEMPLATE_BYTES = 256 * 1024
 _MAX_BASES = 8
 _PERSONAS = (".yaml", ".yml")
 _TEMPLATES = (".jinja",)
-#: So few files are looked at with every call. More take longer, and of the time that passes at most this share goes
-#: into looking, as long as a change is still seen soon.
+#: So few files are looked at with every call where nobody tells of changes. More take longer, and of the time that
+#: passes at most this share goes into looking, as long as a change is still seen soon.
 _FREE_FILES = 100
 _SCAN_SHARE = 0.005
 _LONGEST_UNSEEN_S = 0.6
@@ -290,7 +290,8 @@ class FileLibrary:
     def _fresh(self) -> _Snapshot:
         """The library as it is on disk now."""
         with self._lock:
-            if self._is_due or time.monotonic() - self._scanned_at >= self._pause_s():
+            # In this order: what is no news any more has been told.
+            if time.monotonic() - self._scanned_at >= self._pause_s() or self._is_due:
                 self._refresh()
             return self._snapshot
 
@@ -303,10 +304,11 @@ class FileLibrary:
 
     def _pause_s(self) -> float:
         """How long a call relies on what was seen last."""
+        watch = self._watch
+        if self.is_told and watch is not None and not watch.has_news:
+            return _BELIEVED_S
         if len(self._signatures) <= _FREE_FILES:
             return 0.0
-        if self.is_told:
-            return _BELIEVED_S
         return min(self._scan_s / _SCAN_SHARE, _LONGEST_UNSEEN_S)
 
     def _pause_of_follower_s(self) -> float:

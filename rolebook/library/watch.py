@@ -48,6 +48,7 @@ class Watch:
         self._lost = flags.DELETE_SELF | flags.MOVE_SELF | flags.UNMOUNT | flags.IGNORED
         self._overflow = flags.Q_OVERFLOW
         self._is_lost = False
+        self._is_telling = False
         self._identity = _identity(folders)
         self._end = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
@@ -72,6 +73,16 @@ class Watch:
         """Whether it tells no more of the folders that have these names now."""
         return self._is_lost or self._identity != _identity(self._folders)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something has happened of which ``on_change`` does not know yet. The system tells it in time: who has
+        changed a file finds it true, until the change is told.
+        """
+        poller = select.poll()
+        poller.register(self._inotify, select.POLLIN)
+        # In this order, as the thread goes the other way: what it has taken from the system, it is telling.
+        return bool(poller.poll(0)) or self._is_telling
+
     def close(self) -> None:
         os.eventfd_write(self._end, 1)
         self._thread.join()
@@ -87,12 +98,14 @@ class Watch:
         poller.register(self._end, select.POLLIN)
         try:
             while self._end not in dict(poller.poll()):
+                self._is_telling = True
                 masks = [
                     event.mask for event in self._inotify.read(timeout=0) if self._tells(event)
                 ]
                 self._is_lost = self._is_lost or any(mask & self._lost for mask in masks)
                 if masks:
                     self._on_change()
+                self._is_telling = False
         except Exception:
             self._is_lost = True
             self._on_change()

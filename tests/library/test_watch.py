@@ -148,6 +148,17 @@ def test_a_change_that_the_system_tells_is_seen(
     wait_until(lambda: "new" == system_of(library))
 
 
+def test_a_change_among_few_files_is_seen_by_the_very_next_call(folder: Path) -> None:
+    for number in range(MANY):
+        if number != 7:
+            (folder / f"p{number}.yaml").unlink()
+    with followed(FileLibrary(folder, folder.parent / "templates")) as library:
+        for number in range(10):
+            wait_until_told(library)
+            write(folder / "p7.yaml", f"new {number}")
+            assert f"new {number}" == system_of(library)
+
+
 def test_files_that_come_and_go_are_seen(library: FileLibrary, folder: Path) -> None:
     write(folder / "later.yaml", "new")
     wait_until(lambda: "new" == system_of(library, "later"))
