@@ -23,6 +23,7 @@ from rolebook.core.prompt import PromptRenderer
 from rolebook.core.recording import Recorder
 from rolebook.core.reference import PersonaFinder
 from rolebook.core.sandbox import Sandbox
+from rolebook.core.shared import SharedPlaces, SharedRates
 from rolebook.core.upstream import Upstream
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
 from rolebook.library.folder import shown
@@ -53,6 +54,7 @@ class UpstreamPool:
         self._settings = settings
         self._lock = threading.Lock()
         self._made: dict[str, OpenAIUpstream] = {}
+        self._places: SharedPlaces | None = None
 
     @property
     def names(self) -> Sequence[str]:
@@ -81,8 +83,14 @@ class UpstreamPool:
             )
         with self._lock:
             if name not in self._made:
-                self._made[name] = self._make(name)
+                self._made[name] = made = self._make(name)
+                if self._places is not None:
+                    made.keys.share(self._places)
             return self._made[name]
+
+    def share(self, places: SharedPlaces) -> None:
+        """Let the calls of other processes count too where it is limited how many may run at once."""
+        self._places = places
 
     def known_model(self, name: str) -> str:
         """The default model of an upstream, as far as it is known without asking it; else empty."""
@@ -285,6 +293,14 @@ class Rolebook:
             known = tried, tuple(self.renderer.find_problems(tried))
             self._trials[persona_id] = known
         return known[1]
+
+    def share(self) -> None:
+        """Count together with the processes that are forked from this one what is limited. To be called before they
+        are, and before anything else.
+        """
+        self.accounts.share(SharedRates())
+        self.upstreams.share(SharedPlaces())
+        self.chat.has_company = True
 
     def stop(self) -> None:
         """Stop what runs, because the process ends. Returns at once."""

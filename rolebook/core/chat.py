@@ -63,6 +63,8 @@ BACKGROUND_PATIENCE_S = 60.0
 
 #: How long a turn waits for the one before it, which was just stopped or left.
 _END_S = 2.0
+#: How often the log is asked whether a turn of another process has ended.
+_LOOK_S = 0.05
 
 
 class Library(Protocol):
@@ -212,6 +214,8 @@ class ChatService:
         self._lock = threading.Lock()
         self._live: dict[str, _Call] = {}
         self._listeners: list[Callable[[Turn], None]] = []
+        self.has_company = False
+        """Whether other processes add turns to the same sessions: then only the log knows of all that run."""
 
     def listen(self, listener: Callable[[Turn], None]) -> None:
         """Tell it of every turn that ends from now on, those of comparisons and judges too; it must not raise."""
@@ -451,9 +455,19 @@ class ChatService:
         deadline = time.monotonic() + _END_S
         for call in running:
             if not call.has_ended.wait(max(0.0, deadline - time.monotonic())):
-                raise ConflictError(
-                    "An answer is still on its way in this session. Wait for its end, or stop it first."
-                )
+                raise _is_answered()
+        # Those of this process have ended, so what is pending is answered by another one.
+        while self.has_company and self._has_pending(session_id):
+            if time.monotonic() > deadline:
+                raise _is_answered()
+            time.sleep(_LOOK_S)
+
+    def _has_pending(self, session_id: str) -> bool:
+        try:
+            last = self._log.last_turn(session_id)
+        except NotFoundError:
+            return False
+        return last.status is TurnStatus.PENDING and last.session_id == session_id
 
     def _check_position(self, request: TurnRequest) -> None:
         """Trying again has to happen at the end: what came later answered what would be replaced."""
@@ -514,6 +528,12 @@ class ChatService:
             if not call.cancellation.is_cancelled:
                 call.is_cut_off = True
                 call.cancellation.cancel()
+
+
+def _is_answered() -> ConflictError:
+    return ConflictError(
+        "An answer is still on its way in this session. Wait for its end, or stop it first."
+    )
 
 
 def prepared_turn(

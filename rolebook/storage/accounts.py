@@ -26,6 +26,7 @@ from rolebook.core.budget import (
 )
 from rolebook.core.errors import LoginError, StorageError
 from rolebook.core.session import new_id
+from rolebook.core.shared import SharedRates
 from rolebook.storage import api_key as keys
 from rolebook.storage import user as users
 from rolebook.storage.log import SqliteLog
@@ -60,6 +61,7 @@ class SqliteAccounts:
         self._of_address = RateLimit(*_FAILURES_OF_ADDRESS)
         self._of_name = RateLimit(*_FAILURES_OF_NAME)
         self._rates: dict[int, tuple[int, RateLimit]] = {}
+        self._shared_rates: SharedRates | None = None
         self._admitted: Counter[int] = Counter()
         self._settled: dict[int, tuple[datetime, Sequence[Spending]]] = {}
 
@@ -214,10 +216,17 @@ class SqliteAccounts:
         """When a turn was last begun with a key; empty if none was."""
         return self._read(keys.last_used, key)
 
+    def share(self, rates: SharedRates) -> None:
+        """Let the requests count too that other processes of this server get."""
+        self._shared_rates = rates
+
     def require_rate(self, key: ApiKey) -> None:
         """Count a request. Raises RateLimitError if the key has had too many."""
         most = key.limits.requests_per_minute
         if most is None:
+            return
+        if self._shared_rates is not None:
+            require_rate(self._shared_rates.take(key.number, most, 60.0, time.monotonic()))
             return
         with self._lock:
             known = self._rates.get(key.number)

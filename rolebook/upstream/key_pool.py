@@ -24,6 +24,7 @@ from rolebook.core.errors import (
     UpstreamRateError,
 )
 from rolebook.core.frozen import frozen
+from rolebook.core.shared import SharedPlaces
 from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.address import is_openai
 
@@ -94,14 +95,15 @@ class _Slot:
 
 
 class Lease:
-    """One key while a call is made with it."""
+    """One key while a call is made with it; ``place`` is what it holds of what processes share."""
 
-    __slots__ = ("_pool", "model", "slot")
+    __slots__ = ("_pool", "model", "place", "slot")
 
-    def __init__(self, pool: KeyPool, slot: _Slot, model: str) -> None:
+    def __init__(self, pool: KeyPool, slot: _Slot, model: str, place: int | None = None) -> None:
         self._pool = pool
         self.slot = slot
         self.model = model
+        self.place = place
 
     @property
     def key(self) -> Key | None:
@@ -140,6 +142,7 @@ class KeyPool:
         self._lock = threading.Lock()
         self._line: deque[Ticket] = deque()
         self._uses = count(1)
+        self._places: SharedPlaces | None = None
         self._slots = [
             _Slot(position, key, not _is_sound(key))
             for position, key in enumerate(settings.keys, 1)
@@ -150,6 +153,11 @@ class KeyPool:
     def __len__(self) -> int:
         return len(self._slots)
 
+    def share(self, places: SharedPlaces) -> None:
+        """Let the calls of other processes count too where it is limited how many may run at once with a key."""
+        if self._settings.concurrency:
+            self._places = places
+
     def take(self, model: str, ticket: Ticket | None = None) -> Lease | None:
         """A key to call ``model`` with; None if all rest or are busy, or if others have waited longer.
 
@@ -159,7 +167,7 @@ class KeyPool:
         with self._lock:
             if self._line and self._line[0] is not ticket:
                 return None
-            slot = self._choose(model)
+            slot, place = self._choose(model)
             if slot is None:
                 return None
             slot.running += 1
@@ -167,21 +175,37 @@ class KeyPool:
             slot.last_used = next(self._uses)
             if ticket is not None:
                 self._step_out(ticket)
-            return Lease(self, slot, model)
+            return Lease(self, slot, model, place)
 
-    def _choose(self, model: str) -> _Slot | None:
+    def _choose(self, model: str) -> tuple[_Slot | None, int | None]:
+        """The next key, and its place among those of all processes where these are counted."""
         now, best = self._clock(), None
+        if self._places is not None:
+            return self._choose_shared(model, self._places, now)
         for slot in self._slots:
             if slot.free_at(model) > now or slot.running >= self._most:
                 continue
             if best is None or (slot.running, slot.last_used) < (best.running, best.last_used):
                 best = slot
-        return best
+        return best, None
+
+    def _choose_shared(
+        self, model: str, places: SharedPlaces, now: float
+    ) -> tuple[_Slot | None, int | None]:
+        free = [slot for slot in self._slots if slot.free_at(model) <= now]
+        for slot in sorted(free, key=lambda slot: (slot.running, slot.last_used)):
+            name = f"{self._settings.name} {slot.position}"
+            place = places.take(name, self._settings.concurrency)
+            if place is not None:
+                return slot, place
+        return None, None
 
     def give_back(self, lease: Lease) -> None:
         """The call is over, however it went."""
         with self._lock:
             lease.slot.running -= 1
+            if self._places is not None and lease.place is not None:
+                self._places.give_back(lease.place)
             if self._line:
                 self._line[0].set()
 

@@ -1,0 +1,95 @@
+"""What processes count together, counted by real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from rolebook.core.budget import RateLimit
+from rolebook.core.shared import SharedNumbers, SharedPlaces, SharedRates, Told
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux"),
+    # The children do nothing that a lock of another thread could hold up.
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
+
+
+def in_child(work: Callable[[], int]) -> int:
+    """What another process finds: a number below 256, as its status."""
+    process_id = os.fork()
+    if process_id == 0:
+        status = 255
+        try:
+            status = work()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1])
+
+
+def test_rate_is_that_of_one_process_alone() -> None:
+    alone, shared = RateLimit(3, 60.0), SharedRates()
+    for moment in (100.0, 100.0, 100.5, 101.0, 110.0, 120.4, 121.0, 300.0, 300.0, 300.0, 300.0):
+        assert pytest.approx(alone.take("", moment)) == shared.take(7, 3, 60.0, moment)
+
+
+def test_requests_of_all_processes_count() -> None:
+    rates = SharedRates()
+
+    def taken() -> int:
+        return sum(rates.take(7, 30, 60.0, 100.0) == 0 for _ in range(8))
+
+    assert [8, 8, 8, 6, 0] == [in_child(taken), taken(), in_child(taken), in_child(taken), taken()]
+    assert 0 == rates.take(8, 30, 60.0, 100.0)
+
+
+def test_many_numbers_cost_no_memory_and_those_that_count_are_remembered() -> None:
+    rates = SharedRates()
+    assert 0 == rates.take(5, 1, 60.0, 100.0)
+    for number in range(10_000, 60_000):
+        assert 0 == rates.take(number, 1, 0.001, 100.0)
+    assert 60 == rates.take(5, 1, 60.0, 100.0)
+
+
+def test_places_are_those_of_all_processes_and_come_back_when_one_is_killed() -> None:
+    places = SharedPlaces()
+    own = places.take("a", 3)
+    assert own is not None
+
+    def take_all() -> int:
+        taken = [places.take("a", 3) for _ in range(4)]
+        os.write(ready[1], bytes([taken.count(None)]))
+        signal.pause()
+        return 0
+
+    ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        take_all()
+    assert b"\x02" == os.read(ready[0], 1)
+    assert places.take("a", 3) is None
+    assert places.take("b", 3) is not None
+    places.give_back(own)
+    assert own == places.take("a", 3)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert [True, True, False] == [places.take("a", 3) is not None for _ in range(3)]
+    for end in ready:
+        os.close(end)
+
+
+def test_what_a_process_tells_of_itself_is_read_by_others() -> None:
+    numbers = SharedNumbers(2)
+
+    def tell() -> int:
+        numbers[1] = Told(5, 4, 3, 2)
+        return 0
+
+    assert 0 == in_child(tell)
+    assert (Told(), Told(taken=5, ended=4, live_turns=3, unwritten_turns=2)) == (
+        numbers[0],
+        numbers[1],
+    )
