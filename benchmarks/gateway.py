@@ -213,11 +213,14 @@ def _first_line(child: subprocess.Popen[str]) -> str:
     return child.stdout.readline().strip()
 
 
-def start_rolebook(stack: ExitStack, folder: Path, upstream: str, python: Path) -> Target:
+def start_rolebook(
+    stack: ExitStack, folder: Path, upstream: str, python: Path, processes: int
+) -> Target:
     """Rolebook as `rolebook serve` runs it, on a log of its own."""
     (folder / "personas").mkdir()
     (folder / "personas" / "bench.yaml").write_text(PERSONA)
     command = [str(python), "-m", "rolebook", "serve", "--port", "0", "--threads", "1100"]
+    command += ["--gateway-processes", str(processes)]
     environment = {
         "OPENAI_BASE_URL": upstream,
         "OPENAI_API_KEY": "x",
@@ -413,6 +416,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--slow", type=int, default=0)
     parser.add_argument("--slow-litellm", action="store_true")
     parser.add_argument("--litellm-workers", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=0, help="Rolebook's for /v1")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--measure", action="append", default=[], choices=MEASUREMENTS)
     given: Any = parser.parse_args(arguments)
@@ -428,7 +432,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             flask = stack.enter_context(process([*peers, "flask", upstream]))
             targets.append(Target("Flask", _first_line(flask), "mock", "slow", flask.pid))
         if not given.only or "Rolebook" in given.only:
-            targets.append(start_rolebook(stack, folder, upstream, python))
+            targets.append(start_rolebook(stack, folder, upstream, python, given.processes))
         if not given.only or "LiteLLM" in given.only:
             targets.append(start_litellm(stack, folder, upstream, given.litellm_workers))
         if given.rounds:

@@ -95,7 +95,7 @@ def serve_flask(base_url: str) -> None:
     """Serve the bare passthrough until the process is ended."""
     from flask import Flask, Response, request
 
-    from rolebook.serving import serve
+    from rolebook.serving.server import serve
 
     parts = urlsplit(base_url)
     app = Flask(__name__)
@@ -119,8 +119,7 @@ def serve_flask(base_url: str) -> None:
 
     serve(
         app,
-        host="127.0.0.1",
-        port=0,
+        address=("127.0.0.1", 0),
         threads=1100,
         on_ready=lambda host, port: print(f"http://{host}:{port}/v1", flush=True),
         on_stop=lambda: None,

@@ -64,6 +64,11 @@ SETTINGS = (
         "proxies", "0", "Reverse proxies in front of it whose X-Forwarded headers are believed."
     ),
     Setting("threads", "256", "Turns and pages that can be served at the same time."),
+    Setting(
+        "gateway_processes",
+        "0",
+        "Further processes that answer /v1, so that it can use more cores; 0: none. Linux only.",
+    ),
     Setting("language", "", "en or zh; else as the browser or the terminal asks."),
     Setting("log_format", "text", "text: warnings only; json: a line for every request and turn."),
     Setting("connect_timeout", "5", "Seconds to connect to an upstream."),
@@ -104,6 +109,7 @@ class Settings:
     host_names: str
     proxies: int
     threads: int
+    gateway_processes: int
     language: str
     log_format: str
     upstreams: Mapping[str, UpstreamSettings] = field(default_factory=dict)
@@ -176,6 +182,7 @@ def load_settings(
         host_names=_host_names(values["host_names"]),
         proxies=_whole(values, "proxies", 0, 9),
         threads=_whole(values, "threads", 4, 4096),
+        gateway_processes=_whole(values, "gateway_processes", 0, 64),
         language=language,
         log_format=values["log_format"],
         upstreams=upstreams,

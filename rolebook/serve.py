@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
+import socket
+import sys
 import threading
+import time
 import webbrowser
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,10 +23,16 @@ from rolebook.cli.command import command, setting_option
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.cli.terminal import Terminal
 from rolebook.config import REHEARSAL, SETTINGS
-from rolebook.core.errors import RolebookError, SettingError
+from rolebook.core.errors import RolebookError, SettingError, StorageError
 
 if TYPE_CHECKING:
     from rolebook.wiring import Rolebook
+
+_logger = logging.getLogger(__name__)
+
+_OPTIONS = ("host", "port", "threads", "gateway_processes")
+#: How long after the end of a process its locks may still be held.
+_GONE_S = 0.3
 
 _HELP = """Serve the pages, until Ctrl-C or SIGTERM.
 
@@ -37,7 +48,7 @@ OPENAI_BASE_URL=http://127.0.0.1:11434/v1 ROLEBOOK_MODEL=llama3 rolebook serve
 @command(
     help=_HELP,
     examples=_EXAMPLES,
-    params=[setting_option(s) for s in SETTINGS if s.name in ("host", "port", "threads")],
+    params=[setting_option(s) for s in SETTINGS if s.name in _OPTIONS],
 )
 @click.option("--open", "is_opened", is_flag=True, help="Open the pages in the browser.")
 @click.option(
@@ -50,24 +61,98 @@ def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
     rolebook = invocation.rolebook
     settings = rolebook.settings
     is_exposed = not (allow_network or is_loopback(settings.host))
+    # Processes are forked while there is nothing open yet that they could not share.
+    several = _Several(rolebook, is_exposed=is_exposed) if settings.gateway_processes else None
     rolebook.log.open(check=True)
     if is_exposed:
         _require_login(rolebook)
-    from rolebook import serving
+    from rolebook.serving.server import serve as run
     from rolebook.web.app import create_app
 
     try:
-        serving.serve(
-            create_app(rolebook, is_exposed=is_exposed),
-            host=settings.host,
-            port=settings.port,
+        run(
+            several.app if several else create_app(rolebook, is_exposed=is_exposed),
+            address=(settings.host, settings.port),
             threads=settings.threads,
+            gateways=several.gateways if several else None,
             on_ready=partial(_welcome, invocation, is_opened),
             on_stop=rolebook.stop,
             on_end=rolebook.close,
         )
     except OSError as error:
         raise _explained(error, settings.host, settings.port) from None
+
+
+class _Several:
+    """The application of a server of several processes, and its gateway processes. Raises SettingError."""
+
+    def __init__(self, rolebook: Rolebook, *, is_exposed: bool) -> None:
+        if not sys.platform.startswith("linux"):
+            raise SettingError("gateway_processes must be 0 here: several processes need Linux.")
+        from rolebook.core.shared import SharedNumbers
+        from rolebook.serving.gateways import Gateways
+        from rolebook.serving.nursery import Nursery
+        from rolebook.web.app import create_app
+        from rolebook.web.siblings import Siblings
+
+        count = rolebook.settings.gateway_processes
+        rolebook.share()
+        self._rolebook = rolebook
+        self._told = SharedNumbers(count)
+        self.app = create_app(rolebook, is_exposed=is_exposed)
+        self.gateways = Gateways(
+            Nursery(_load_client, self._answer), count, self._told, on_lost=self._recover
+        )
+        self.app.extensions["rolebook-siblings"] = Siblings(self.gateways)
+
+    def _answer(self, way: socket.socket, number: int) -> None:
+        """What a gateway process does."""
+        from rolebook.core.shared import Told
+        from rolebook.serving.gateway import answer
+
+        rolebook = self._rolebook
+
+        def tell(taken: int, ended: int) -> None:
+            turns = rolebook.chat.live_turns, rolebook.log.unwritten
+            self._told[number] = Told(taken, ended, *turns)
+
+        answer(
+            self.app,
+            way,
+            threads=rolebook.settings.threads,
+            tell=tell,
+            on_ready=self._get_ready,
+            on_stop=rolebook.stop,
+            on_end=rolebook.close,
+        )
+
+    def _get_ready(self) -> None:
+        _get_ready(self._rolebook)
+        # Told of changes it need not look at the files with every call; to record them is for the main process.
+        changes = self._rolebook.library.follow(threading.Event())
+        threading.Thread(target=lambda: deque(changes, maxlen=0), daemon=True).start()
+
+    def _recover(self) -> None:
+        """A process has ended unasked: what it has begun is over."""
+        # Its end is seen a moment before the system has let go of all that it held.
+        time.sleep(_GONE_S)
+        try:
+            self._rolebook.log.interrupt_orphans()
+        except StorageError as error:
+            _logger.warning("what a process left behind is still pending in the log: %s", error)
+
+
+def _load_client() -> None:
+    import rolebook.upstream.client  # noqa: F401
+
+
+def _get_ready(rolebook: Rolebook) -> None:
+    """Get ready for the first turn."""
+    if rolebook.settings.log_format == "json":
+        from rolebook.web.request_log import write_json_lines
+
+        write_json_lines()
+    rolebook.sandbox.warm()
 
 
 def _require_login(rolebook: Rolebook) -> None:
@@ -127,11 +212,7 @@ def _welcome(invocation: Invocation, is_opened: bool, host: str, port: int) -> N
         )
     terminal.tell("Ctrl-C stops it.")
     rolebook.recorder.start()
-    if rolebook.settings.log_format == "json":
-        from rolebook.web.request_log import write_json_lines
-
-        write_json_lines()
-    rolebook.sandbox.warm()
+    _get_ready(rolebook)
     from rolebook.upstream.openai_upstream import warm_up
 
     warm_up()

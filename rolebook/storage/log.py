@@ -126,7 +126,7 @@ class SqliteLog:
                 self._is_open = True
                 # Whoever comes first opens it for everybody.
                 with acting_for(LOCAL):
-                    self._interrupt_orphans()
+                    self.interrupt_orphans()
 
     def close(self) -> None:
         """Write what is still unwritten, if that is possible now, and close the file. Using the log opens it again."""
@@ -525,7 +525,9 @@ class SqliteLog:
                     _logger.warning("turns begun now cannot be told from abandoned ones: %s", error)
             return self._owner
 
-    def _interrupt_orphans(self) -> None:
+    def interrupt_orphans(self) -> None:
+        """Mark the turns as interrupted that were left pending by processes which are gone."""
+
         def owners_of_pending(db: Database) -> list[str]:
             sql = (
                 "SELECT DISTINCT owner FROM turns WHERE status <> 'complete' AND status = 'pending'"

@@ -23,6 +23,7 @@ from rolebook.core.errors import LoginError, RightError, StorageError
 from rolebook.web.current import rolebook
 from rolebook.web.errors import wants_json
 from rolebook.web.rights import right_of
+from rolebook.web.siblings import is_asking
 
 #: The cookie that says who has logged in.
 COOKIE = "rolebook-login"
@@ -75,7 +76,7 @@ def may_open(endpoint: str) -> bool:
 
 def _admit() -> ResponseReturnValue | None:
     set_caller(LOCAL)
-    if not is_login_required():
+    if is_asking() or not is_login_required():
         return None
     set_caller(NOBODY)
     # What is not there at all is so for everybody.

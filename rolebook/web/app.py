@@ -32,6 +32,7 @@ from rolebook.web import (
     saving,
     security,
     sessions,
+    siblings,
     status,
     themes,
     timeline,
@@ -67,6 +68,7 @@ def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) ->
     app.json = StrictJSONProvider(app)
     app.extensions["rolebook"] = rolebook
     app.extensions["rolebook-watch"] = Watch()
+    app.extensions["rolebook-siblings"] = siblings.Siblings()
     app.register_blueprint(
         Blueprint(
             "report",
@@ -109,6 +111,7 @@ def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) ->
         evidence,
         votes,
         status,
+        siblings,
         metrics,
         languages,
         themes,

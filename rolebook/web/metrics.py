@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from flask import Blueprint, Flask, Response, current_app, request
 from prometheus_client import (
@@ -17,10 +17,12 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from rolebook import __version__
 from rolebook.core.session import Turn
+from rolebook.web.siblings import siblings
 from rolebook.wiring import Rolebook
 
 blueprint = Blueprint("metrics", __name__)
@@ -143,6 +145,38 @@ class _Moment(Collector):
         return silent
 
 
+class _ByProcess(Collector):
+    """The figures of this process and of others, each with the name of its process.
+
+    They are not added up here: the counts of a process that is replaced begin anew, which a sum would not show.
+    """
+
+    def __init__(self, own: CollectorRegistry, others: Mapping[int, str]) -> None:
+        self._own = own
+        self._others = others
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for process, found in self._by_process():
+            for metric in found:
+                family = families.setdefault(
+                    metric.name, Metric(metric.name, metric.documentation, metric.type)
+                )
+                for sample in metric.samples:
+                    labels = {**sample.labels, "process": process}
+                    family.samples.append(sample._replace(labels=labels))
+        return iter(families.values())
+
+    def _by_process(self) -> Iterator[tuple[str, Iterable[Metric]]]:
+        yield "pages", self._own.collect()
+        for number, text in self._others.items():
+            families = text_string_to_metric_families(text)
+            yield f"gateway-{number + 1}", families
+
+
 def _gauge(name: str, help: str, value: float) -> Metric:
     return GaugeMetricFamily(f"rolebook_{name}", help, value=value)
 
@@ -156,5 +190,9 @@ def measure(app: Flask, book: Rolebook) -> None:
 @blueprint.get("/metrics")
 def show() -> Response:
     """The figures, in Prometheus' text format."""
-    registry = current_app.extensions["rolebook-metrics"].registry
+    own = registry = current_app.extensions["rolebook-metrics"].registry
+    others = siblings().figures()
+    if others is not None:
+        registry = CollectorRegistry()
+        registry.register(_ByProcess(own, others))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_1_0_0)

@@ -16,6 +16,7 @@ from rolebook.core.errors import Phrase, Problem, RolebookError
 from rolebook.report import presentation as values
 from rolebook.report.money import UNKNOWN, money
 from rolebook.report.presentation import hue, lang
+from rolebook.web import siblings
 from rolebook.web.current import current_translator, language, rolebook, theme
 from rolebook.web.errors import describe
 
@@ -119,6 +120,6 @@ def _page_context() -> dict[str, Any]:
         "say": current_translator().say,
         "theme": theme(),
         "settings": book.settings,
-        "unwritten": book.log.unwritten,
+        "unwritten": siblings.unwritten_turns(),
         "here": request.full_path.rstrip("?") if request.method == "GET" else request.path,
     }

@@ -189,6 +189,12 @@ _ENDPOINTS: Mapping[Right, tuple[str, ...]] = {
         "status.look_for_servers",
         "status.try_key_again",
         "status.ask_again",
+        # To those who are no process of this server, they are not there.
+        "siblings.list_keys",
+        "siblings.list_silences",
+        "siblings.stop",
+        "siblings.try_key",
+        "siblings.try_upstream",
         "api.list_models",
         "api.show_model",
         "api.retry_key",

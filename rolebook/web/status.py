@@ -18,6 +18,7 @@ from rolebook.storage.status import DatabaseStatus
 from rolebook.upstream.breaker import Silence
 from rolebook.upstream.discovery import LocalServer, find_local_servers
 from rolebook.upstream.key_pool import KeyHealth
+from rolebook.web import siblings
 from rolebook.web.current import rolebook
 from rolebook.web.errors import status_of, wants_json
 from rolebook.web.submission import submitted
@@ -90,7 +91,7 @@ def try_key_again() -> Response:
     fields = submitted()
     upstream, position = fields.get("upstream", ""), fields.get("position", "")
     is_number = position.isascii() and position.isdigit() and len(position) < 6
-    rolebook().upstreams.try_key_again(upstream, int(position) if is_number else 0)
+    siblings.try_key_again(upstream, int(position) if is_number else 0)
     return redirect(url_for("status.show", _anchor=f"keys-{upstream}"), 303)
 
 
@@ -99,7 +100,7 @@ def ask_again() -> Response:
     """Let an upstream that is left alone be asked by the next call."""
     fields = submitted()
     upstream = fields.get("upstream", "")
-    rolebook().upstreams.ask_again(upstream, fields.get("model", ""))
+    siblings.ask_again(upstream, fields.get("model", ""))
     return redirect(url_for("status.show", _anchor=f"answers-{upstream}"), 303)
 
 
@@ -117,7 +118,7 @@ def report_health() -> tuple[Response, int]:
         rolebook().log.open()
     except StorageError as error:
         return jsonify(status="failing", version=__version__, reason=error.code), 503
-    unwritten = rolebook().log.unwritten
+    unwritten = siblings.unwritten_turns()
     status = "behind" if unwritten else "ok"
     return jsonify(status=status, version=__version__, unwritten_turns=unwritten), 200
 
@@ -166,8 +167,8 @@ def state_of(name: str) -> UpstreamState:
         settings=configured,
         model=settings.model or model if is_default else model,
         missing_key=settings.missing_keys.get(name, ""),
-        keys=rolebook().upstreams.keys_of(name),
-        silences=rolebook().upstreams.silences_of(name),
+        keys=siblings.keys_of(name),
+        silences=siblings.silences_of(name),
     )
 
 

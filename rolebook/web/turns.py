@@ -30,6 +30,7 @@ from rolebook.core.completion import Delta, Received, Waiting
 from rolebook.core.errors import ConflictError, InputError, RolebookError, UpstreamError
 from rolebook.core.session import Session, Turn, new_id, now
 from rolebook.report.visible import INVISIBLE
+from rolebook.web import siblings
 from rolebook.web.current import rolebook
 from rolebook.web.dialogue import (
     differences,
@@ -236,7 +237,7 @@ def show(turn_id: str) -> ResponseReturnValue:
 def stop(turn_id: str) -> ResponseReturnValue:
     """Stop a turn that runs."""
     turn = rolebook().log.get_turn(turn_id)
-    was_running = rolebook().chat.cancel(turn_id)
+    was_running = siblings.stop_turn(turn_id)
     if wants_json():
         return {"stopped": was_running}
     return redirect(_address(turn), 303)

@@ -12,7 +12,7 @@ from rolebook.core.chat import TurnEvent, TurnRequest, TurnStarted
 from rolebook.core.errors import InputError
 from rolebook.core.persona import parse_parameters
 from rolebook.core.session import Session, Turn
-from rolebook.web import turns
+from rolebook.web import siblings, turns
 from rolebook.web.api import shapes
 from rolebook.web.api.errors import respond_to_error
 from rolebook.web.api.operation import Body, Section, plain
@@ -134,7 +134,7 @@ class Stopped(Shape):
 def stop_turn(turn_id: str) -> Stopped:
     """Stop a turn that is being answered."""
     turn = rolebook().log.get_turn(turn_id)
-    return {"stopped": rolebook().chat.cancel(turn.id)}
+    return {"stopped": siblings.stop_turn(turn.id)}
 
 
 class Choosing(Body):

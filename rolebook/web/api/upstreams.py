@@ -15,7 +15,7 @@ from rolebook.core.errors import StorageError
 from rolebook.storage.status import DatabaseStatus
 from rolebook.upstream.discovery import find_local_servers
 from rolebook.upstream.key_pool import KeyHealth
-from rolebook.web import status
+from rolebook.web import siblings, status
 from rolebook.web.access import visitor
 from rolebook.web.api import shapes
 from rolebook.web.api.errors import problem_data
@@ -117,8 +117,8 @@ class KeyStates(Shape):
 @section.post("/upstreams/<upstream>/keys/retry", refusals=(404,))
 def retry_key(upstream: str, body: KeyPosition) -> KeyStates:
     """Let a key that rests be used again from the next call on."""
-    rolebook().upstreams.try_key_again(upstream, body.position)
-    return {"keys": list(rolebook().upstreams.keys_of(upstream))}
+    siblings.try_key_again(upstream, body.position)
+    return {"keys": list(siblings.keys_of(upstream))}
 
 
 class SilentModel(Shape):
@@ -151,7 +151,7 @@ class ModelToAskFor(Body):
 @section.post("/upstreams/<upstream>/retry", refusals=(404,))
 def retry_upstream(upstream: str, body: ModelToAskFor) -> SilentModels:
     """Let an upstream that gives no answer be asked by the next call."""
-    rolebook().upstreams.ask_again(upstream, body.model)
+    siblings.ask_again(upstream, body.model)
     return {"silent_models": _silent_models(upstream)}
 
 
@@ -165,7 +165,7 @@ def _silent_models(upstream: str) -> list[SilentModel]:
             "seconds": silence.seconds,
             "reason": describe(silence.error),
         }
-        for silence in rolebook().upstreams.silences_of(upstream)
+        for silence in siblings.silences_of(upstream)
     ]
 
 
@@ -237,8 +237,8 @@ def show_status() -> Status:
         ],
         "database": database,
         "database_error": reason,
-        "live_turns": book.chat.live_turns,
-        "unwritten_turns": book.log.unwritten,
+        "live_turns": siblings.live_turns(),
+        "unwritten_turns": siblings.unwritten_turns(),
     }
 
 

@@ -1,0 +1,104 @@
+"""The gateway process: it answers ``/v1`` alone, and hands back each connection on which something else is asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from flask import Flask
+
+from rolebook.serving import crossing
+from rolebook.serving.routing import RoutingWorker
+from rolebook.serving.worker import make_worker
+
+
+def answer(
+    app: Flask,
+    way: socket.socket,
+    *,
+    threads: int,
+    tell: Callable[[int, int], None],
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None],
+    on_end: Callable[[], None],
+) -> None:
+    """Serve `app` to the connections that come by `way`, until the process at its other end says so or has ended.
+
+    Arguments:
+        tell: called again and again with how many connections it got so far, and how many it is done with.
+        on_stop: as for :func:`rolebook.serving.server.serve`; so are the others.
+    """
+
+    def ready() -> None:
+        on_ready()
+        crossing.send(way, crossing.READY)
+
+    def stop() -> None:
+        crossing.send(way, crossing.ENDING)
+        on_stop()
+
+    # That the way is closed says that the process has ended, so this end of it stays open until then.
+    worker = make_worker(
+        GatewayWorker, app, [way.dup()], threads=threads, on_ready=ready, on_stop=stop
+    )
+    worker.tell = tell
+    worker.init_process()
+    on_end()
+
+
+class GatewayWorker(RoutingWorker):
+    """Gets its connections from the main process instead of a listening socket."""
+
+    tell: Callable[[int, int], None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._way: socket.socket = self.sockets[0]
+        self._taken = 0
+        self._is_alone = False
+
+    def notify(self) -> None:
+        super().notify()
+        self._tell()
+
+    def _tell(self) -> None:
+        self.tell(self._taken, self._taken - self.nr_conns)
+
+    def accept(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            while (message := crossing.receive(listener)) is not None:
+                if message.kind == crossing.STOP:
+                    self.handle_exit(signal.SIGTERM, None)
+                    continue
+                self._taken += message.kind == crossing.CONNECTION
+                if message.client is not None:
+                    # At once: from here on nobody else can go on with it.
+                    self._tell()
+                    self.take(message)
+            self._end_alone(listener)
+
+    def _end_alone(self, listener: socket.socket) -> None:
+        """The main process has ended: without a word, or because it would not wait any longer."""
+        if not self.alive:
+            os._exit(0)
+        self._is_alone = True
+        self.poller.unregister(listener)
+        self.handle_exit(signal.SIGTERM, None)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        # What is on its way when it ends is answered too.
+        if not self._is_alone:
+            super().set_accept_enabled(enabled or not self.alive)
+
+    def is_for_others(self, begin: bytes) -> bool:
+        return not crossing.is_for_gateway(begin)
+
+    def hand_over(self, conn: Any) -> bool:
+        rest = crossing.rest_of(conn)
+        # If it cannot be taken, it ends here: what this process knows is not what was asked for.
+        crossing.send(self._way, crossing.CONNECTION, client=conn.sock.fileno(), rest=rest)
+        return True

@@ -1,0 +1,217 @@
+"""The gateway processes, which answer ``/v1``, as the main process sees them."""
+
+from __future__ import annotations
+
+import http
+import http.client
+import logging
+import select
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from rolebook.core.shared import SharedNumbers, Told
+from rolebook.serving import crossing
+from rolebook.serving.nursery import Nursery
+from rolebook.serving.routing import RoutingWorker
+from rolebook.serving.worker import GRACE
+
+_logger = logging.getLogger(__name__)
+
+#: One that ends is replaced after a moment, in which it may turn out that all are to end, and not more often than this.
+_PAUSE_S = 1.0
+_SHORTEST_LIFE_S = 5.0
+#: How long it may take, beyond the grace, to write and close what is open.
+_CLOSING_S = 5.0
+#: Within this time one answers what it is asked, or is left out.
+_PATIENCE_S = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class _Gateway:
+    """One process.
+
+    ``given`` counts the connections that were sent to it. Those that it has not taken yet are kept in ``sent``, with
+    what was read of them: if it ends before, another one goes on with them.
+    """
+
+    number: int
+    way: socket.socket
+    is_ready: bool = False
+    given: int = 0
+    sent: deque[tuple[socket.socket, bytes]] = field(default_factory=deque)
+
+    def forget(self, taken: int) -> None:
+        """Let go of what it has taken."""
+        while self.given - len(self.sent) < taken and self.sent:
+            self.sent.popleft()[0].close()
+
+
+class Gateways:
+    """Starts the processes, gives them connections and replaces those that have ended.
+
+    All but what is said to be for any thread belongs to that of the server's loop.
+
+    Arguments:
+        nursery: makes them.
+        told: what each of them tells of itself.
+        on_lost: called in a thread of its own when one has ended unasked.
+    """
+
+    def __init__(
+        self, nursery: Nursery, count: int, told: SharedNumbers, *, on_lost: Callable[[], None]
+    ) -> None:
+        self._nursery = nursery
+        self._told = told
+        self._on_lost = on_lost
+        self._due = {number: 0.0 for number in range(count)}
+        self._gateways: list[_Gateway] = []
+        self._is_stopping = False
+
+    def tend(
+        self, poller: selectors.BaseSelector, take: Callable[[crossing.Message], None]
+    ) -> None:
+        """Start those that are not there and may be. ``take`` gets the connections that they hand back."""
+        for gateway in self._gateways:
+            gateway.forget(self._told[gateway.number].taken)
+        moment = time.monotonic()
+        due = [] if self._is_stopping else [n for n, at in self._due.items() if at <= moment]
+        for number in due:
+            if self._due.pop(number):
+                _logger.error("a gateway process has ended, so another one is started")
+            self._start(number, poller, take)
+
+    def _start(
+        self, number: int, poller: selectors.BaseSelector, take: Callable[[crossing.Message], None]
+    ) -> None:
+        way, other = crossing.pair()
+        gateway = _Gateway(number, way)
+        self._told[number] = Told()
+        with other:
+            self._nursery.make(other, number)
+        self._gateways.append(gateway)
+        again_at = time.monotonic() + _SHORTEST_LIFE_S
+        heard = partial(self._hear, gateway, poller, take, again_at)
+        poller.register(way, selectors.EVENT_READ, heard)
+
+    def _hear(
+        self,
+        gateway: _Gateway,
+        poller: selectors.BaseSelector,
+        take: Callable[[crossing.Message], None],
+        again_at: float,
+        way: socket.socket,
+    ) -> None:
+        with suppress(BlockingIOError):
+            while (message := crossing.receive(way)) is not None:
+                match message.kind:
+                    case crossing.READY:
+                        gateway.is_ready = True
+                    case crossing.ENDING:
+                        gateway.is_ready = False
+                    case crossing.CONNECTION if message.client is not None:
+                        take(message)
+            poller.unregister(way)
+            way.close()
+            self._gateways.remove(gateway)
+            gateway.forget(self._told[gateway.number].taken)
+            for client, rest in gateway.sent:
+                take(crossing.Message(crossing.CONNECTION, rest, client))
+            if not self._is_stopping:
+                self._due[gateway.number] = max(again_at, time.monotonic() + _PAUSE_S)
+                threading.Thread(target=self._on_lost, daemon=True).start()
+
+    def give(self, client: socket.socket, rest: bytes) -> bool:
+        """Hand a connection to the least busy; False if none can take it."""
+        ready = [gateway for gateway in self._gateways if gateway.is_ready]
+        try:
+            kept = client.dup()
+        except OSError:
+            return False
+        for gateway in sorted(ready, key=lambda one: one.given - self._told[one.number].ended):
+            if crossing.send(gateway.way, crossing.CONNECTION, client=kept.fileno(), rest=rest):
+                gateway.given += 1
+                gateway.sent.append((kept, rest))
+                return True
+        kept.close()
+        return False
+
+    def ask(
+        self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None
+    ) -> Mapping[int, bytes]:
+        """What each of them answers, by its number; one that does not, or not in time, is left out. For any thread.
+
+        They see by the connection, a pair of sockets that nobody else could have, who asks.
+        """
+        answers = {}
+        for gateway in [gateway for gateway in self._gateways if gateway.is_ready]:
+            with suppress(OSError, http.client.HTTPException):
+                answers[gateway.number] = _ask(gateway.way, method, path, body, headers or {})
+        return answers
+
+    def told(self) -> Sequence[Told]:
+        """What each of them has last told of itself. For any thread."""
+        return [self._told[gateway.number] for gateway in list(self._gateways)]
+
+    def stop(self) -> None:
+        """Let them end their streams. Returns at once."""
+        self._is_stopping = True
+        for gateway in self._gateways:
+            gateway.is_ready = False
+            crossing.send(gateway.way, crossing.STOP)
+
+    def wait(self) -> None:
+        """Wait until they have ended, but no longer than they may take."""
+        deadline = time.monotonic() + GRACE + _CLOSING_S
+        waiting = select.poll()
+        left = {gateway.way.fileno(): gateway.way for gateway in self._gateways}
+        for descriptor in left:
+            waiting.register(descriptor, select.POLLIN)
+        while left and (rest_s := deadline - time.monotonic()) > 0:
+            for descriptor, _ in waiting.poll(rest_s * 1000):
+                message = crossing.receive(left[descriptor])
+                if message is None:
+                    waiting.unregister(descriptor)
+                    del left[descriptor]
+                elif message.client:
+                    message.client.close()
+
+
+def _ask(
+    way: socket.socket, method: str, path: str, body: str, headers: Mapping[str, str]
+) -> bytes:
+    own, other = socket.socketpair()
+    with other:
+        if not crossing.send(way, crossing.QUESTION, client=other.fileno()):
+            raise BrokenPipeError
+    with closing(http.client.HTTPConnection("127.0.0.1", timeout=_PATIENCE_S)) as connection:
+        own.settimeout(_PATIENCE_S)
+        connection.sock = own
+        connection.request(method, path, body or None, dict(headers))
+        response = connection.getresponse()
+        if response.status != http.HTTPStatus.OK:
+            raise http.client.HTTPException(response.status)
+        return response.read()
+
+
+class PagesWorker(RoutingWorker):
+    """Answers all but ``/v1``, and that too while no gateway process can."""
+
+    gateways: Gateways
+
+    def notify(self) -> None:
+        super().notify()
+        self.gateways.tend(self.poller, self.take)
+
+    def is_for_others(self, begin: bytes) -> bool:
+        return crossing.is_for_gateway(begin)
+
+    def hand_over(self, conn: Any) -> bool:
+        return self.gateways.give(conn.sock, crossing.rest_of(conn))

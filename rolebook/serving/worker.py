@@ -1,0 +1,115 @@
+"""Gunicorn's threaded worker, run without its arbiter: what it does otherwise here (see docs/decisions/0002)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.util import close_graceful  # type: ignore[import-untyped]
+from gunicorn.workers import gthread  # type: ignore[import-untyped]
+
+GRACE = 6
+"""Seconds that live streams have to end once the server was asked to stop."""
+
+
+class Worker(gthread.ThreadWorker):  # type: ignore[misc]
+    """Serves an application to whoever connects to its sockets, until it is asked to stop.
+
+    ``on_stop`` is called once when it is, and must not block.
+    """
+
+    on_stop: Callable[[], None]
+
+    def handle(self, conn: Any) -> Any:
+        # A silent connection waits in the poller instead of five seconds in a thread.
+        if not (conn.initialized or conn.data_ready or conn.wait_for_data(0)):
+            return gthread._DEFER
+        kept = super().handle(conn)
+        if kept is False:
+            # Gunicorn lingers up to two seconds for the client's own close, in the loop that
+            # accepts everyone; here it costs one thread, and the loop finds no more to do.
+            with contextlib.suppress(OSError):
+                close_graceful(conn.sock.dup())
+                conn.sock.shutdown(socket.SHUT_RD)
+        return kept
+
+    def init_signals(self) -> None:
+        hangup = signal.getsignal(signal.SIGHUP)
+        super().init_signals()
+        # Gunicorn takes it back that nohup has the end of the terminal ignored.
+        is_ignored = hangup is signal.SIG_IGN
+        signal.signal(signal.SIGHUP, hangup if is_ignored else self.handle_exit)
+
+    def is_parent_alive(self) -> bool:
+        # Our parent is no arbiter but whoever started us, and may end as it likes.
+        return True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # A second signal may interrupt this one, so the loop calls on_stop, not the handler:
+        # the lock inside an Event.set() would be waited for for ever.
+        if self.alive:
+            self.method_queue.defer(self.on_stop)
+        super().handle_exit(sig, frame)
+
+    def handle_quit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.alive:
+            os._exit(0)
+        self.handle_exit(sig, frame)
+
+
+class _Application(BaseApplication):  # type: ignore[misc]
+    def __init__(self, app: Flask, settings: dict[str, Any]) -> None:
+        self._app = app
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._app
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for the traceback of a client that used up our patience."""
+    return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+
+
+def make_worker(
+    kind: type[Worker],
+    app: Flask,
+    sockets: Sequence[socket.socket],
+    *,
+    threads: int,
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None],
+) -> Any:
+    """A worker that serves `app` to whoever comes by the sockets, once its ``init_process`` is called."""
+    settings = {
+        "threads": threads,
+        "worker_connections": threads + 2000,
+        "keepalive": 15,
+        "graceful_timeout": GRACE,
+        "loglevel": "warning",
+        # Gunicorn believes these of whoever is on this computer; who is believed is a setting of ours.
+        "secure_scheme_headers": {},
+        "forwarder_headers": "",
+        "forwarded_allow_ips": "",
+        "post_worker_init": lambda worker: on_ready(),
+    }
+    application = _Application(app, settings)
+    cfg = application.cfg
+    log = cfg.logger_class(cfg)
+    log.error_log.addFilter(_is_news)
+    worker = kind(1, os.getppid(), list(sockets), application, cfg.timeout, cfg, log)
+    worker.on_stop = on_stop
+    return worker
