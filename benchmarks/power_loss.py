@@ -1,6 +1,7 @@
 """What a power cut would leave of the log: `python -m benchmarks.power_loss [--cuts N]` (needs a C compiler).
 
-A shim writes down every write and sync of a whole `rolebook serve` while 20 clients talk to it. A power cut is a place
+A shim writes down every write and sync of a whole `rolebook serve` while 20 clients talk to it, half of them people on
+pages and half of them programs that ask the gateway. A power cut is a place
 in that list: what was synced before it is on the disk, of what was written since the last sync of its file any part
 may be, in any order, a write even in halves. From that the files are made, Rolebook opens them, and every turn whose
 end a client had seen must be there, complete, word for word.
@@ -12,6 +13,7 @@ if turns are lost then. What it leaves out: directories (a file exists from its 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -79,7 +81,9 @@ def record(folder: Path, journal: Path, shim: Path, *, seconds: float) -> None:
         }
         with running(folder, environment) as server:
             clients = [
-                threading.Thread(target=_talk, args=(server, journal, number))
+                threading.Thread(
+                    target=_ask if number % 2 else _talk, args=(server, journal, number)
+                )
                 for number in range(20)
             ]
             for client in clients:
@@ -100,6 +104,18 @@ def _talk(server: Server, journal: Path, number: int) -> None:
                 text += event.data["text"] if event.name == "delta" else ""
                 if event.name == "end":
                     acknowledge(journal, stream.turn_id, text)
+
+
+def _ask(server: Server, journal: Path, number: int) -> None:
+    with suppress(OSError, ValueError, AssertionError, KeyError):
+        model = f"plain/ok?tokens={5 + number}"
+        while True:
+            messages = [{"role": "user", "content": f"question of program {number}"}]
+            body = json.dumps({"model": model, "messages": messages})
+            headers = {"Content-Type": "application/json"}
+            reply = server.ask("POST", "/v1/chat/completions", body, headers)
+            text = reply.json["choices"][0]["message"]["content"]
+            acknowledge(journal, reply.headers["x-request-id"], text)
 
 
 @dataclass

@@ -117,13 +117,22 @@ def connect_writer(path: Path, *, patience_s: float) -> Database:
     db = connect(path, patience_s=patience_s)
     try:
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
+        set_awaited(db, True)
         db.execute("PRAGMA foreign_keys = ON")
         db.execute(f"PRAGMA journal_size_limit = {WAL_SIZE_BYTES}")
     except sqlite3.Error:
         db.close()
         raise
     return db
+
+
+def set_awaited(db: Database, is_awaited: bool) -> None:
+    """Whether a commit returns only when it is on the disk, from now on. Between transactions only.
+
+    Without that, the write-ahead log is brought to the disk with the next commit that is awaited; never out of order
+    (https://sqlite.org/pragma.html#pragma_synchronous).
+    """
+    db.conn.execute("PRAGMA synchronous = " + ("FULL" if is_awaited else "NORMAL"))
 
 
 def execute(

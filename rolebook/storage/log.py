@@ -222,7 +222,8 @@ class SqliteLog:
             session=new,
         )
         try:
-            return self._writer.apply(write.apply)
+            # What a program asks, it can ask again: the disk is waited for once, when the turn has ended.
+            return self._writer.apply(write.apply, is_awaited=write.is_typed)
         except OutageError as outage:
             with self._lock:
                 self._require_room(outage)

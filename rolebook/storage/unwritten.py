@@ -59,6 +59,12 @@ class StartedTurn:
     session: NewSession | None = None
     """Its session, where that is recorded with it."""
 
+    @property
+    def is_typed(self) -> bool:
+        """Whether somebody would have to type it again, if it were lost."""
+        is_cell = self.session is not None and bool(self.session.session.comparison_id)
+        return not (self.turn.via or is_cell)
+
     def apply(self, db: Database) -> Turn:
         if self.session:
             self.session.apply(db)

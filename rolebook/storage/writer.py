@@ -23,6 +23,7 @@ from rolebook.core.errors import StorageError
 from rolebook.storage.connection import (
     OutageError,
     is_busy,
+    set_awaited,
     storage_error,
     transaction,
 )
@@ -34,7 +35,8 @@ T = TypeVar("T")
 class _Change(Generic[T]):
     """A change on its way, and what came of it. Whichever thread makes it does so for whoever has asked."""
 
-    def __init__(self, make: Callable[[Database], T]) -> None:
+    def __init__(self, make: Callable[[Database], T], *, is_awaited: bool = True) -> None:
+        self.is_awaited = is_awaited
         self._make = make
         self._caller = caller()
         self._result: T
@@ -101,13 +103,17 @@ class Writer:
                 self._db.close()
                 self._db = None
 
-    def apply(self, change: Callable[[Database], T]) -> T:
+    def apply(self, change: Callable[[Database], T], *, is_awaited: bool = True) -> T:
         """Make a change, alone or together with those of other threads, and return what it returned.
 
         It may be made by another thread, and more than once if the file is busy. Raises what it raises, and
         OutageError if the file cannot be written.
+
+        Arguments:
+            is_awaited: whether it is on the disk when this returns. If not, it survives the end of this process, and
+                reaches the disk with the next change that is awaited.
         """
-        mine = _Change(change)
+        mine = _Change(change, is_awaited=is_awaited)
         self._waiting.append(mine)
         try:
             with self.lock:
@@ -161,7 +167,9 @@ class Writer:
         deadline = time.monotonic() + self._patience_s()
         while True:
             try:
-                with transaction(self._db or self._reopened()) as db:
+                db = self._db or self._reopened()
+                set_awaited(db, any(change.is_awaited for change in changes))
+                with transaction(db):
                     for change in changes:
                         change.make(db)
                 return
