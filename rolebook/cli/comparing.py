@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from rolebook.core.comparison import Cell, Comparison
     from rolebook.core.comparison_spec import ComparisonSpec
     from rolebook.core.planning import Plan, PlanFault
+    from rolebook.core.run import Run
     from rolebook.library.yaml_text import Mark
     from rolebook.report.snapshot import Snapshot
 
+#: By then the first calls are on their way, and there is nothing to do but to wait for their answers.
+_CALLED_S = 0.15
 #: Above these somebody at a terminal is asked first: calls, and US dollars.
 _MANY_CALLS, _MUCH_MONEY = 200, 1.0
 
@@ -143,6 +147,8 @@ def run(
     running = rolebook.compare.start(
         comparison, with_failed=with_failed, is_reusing=is_reusing, concurrency=concurrency
     )
+    loading = running, terminal.translator.language
+    threading.Thread(target=_load_what_shows_it, args=loading, daemon=True).start()
     if not watch(terminal, running):
         terminal.tell("Stopped. Go on with: rolebook compare --resume %(id)s", id=comparison.id)
         click.get_current_context().exit(INTERRUPTED)
@@ -150,6 +156,24 @@ def run(
         terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
         raise running.error
     finish(invocation, comparison, ending)
+
+
+def _load_what_shows_it(running: Run, language: str) -> None:
+    """Load what `finish` needs while the first answers are waited for."""
+    if running.wait(_CALLED_S):
+        return
+    import rolebook.cli.answer
+    import rolebook.cli.findings
+    import rolebook.core.voting
+    import rolebook.report.export
+    import rolebook.report.sentences  # noqa: F401
+    from rolebook.core.text import count_questions, count_words
+    from rolebook.report.presentation import listed
+
+    # The first text that is counted has patterns compiled, the first list has a language's data read.
+    count_words("")
+    count_questions("")
+    listed(["1", "2", "3"], language)
 
 
 def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> None:
