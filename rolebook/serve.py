@@ -58,6 +58,9 @@ OPENAI_BASE_URL=http://127.0.0.1:11434/v1 ROLEBOOK_MODEL=llama3 rolebook serve
 )
 @pass_invocation
 def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
+    from rolebook.serving.memory import give_back_large_blocks
+
+    give_back_large_blocks()
     rolebook = invocation.rolebook
     settings = rolebook.settings
     is_exposed = not (allow_network or is_loopback(settings.host))
