@@ -1,9 +1,10 @@
 """Import the openai client without the hundreds of types that one call never needs.
 
 ``openai`` itself, ``openai.types``, ``openai.lib`` and their subpackages do little but gather names of their modules,
-and importing any one of these gathers all. Here such a package is gathered only when somebody asks it for a name that
-is none of its modules, and whose home is not known. This saves a command more than half of the whole import, 0.1 s or
-more; a server that starts once has no use for it.
+and importing any one of these gathers all. So does ``httpcore2``, of which a call needs the network alone. Here such
+a package is gathered only when somebody asks it for a name that is none of its modules, and in none of those that a
+call needs. This saves a command more than half of the whole import, 0.1 s or more; a server that starts once has no
+use for it.
 """
 
 from __future__ import annotations
@@ -18,13 +19,11 @@ from types import ModuleType
 from typing import Any
 
 _CLIENT = "openai"
-_PACKAGES = (_CLIENT, "openai.types", "openai.lib")
-#: What a call asks the package of the client for, and the modules of it that these names come from.
-_HOMES = {
-    "OpenAI": "_client",
-    "Omit": "_types",
-    "APIStatusError": "_exceptions",
-    "APIConnectionError": "_exceptions",
+_PACKAGES = (_CLIENT, "openai.types", "openai.lib", "httpcore2")
+#: The modules of a package that have what a call needs of it.
+_NEEDED = {
+    _CLIENT: ("_client", "_types", "_exceptions"),
+    "httpcore2": ("_backends.base", "_backends.sync", "_exceptions", "_types"),
 }
 _lock = threading.RLock()
 
@@ -59,8 +58,10 @@ class _LazyPackage(ModuleType):
         if not name.startswith("__"):
             if PathFinder.find_spec(f"{self.__name__}.{name}", list(self.__path__)):
                 return import_module(f"{self.__name__}.{name}")
-            if self.__name__ == _CLIENT and name in _HOMES and "_gather" in self.__dict__:
-                return getattr(import_module(f"{_CLIENT}.{_HOMES[name]}"), name)
+            for needed in _NEEDED.get(self.__name__, ()) if "_gather" in self.__dict__ else ():
+                module = import_module(f"{self.__name__}.{needed}")
+                if hasattr(module, name):
+                    return getattr(module, name)
             with _lock:
                 gather = self.__dict__.pop("_gather", None)
                 if gather:

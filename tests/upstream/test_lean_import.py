@@ -23,23 +23,37 @@ def run(code: str) -> str:
 def test_types_of_other_endpoints_are_not_imported() -> None:
     modules = run("import rolebook.upstream.client; print(*sys.modules)").split()
     assert "openai._client" in modules
+    assert [] == [
+        name for name in modules if name.startswith(("httpcore2._sync", "httpcore2._async"))
+    ]
     assert [] == [name for name in modules if name.startswith("openai.types.chat")]
     assert sum(name.startswith("openai.types") for name in modules) < 20
 
 
-def test_names_that_a_call_needs_are_those_of_the_whole_package() -> None:
+@pytest.mark.parametrize(
+    ("package", "needed", "further"),
+    [
+        ("openai", "OpenAI Omit APIStatusError APIConnectionError", "DEFAULT_TIMEOUT"),
+        ("httpcore2", "NetworkStream SyncBackend SOCKET_OPTION ReadError", "ConnectionPool"),
+    ],
+)
+def test_names_that_a_call_needs_are_those_of_the_whole_package(
+    package: str, needed: str, further: str
+) -> None:
     code = (
-        "names = 'OpenAI', 'Omit', 'APIStatusError', 'APIConnectionError'\n"
-        "early = [getattr(openai, name) for name in names]\n"
-        "assert '_gather' in vars(openai)\n"
-        "openai.AsyncOpenAI\n"
-        "assert '_gather' not in vars(openai)\n"
-        "print(early == [getattr(openai, name) for name in names])"
+        f"import {package} as package\n"
+        f"early = [getattr(package, name) for name in {needed.split()}]\n"
+        "assert '_gather' in vars(package)\n"
+        f"package.{further}\n"
+        "assert '_gather' not in vars(package)\n"
+        f"print(early == [vars(package)[name] for name in {needed.split()}])"
     )
     assert "True\n" == run(code)
 
 
-@pytest.mark.parametrize("package", ["openai", "openai.types.chat", "openai.types.responses"])
+@pytest.mark.parametrize(
+    "package", ["openai", "openai.types.chat", "openai.types.responses", "httpcore2"]
+)
 def test_every_name_is_still_there(package: str) -> None:
     code = (
         "import ast, importlib, pathlib\n"
