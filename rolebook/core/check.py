@@ -211,7 +211,7 @@ class Check(_StrictPart):
             raise flaw("%(key)s: live belongs to rubric.")
         return self
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """What kind of check it is: the key that is set."""
         return next(kind for kind in _KINDS if getattr(self, kind) is not None)
@@ -240,7 +240,7 @@ class Check(_StrictPart):
         """Whether a model judges it."""
         return self.rubric is not None
 
-    @property
+    @cached_property
     def label(self) -> str:
         """What tells it from the others: its name, else like ``max_words: 80``, in one line."""
         line = " ".join((self.name or f"{self.kind}: {self._wanted_text()}").split())
