@@ -294,9 +294,9 @@ def family(pid: int) -> Iterator[int]:
 
 
 def memory_mb(pid: int) -> float:
-    """What a process and all its descendants hold, in MB."""
+    """What a process and all its descendants hold, in MB; what several share counts for each by its part (Pss)."""
     found = [
-        re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{member}/status").read_text())
+        re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{member}/smaps_rollup").read_text(), re.MULTILINE)
         for member in family(pid)
     ]
     return sum(int(held[1]) / 1024 for held in found if held)
