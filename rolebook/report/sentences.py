@@ -261,6 +261,8 @@ class Narrator:
         return said % {"num": interval.n}
 
     def _basis(self, evidence: Evidence) -> Iterator[Sentence]:
+        if said := tell_same_inputs(self._comparison, self._speaker):
+            yield Sentence(said, "note")
         if 0 < evidence.inputs < _FEW_INPUTS:
             said = self._speaker.ngettext(
                 "Only %(num)s input: treat this as a first impression.",
@@ -268,8 +270,6 @@ class Narrator:
                 evidence.inputs,
             )
             yield Sentence(said % {"num": evidence.inputs}, "note")
-        if said := tell_same_inputs(self._comparison, self._speaker):
-            yield Sentence(said, "note")
 
     def _bias(self, votes: Sequence[Vote]) -> Iterator[Sentence]:
         bias = side_bias(votes)

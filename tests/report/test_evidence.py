@@ -133,8 +133,8 @@ def test_inputs_that_say_the_same_are_one_and_named() -> None:
     cells, ballots = asking(comparison, [1, 2] * 6, [0] * 12), votes(comparison, 9, 3, inputs=12)
     found = read(comparison, cells, ballots)
     assert [
-        "Only 9 inputs: treat these as a first impression.",
         "3 inputs say the same as earlier ones and count as repeats of these: numbers 10, 11, 12.",
+        "Only 9 inputs: treat these as a first impression.",
     ] == said(found, "note")
     assert 9 == len(found.inputs)
     assert 12 == sum(sum(line.wins) + line.ties for line in found.inputs)
@@ -143,9 +143,9 @@ def test_inputs_that_say_the_same_are_one_and_named() -> None:
         "1 input says the same as an earlier one and counts as a repeat of it: number 2."
         in said(read(once, asking(once, [1, 1])))
     )
-    assert "有1个输入与前面的相同" in said(read(once, asking(once, [1, 1]), language="zh"))[-1]
+    assert "有1条输入与前面的相同" in said(read(once, asking(once, [1, 1]), language="zh"))[0]
     many = saying(grid(1, 30), *["a"] * 30)
-    assert said(read(many, asking(many, [1] * 30)), "note")[-1].endswith("10, 11, ….")
+    assert said(read(many, asking(many, [1] * 30)), "note")[0].endswith("10, 11, ….")
 
 
 @pytest.mark.parametrize(
