@@ -102,7 +102,7 @@ def test_the_database_and_the_settings_are_shown(client: FlaskClient) -> None:
     page = words(client.get("/status").text)
     assert "rolebook.db" in page
     assert re.search(r"Sessions 0 Turns 0 Not written yet 0", page)
-    assert "ROLEBOOK_PERSONAS personas Folder of the persona files." in page
+    assert "ROLEBOOK_PERSONAS Folder of the persona files. personas" in page
 
 
 def test_a_broken_database_is_told_and_the_page_stands(
