@@ -287,7 +287,7 @@ def test_those_who_are_no_process_of_the_server_find_no_way_to_ask_them(several:
 
 def test_start_of_another_rolebook_leaves_running_answers_alone(several: Server) -> None:
     with ExitStack() as stack:
-        response = begin_stream(stack, several, "ok?tokens=40&delay_ms=50")
+        response = begin_stream(stack, several)
         command = [sys.executable, "-m", "rolebook", "sessions", "--json"]
         environment = environment_of({})
         listed = subprocess.run(
@@ -296,8 +296,9 @@ def test_start_of_another_rolebook_leaves_running_answers_alone(several: Server)
         assert json.loads(listed.stdout)
         turn = response.headers["X-Request-Id"]
         assert "pending" == several.turns()[turn]["status"]
-        assert response.read().endswith(b"data: [DONE]\n\n")
-    assert "complete" == several.turns()[turn]["status"]
+        assert several.post(f"/turns/{turn}/stop").json == {"stopped": True}
+        response.read()
+    several.wait_for_turn(turn, "cancelled")
 
 
 def with_users(folder: Path, **limits: int) -> tuple[Rolebook, str, str]:
@@ -312,7 +313,7 @@ def with_users(folder: Path, **limits: int) -> tuple[Rolebook, str, str]:
 def test_rate_of_a_key_holds_over_all_processes_and_a_revoked_one_opens_none(
     start: StartServer, folder: Path
 ) -> None:
-    book, watching, limited = with_users(folder, requests_per_minute=7)
+    book, watching, limited = with_users(folder, requests_per_minute=3)
     server = wait_for_all(start(arguments=SEVERAL), Authorization=f"Bearer {watching}")
     bearer = {"Authorization": f"Bearer {limited}"}
 
@@ -321,8 +322,8 @@ def test_rate_of_a_key_holds_over_all_processes_and_a_revoked_one_opens_none(
 
     with ThreadPoolExecutor(6) as pool:
         replies = list(pool.map(list_models, range(14)))
-    assert {200: 7, 429: 7} == Counter(reply.status for reply in replies)
-    assert all(int(r.headers["retry-after"]) <= 9 for r in replies if r.status == 429)
+    assert {200: 3, 429: 11} == Counter(reply.status for reply in replies)
+    assert all(int(r.headers["retry-after"]) <= 20 for r in replies if r.status == 429)
     assert 429 == server.get("/api/v1/caller", **bearer).status
     with closing(book.log):
         (key,) = [key for key in book.accounts.list_keys() if key.name == "watching"]
@@ -353,27 +354,27 @@ def test_calls_at_once_with_a_key_are_limited_in_sum(
 def test_keys_and_upstreams_are_shown_and_tried_again_in_all_processes(
     start: StartServer, folder: Path
 ) -> None:
-    arguments = (*SEVERAL, "--first-byte-timeout", "0.2")
+    arguments = (*SEVERAL, "--first-byte-timeout", "0.6")
     with FakeUpstream(require_key="sk-right-0123456789abcdef") as upstream:
         environment = {
             "OPENAI_BASE_URL": upstream.base_url,
             "OPENAI_API_KEY": "sk-wrong-0123456789abcdef,sk-right-0123456789abcdef",
         }
         server = wait_for_all(start(arguments=arguments, environment=environment))
-        with closing(server.connect()) as connection:
-            for model, status in [("ok", 200), ("hang", 504), ("hang", 504), ("hang", 504)]:
-                response = ask(server, model, over=connection).getresponse()
-                response.read()
-                assert status == response.status
 
         def found() -> Mapping[str, Any]:
             status: Mapping[str, Any] = server.get("/api/v1/status").json["upstreams"][0]
             return status
 
+        with closing(server.connect()) as connection:
+            while not found()["silent_models"]:
+                response = ask(server, "hang", over=connection).getresponse()
+                response.read()
+                assert 504 == response.status
         assert ["refused", "ready"] == [key["state"] for key in found()["keys"]]
         assert "sk-wrong" not in server.get("/status", Accept="text/html").text
         (silent,) = found()["silent_models"]
-        assert ("hang", 3) == (silent["model"], silent["calls"])
+        assert "hang" == silent["model"]
         name = found()["name"]
         assert 303 == server.post("/status/keys", {"upstream": name, "position": "1"}).status
         assert 303 == server.post("/status/upstreams", {"upstream": name, "model": "hang"}).status
