@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import resource
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
@@ -20,6 +23,17 @@ GRACE = 6
 """Seconds that live streams have to end once the server was asked to stop."""
 
 
+#: More open files than this are of no use, where the system would allow any number.
+_MOST_FILES = 65_536
+#: What a server has open that is neither a connection nor a turn's.
+_OWN_FILES = 64
+#: Open files that a turn needs besides the connection that it came by: to the upstream and to the log.
+_FILES_OF_A_TURN = 2
+#: No file can be opened, or no memory be had, at the moment.
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_S = 0.05
+
+
 class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     """Serves an application to whoever connects to its sockets, until it is asked to stop.
 
@@ -27,6 +41,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     """
 
     on_stop: Callable[[], None]
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            # Whoever waits can go on waiting until somebody has gone; gunicorn would end.
+            time.sleep(_PAUSE_S)
 
     def handle(self, conn: Any) -> Any:
         # A silent connection waits in the poller instead of five seconds in a thread.
@@ -84,6 +107,29 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
 
 
+def _allow_files() -> int:
+    """Let this process open as many files as the system lets it, which by default is far fewer; each connection is one.
+    Return how many that are.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft >= wanted:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError):
+        # Some systems allow less than they say.
+        return soft
+    return wanted
+
+
+def _most_connections(threads: int) -> int:
+    """So many connections that turns still find files to open; further clients wait until one of them has gone."""
+    files = _allow_files()
+    left = files - _OWN_FILES - threads * _FILES_OF_A_TURN
+    return max(min(threads + 2000, left), files // 4)
+
+
 def make_worker(
     kind: type[Worker],
     app: Flask,
@@ -96,7 +142,7 @@ def make_worker(
     """A worker that serves `app` to whoever comes by the sockets, once its ``init_process`` is called."""
     settings = {
         "threads": threads,
-        "worker_connections": threads + 2000,
+        "worker_connections": _most_connections(threads),
         "keepalive": 15,
         "graceful_timeout": GRACE,
         "loglevel": "warning",

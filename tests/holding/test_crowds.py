@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from pathlib import Path
 
 from tests.fake_upstream import FakeUpstream
-from tests.holding.server import Server
+from tests.holding.conftest import StartServer
+from tests.holding.server import Server, wait_until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
@@ -54,6 +57,22 @@ def test_five_hundred_idle_connections_hold_nobody_up(shared_server: Server) -> 
             if number % 5 == 0:
                 sock.sendall(GET + b"\r\n")
         assert slowest(shared_server, requests=20) < soon_s
+
+
+def test_server_that_can_open_no_more_files_lives_and_answers_when_it_can(
+    start: StartServer,
+) -> None:
+    server = start()
+    files = Path(f"/proc/{server.process.pid}/fd")
+    limit = len(list(files.iterdir())) + 5
+    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(server.open_socket())
+        wait_until(lambda: len(list(files.iterdir())) >= limit)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        assert server.get("/healthz").status == 200
 
 
 def test_answered_clients_that_do_not_close_hold_nobody_up(shared_server: Server) -> None:
