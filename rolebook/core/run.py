@@ -17,9 +17,6 @@ from rolebook.core.session import Turn, new_id
 
 #: The rate is that of the newest cells, so that it follows a server that gets slower.
 _RATE_OVER = 50
-#: How far apart cells begin: this share of what would spread them evenly over the time of an answer, but no more
-#: seconds than that.
-_APART_SHARE, _MOST_APART_S = 0.8, 0.01
 
 
 @frozen
@@ -163,8 +160,6 @@ class Run:
         self._subscriptions: list[Subscription] = []
         self._ends: deque[float] = deque(maxlen=_RATE_OVER)
         self._alive = 0
-        self._apart_s = 0.0
-        self._next_begin = 0.0
         self._has_ended = threading.Event()
 
     def start(self) -> None:
@@ -267,11 +262,9 @@ class Run:
 
     def note_spent(self, turn: Turn) -> None:
         """A call of the run has ended; a judge's counts as well."""
-        even_s = (turn.duration_ms or 0.0) / 1000 / max(1, self._alive)
         with self._lock:
             self._cost += turn.cost or 0.0
             self._without_cost += turn.cost is None
-            self._apart_s = min(_APART_SHARE * even_s, _MOST_APART_S)
 
     def _work(self, waiting: deque[CellKey]) -> None:
         try:
@@ -280,7 +273,6 @@ class Run:
                     key = waiting.popleft()
                 except IndexError:
                     break
-                self._begin_apart()
                 self._fill_one(key)
         except RolebookError as error:
             self.error = error
@@ -297,19 +289,6 @@ class Run:
                 is_last = not self._alive
             if is_last:
                 self._end()
-
-    def _begin_apart(self) -> None:
-        """Let a moment pass after the beginning of the cell before.
-
-        Cells that begin together are answered together, and go on so to the end: each time all the others' work here
-        lies between an answer and the next call.
-        """
-        with self._lock:
-            now = time.monotonic()
-            begin = max(now, self._next_begin)
-            self._next_begin = begin + self._apart_s
-        if begin > now:
-            time.sleep(begin - now)
 
     def _fill_one(self, key: CellKey) -> None:
         with self._lock:
