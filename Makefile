@@ -49,6 +49,7 @@ bench: .venv/dev.stamp ## Measure: rendering, command line, comparisons, log, pa
 	$(BIN)/python -m benchmarks.command_line
 	$(BIN)/python -m benchmarks.comparison
 	$(BIN)/python -m benchmarks.gateway --slow 1000
+	$(BIN)/python -m benchmarks.gateway --processes 2 --litellm-workers 2 --slow 1000
 	$(BIN)/python -m benchmarks.log_write
 	$(BIN)/python -m benchmarks.log_read
 	$(BIN)/python -m benchmarks.pages
