@@ -267,7 +267,7 @@ class Renderer:
         except RenderError as error:
             source = self._source_of(error.file)
             self._explain(error, source, request["values"])
-            error.line = error.line or bool(error.file)
+            error.line = error.line or int(bool(error.file))
             error.column = self._column_of(error, source)
             raise
 

@@ -135,6 +135,8 @@ class ErrorMapper:
             if isinstance(link, httpcore2.ConnectError):
                 is_encryption = any(isinstance(deeper, ssl.SSLError) for deeper in chain)
                 return self._not_trusted(link) if is_encryption else self._no_connection(link)
+            if isinstance(link, httpcore2.RemoteProtocolError | httpx2.RemoteProtocolError):
+                return _broken(link)
         return _broken(reason)
 
     def _refused(

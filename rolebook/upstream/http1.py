@@ -17,7 +17,7 @@ import httpx2
 from rolebook.core.errors import UpstreamReplyError
 
 MAX_HEAD_BYTES = 100 * 1024
-"""The most that is read before the headers of a reply have ended."""
+"""The most that is read, headers and trailers and what frames the pieces, without anything of the body."""
 
 _READ_BYTES = 64 * 1024
 _HEAD = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n(?:[\w!#$%&'*+.^`|~-]+: [^\0\r\n]*\r\n)+\r\n")
@@ -86,21 +86,23 @@ class Http1Reply:
         self._parser.set_dangerous_leniencies(
             lenient_chunked_length=True,
             lenient_data_after_close=True,
+            lenient_headers=True,
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
         )
         self._arrived: list[bytes] = []
+        self._bytes_without_body = 0
+        self._problem: Exception | None = None
         self._has_head = False
         self._is_complete = False
         self._is_reusable = False
 
     def receive_head(self) -> None:
         """Read until the headers have ended."""
-        received = 0
         while not self._has_head:
-            received += self._receive()
-            if received > MAX_HEAD_BYTES and not self._has_head:
-                raise endless_headers()
+            self._receive()
+            if self._problem and not self._arrived:
+                raise self._problem
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
@@ -108,6 +110,9 @@ class Http1Reply:
                 piece = b"".join(self._arrived)
                 self._arrived.clear()
                 yield piece
+            # What came before it is not lost with it.
+            if self._problem:
+                raise self._problem
             if self._is_complete:
                 return
             self._receive()
@@ -117,19 +122,21 @@ class Http1Reply:
         if not (self._is_complete and self._is_reusable):
             self._on_unusable()
 
-    def _receive(self) -> int:
-        """Read and parse once; return how many bytes came."""
+    def _receive(self) -> None:
+        """Read and parse once."""
         data = self._stream.read(_READ_BYTES)
         if not data:
             self._end()
-            return 0
+            return
+        self._bytes_without_body += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._is_complete:
-                raise httpx2.RemoteProtocolError(str(error)) from None
             self._is_reusable = False
-        return len(data)
+            if not self._is_complete:
+                self._problem = self._problem or httpx2.RemoteProtocolError(str(error))
+        if self._bytes_without_body > MAX_HEAD_BYTES and not self._is_complete:
+            self._problem = endless_headers()
 
     def _end(self) -> None:
         """The server has closed the connection, which ends a body of which nothing told the length."""
@@ -155,11 +162,16 @@ class Http1Reply:
         self.status = self._parser.get_status_code()
         if self.status < 200:
             self.headers.clear()
-        else:
-            self._has_head = True
+            return
+        self._has_head = True
+        codings = [value for name, value in self.headers if name.lower() == b"transfer-encoding"]
+        if codings and b",".join(codings).strip().lower() != b"chunked":
+            # Its end could not be told.
+            self._problem = httpx2.RemoteProtocolError("A Transfer-Encoding other than chunked.")
 
     def on_body(self, body: bytes) -> None:
         """Something of the body has arrived."""
+        self._bytes_without_body = 0
         if not self._is_complete:
             self._arrived.append(body)
 

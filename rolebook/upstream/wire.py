@@ -108,9 +108,13 @@ class WireTransport(httpx2.BaseTransport):
 
     def _take(self) -> Connection:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()[1]
-        return self._open()
+            if not self._idle:
+                return self._open()
+            used_at, connection = self._idle.pop()
+        if used_at < time.monotonic() - _KEEP_ALIVE_S:
+            # What lies between may have forgotten it without a word. Closed, it is opened anew when it is used.
+            connection.close()
+        return connection
 
     def _give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request, and close those that no request has wanted for long."""

@@ -134,7 +134,7 @@ def test_what_takes_too_long_is_told_with_its_line_and_the_worker_lives(quick: R
 def test_output_beyond_the_limit_names_the_template(rendering: Rendering) -> None:
     with pytest.raises(PromptLimitError, match="more than 4,000,000 characters") as caught:
         rendering.prompt(BODY.replace("%s", "{{ 'x' * 5000000 }}"))
-    assert ("chat.jinja", 1) == (caught.value.file, caught.value.line)
+    assert "chat.jinja:1" == f"{caught.value.file}:{caught.value.line}"
 
 
 def test_costly_renders_leave_places_to_those_that_are_known_to_be_quick() -> None:

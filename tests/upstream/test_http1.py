@@ -63,6 +63,9 @@ def test_request_is_written_as_rfc_9112_has_it() -> None:
         ([b"HTTP/1.1 500\r\nContent-Length: 0\r\n\r\n"], (500, b"")),
         ([b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nLink: x\r\n\r\n", OK], (200, b"ok")),
         ([b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok"], (200, b"ok")),
+        ([b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok"], (200, b"ok")),
+        ([b"HTTP/1.1 200 OK\r\nX: a\x01b\r\nContent-Length: 2\r\n\r\nok"], (200, b"ok")),
+        ([CHUNKED.replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\n0\r\n\r\n")], (200, b"")),
     ],
 )
 def test_reply_is_read_whole(pieces: list[bytes], answer: tuple[int, bytes]) -> None:
@@ -78,6 +81,7 @@ def test_reply_is_read_whole(pieces: list[bytes], answer: tuple[int, bytes]) -> 
         [CHUNKED, b"5\r\nab", CLOSE],
         [CHUNKED, b"2\r\nab\r\n", CLOSE],
         [CHUNKED, b"zz\r\nab\r\n"],
+        [CHUNKED.replace(b"chunked", b"identity"), b"ab"],
         [b"<html>no HTTP</html>"],
         [b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nxyz"],
     ],
@@ -105,6 +109,22 @@ def test_headers_without_an_end_are_cut_off() -> None:
         answer_to(*endless)
 
     assert "headers without an end" in caught.value.message
+
+
+def test_trailers_without_an_end_are_cut_off() -> None:
+    line = b"X: " + b"a" * 1000 + b"\r\n"
+    endless = [CHUNKED, b"2\r\nok\r\n0\r\n", *[line] * (MAX_HEAD_BYTES // 500)]
+
+    with pytest.raises(UpstreamReplyError):
+        answer_to(*endless)
+
+
+def test_what_came_before_a_fault_is_passed_on_before_it() -> None:
+    with ScriptedServer([CHUNKED + b"2\r\nok\r\nzz\r\n"]) as server, connected(server) as it:
+        pieces = iter(it.send(httpx2.Request("GET", "http://h/")))
+        assert next(pieces) == b"ok"
+        with pytest.raises(httpx2.RemoteProtocolError, match="chunk size"):
+            next(pieces)
 
 
 def test_what_arrives_together_is_passed_on_together() -> None:

@@ -26,6 +26,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.message import Message
 from rolebook.core.upstream import Key, Timeouts, UpstreamSettings
+from rolebook.upstream import wire
 from rolebook.upstream.openai_upstream import OpenAIUpstream, read_model
 from tests.fake_upstream import FakeUpstream
 from tests.upstream.asking import OK_TEXT, Outcome, ask, ask_for, wait_until_idle
@@ -254,6 +255,26 @@ def test_connection_is_used_again(upstream: OpenAIUpstream, fake: FakeUpstream) 
 
     # A busy machine may give up one that is late with its last bytes; a client that never reuses makes ten.
     assert fake.stats["connections"] <= 4
+
+
+def test_connection_that_was_idle_for_long_is_not_used_again(
+    upstream: OpenAIUpstream, fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies between may have forgotten it without a word, and then nobody would answer."""
+    monkeypatch.setattr(wire, "_KEEP_ALIVE_S", 0.2)
+    for _ in range(2):
+        assert ask(upstream, ask_for()).is_complete
+        time.sleep(0.3)
+
+    assert fake.stats["connections"] == 2
+
+
+def test_reply_that_is_no_http_says_what_is_wrong_with_it(open_upstream: OpenUpstream) -> None:
+    with ScriptedServer([b"HTTP/1.1 200 OK\r\nX-A : b\r\n\r\n"]) as server:
+        upstream = open_upstream(base_url=f"http://127.0.0.1:{server.port}/v1", attempts=1)
+        error = ask(upstream, ask_for()).upstream_error
+
+    assert "header" in error.detail
 
 
 def test_cookie_of_a_server_is_not_sent_back(open_upstream: OpenUpstream) -> None:
