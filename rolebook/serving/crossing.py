@@ -58,13 +58,18 @@ def rest_of(conn: Any) -> bytes:
     return bytes(conn.parser.unreader.buf.getvalue()) if conn.parser else b""
 
 
+def can_cross(rest: bytes) -> bool:
+    """Whether a connection can go to another process at all when so much was read of it."""
+    return len(rest) < _MOST_BYTES
+
+
 def send(way: socket.socket, kind: bytes, *, client: int | None = None, rest: bytes = b"") -> bool:
-    """Say something to another process without waiting; whether it can hear it.
+    """Say something to another process without waiting; whether it can hear it, which it cannot while it has no room.
 
     Arguments:
         client: the file descriptor of a connection that it shall have.
     """
-    if len(rest) >= _MOST_BYTES:
+    if not can_cross(rest):
         return False
     along: Sequence[Any] = ()
     if client is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -14,6 +16,10 @@ from flask import Flask
 from rolebook.serving import crossing
 from rolebook.serving.routing import RoutingWorker
 from rolebook.serving.worker import make_worker
+
+#: While the main process has no room for a connection: how soon it is tried again, and for how long altogether.
+_AGAIN_S = 0.005
+_LONGEST_WAIT_S = 60.0
 
 
 def answer(
@@ -60,6 +66,8 @@ class GatewayWorker(RoutingWorker):
         self._way: socket.socket = self.sockets[0]
         self._taken = 0
         self._is_alone = False
+        #: What is to be handed back, oldest first, and until when that is tried.
+        self._leaving: deque[tuple[Any, float]] = deque()
 
     def notify(self) -> None:
         super().notify()
@@ -98,7 +106,25 @@ class GatewayWorker(RoutingWorker):
         return not crossing.is_for_gateway(begin)
 
     def hand_over(self, conn: Any) -> bool:
-        rest = crossing.rest_of(conn)
-        # If it cannot be taken, it ends here: what this process knows is not what was asked for.
-        crossing.send(self._way, crossing.CONNECTION, client=conn.sock.fileno(), rest=rest)
+        self._leaving.append((conn, time.monotonic() + _LONGEST_WAIT_S))
+        self._hand_back()
         return True
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(min(timeout, _AGAIN_S) if self._leaving else timeout)
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        """Hand over what is leaving, as far as the main process has room for it now."""
+        while self._leaving:
+            conn, until = self._leaving[0]
+            rest = crossing.rest_of(conn)
+            is_given = crossing.send(
+                self._way, crossing.CONNECTION, client=conn.sock.fileno(), rest=rest
+            )
+            # If it cannot be taken at all, it ends here: what this process knows is not what was asked for.
+            is_hopeless = self._is_alone or not crossing.can_cross(rest)
+            if not (is_given or is_hopeless or time.monotonic() > until):
+                break
+            self._leaving.popleft()
+            self.let_go(conn)

@@ -214,4 +214,7 @@ class PagesWorker(RoutingWorker):
         return crossing.is_for_gateway(begin)
 
     def hand_over(self, conn: Any) -> bool:
-        return self.gateways.give(conn.sock, crossing.rest_of(conn))
+        is_given = self.gateways.give(conn.sock, crossing.rest_of(conn))
+        if is_given:
+            self.let_go(conn)
+        return is_given

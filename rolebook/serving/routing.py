@@ -21,8 +21,13 @@ class RoutingWorker(Worker):
         raise NotImplementedError
 
     def hand_over(self, conn: Any) -> bool:
-        """Give a connection away; False: it is answered here all the same."""
+        """Give a connection away, and let go of it at once or soon; False: it is answered here all the same."""
         raise NotImplementedError
+
+    def let_go(self, conn: Any) -> None:
+        """Close a connection here, where it has been given away or nobody can take it."""
+        self.nr_conns -= 1
+        conn.sock.close()
 
     def take(self, message: crossing.Message) -> None:
         """Go on with a connection that comes from another process."""
@@ -42,10 +47,7 @@ class RoutingWorker(Worker):
             silent: Future[Any] = Future()
             silent.set_result(gthread._DEFER)
             self.finish_request(conn, silent)
-        elif begin and self._is_foreign(conn, begin) and self.hand_over(conn):
-            self.nr_conns -= 1
-            conn.sock.close()
-        else:
+        elif not (begin and self._is_foreign(conn, begin) and self.hand_over(conn)):
             super().enqueue_req(conn)
 
     def _is_foreign(self, conn: Any, begin: bytes) -> bool:

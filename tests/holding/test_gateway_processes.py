@@ -404,6 +404,40 @@ def test_killed_process_takes_nobody_along_and_is_replaced(start: StartServer) -
     assert 0 == server.stop()
 
 
+def test_connections_wait_for_a_main_process_that_has_no_time_to_take_them_back(
+    start: StartServer,
+) -> None:
+    server = wait_for_all(start(arguments=("--gateway-processes", "1")), 1)
+    (gateway,) = gateways(server)
+
+    def count_files() -> int:
+        return len(list(Path(f"/proc/{gateway}/fd").iterdir()))
+
+    def is_way_full() -> bool:
+        """Whether it has handed back what there is room for."""
+        held = count_files()
+        time.sleep(0.1)
+        return held < all_held and held == count_files()
+
+    with ExitStack() as stack:
+        # More than the way between two processes has room for.
+        socks = [stack.enter_context(closing(server.open_socket())) for _ in range(400)]
+        for sock in socks:
+            sock.sendall(MODELS)
+            read_answers(sock, 1)
+        all_held = count_files()
+        server.process.send_signal(signal.SIGSTOP)
+        for sock in socks:
+            sock.sendall(HEALTH)
+        wait_until(is_way_full)
+        server.process.send_signal(signal.SIGCONT)
+        for sock in socks:
+            read_answers(sock, 1)
+            sock.sendall(MODELS)
+        for sock in socks:
+            read_answers(sock, 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_streams_of_all_processes_end_with_an_error_when_the_server_is_stopped(
     start: StartServer, number: signal.Signals
