@@ -55,7 +55,7 @@ class _Gateway:
 
 
 class Gateways:
-    """Starts the processes, gives them connections and replaces those that have ended.
+    """Starts the processes, gives them connections and replaces those that have ended, as long as the nursery lives.
 
     All but what is said to be for any thread belongs to that of the server's loop.
 
@@ -74,11 +74,17 @@ class Gateways:
         self._due = {number: 0.0 for number in range(count)}
         self._gateways: list[_Gateway] = []
         self._is_stopping = False
+        self._is_nursery_watched = False
+        self._can_start = True
 
     def tend(
         self, poller: selectors.BaseSelector, take: Callable[[crossing.Message], None]
     ) -> None:
         """Start those that are not there and may be. ``take`` gets the connections that they hand back."""
+        if not self._is_nursery_watched:
+            self._is_nursery_watched = True
+            ended = partial(self._do_without_nursery, poller)
+            poller.register(self._nursery.way, selectors.EVENT_READ, ended)
         for gateway in self._gateways:
             gateway.forget(self._told[gateway.number].taken)
         moment = time.monotonic()
@@ -87,6 +93,17 @@ class Gateways:
             if self._due.pop(number):
                 _logger.error("a gateway process has ended, so another one is started")
             self._start(number, poller, take)
+
+    def _do_without_nursery(self, poller: selectors.BaseSelector, way: socket.socket) -> None:
+        """It has ended. Another one cannot be had: this process has threads by now."""
+        poller.unregister(way)
+        self._can_start = False
+        self._due.clear()
+        if not self._is_stopping:
+            _logger.error(
+                "the process that starts the gateway processes has ended, so no further ones can be started until"
+                " Rolebook is restarted; where none is left, the pages' process answers /v1"
+            )
 
     def _start(
         self, number: int, poller: selectors.BaseSelector, take: Callable[[crossing.Message], None]
@@ -125,7 +142,8 @@ class Gateways:
             for client, rest in gateway.sent:
                 take(crossing.Message(crossing.CONNECTION, rest, client))
             if not self._is_stopping:
-                self._due[gateway.number] = max(again_at, time.monotonic() + _PAUSE_S)
+                if self._can_start:
+                    self._due[gateway.number] = max(again_at, time.monotonic() + _PAUSE_S)
                 threading.Thread(target=self._on_lost, daemon=True).start()
 
     def give(self, client: socket.socket, rest: bytes) -> bool:

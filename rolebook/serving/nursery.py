@@ -32,15 +32,16 @@ class Nursery:
         # What is there will stay: not to be looked through, and so not copied either.
         gc.collect()
         gc.freeze()
-        self._way, other = crossing.pair()
+        #: Closed at its other end when the nursery has ended; it never says anything by it.
+        self.way, other = crossing.pair()
         if os.fork() == 0:
-            self._way.close()
+            self.way.close()
             _nurse(other, prepare, work)
         other.close()
 
     def make(self, way: socket.socket, number: int) -> None:
         """Have a process made that works with one end of a way. If it cannot be, the other end finds it closed."""
-        crossing.send(self._way, crossing.CONNECTION, client=way.fileno(), rest=b"%d" % number)
+        crossing.send(self.way, crossing.CONNECTION, client=way.fileno(), rest=b"%d" % number)
 
 
 def _nurse(way: socket.socket, prepare: Callable[[], None], work: Work) -> NoReturn:

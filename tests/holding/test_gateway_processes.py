@@ -438,6 +438,27 @@ def test_connections_wait_for_a_main_process_that_has_no_time_to_take_them_back(
             read_answers(sock, 1)
 
 
+def test_server_whose_nursery_was_killed_says_once_that_it_goes_on_without(
+    start: StartServer,
+) -> None:
+    server = wait_for_all(start(arguments=SEVERAL))
+    (nursery,) = children(server.process.pid)
+    killed, living = children(nursery)
+    os.kill(nursery, signal.SIGKILL)
+    wait_until(lambda: "until Rolebook is restarted" in server.stderr)
+    os.kill(killed, signal.SIGKILL)
+    assert [200] * 4 == [server.get("/v1/models").status for _ in range(4)]
+    assert is_running(living)
+    os.kill(living, signal.SIGKILL)
+    assert [200] * 4 == [server.get("/v1/models").status for _ in range(4)]
+    # Another one would be started by now.
+    time.sleep(6)
+    assert "another one" not in server.stderr
+    assert 1 == server.stderr.count("has ended")
+    assert 200 == status_of(ask(server))
+    assert 0 == server.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_streams_of_all_processes_end_with_an_error_when_the_server_is_stopped(
     start: StartServer, number: signal.Signals
