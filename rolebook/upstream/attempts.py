@@ -11,7 +11,7 @@ from collections.abc import Generator
 from rolebook.core.completion import CompletionRequest, Waiting
 from rolebook.core.errors import UpstreamCancelled, UpstreamError, UpstreamTimeoutError
 from rolebook.core.upstream import UpstreamSettings
-from rolebook.upstream.breaker import Breaker, is_answer
+from rolebook.upstream.breaker import BACKGROUND_DELAY_S, Breaker, is_answer
 from rolebook.upstream.error_mapping import ErrorMapper
 from rolebook.upstream.exchange import HEARTBEAT_S
 from rolebook.upstream.key_pool import KeyPool, Lease, Ticket
@@ -27,8 +27,9 @@ _SHORT_PAUSE_S = 0.05
 class Attempts:
     """The attempts of one call, all within one deadline.
 
-    First of all comes ``begin``. Each attempt begins with ``take_key``; one that failed before anything was passed on
-    goes through ``after_failure``, which raises the error if there is to be no other.
+    First of all comes ``begin``, and last of all ``end``, however the call went. Each attempt begins with ``take_key``;
+    one that failed before anything was passed on goes through ``after_failure``, which raises the error if there is to
+    be no other.
 
     Arguments:
         request: what is asked; without a model: the list of models. While a key rests, or the upstream is left alone,
@@ -71,12 +72,18 @@ class Attempts:
         """
         patience_s = 0.0 if has_stand_in else self._patience_s
         until = min(time.monotonic() + patience_s, self._deadline)
-        while (pause_s := self._breaker.admit(self._model)) > 0:
-            is_too_long = time.monotonic() + pause_s > until
-            if is_too_long and (refusal := self._breaker.refusal(self._model)) is not None:
-                raise self._errors.explain(refusal)
+        delay_s = BACKGROUND_DELAY_S if self._patience_s > 0 else 0.0
+        while (pause_s := self._breaker.admit(self._model, delay_s=delay_s)) > 0:
+            if time.monotonic() + pause_s > until:
+                refusal = self._breaker.refusal(self._model, delay_s=delay_s)
+                if refusal is not None:
+                    raise self._errors.explain(refusal)
             yield from self._wait(min(pause_s, HEARTBEAT_S))
         self._began = time.monotonic()
+
+    def end(self) -> None:
+        """The call is over, or nobody wants it any more."""
+        self._breaker.note_end(self._model, began=self._began)
 
     def take_key(self) -> Generator[Waiting, None, Lease]:
         """The key to call with, as soon as there is one. Raises UpstreamError."""

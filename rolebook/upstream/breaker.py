@@ -7,9 +7,11 @@ Several calls in a row without an answer open the breaker; an answer of any kind
 for each model, as many servers are only the door to others: a model that hangs, or is still being loaded, must not take
 the upstream from all the others.
 
-While it is open, one call after each pause asks the upstream all the same. A pause is counted from the beginning of
-such a call, and is never longer than it took to learn that there is no answer. So whoever asks one call after the other
-never meets an open breaker, and a server that has come back is noticed while an earlier call still hangs.
+While it is open, one call after each pause asks the upstream all the same. A pause begins with such a call and is over
+when that one has ended, however it did. So whoever asks one call after the other never meets an open breaker. It is
+over earlier where the call hangs, so that a server that has come back is noticed meanwhile.
+
+Calls that nobody waits for come some time after the pause is over, and so after everybody who comes back when told to.
 """
 
 from __future__ import annotations
@@ -34,8 +36,11 @@ from rolebook.core.frozen import frozen
 UNANSWERED_CALLS = 3
 """How many calls in a row go unanswered before the upstream is left alone."""
 FIRST_PAUSE_S = 1.0
-"""After which the next call is made; twice as long each time."""
+"""After which the next call is made though the last one hangs; twice as long each time."""
 LONGEST_PAUSE_S = 30.0
+BACKGROUND_DELAY_S = 2.0
+"""How long after a pause a call is made that nobody waits for: ``Retry-After`` is in whole seconds, and the way takes
+time."""
 
 _GATEWAY_TIMEOUTS = (504, 522, 524)
 """A server in front says that the one behind it does not answer; 522 and 524 are Cloudflare's."""
@@ -102,28 +107,32 @@ class Breaker:
         self._lock = threading.Lock()
         self._rows: dict[str, _Row] = {}
 
-    def admit(self, model: str) -> float:
-        """0 if a call may be made now; else the seconds until one may."""
+    def admit(self, model: str, *, delay_s: float = 0.0) -> float:
+        """0 if a call may be made now; else the seconds until one may.
+
+        Arguments:
+            delay_s: how long after a pause it comes.
+        """
         if model not in self._rows:
             return 0.0
         with self._lock:
             row, now = self._rows.get(model), self._clock()
             if row is None or not row.is_open:
                 return 0.0
-            if row.next_at > now:
-                return row.next_at - now
+            if row.next_at + delay_s > now:
+                return row.next_at + delay_s - now
             row.asked_at, row.next_at = now, now + row.pause_s
             row.trials += 1
             return 0.0
 
-    def refusal(self, model: str) -> UpstreamError | None:
+    def refusal(self, model: str, *, delay_s: float = 0.0) -> UpstreamError | None:
         """Why a call that was not admitted is not made; None if it may be by now."""
         with self._lock:
             row, now = self._rows.get(model), self._clock()
-            if row is None or row.next_at <= now:
+            if row is None or (pause_s := row.next_at + delay_s - now) <= 0:
                 return None
             row.spared += 1
-            return _refusal(row, model, since=self._date(row.began), pause_s=row.next_at - now)
+            return _refusal(row, model, since=self._date(row.began), pause_s=pause_s)
 
     def note_answer(self, model: str) -> None:
         """The upstream has answered, whatever it said."""
@@ -142,11 +151,18 @@ class Breaker:
             if began < row.asked_at:
                 # It began before the last one that was let through, which has the say now.
                 return
-            row.took_s, row.error = self._clock() - began, error
-            pause_ends_at = began + row.pause_s
-            row.next_at = min(row.next_at, pause_ends_at) if row.trials else pause_ends_at
+            row.next_at = self._clock()
+            row.took_s, row.error = row.next_at - began, error
             if len(self._rows) > _MOST_MODELS:
                 del self._rows[min(self._rows, key=lambda name: self._rows[name].began)]
+
+    def note_end(self, model: str, *, began: float) -> None:
+        """A call that began then is over, whether it has ended by itself or was given up: the next one may be made."""
+        if model in self._rows:
+            with self._lock:
+                row = self._rows.get(model)
+                if row is not None and began >= row.asked_at:
+                    row.next_at = min(row.next_at, self._clock())
 
     def try_again(self, model: str) -> bool:
         """Let the next call be made at once. False if the model is not known to be silent."""

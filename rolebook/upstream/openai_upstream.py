@@ -133,6 +133,15 @@ class OpenAIUpstream:
             deadline=deadline,
         )
         yield from attempts.begin(has_stand_in=has_stand_in)
+        try:
+            yield from self._made(attempts, request, deadline)
+        finally:
+            attempts.end()
+
+    def _made(
+        self, attempts: Attempts, request: CompletionRequest, deadline: float
+    ) -> Iterator[StreamEvent]:
+        """The call, made as often as it takes."""
         while True:
             plan = self._adapter.plan(request)
             lease = yield from attempts.take_key()
@@ -269,18 +278,21 @@ class OpenAIUpstream:
             self.settings, self.keys, self.breaker, self._errors, request=listing, deadline=deadline
         )
         _returned(attempts.begin())
-        while True:
-            lease = _returned(attempts.take_key())
-            try:
-                asking = partial(ask, self._client(), key=lease.key)
-                with lease, closing(self._begin(asking, lease.key, deadline)) as exchange:
-                    listed = _listing(exchange)
-                self.keys.note_success(lease)
-                attempts.note_answer()
-                return listed
-            except Exception as reason:
-                error = self._errors.explain(reason, key=lease.key)
-            _returned(attempts.after_failure(error, lease))
+        try:
+            while True:
+                lease = _returned(attempts.take_key())
+                try:
+                    asking = partial(ask, self._client(), key=lease.key)
+                    with lease, closing(self._begin(asking, lease.key, deadline)) as exchange:
+                        listed = _listing(exchange)
+                    self.keys.note_success(lease)
+                    attempts.note_answer()
+                    return listed
+                except Exception as reason:
+                    error = self._errors.explain(reason, key=lease.key)
+                _returned(attempts.after_failure(error, lease))
+        finally:
+            attempts.end()
 
 
 def _returned(waiting: Generator[Waiting, None, Got]) -> Got:

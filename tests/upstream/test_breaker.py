@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -22,6 +24,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.upstream import Timeouts
 from rolebook.upstream.breaker import (
+    BACKGROUND_DELAY_S,
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     UNANSWERED_CALLS,
@@ -30,7 +33,7 @@ from rolebook.upstream.breaker import (
 )
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from tests.fake_upstream import FakeUpstream
-from tests.upstream.asking import OK_TEXT, Outcome, ask, ask_for, wait_until_idle
+from tests.upstream.asking import OK_TEXT, QUESTION, Outcome, ask, ask_for, wait_until_idle
 from tests.upstream.conftest import OpenUpstream
 from tests.upstream.test_key_pool import Clock
 from tests.upstream.test_several_keys import ask_at_once
@@ -111,7 +114,7 @@ def test_pauses_grow_but_not_beyond_what_finding_out_takes(
     assert expected == pytest.approx(pauses)
 
 
-@pytest.mark.parametrize("took_s", [1.0, 5.0, 60.0, 600.0])
+@pytest.mark.parametrize("took_s", [0.001, 0.7, 1.0, 5.0, 60.0, 600.0])
 def test_whoever_asks_one_call_after_the_other_never_meets_it(
     breaker: Breaker, clock: Clock, took_s: float
 ) -> None:
@@ -134,7 +137,50 @@ def test_server_that_refuses_at_once_after_it_hung_is_not_left_alone_for_long(
 
     fail(breaker, clock, took_s=0.1)
 
-    assert 0 < breaker.admit("m") < FIRST_PAUSE_S
+    assert is_admitted(breaker)
+    assert FIRST_PAUSE_S == pytest.approx(breaker.admit("m"))
+
+
+def test_call_that_is_given_up_gives_its_turn_back(breaker: Breaker, clock: Clock) -> None:
+    fail(breaker, clock, calls=UNANSWERED_CALLS)
+    assert is_admitted(breaker)
+    began = clock.now
+    clock.now += 0.1
+    assert not is_admitted(breaker)
+
+    breaker.note_end("m", began=began)
+
+    assert [True, False] == [is_admitted(breaker) for _ in range(2)]
+
+
+def test_end_of_an_earlier_call_does_not_end_the_pause_of_the_last(
+    breaker: Breaker, clock: Clock
+) -> None:
+    fail(breaker, clock, calls=UNANSWERED_CALLS)
+    assert is_admitted(breaker)
+    began = clock.now
+    clock.now += FIRST_PAUSE_S
+    assert is_admitted(breaker)
+
+    breaker.note_end("m", began=began)
+
+    assert not is_admitted(breaker)
+
+
+def test_call_that_nobody_waits_for_lets_those_come_first_who_come_back_when_told(
+    breaker: Breaker, clock: Clock
+) -> None:
+    fail(breaker, clock, calls=UNANSWERED_CALLS)
+    assert is_admitted(breaker)
+    assert FIRST_PAUSE_S + BACKGROUND_DELAY_S == breaker.admit("m", delay_s=BACKGROUND_DELAY_S)
+    refusal = breaker.refusal("m")
+    assert refusal is not None
+    # In whole seconds, and a moment on the way.
+    clock.now += math.ceil(refusal.retry_after_s or 0) + 0.9
+    assert breaker.admit("m", delay_s=BACKGROUND_DELAY_S) > 0
+
+    assert is_admitted(breaker)
+    assert breaker.admit("m", delay_s=BACKGROUND_DELAY_S) > BACKGROUND_DELAY_S
 
 
 def test_calls_that_were_under_way_when_it_opened_let_no_other_one_through(
@@ -222,8 +268,9 @@ def silent_models(upstream: OpenAIUpstream) -> list[str]:
 
 
 def spared_by(upstream: OpenAIUpstream, model: str = "ok") -> Outcome:
-    """The first of a few calls that is not made; on a busy machine a pause may be over before one asks."""
+    """What is said to a call while another one hangs; on a busy machine its pause may be over before one asks."""
     for _ in range(5):
+        upstream.breaker.admit(model)
         outcome = ask(upstream, ask_for(model))
         if isinstance(outcome.error, UpstreamSilentError):
             return outcome
@@ -251,9 +298,8 @@ def test_crowd_before_an_upstream_that_hangs_is_sent_away(
     open_upstream: OpenUpstream, fake: FakeUpstream
 ) -> None:
     """One call after each pause asks it, however many there are."""
-    upstream = open_upstream(timeouts=HASTY)
+    upstream = open_upstream(timeouts=Timeouts(1, FIRST_PAUSE_S, 1, 5))
     ask_at_once(upstream, UNANSWERED_CALLS, "hang")
-    time.sleep(upstream.breaker.silences()[0].seconds)
 
     errors = [type(outcome.error) for outcome in ask_at_once(upstream, 40, "hang")]
 
@@ -278,27 +324,45 @@ def test_upstream_that_answers_again_is_known_to_by_the_first_call(
     assert [] == silent_models(upstream)
 
 
-def test_upstream_that_cannot_be_reached_is_tried_every_second(
-    open_upstream: OpenUpstream,
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_caller_of_an_upstream_that_cannot_be_reached_hears_of_nothing_else(
+    open_upstream: OpenUpstream, attempts: int
 ) -> None:
-    upstream = open_upstream(attempts=1, base_url="http://127.0.0.1:9/v1")
-    failed = [ask(upstream, ask_for()) for _ in range(UNANSWERED_CALLS)]
-    assert {UpstreamConnectionError} == {type(outcome.error) for outcome in failed}
+    """A call counts once, however often it is tried, and the next is made as soon as it has failed."""
+    upstream = open_upstream(attempts=attempts, base_url="http://127.0.0.1:9/v1")
 
-    spared = spared_by(upstream)
+    kinds = [type(ask(upstream, ask_for()).error) for _ in range(UNANSWERED_CALLS + 2)]
 
-    assert "Connection refused" in str(spared.error)
-    time.sleep(spared.upstream_error.retry_after_s or 0)
-    assert isinstance(ask(upstream, ask_for()).error, UpstreamConnectionError)
-    assert upstream.breaker.silences()[0].seconds <= FIRST_PAUSE_S
+    assert [UpstreamConnectionError] * len(kinds) == kinds
+    assert UNANSWERED_CALLS + 2 == upstream.breaker.silences()[0].calls
+    assert "Connection refused" in str(spared_by(upstream).error)
 
 
-def test_call_counts_once_however_often_it_is_tried(open_upstream: OpenUpstream) -> None:
-    upstream = open_upstream(attempts=2, base_url="http://127.0.0.1:9/v1")
+@pytest.mark.parametrize("is_left", [False, True])
+def test_caller_who_stops_while_it_hangs_may_ask_again_right_away(
+    open_upstream: OpenUpstream, fake: FakeUpstream, is_left: bool
+) -> None:
+    upstream = open_upstream(timeouts=Timeouts(1, 9, 1, 9))
+    fake.model_rule("ok", "hang")
+    for _ in range(UNANSWERED_CALLS):
+        upstream.breaker.note_silence("ok", SILENCE, began=time.monotonic() - 60)
+    # Where it has been silent for long, a pause is long.
+    for _ in range(5):
+        upstream.breaker.try_again("ok")
+        assert is_admitted(upstream.breaker, "ok")
+    upstream.breaker.try_again("ok")
+    cancellation = Cancellation()
+    events = upstream.stream(ask_for(cancellation=cancellation))
+    with closing(events):  # type: ignore[type-var]
+        assert Waiting() == next(events)
+        assert not is_admitted(upstream.breaker, "ok")
+        if not is_left:
+            cancellation.cancel()
+            with pytest.raises(UpstreamCancelled):
+                list(events)
+    fake.model_rule("ok", "ok")
 
-    kinds = [type(ask(upstream, ask_for()).error) for _ in range(UNANSWERED_CALLS)]
-
-    assert [UpstreamConnectionError] * UNANSWERED_CALLS == kinds
+    assert OK_TEXT == ask(upstream, ask_for()).text
 
 
 @pytest.mark.parametrize("trouble", ["503", "400", "401", "429?retry_after=0", "html-200"])
@@ -363,6 +427,29 @@ def test_call_with_patience_waits_until_it_may_ask(
     assert isinstance(stopped.error, UpstreamCancelled)
     assert OK_TEXT == patient.text
     assert Waiting() in patient.events
+
+
+def test_caller_who_comes_back_when_told_comes_before_those_with_patience(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    """Else the cells of a comparison, which take every turn as soon as there is one, keep everybody away."""
+    upstream = open_upstream(timeouts=HASTY)
+    fake.model_rule("ok", "hang")
+    ask_at_once(upstream, UNANSWERED_CALLS)
+    fake.model_rule("ok", "ok")
+    told = spared_by(upstream).upstream_error
+    request = ask_for(text="A cell", patience_s=9.0)
+    cells = [threading.Thread(target=ask, args=(upstream, request)) for _ in range(3)]
+    for cell in cells:
+        cell.start()
+    time.sleep(math.ceil(told.retry_after_s or 0))
+
+    assert OK_TEXT == ask(upstream, ask_for()).text
+
+    for cell in cells:
+        cell.join()
+    said = [request.body["messages"][-1]["content"] for request in fake.requests[-4:]]
+    assert [QUESTION, *["A cell"] * 3] == said
 
 
 def test_list_of_models_that_hangs_is_not_asked_for_by_every_call(
