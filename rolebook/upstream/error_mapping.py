@@ -117,6 +117,8 @@ class ErrorMapper:
         import httpx2
         import openai
 
+        from rolebook.upstream.http1 import endless_headers
+
         if isinstance(reason, openai.APIStatusError):
             return self._refused(reason.status_code, reason.body, reason.response.headers, key)
         if not is_sent and isinstance(reason, _NOT_WRITABLE):
@@ -125,9 +127,7 @@ class ErrorMapper:
             if isinstance(link, httpcore2.LocalProtocolError | httpx2.LocalProtocolError):
                 return _not_writable(link)
             if getattr(link, "error_status_hint", 0) == _HEADERS_TOO_LARGE:
-                return UpstreamReplyError(
-                    "%(upstream)s sent headers without an end, and was cut off. Check what answers at this address."
-                )
+                return endless_headers()
             if isinstance(link, httpcore2.ProxyError):
                 return self._no_proxy(link)
             if isinstance(link, httpcore2.TimeoutException):

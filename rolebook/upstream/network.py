@@ -44,11 +44,32 @@ class CallNetwork(httpcore2.NetworkBackend):
         current_call().pause(seconds)
 
 
-class _PlainStream(httpcore2.NetworkStream):
-    """A stream as httpcore2 has it, but the system keeps the time."""
+class _Wrapping(httpcore2.NetworkStream):
+    """A stream around another one, which does what is not said to be done otherwise."""
 
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        return self._stream.start_tls(ssl_context, server_hostname, timeout)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _PlainStream(_Wrapping):
+    """A stream as httpcore2 has it, but the system keeps the time."""
+
+    def __init__(self, stream: httpcore2.NetworkStream) -> None:
+        super().__init__(stream)
         self._socket: socket.socket = stream.get_extra_info("socket")
         self._socket.settimeout(None)
 
@@ -70,26 +91,12 @@ class _PlainStream(httpcore2.NetworkStream):
         except OSError as error:
             raise httpcore2.WriteError(str(error)) from error
 
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore2.NetworkStream:
-        return self._stream.start_tls(ssl_context, server_hostname, timeout)
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-class _TimedStream(httpcore2.NetworkStream):
+class _TimedStream(_Wrapping):
     """A stream that serves one call after the other, each by its own clock."""
 
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._lock = threading.Lock()
         self._user: Call | None = None
 
@@ -125,13 +132,7 @@ class _TimedStream(httpcore2.NetworkStream):
     ) -> httpcore2.NetworkStream:
         call = current_call()
         timeout = min(call.patience_s(), call.timeouts.connect_s)
-        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> object:
-        return self._stream.get_extra_info(info)
-
-    def close(self) -> None:
-        self._stream.close()
+        return _TimedStream(super().start_tls(ssl_context, server_hostname, timeout))
 
     def shut(self, call: Call) -> None:
         """Shut the socket, which wakes whoever is blocked in it; closing it would not."""
