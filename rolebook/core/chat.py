@@ -21,6 +21,7 @@ from rolebook.core.completion import (
     PartialCompletion,
     Received,
     Sent,
+    Suspend,
     Usage,
     Waiting,
 )
@@ -184,8 +185,19 @@ class TurnRecorder(Protocol):
         """As SessionLog.finish_turn."""
 
 
+@frozen
+class Program:
+    """Gets an answer as it came: Received instead of deltas.
+
+    ``suspend`` is asked before more of it is waited for. Then there is a Waiting before the end is recorded, too, which
+    may take a moment.
+    """
+
+    suspend: Suspend | None = None
+
+
 #: Who gets an answer: ``nobody`` waits for its end in any case, and does not look before.
-Reader = Literal["person", "nobody", "program"]
+Reader = Literal["person", "nobody"] | Program
 #: Told of every turn of a talk that has ended, before its reader is; must not raise.
 EndListener = Callable[[Turn, Session, ResolvedPersona], None]
 
@@ -379,8 +391,7 @@ class ChatService:
         """Run one turn that is prepared; yields and raises as ``stream_turn``.
 
         Arguments:
-            reader: who gets the answer. A person may leave in the middle, so there is Waiting. To a program a stream is
-                passed on as it came: Received instead of deltas.
+            reader: who gets the answer. A person may leave in the middle, so there is Waiting.
             recorder: records the turn; by default the log, and then whoever waits for ended turns is told.
 
         It also raises NotFoundError where the key that calls does not open the persona, and BudgetError where it has
@@ -497,6 +508,8 @@ class ChatService:
         try:
             yield TurnStarted(turn)
             yield from call.stream(upstream)
+            if call.suspend is not None:
+                yield Waiting()
         finally:
             # Also reached when the reader has left: the log learns of it, nobody else can.
             ended = call.ended()
@@ -569,6 +582,7 @@ class _Call:
 
     def __init__(self, turn: Turn, prices: Prices, reader: Reader) -> None:
         self.turn = turn
+        self.suspend = reader.suspend if isinstance(reader, Program) else None
         self._reader = reader
         self._prices = prices
         self._partial = PartialCompletion()
@@ -619,8 +633,9 @@ class _Call:
             endpoint=turn.endpoint,
             is_streamed=turn.is_streamed,
             is_watched=self._reader == "person",
-            is_relayed=self._reader == "program" and turn.is_streamed,
+            is_relayed=isinstance(self._reader, Program) and turn.is_streamed,
             patience_s=BACKGROUND_PATIENCE_S if self._reader == "nobody" else 0.0,
+            suspend=self.suspend,
             cancellation=self.cancellation,
         )
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from rolebook.core.errors import Phrase, UpstreamCancelled
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 
 Endpoint = Literal["chat", "completions"]
+
+
+class Suspend(Protocol):
+    """What an upstream asks before it waits for more of an answer, for whoever would rather not have a thread wait."""
+
+    def __call__(self, fd: int, seconds: float) -> bool:
+        """Whether it is to yield a Waiting instead, and not to be asked for more before something can be read.
+
+        Arguments:
+            fd: the file descriptor that can be read as soon as something comes.
+            seconds: how long that may take; it is to be asked after that time in any case.
+        """
 
 
 class Cancellation:
@@ -55,7 +67,8 @@ class CompletionRequest:
     They may hold ``organization`` and ``project``, which travel as headers. A call that no reader watches, who might
     leave, is not ``is_watched``: then there is no Waiting. One whose stream is relayed to another program
     ``is_relayed``: then Received stands where there would be deltas. ``patience_s`` is how long it may wait, instead of
-    failing, while the upstream takes no call because of too many.
+    failing, while the upstream takes no call because of too many. ``suspend`` is asked before it waits for more; so
+    far as an upstream can tell what it waits for.
     """
 
     messages: Sequence[Message]
@@ -66,6 +79,7 @@ class CompletionRequest:
     is_watched: bool = True
     is_relayed: bool = False
     patience_s: float = 0.0
+    suspend: Suspend | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
 
 
@@ -113,7 +127,7 @@ class Received:
 
 @frozen
 class Waiting:
-    """Nothing new for a moment; lets whoever reads notice that its own reader has left."""
+    """Nothing new for a moment: whoever reads can look whether its own reader has left, or do something else."""
 
 
 @frozen

@@ -13,9 +13,11 @@ from rolebook.core.chat import (
     ChatService,
     EndListener,
     PreparedTurn,
+    Program,
     TurnEvent,
     prepared_turn,
 )
+from rolebook.core.completion import Suspend
 from rolebook.core.errors import InputError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin
@@ -85,8 +87,13 @@ class GatewayService:
         self._log = log
         self._on_end = on_end
 
-    def stream(self, request: TranscriptRequest) -> Iterator[TurnEvent]:
-        """Run the turn that a transcript asks for; yields Received instead of deltas, and no Waiting.
+    def stream(
+        self, request: TranscriptRequest, *, suspend: Suspend | None = None
+    ) -> Iterator[TurnEvent]:
+        """Run the turn that a transcript asks for; yields Received instead of deltas.
+
+        Arguments:
+            suspend: as for a ``Program``; without it there is no Waiting.
 
         It goes to the session that the transcript is of, or to a new one. Closing the iterator, and ``cancel``, stop
         the call like that of every other turn. Raises as those before anything is written or sent, and InputError.
@@ -102,7 +109,7 @@ class GatewayService:
             transcript.said,
             position=place.position,
             is_streamed=request.is_streamed,
-            reader="program",
+            reader=Program(suspend),
             recorder=_TranscriptRecorder(request, place, self._log, self._on_end),
         )
 

@@ -7,17 +7,23 @@ import errno
 import logging
 import os
 import resource
+import selectors
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.http import wsgi  # type: ignore[import-untyped]
 from gunicorn.util import close_graceful  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
+
+from rolebook.serving.answer import Answer
 
 GRACE = 6
 """Seconds that live streams have to end once the server was asked to stop."""
@@ -32,6 +38,10 @@ _FILES_OF_A_TURN = 2
 #: No file can be opened, or no memory be had, at the moment.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.05
+#: How late an answer that waits may learn that it has waited long enough.
+_LOOK_S = 0.25
+#: The client has gone, which is no news.
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
 class Worker(gthread.ThreadWorker):  # type: ignore[misc]
@@ -41,6 +51,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     """
 
     on_stop: Callable[[], None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Answers that wait for something, in the loop.
+        self._waiting: set[Answer] = set()
+        self._look_at = 0.0
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -55,7 +71,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         # A silent connection waits in the poller instead of five seconds in a thread.
         if not (conn.initialized or conn.data_ready or conn.wait_for_data(0)):
             return gthread._DEFER
-        kept = super().handle(conn)
+        return self._part_from(conn, super().handle(conn))
+
+    def _part_from(self, conn: Any, kept: Any) -> Any:
         if kept is False:
             # Gunicorn lingers up to two seconds for the client's own close, in the loop that
             # accepts everyone; here it costs one thread, and the loop finds no more to do.
@@ -63,6 +81,71 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
                 close_graceful(conn.sock.dup())
                 conn.sock.shutdown(socket.SHUT_RD)
         return kept
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        response, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
+        environ["wsgi.multithread"] = True
+        if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
+            response.force_close()
+        answer = Answer(conn, response, environ)
+        return self._carry(answer, partial(answer.begin, self.wsgi))
+
+    def _carry(self, answer: Answer, send: Callable[[], bool]) -> Any:
+        """Send something of an answer: the answer itself, if it waits; else whether its connection can be kept."""
+        try:
+            is_over = send()
+        except OSError:
+            raise
+        except Exception:
+            if not answer.response.headers_sent:
+                raise
+            self.log.exception("Error handling request")
+            return False
+        return not answer.response.should_close() if is_over else answer
+
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> Any:
+        return (
+            keepalive
+            if isinstance(keepalive, Answer)
+            else super()._keepalive_after(conn, keepalive)
+        )
+
+    def finish_request(self, conn: Any, fs: Future[Any]) -> None:
+        answer = None if fs.cancelled() or fs.exception() else fs.result()
+        if not isinstance(answer, Answer):
+            super().finish_request(conn, fs)
+            return
+        self._waiting.add(answer)
+        self.poller.register(answer.fd, selectors.EVENT_READ, partial(self._advance, answer))
+
+    def _advance(self, answer: Answer, fd: int) -> None:
+        """Let an answer go on that waited for `fd`: here if it only passes on what has come, else in a thread."""
+        if answer.advance():
+            return
+        self._waiting.remove(answer)
+        self.poller.unregister(fd)
+        going_on = self.tpool.submit(self._go_on, answer)
+        going_on.add_done_callback(
+            lambda done: self.method_queue.defer(self.finish_request, answer.conn, done)
+        )
+
+    def _go_on(self, answer: Answer) -> Any:
+        kept: Any = False
+        try:
+            kept = self._keepalive_after(answer.conn, self._carry(answer, answer.go_on))
+        except OSError as error:
+            if error.errno not in _GONE:
+                self.log.exception("Socket error processing request.")
+        return self._part_from(answer.conn, kept)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(min(timeout, _LOOK_S) if self._waiting else timeout)
+        moment = time.monotonic()
+        if moment >= self._look_at:
+            self._look_at = moment + _LOOK_S
+            for answer in [answer for answer in self._waiting if answer.until <= moment]:
+                assert answer.fd is not None
+                self._advance(answer, answer.fd)
 
     def init_signals(self) -> None:
         hangup = signal.getsignal(signal.SIGHUP)

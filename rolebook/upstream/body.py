@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from rolebook.core.completion import Waiting
 from rolebook.core.errors import UpstreamConnectionError, UpstreamReplyError
 from rolebook.core.frozen import frozen
 from rolebook.upstream.sse import EventLimitError, EventParser, ServerEvent
@@ -43,8 +44,8 @@ class Pieces:
 
 def read_body(
     chunks: Iterable[bytes], content_type: str, *, touch: Callable[[], None]
-) -> Iterator[Whole | Pieces]:
-    """Read a reply with status 200.
+) -> Iterator[Whole | Pieces | Waiting]:
+    """Read a reply with status 200. A chunk without anything in it, which says that another one waits, is a Waiting.
 
     Some servers stream where none was asked, answer whole where a stream was, or name the content type wrongly; so
     the first character decides, and the content type is only believed when it says HTML.
@@ -59,13 +60,13 @@ def read_body(
     if media_type in _HTML:
         raise _no_reply(media_type)
     pieces = iter(chunks)
-    start = _significant(pieces)
+    start = yield from _significant(pieces)
     if not start:
         raise UpstreamReplyError(
             "%(upstream)s sent an empty reply. Try again, or check what answers at this address."
         )
     if start[:1] in b"{[":
-        yield _read_whole(start, pieces, touch)
+        yield (yield from _read_whole(start, pieces, touch))
     elif start[0] in _FIELD_STARTS:
         yield from _read_events(start, pieces, touch)
     else:
@@ -81,29 +82,39 @@ def _no_reply(media_type: str, start: bytes = b"") -> UpstreamReplyError:
     )
 
 
-def _significant(pieces: Iterator[bytes]) -> bytes:
+def _significant(pieces: Iterator[bytes]) -> Generator[Waiting, None, bytes]:
     """The first piece that is not blank, without its blanks; nothing before it counts as an answer."""
     for piece in pieces:
         if start := piece.lstrip(_BLANKS):
             return start
+        if not piece:
+            yield Waiting()
     return b""
 
 
-def _read_whole(start: bytes, pieces: Iterator[bytes], touch: Callable[[], None]) -> Whole:
+def _read_whole(
+    start: bytes, pieces: Iterator[bytes], touch: Callable[[], None]
+) -> Generator[Waiting, None, Whole]:
     touch()
     received = [start]
     for piece in pieces:
-        touch()
-        received.append(piece)
+        if piece:
+            touch()
+            received.append(piece)
+        else:
+            yield Waiting()
     return Whole(parse_json(b"".join(received)))
 
 
 def _read_events(
     start: bytes, pieces: Iterator[bytes], touch: Callable[[], None]
-) -> Iterator[Pieces]:
+) -> Iterator[Pieces | Waiting]:
     parser = EventParser()
     has_begun, lines = False, 0
     for piece in chain((start,), pieces):
+        if not piece:
+            yield Waiting()
+            continue
         arrived, problem = _payloads(parser.feed(piece))
         has_begun = has_begun or any(map(_is_answer, arrived.payloads))
         if has_begun and parser.line_count > lines:

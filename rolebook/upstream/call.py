@@ -9,13 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Protocol, Self
 
+from rolebook.core.completion import Suspend
 from rolebook.core.errors import UpstreamTimeoutError
 from rolebook.core.upstream import Timeouts
 
-_threads = threading.local()
+#: A context, not a thread: one thread may carry many streams by turns.
+_current: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
 class CallCut(Exception):
@@ -39,15 +42,19 @@ class Call:
 
     Arguments:
         deadline: ``time.monotonic()`` after which the whole attempt is too late.
+        suspend: asked before it waits for more.
     """
 
-    def __init__(self, timeouts: Timeouts, *, deadline: float) -> None:
+    def __init__(
+        self, timeouts: Timeouts, *, deadline: float, suspend: Suspend | None = None
+    ) -> None:
         self.timeouts = timeouts
         self.has_begun = False
         self.is_sent = False
         """Whether the request has reached the transport: what fails before is our own fault."""
         self.before_waiting: Callable[[], None] = _nothing
         """Called by the reading thread whenever it is about to wait for more."""
+        self.suspend = suspend
         self._deadline = deadline
         self._due = time.monotonic() + timeouts.first_byte_s
         self._lock = threading.Lock()
@@ -55,7 +62,7 @@ class Call:
         self._cut = threading.Event()
 
     def __enter__(self) -> Self:
-        _threads.call = self
+        _current.set(self)
         return self
 
     def __exit__(
@@ -64,7 +71,7 @@ class Call:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _threads.call = None
+        _current.set(None)
 
     def touch(self) -> None:
         """Something of the answer has arrived: the idle limit counts from now."""
@@ -143,6 +150,7 @@ def _nothing() -> None:
 
 
 def current_call() -> Call:
-    """The call that this thread is reading."""
-    call: Call = _threads.call
+    """The call that is being read here."""
+    call = _current.get()
+    assert call is not None
     return call

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any, Protocol
 
 import httpcore2
 import httptools
@@ -24,6 +25,22 @@ _HEAD = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n(?:[\w!#$%&'*+.^`|~-]+: [^\0\r\
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 
+class Stream(Protocol):
+    """What a connection reads and writes."""
+
+    def read(self, max_bytes: int) -> bytes:
+        """What has come, after waiting for it. Empty: the end."""
+
+    def receive(self, max_bytes: int) -> bytes | None:
+        """As ``read``; or None: nothing has come, and another one waits until something has."""
+
+    def write(self, buffer: bytes) -> None: ...
+
+    def get_extra_info(self, info: str) -> Any: ...
+
+    def close(self) -> None: ...
+
+
 class Http1Connection:
     """One connection, which is opened when it is needed and serves one request at a time.
 
@@ -31,9 +48,9 @@ class Http1Connection:
         connect: opens a stream to the upstream.
     """
 
-    def __init__(self, connect: Callable[[], httpcore2.NetworkStream]) -> None:
+    def __init__(self, connect: Callable[[], Stream]) -> None:
         self._connect = connect
-        self._stream: httpcore2.NetworkStream | None = None
+        self._stream: Stream | None = None
 
     def send(self, request: httpx2.Request) -> Http1Reply:
         """Send a request and return its reply once the headers have arrived. The reply has to be closed.
@@ -60,7 +77,7 @@ class Http1Connection:
         if stream is not None:
             stream.close()
 
-    def _ready_stream(self) -> httpcore2.NetworkStream:
+    def _ready_stream(self) -> Stream:
         # What comes without a question is the end of the connection, or belongs to no reply.
         if self._stream is not None and self._stream.get_extra_info("is_readable"):
             self.close()
@@ -70,13 +87,14 @@ class Http1Connection:
 
 
 class Http1Reply:
-    """A reply, whose body arrives while it is iterated over.
+    """A reply, whose body arrives while it is iterated over: an empty piece says that nothing has come and another one
+    waits.
 
     Arguments:
         on_unusable: called when it is closed and its connection cannot serve another request.
     """
 
-    def __init__(self, stream: httpcore2.NetworkStream, *, on_unusable: Callable[[], None]) -> None:
+    def __init__(self, stream: Stream, *, on_unusable: Callable[[], None]) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self._stream = stream
@@ -100,7 +118,7 @@ class Http1Reply:
     def receive_head(self) -> None:
         """Read until the headers have ended."""
         while not self._has_head:
-            self._receive()
+            self._take(self._stream.read(_READ_BYTES))
             if self._problem and not self._arrived:
                 raise self._problem
 
@@ -115,16 +133,19 @@ class Http1Reply:
                 raise self._problem
             if self._is_complete:
                 return
-            self._receive()
+            data = self._stream.receive(_READ_BYTES)
+            if data is None:
+                yield b""
+            else:
+                self._take(data)
 
     def close(self) -> None:
         """End it. Its connection can only serve again if all of it was read."""
         if not (self._is_complete and self._is_reusable):
             self._on_unusable()
 
-    def _receive(self) -> None:
-        """Read and parse once."""
-        data = self._stream.read(_READ_BYTES)
+    def _take(self, data: bytes) -> None:
+        """Parse what has come."""
         if not data:
             self._end()
             return

@@ -31,10 +31,10 @@ class CallNetwork(httpcore2.NetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
+    ) -> TimedStream:
         call = current_call()
         timeout = min(call.patience_s(), call.timeouts.connect_s)
-        return _TimedStream(
+        return TimedStream(
             _PlainStream(
                 self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
             )
@@ -75,6 +75,8 @@ class _PlainStream(_Wrapping):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
+            if timeout == 0:
+                return self._socket.recv(max_bytes, socket.MSG_DONTWAIT)
             set_patience(self._socket, socket.SO_RCVTIMEO, timeout)
             return self._socket.recv(max_bytes)
         except BlockingIOError as error:
@@ -92,7 +94,7 @@ class _PlainStream(_Wrapping):
             raise httpcore2.WriteError(str(error)) from error
 
 
-class _TimedStream(_Wrapping):
+class TimedStream(_Wrapping):
     """A stream that serves one call after the other, each by its own clock."""
 
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
@@ -103,6 +105,30 @@ class _TimedStream(_Wrapping):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         current_call().before_waiting()
         return self._by_the_clock(self._stream.read, max_bytes)
+
+    def receive(self, max_bytes: int) -> bytes | None:
+        """As ``read``; or None, where nothing has come and the call is suspended until something has."""
+        call = current_call()
+        if call.suspend is None:
+            return self.read(max_bytes)
+        arrived = self._by_the_clock(self._arrived, max_bytes)
+        if arrived is None:
+            fd = self._stream.get_extra_info("socket").fileno()
+            if not call.suspend(fd, call.patience_s()):
+                return self.read(max_bytes)
+        return arrived
+
+    def _arrived(self, max_bytes: int, _patience_s: float | None) -> bytes | None:
+        """What has come, without waiting for it."""
+        try:
+            return self._stream.read(max_bytes, 0.0)
+        except httpcore2.ReadTimeout:
+            return None
+        except httpcore2.ReadError as error:
+            # What has come may be less than the encryption needs to tell anything.
+            if isinstance(error.__cause__, ssl.SSLWantReadError):
+                return None
+            raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._by_the_clock(self._stream.write, buffer)
@@ -129,10 +155,10 @@ class _TimedStream(_Wrapping):
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,
-    ) -> httpcore2.NetworkStream:
+    ) -> TimedStream:
         call = current_call()
         timeout = min(call.patience_s(), call.timeouts.connect_s)
-        return _TimedStream(super().start_tls(ssl_context, server_hostname, timeout))
+        return TimedStream(super().start_tls(ssl_context, server_hostname, timeout))
 
     def shut(self, call: Call) -> None:
         """Shut the socket, which wakes whoever is blocked in it; closing it would not."""

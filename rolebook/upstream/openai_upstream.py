@@ -19,6 +19,7 @@ from rolebook.core.completion import (
     Model,
     Sent,
     StreamEvent,
+    Suspend,
     Waiting,
 )
 from rolebook.core.errors import (
@@ -226,6 +227,7 @@ class OpenAIUpstream:
             key,
             deadline,
             is_watched=request.is_watched,
+            suspend=request.suspend,
         )
         request.cancellation.on_cancel(exchange.cut)
         fold = ReplyFold(request.endpoint, choices=_wanted(plan.fields))
@@ -252,8 +254,9 @@ class OpenAIUpstream:
         deadline: float,
         *,
         is_watched: bool = True,
+        suspend: Suspend | None = None,
     ) -> Exchange | DirectExchange:
-        call = Call(self.settings.timeouts, deadline=deadline)
+        call = Call(self.settings.timeouts, deadline=deadline, suspend=suspend)
         kind = Exchange if is_watched else DirectExchange
         return kind(
             call,

@@ -66,6 +66,9 @@ class _Recorded(httpx2.SyncByteStream):
         pauses_ms: list[float] = []
         is_recorded, end, before = False, b"", time.monotonic()
         for piece in self._response.stream:
+            if not piece:
+                yield piece
+                continue
             now = time.monotonic()
             pieces.append(piece)
             pauses_ms.append((now - before) * 1000)

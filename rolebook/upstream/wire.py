@@ -24,7 +24,7 @@ import httpx2
 
 from rolebook.core.errors import UpstreamReplyError
 from rolebook.upstream.call import current_call
-from rolebook.upstream.http1 import Http1Connection
+from rolebook.upstream.http1 import Http1Connection, Stream
 from rolebook.upstream.network import CallNetwork
 
 MAX_REPLY_BYTES = 16 * 1024 * 1024
@@ -138,7 +138,7 @@ def _encryption() -> ssl.SSLContext:
     return context
 
 
-def _connect(url: httpx2.URL, context: ssl.SSLContext | None) -> httpcore2.NetworkStream:
+def _connect(url: httpx2.URL, context: ssl.SSLContext | None) -> Stream:
     host = url.raw_host.decode("ascii")
     stream = CallNetwork().connect_tcp(host, url.port or (443 if context else 80))
     return stream.start_tls(context, host) if context else stream
@@ -229,6 +229,8 @@ class _Body(httpx2.SyncByteStream):
         unpack = _unpacker(self._encoding)
         received, unpacked = 0, 0
         for packed in self._reply:
+            if not packed:
+                yield packed
             received += len(packed)
             for piece in unpack(packed):
                 unpacked += len(piece)
@@ -249,7 +251,7 @@ class _Body(httpx2.SyncByteStream):
 
 def _unpacker(encoding: bytes) -> Callable[[bytes], Iterator[bytes]]:
     if encoding in (b"", b"identity"):
-        return lambda data: iter((data,))
+        return lambda data: iter((data,) if data else ())
     if encoding not in _ZLIB_WINDOWS:
         raise UpstreamReplyError(
             "%(upstream)s sent its answer compressed as %(encoding)s, which was not asked for and cannot be read.",

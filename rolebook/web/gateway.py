@@ -19,7 +19,7 @@ from flask.typing import ResponseReturnValue
 
 from rolebook.core.access import opened_forms, opens
 from rolebook.core.chat import TurnEnded, TurnEvent, TurnStarted
-from rolebook.core.completion import Endpoint, Received
+from rolebook.core.completion import Endpoint, Received, Waiting
 from rolebook.core.errors import NotFoundError, RolebookError, UpstreamCancelled
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Turn, TurnStatus
@@ -34,6 +34,7 @@ from rolebook.web.gateway_request import (
 from rolebook.web.leaving import Watch, client_socket
 from rolebook.web.relay import Relay, error_event
 from rolebook.web.request_log import REQUEST_ID
+from rolebook.web.suspension import Suspension
 
 blueprint = Blueprint("gateway", __name__, url_prefix="/v1")
 
@@ -99,7 +100,8 @@ def _model(resolved: ResolvedPersona, name: str) -> dict[str, Any]:
 
 def _answer(endpoint: Endpoint) -> Response:
     asked = read_request(endpoint)
-    events = cast(Generator[TurnEvent], rolebook().gateway.stream(asked.turn))
+    suspension = Suspension.by(request.environ) if asked.turn.is_streamed else None
+    events = cast(Generator[TurnEvent], rolebook().gateway.stream(asked.turn, suspend=suspension))
     started = next(events)
     assert isinstance(started, TurnStarted)
     turn, chat = started.turn, rolebook().chat
@@ -107,7 +109,9 @@ def _answer(endpoint: Endpoint) -> Response:
     end_watch = watch.watch(client_socket(request.environ), lambda: chat.cancel(turn.id))
     relay = Relay(asked.model, endpoint, wants_usage=asked.wants_usage)
     try:
-        response = (_stream if asked.turn.is_streamed else _whole)(events, relay)
+        response = (
+            _stream(events, relay, suspension) if asked.turn.is_streamed else _whole(events, relay)
+        )
     except BaseException:
         end_watch()
         raise
@@ -125,7 +129,7 @@ def _whole(events: Iterator[TurnEvent], relay: Relay) -> Response:
     return jsonify(relay.whole(ended.reply))
 
 
-def _stream(events: Generator[TurnEvent], relay: Relay) -> Response:
+def _stream(events: Generator[TurnEvent], relay: Relay, suspension: Suspension | None) -> Response:
     """A stream begins with the first word, so that what fails before it has a status of its own."""
     first = b""
     for event in events:
@@ -135,7 +139,7 @@ def _stream(events: Generator[TurnEvent], relay: Relay) -> Response:
         if relay.has_said:
             break
     response = Response(
-        stream_with_context(_events(first, events, relay)),
+        stream_with_context(_events(first, events, relay, suspension)),
         mimetype="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
@@ -144,11 +148,16 @@ def _stream(events: Generator[TurnEvent], relay: Relay) -> Response:
     return response
 
 
-def _events(first: bytes, events: Iterator[TurnEvent], relay: Relay) -> Iterator[bytes]:
+def _events(
+    first: bytes, events: Iterator[TurnEvent], relay: Relay, suspension: Suspension | None
+) -> Iterator[bytes]:
+    if suspension:
+        suspension.is_allowed = True
     try:
         yield first
         for event in events:
-            if piece := _bytes_of(event, relay):
+            piece = _bytes_of(event, relay)
+            if piece or isinstance(event, Waiting):
                 yield piece
     except Exception as error:
         current_app.logger.exception("a stream failed", exc_info=error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-from contextlib import closing
+import socket
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -60,3 +61,58 @@ def test_stream_ends_with_an_error_when_the_server_is_stopped(start: StartServer
     assert "Rolebook was stopped" in error["message"]
     assert 0 == server.process.wait(10)
     assert ["interrupted"] == [row["status"] for row in server.turns().values()]
+
+
+def test_streams_that_wait_for_more_take_no_thread(start: StartServer) -> None:
+    server = start(arguments=["--threads", "4"])
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(closing(ask(server, "hang-mid", is_streamed=True)))
+            for _ in range(12)
+        ]
+        said = [stream.getresponse().readline() for stream in streams]
+        # With all threads taken there would be no page, nor a further answer.
+        assert 200 == server.get("/healthz").status
+        with closing(ask(server, "ok?tokens=3&delay_ms=50", is_streamed=True)) as another:
+            assert another.getresponse().read().endswith(b"data: [DONE]\n\n")
+    assert [b"data: {"] * 12 == [line[:7] for line in said]
+    wait_until(lambda: 12 == statuses(server).count("cancelled"))
+    assert 1 == statuses(server).count("complete")
+
+
+def test_upstream_that_falls_silent_under_a_waiting_stream_is_given_up(start: StartServer) -> None:
+    server = start(environment={"ROLEBOOK_IDLE_TIMEOUT": "1"})
+    with closing(ask(server, "hang-mid", is_streamed=True)) as connection:
+        *_, last, _ = connection.getresponse().read().decode().split("\n\n")
+        error = json.loads(last.strip().removeprefix("data: "))["error"]
+        assert "stopped in the middle of its answer" in error["message"]
+        # The stream ended as streams do, so that the connection serves again.
+        connection.request("GET", "/v1/models")
+        assert 200 == connection.getresponse().status
+    assert ["interrupted"] == statuses(server)
+
+
+def test_reader_who_makes_no_room_holds_no_other_stream_up(start: StartServer) -> None:
+    server = start()
+    with (
+        closing(server.connect()) as slow,
+        closing(ask(server, "ok?tokens=30&delay_ms=30", is_streamed=True)) as quick,
+    ):
+        slow.sock = socket.socket()
+        slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        slow.sock.connect(("127.0.0.1", server.port))
+        body = {"model": "plain/huge-chunk?kb=3900", "stream": True}
+        body["messages"] = [{"role": "user", "content": "Hello"}]
+        slow.request(
+            "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
+        )
+        assert quick.getresponse().read().endswith(b"data: [DONE]\n\n")
+        assert ["complete", "pending"] == sorted(statuses(server))
+        received = slow.getresponse().read()
+    assert len(received) > 3_900_000
+    assert received.endswith(b"data: [DONE]\n\n")
+    wait_until(lambda: ["complete"] * 2 == statuses(server))
+
+
+def statuses(server: Server) -> list[str]:
+    return [turn["status"] for turn in server.turns().values()]

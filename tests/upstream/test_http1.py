@@ -1,14 +1,17 @@
 """One HTTP connection, against replies as servers send them and as they should not."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpcore2
 import httpx2
 import pytest
 
 from rolebook.core.errors import UpstreamReplyError
+from rolebook.core.upstream import Timeouts
+from rolebook.upstream.call import Call
 from rolebook.upstream.http1 import MAX_HEAD_BYTES, Http1Connection
+from rolebook.upstream.network import CallNetwork
 from tests.upstream.scripted_server import CLOSE, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -17,13 +20,13 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 @contextmanager
 def connected(server: ScriptedServer) -> Iterator[Http1Connection]:
-    connection = Http1Connection(
-        lambda: httpcore2.SyncBackend().connect_tcp("127.0.0.1", server.port, timeout=5)
-    )
-    try:
-        yield connection
-    finally:
-        connection.close()
+    timeouts = Timeouts(connect_s=5, first_byte_s=5)
+    with Call(timeouts, deadline=math.inf):
+        connection = Http1Connection(lambda: CallNetwork().connect_tcp("127.0.0.1", server.port))
+        try:
+            yield connection
+        finally:
+            connection.close()
 
 
 def fetch(connection: Http1Connection, **request: object) -> tuple[int, bytes]:

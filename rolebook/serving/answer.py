@@ -1,0 +1,143 @@
+"""Answers that wait for something and meanwhile take no thread: the loop of a worker looks after all of them.
+
+An application tells what it waits for by an extension of WSGI that was proposed as ``x-wsgiorg.fdevent``: it calls
+``environ["x-wsgiorg.fdevent.readable"](fd, seconds)``, then yields an empty string. An empty string alone says, as PEP
+3333 has it, that the application has nothing to send yet; here, that it may take a moment, which is a thread's to wait.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from typing import Any
+
+READABLE = "x-wsgiorg.fdevent.readable"
+
+#: What comes within this time is waited for by the thread that is there: to change to the loop takes longer.
+_LINGER_S = 0.002
+#: So many pieces of one answer go out in the loop before others have their turn, in a thread if there are more.
+_AT_ONCE = 8
+
+
+class Answer:
+    """What an application answers to one request, and how far that is sent.
+
+    The application runs in a context of its own (:mod:`contextvars`), whichever thread it is that runs it.
+
+    Arguments:
+        conn: gunicorn's connection by which the request came.
+        response: gunicorn's response, which frames what is sent.
+    """
+
+    def __init__(self, conn: Any, response: Any, environ: dict[str, Any]) -> None:
+        self.conn = conn
+        self.response = response
+        self.fd: int | None = None
+        """What it waits for, while it does."""
+        self.until = 0.0
+        """When it is to go on in any case, by the monotonic clock."""
+        self._context = copy_context()
+        self._environ = environ
+        environ[READABLE] = self._wait_for
+        self._items: Any = ()
+        self._iterator: Iterator[bytes] = iter(())
+        self._unsent = b""
+        self._problem: BaseException | None = None
+
+    def begin(self, wsgi: Callable[..., Any]) -> bool:
+        """Let the application begin to answer, in a thread that may wait; returns as ``go_on``."""
+        self._items = self._context.run(wsgi, self._environ, self.response.start_response)
+        if isinstance(self._items, self._environ["wsgi.file_wrapper"]):
+            try:
+                self.response.write_file(self._items)
+                self.response.close()
+            finally:
+                self._close()
+            return True
+        self._iterator = iter(self._items)
+        return self.go_on()
+
+    def go_on(self) -> bool:
+        """Send what the application says, in a thread that may wait; whether that is all, or it waits for ``fd``.
+
+        Raises what the application raises, and OSError where the client has gone.
+        """
+        try:
+            if self._unsent:
+                unsent, self._unsent = self._unsent, b""
+                self.conn.sock.sendall(unsent)
+            while (item := self._next()) is not None:
+                if item:
+                    self.response.write(item)
+                elif self.fd is not None and not self._can_go_on():
+                    return False
+            self.response.close()
+        except BaseException:
+            self._close()
+            raise
+        self._close()
+        return True
+
+    def advance(self) -> bool:
+        """Send what the application says, in the loop, without waiting for anyone; whether it waits for the same again.
+
+        Otherwise it has to go on in a thread. Nothing is raised here: what is to be raised, ``go_on`` raises.
+        """
+        awaited = self.fd
+        try:
+            for _ in range(_AT_ONCE):
+                item = self._next()
+                if not item:
+                    if item is None:
+                        self._problem = StopIteration()
+                    return self.fd == awaited
+                if not self._send_at_once(item):
+                    return False
+        except Exception as problem:
+            self._problem = problem
+        return False
+
+    def _wait_for(self, fd: int, seconds: float) -> None:
+        """What the application calls before it yields an empty string."""
+        self.fd = fd
+        self.until = time.monotonic() + seconds
+
+    def _next(self) -> bytes | None:
+        """What the application says next; None at the end."""
+        if self._problem is not None:
+            if isinstance(self._problem, StopIteration):
+                return None
+            raise self._problem
+        self.fd = None
+        return self._context.run(next, self._iterator, None)
+
+    def _can_go_on(self) -> bool:
+        """Whether something has come, which is waited for a moment; for as long as it takes, where the loop could not
+        send it.
+        """
+        assert self.fd is not None
+        can_be_carried = self.response.response_length is None
+        waiting = select.poll()
+        waiting.register(self.fd, select.POLLIN)
+        rest_s = max(0.0, self.until - time.monotonic())
+        wait_s = min(_LINGER_S, rest_s) if can_be_carried else rest_s
+        return bool(waiting.poll(wait_s * 1000)) or not can_be_carried
+
+    def _send_at_once(self, item: bytes) -> bool:
+        """Send as much as there is room for; whether that was all."""
+        framed = b"%X\r\n%b\r\n" % (len(item), item) if self.response.chunked else item
+        try:
+            sent = self.conn.sock.send(framed, socket.MSG_DONTWAIT)
+        except OSError:
+            # If it is not for want of room, it comes again where the rest is sent.
+            sent = 0
+        self.response.sent += len(item)
+        self._unsent = framed[sent:]
+        return not self._unsent
+
+    def _close(self) -> None:
+        if hasattr(self._items, "close"):
+            self._context.run(self._items.close)
