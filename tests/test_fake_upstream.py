@@ -22,7 +22,8 @@ import pytest
 from tests.fake_upstream import BEHAVIOURS, FAULTS, FakeUpstream, token_count
 from tests.fake_upstream.content import NO, TEXTS, THOUGHT
 from tests.fake_upstream.exchange import Exchange, register
-from tests.fake_upstream.wire import Steps
+from tests.fake_upstream.peer import Peer
+from tests.fake_upstream.wire import Pause, Steps
 
 PROMPT = "héllo 世界 👩‍👧!"
 TEXT = f"Echo: {PROMPT}"
@@ -197,20 +198,26 @@ def send(
     max_bytes: int = 1 << 20,
     max_s: float = 5,
     silence_s: float = 2,
+    is_enough: Callable[[Wire], object] = lambda wire: False,
 ) -> Wire:
+    """What comes for `data`: to its end, or until it is enough, silent or not."""
     wire, until = Wire(), time.monotonic() + max_s
     with open_socket(upstream) as sock:
         sock.sendall(data)
         sock.settimeout(silence_s)
         try:
-            while piece := sock.recv(65536):
-                wire.pieces.append(piece)
-                if sum(map(len, wire.pieces)) > max_bytes or time.monotonic() > until:
-                    wire.ending = "left"
+            while True:
+                try:
+                    piece, wire.ending = sock.recv(65536), "left"
+                except TimeoutError:
+                    piece, wire.ending = b"", "silent"
+                if not piece and wire.ending == "left":
+                    wire.ending = "closed"
                     return wire
-            wire.ending = "closed"
-        except TimeoutError:
-            wire.ending = "silent"
+                wire.pieces += [piece] if piece else []
+                is_late = time.monotonic() > until
+                if is_late or is_enough(wire) or sum(map(len, wire.pieces)) > max_bytes:
+                    return wire
         except ConnectionResetError:
             wire.ending = "reset"
     return wire
@@ -366,15 +373,17 @@ ROWS: dict[str, Callable[[Wire], bool]] = {
     "hang-body": lambda wire: wire.raw.endswith(b"\r\n\r\n") and wire.ending == "silent",
     "hang-mid": lambda wire: partial(wire) and wire.ending == "silent",
     "hang-end": lambda wire: (wire.text, wire.ending) == (TEXT, "silent"),
-    "drip?every_ms=20": lambda wire: {*map(len, wire.pieces[1:])} == {1} and wire.ending == "left",
+    "drip?every_ms=20": lambda wire: [*map(len, wire.pieces[1:])].count(1) > 4 and wire.ending == "left",
     "slow-headers?every_ms=10": lambda wire: (
-        {*map(len, wire.pieces)} == {1} and b"\r\n\r\n" not in wire.raw and wire.ending == "left"
+        [*map(len, wire.pieces)].count(1) > 4
+        and b"\r\n\r\n" not in wire.raw
+        and wire.ending == "left"
     ),
     "100-endless?every_ms=1": lambda wire: (
         wire.raw.count(b"100 Continue") > 50 and wire.ending == "left"
     ),
     "heartbeat?every_ms=2": lambda wire: (
-        wire.body.strip(b"keep-alive: \n") == b"" and wire.ending == "left"
+        wire.body.strip(b"keep-alive: \n") == b"" and len(wire.pieces) > 9 and wire.ending == "left"
     ),
     "empty-deltas?every_ms=2": lambda wire: (
         wire.ending == "left" and wire.body.count(b'"content":""') >= 50 * wire.is_stream
@@ -432,11 +441,12 @@ def test_fault_shows_on_the_wire(upstream: FakeUpstream, model: str, streams: bo
     name = model.partition("?")[0]
     asks_usage = streams and name != "no-stream-options"
     options: dict[str, Any] = {"stream_options": {"include_usage": True}} if asks_usage else {}
+    holds = ROWS.get(model) or WHOLE_ROWS[model]
+    # What never ends has shown itself as soon as its row holds; a busy machine takes longer until then.
     limits: dict[str, Any] = (
-        {"max_s": 0.15, "silence_s": 0.1} if FAULTS[name].kind == "silent" else {}
+        {"silence_s": 0.05, "is_enough": holds} if FAULTS[name].kind == "silent" else {}
     )
     wire = send(upstream, request_bytes(model, stream=streams, **options), **limits)
-    holds = ROWS.get(model) or WHOLE_ROWS[model]
     assert holds(wire), (wire.ending, wire.raw[:2000])
     assert model in ROWS or wire.is_whole, (wire.ending, wire.raw[:2000])
 
@@ -729,9 +739,11 @@ def test_rule_of_a_key_goes_before_path_and_model(upstream: FakeUpstream) -> Non
 
 
 def test_limited_key_is_good_again_after_its_window(upstream: FakeUpstream) -> None:
-    upstream.key_rule("sk-limited", "limited?requests=2&per_s=0.2")
+    upstream.key_rule("sk-limited", "limited?requests=2&per_s=60")
     assert [_status(upstream, "sk-limited", "ok") for _ in range(3)] == [200, 200, 429]
     assert _status(upstream, "sk-other", "ok") == 200
+    # The window of the same two requests, as if most of the minute were over.
+    upstream.key_rule("sk-limited", "limited?requests=2&per_s=0.1")
     assert upstream.wait_for(lambda: _status(upstream, "sk-limited", "ok") == 200)
 
 
@@ -753,20 +765,43 @@ def test_requests_are_recorded_as_they_came(client: openai.OpenAI, upstream: Fak
     assert upstream.requests[-1].body == b"\x00\xff{"
 
 
-def test_pace_is_kept_without_drift(client: openai.OpenAI) -> None:
+def test_pace_is_kept_and_nothing_comes_early(client: openai.OpenAI) -> None:
     model = "ok?latency_ms=50&ttft_ms=60&delay_ms=10&tokens=21"
     started = time.monotonic()
     with ask(client, model, stream=True) as stream:
-        assert 0.05 <= time.monotonic() - started < 0.2
+        assert time.monotonic() - started >= 0.05
         arrivals = [
             time.monotonic() - started for chunk in stream if chunk.choices[0].delta.content
         ]
     assert len(arrivals) == 21
-    assert 0.11 <= arrivals[0] < 0.25
-    assert 0.31 <= arrivals[-1] < 0.45
+    assert arrivals[0] >= 0.11
+    assert arrivals[-1] >= 0.31
     started = time.monotonic()
     assert len(ask(client, model).choices[0].message.content) > 21
-    assert 0.31 <= time.monotonic() - started < 0.45
+    assert time.monotonic() - started >= 0.31
+
+
+def test_pace_does_not_drift() -> None:
+    """What a step costs is taken off the pause after it."""
+    costs_s: list[float] = []
+
+    def costly() -> Steps:
+        for _ in range(10):
+            yield Pause(0.02)
+            began = time.monotonic()
+            time.sleep(0.02)
+            costs_s.append(time.monotonic() - began)
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as ours,
+    ):
+        started = time.monotonic()
+        Peer(ours, 10).perform(costly())
+        took_s = time.monotonic() - started
+    assert took_s >= 0.2
+    assert took_s - sum(costs_s) < 0.15
 
 
 def test_pace_of_the_server_holds_where_the_model_gives_none() -> None:
@@ -779,11 +814,12 @@ def test_pace_of_the_server_holds_where_the_model_gives_none() -> None:
         )
 
 
-SILENCES = ["hang", "hang-headers", "hang-body", "hang-mid", "hang-end", "ok?ttft_ms=5000"]
+SILENCES = ["hang", "hang-headers", "hang-body", "hang-mid", "hang-end", "ok?ttft_ms=60000"]
+LONG_PAUSES = ["ok?latency_ms=60000", "drip?every_ms=60000", "heartbeat?every_ms=60000", "endless"]
 
 
 @pytest.mark.parametrize("streams", [True, False], ids=["stream", "plain"])
-@pytest.mark.parametrize("model", [*SILENCES, "ok?latency_ms=5000", "drip", "endless", "heartbeat"])
+@pytest.mark.parametrize("model", [*SILENCES, *LONG_PAUSES])
 def test_leaving_client_is_noticed_at_once(
     upstream: FakeUpstream, model: str, streams: bool
 ) -> None:
@@ -792,10 +828,8 @@ def test_leaving_client_is_noticed_at_once(
         [request] = upstream.wait_for(lambda: upstream.requests)
         time.sleep(0.05)
         assert not request.client_gone.is_set()
-        left_at = time.monotonic()
-    assert request.client_gone.wait(1)
-    assert request.client_gone.at is not None
-    assert request.client_gone.at - left_at < 0.2
+    # In the pause, which is a minute, and not when the next byte cannot be sent.
+    assert request.client_gone.wait(5)
     upstream.wait_for(lambda: upstream.open_connections == 0)
 
 
@@ -807,7 +841,7 @@ def test_closed_stream_of_the_openai_client_is_noticed(
         pass
     assert upstream.open_connections == 1
     stream.close()
-    assert upstream.requests[0].client_gone.wait(0.2)
+    assert upstream.requests[0].client_gone.wait(5)
     assert upstream.stats["clients_gone"] == 1
 
 
@@ -849,7 +883,8 @@ def test_close_ends_everything_at_once_and_leaves_no_thread() -> None:
     upstream.wait_for(lambda: len(upstream.requests) == 24)
     started = time.monotonic()
     upstream.close()
-    assert time.monotonic() - started < 0.5
+    # Each of them would go on for a minute.
+    assert time.monotonic() - started < 10
     assert set(threading.enumerate()) == before
     assert upstream.open_connections == 0
     assert not any(request.client_gone.is_set() for request in upstream.requests)
@@ -891,7 +926,7 @@ def test_many_clients_are_served_at_the_same_time(upstream: FakeUpstream) -> Non
     def one_stream(number: int) -> str:
         wire = send(
             upstream,
-            request_bytes(f"ok?text=client {number}&ttft_ms=100", stream=True),
+            request_bytes(f"ok?text=client {number}&ttft_ms=300", stream=True),
         )
         return wire.text
 
@@ -899,7 +934,8 @@ def test_many_clients_are_served_at_the_same_time(upstream: FakeUpstream) -> Non
     with ThreadPoolExecutor(50) as pool:
         texts = list(pool.map(one_stream, range(50)))
     assert texts == [f"client {number}" for number in range(50)]
-    assert time.monotonic() - started < 1
+    # One after the other they would take fifteen seconds.
+    assert time.monotonic() - started < 7
 
 
 def test_runs_in_a_process_of_its_own() -> None:

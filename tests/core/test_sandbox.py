@@ -96,7 +96,8 @@ def test_costly_template_is_ended_and_the_next_render_works(quick: Rendering, na
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(PromptError):
         quick.prompt(BODY.replace("%s", (CPU | MEMORY)[name]))
-    assert time.monotonic() - began < 2.5
+    # Left to themselves they take from half a minute to years.
+    assert time.monotonic() - began < 8
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
     assert [("user", "x")] == quick.pairs(BODY.replace("%s", "{{ input }}"))
 
@@ -161,14 +162,14 @@ def test_costly_renders_leave_places_to_those_that_are_known_to_be_quick() -> No
     assert ["quick", *["costly"] * 4] == ended
 
 
-def test_default_deadline_ends_within_two_and_a_half_seconds() -> None:
+def test_default_deadline_is_a_second_and_a_half() -> None:
     sandbox = Sandbox()
     rendering = Rendering(sandbox)
     rendering.prompt(BODY)
     began = time.monotonic()
-    with pytest.raises(PromptLimitError):
+    with pytest.raises(PromptLimitError, match="longer than 1.5 s"):
         rendering.prompt(BODY.replace("%s", CPU["nested loops"]))
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 8
     sandbox.close()
 
 
@@ -210,8 +211,9 @@ def test_others_go_on_while_a_hostile_template_burns() -> None:
     sandbox = Sandbox(deadline_s=1.0)
     rendering = Rendering(sandbox)
     rendering.prompt(BODY)
-    # Best of three: on a busy machine any one of them may have had to wait for something else.
-    assert any(added_wait(rendering) < 0.25 for _ in range(3))
+    # Whoever waited for a hostile one would wait the second until its deadline. Best of three: on a busy machine
+    # any one of them may have had to wait for something else.
+    assert any(added_wait(rendering) < 0.5 for _ in range(3))
     sandbox.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,10 +77,9 @@ def test_what_takes_the_place_of_a_file_after_the_look_is_not_read(
     make, _ = FOREIGN[kind]
     path = folders / "personas/odd.yaml"
     make(path)
-    began = time.monotonic()
+    # A pipe would never be opened, and a device never end.
     with pytest.raises(InputError):
         read_file(path, limit=LIMIT)
-    assert time.monotonic() - began < 1
 
 
 def test_link_inside_the_folder_is_a_file(folders: Path) -> None:

@@ -34,7 +34,7 @@ variables:
   h: {type: date, default: 2026-11-20}
 sampling: {temperature: 0.3, stop: ["END", "\\nSTOP"]}
 """
-HOSTILE = '"><img src=x onerror=alert(1)>{{ 7*7 }}'
+HOSTILE = '"><img src=x onerror=alert(1)>{{ 7919*7907 }}'
 
 
 def text_of(html: str) -> str:
@@ -189,7 +189,8 @@ def test_hostile_names_are_inert(library_dir: Path, client: FlaskClient) -> None
         page = client.get(path).text
         assert "<img src=x" not in page
         assert HOSTILE in unescape(page)
-        assert "49" not in text_of(page)
+        # A product that no id and no time happens to hold.
+        assert "62615533" not in text_of(page)
 
 
 def test_rehearsal_says_so_and_how_to_connect_a_model(
