@@ -17,9 +17,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
 from jinja2.bccache import Bucket, BytecodeCache
+from werkzeug.routing import Rule
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from rolebook.config import FOREIGN_VARIABLES
+from rolebook.core.sandbox import Sandbox
 from rolebook.wiring import Rolebook, open_rolebook
 from tests.fake_upstream import FakeUpstream
 
@@ -104,6 +106,44 @@ def compiled_pages() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_rules() -> Iterator[None]:
+    """How the address of a rule is put together is compiled once, and not once for each application: it was nine
+    tenths of the time that an application takes to make.
+    """
+    compile_builder = Rule._compile_builder
+    compiled: dict[tuple[object, ...], Callable[..., tuple[str, str]]] = {}
+
+    def compile_once(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        defaults = repr(sorted((rule.defaults or {}).items()))
+        key = (rule.rule, rule.subdomain, rule.host, rule.merge_slashes, defaults, append_unknown)
+        if key not in compiled:
+            compiled[key] = compile_builder(rule, append_unknown)
+        return compiled[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Rule, "_compile_builder", compile_once)
+        yield
+
+
+class _LentSandbox(Sandbox):
+    """Goes on for others when somebody who had it closes it."""
+
+    def close(self) -> None:
+        """Its processes stay."""
+
+    def end(self) -> None:
+        super().close()
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """Where all tests render: starting a process of their own takes longer than what most of them try."""
+    lent = _LentSandbox()
+    yield lent
+    lent.end()
+
+
 @pytest.fixture
 def library_dir(tmp_path: Path) -> Path:
     """A folder with `personas` (three small ones) and `templates` (those that are shipped)."""
@@ -123,13 +163,15 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 @pytest.fixture
-def make_rolebook(library_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRolebook]:
+def make_rolebook(
+    library_dir: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeRolebook]:
     """Makes Rolebooks over `library_dir`; with no environment it rehearses."""
     monkeypatch.chdir(library_dir)
     with ExitStack() as stack:
 
         def make(environment: Mapping[str, str] | None = None, **flags: str) -> Rolebook:
-            book = open_rolebook(environment=environment or {}, flags=flags)
+            book = open_rolebook(environment=environment or {}, flags=flags, sandbox=sandbox)
             stack.callback(book.close)
             return book
 

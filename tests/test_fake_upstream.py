@@ -373,7 +373,9 @@ ROWS: dict[str, Callable[[Wire], bool]] = {
     "hang-body": lambda wire: wire.raw.endswith(b"\r\n\r\n") and wire.ending == "silent",
     "hang-mid": lambda wire: partial(wire) and wire.ending == "silent",
     "hang-end": lambda wire: (wire.text, wire.ending) == (TEXT, "silent"),
-    "drip?every_ms=20": lambda wire: [*map(len, wire.pieces[1:])].count(1) > 4 and wire.ending == "left",
+    "drip?every_ms=20": lambda wire: (
+        [*map(len, wire.pieces[1:])].count(1) > 4 and wire.ending == "left"
+    ),
     "slow-headers?every_ms=10": lambda wire: (
         [*map(len, wire.pieces)].count(1) > 4
         and b"\r\n\r\n" not in wire.raw
@@ -885,7 +887,8 @@ def test_close_ends_everything_at_once_and_leaves_no_thread() -> None:
     upstream.close()
     # Each of them would go on for a minute.
     assert time.monotonic() - started < 10
-    assert set(threading.enumerate()) == before
+    # Threads of the tests before this one may have ended in the meantime.
+    assert set(threading.enumerate()) <= before
     assert upstream.open_connections == 0
     assert not any(request.client_gone.is_set() for request in upstream.requests)
     assert all(request.finished.is_set() for request in upstream.requests)

@@ -167,7 +167,7 @@ def test_default_deadline_is_a_second_and_a_half() -> None:
     rendering = Rendering(sandbox)
     rendering.prompt(BODY)
     began = time.monotonic()
-    with pytest.raises(PromptLimitError, match="longer than 1.5 s"):
+    with pytest.raises(PromptLimitError, match=r"longer than 1\.5 s"):
         rendering.prompt(BODY.replace("%s", CPU["nested loops"]))
     assert time.monotonic() - began < 8
     sandbox.close()

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from rolebook.core.completion import Cancellation, Completion, Delta, Sent
+from rolebook.core.completion import Cancellation, Completion, Delta, Sent, StreamEvent
 from rolebook.core.errors import UpstreamCancelled, UpstreamError, UpstreamRefusedError
 from rolebook.core.message import Message
 from rolebook.core.upstream import Upstream
@@ -93,18 +93,17 @@ def test_request_that_json_cannot_write_is_refused_before_it_is_sent(
 def test_cancel_from_another_thread_ends_it_at_once(any_upstream: Upstream) -> None:
     cancellation = Cancellation()
     canceller = threading.Thread(target=cancellation.cancel)
-    deltas = 0
+    stream = any_upstream.stream(ask_for(SLOW, cancellation=cancellation))
+    next(event for event in stream if isinstance(event, Delta))
+    canceller.start()
+    canceller.join()
+    late: list[StreamEvent] = []
 
     with pytest.raises(UpstreamCancelled):
-        for event in any_upstream.stream(ask_for(SLOW, cancellation=cancellation)):
-            if isinstance(event, Delta):
-                deltas += 1
-                if deltas == 1:
-                    canceller.start()
-                    canceller.join()
+        late.extend(stream)
 
-    # Those that had come before it may still be told; the hundreds after them never come.
-    assert 1 <= deltas <= 5
+    # What had come by then may still be told; the rest never comes.
+    assert len(late) < 40
     assert wait_until_idle() == []
 
 
