@@ -95,23 +95,23 @@ class Client(asyncio.Protocol):
 
     def _ask(self) -> None:
         self._data, self._first, self._began = bytearray(), 0.0, time.perf_counter()
+        self._whole: int | None = None
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._data += data
         if not self._first and _CONTENT.search(self._data):
             self._first = time.perf_counter() - self._began
-        if self._is_whole():
+        if self._whole is None:
+            self._whole = self._length()
+        if len(self._data) >= self._whole if self._whole else data.endswith(b"0\r\n\r\n"):
             self._note()
 
-    def _is_whole(self) -> bool:
+    def _length(self) -> int | None:
+        """The bytes of the whole answer; none are told for one in chunks, and nothing before the headers have ended."""
         head, blank, _ = bytes(self._data[:2000]).partition(_END)
-        if not blank:
-            return False
         length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
-        if length:
-            return len(self._data) >= len(head) + 4 + int(length[1])
-        return self._data.endswith(b"0\r\n\r\n")
+        return (len(head) + 4 + int(length[1]) if length else 0) if blank else None
 
     def _note(self) -> None:
         now = time.perf_counter()

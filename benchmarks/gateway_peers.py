@@ -69,18 +69,19 @@ class Upstream(asyncio.Protocol):
             return
         self._data = b""
         if b'"slow"' in body:
-            self._slow = asyncio.ensure_future(self._answer_slowly())
+            asyncio.get_running_loop().call_later(SLOW_FIRST_S, self._say_slowly, SLOW_TOKENS)
         else:
             is_streamed = b'"stream":true' in body.replace(b" ", b"")
             self._transport.write(FAST if is_streamed else WHOLE)
 
-    async def _answer_slowly(self) -> None:
-        await asyncio.sleep(SLOW_FIRST_S)
-        self._transport.write(HEAD + FIRST + TOKEN)
-        for _ in range(SLOW_TOKENS - 1):
-            await asyncio.sleep(SLOW_NEXT_S)
-            self._transport.write(TOKEN)
-        self._transport.write(LAST)
+    def _say_slowly(self, tokens: int) -> None:
+        """Say one token, and the others one after the other."""
+        self._transport.write(TOKEN if tokens < SLOW_TOKENS else HEAD + FIRST + TOKEN)
+        if tokens > 1:
+            loop = asyncio.get_running_loop()
+            loop.call_later(SLOW_NEXT_S, self._say_slowly, tokens - 1)
+        else:
+            self._transport.write(LAST)
 
 
 async def serve_upstream() -> None:

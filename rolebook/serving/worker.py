@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -69,7 +70,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         # A silent connection waits in the poller instead of five seconds in a thread.
-        if not (conn.initialized or conn.data_ready or conn.wait_for_data(0)):
+        if not (conn.initialized or conn.data_ready or _has_come(conn.sock)):
             return gthread._DEFER
         return self._part_from(conn, super().handle(conn))
 
@@ -188,6 +189,13 @@ class _Application(BaseApplication):  # type: ignore[misc]
 def _is_news(record: logging.LogRecord) -> bool:
     """False for the traceback of a client that used up our patience."""
     return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
+
+
+def _has_come(client: socket.socket) -> bool:
+    """Whether something can be read, the end included."""
+    looking = select.poll()
+    looking.register(client, select.POLLIN)
+    return bool(looking.poll(0))
 
 
 def _allow_files() -> int:

@@ -101,6 +101,11 @@ class TimedStream(_Wrapping):
         super().__init__(stream)
         self._lock = threading.Lock()
         self._user: Call | None = None
+        sock = stream.get_extra_info("socket")
+        self._fd: int = sock.fileno()
+        self._is_encrypted = isinstance(sock, ssl.SSLSocket)
+        #: Whether all that had come was read, so that there is no need to look.
+        self._is_drained = False
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         current_call().before_waiting()
@@ -111,14 +116,22 @@ class TimedStream(_Wrapping):
         call = current_call()
         if call.suspend is None:
             return self.read(max_bytes)
-        arrived = self._by_the_clock(self._arrived, max_bytes)
-        if arrived is None:
-            fd = self._stream.get_extra_info("socket").fileno()
-            if not call.suspend(fd, call.patience_s()):
-                return self.read(max_bytes)
-        return arrived
+        patience_s = call.patience_s()
+        try:
+            arrived = None if self._is_drained else self._arrived(max_bytes)
+        except httpcore2.NetworkError:
+            call.patience_s()
+            raise
+        if call.is_cut:
+            call.patience_s()
+        if arrived is not None:
+            # Encryption may keep something back.
+            self._is_drained = not self._is_encrypted and len(arrived) < max_bytes
+            return arrived
+        self._is_drained = False
+        return None if call.suspend(self._fd, patience_s) else self.read(max_bytes)
 
-    def _arrived(self, max_bytes: int, _patience_s: float | None) -> bytes | None:
+    def _arrived(self, max_bytes: int) -> bytes | None:
         """What has come, without waiting for it."""
         try:
             return self._stream.read(max_bytes, 0.0)
