@@ -14,12 +14,49 @@ from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
+from gunicorn.http import wsgi  # type: ignore[import-untyped]
+
 READABLE = "x-wsgiorg.fdevent.readable"
 
 #: What comes within this time is waited for by the thread that is there: to change to the loop takes longer.
 _LINGER_S = 0.002
 #: So many pieces of one answer go out in the loop before others have their turn, in a thread if there are more.
 _AT_ONCE = 8
+
+
+class Response(wsgi.Response):  # type: ignore[misc]
+    """Gunicorn's response, whose headers leave together with what comes first: whoever waits for it is woken once."""
+
+    headers_sent: bool
+    _head = b""
+
+    def send_headers(self) -> None:
+        if not self.headers_sent:
+            lines = [*self.default_headers(), *(f"{k}: {v}\r\n" for k, v in self.headers), "\r\n"]
+            self._head = "".join(lines).encode("latin-1")
+            self.headers_sent = True
+
+    def _emit_body(self, data: bytes) -> None:
+        self._send(framed(data) if self.chunked else data)
+
+    def sendfile(self, respiter: Any) -> bool:
+        self.send_headers()
+        self._send(b"")
+        return bool(super().sendfile(respiter))
+
+    def close(self) -> None:
+        self.send_headers()
+        self._send(framed(b"") if self.chunked else b"")
+
+    def _send(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        if head or data:
+            self.sock.sendall(head + data)
+
+
+def framed(data: bytes) -> bytes:
+    """A chunk as RFC 9112 has it (7.1); the empty one is the last."""
+    return b"%X\r\n%b\r\n" % (len(data), data)
 
 
 class Answer:
@@ -29,10 +66,10 @@ class Answer:
 
     Arguments:
         conn: gunicorn's connection by which the request came.
-        response: gunicorn's response, which frames what is sent.
+        response: frames what is sent.
     """
 
-    def __init__(self, conn: Any, response: Any, environ: dict[str, Any]) -> None:
+    def __init__(self, conn: Any, response: Response, environ: dict[str, Any]) -> None:
         self.conn = conn
         self.response = response
         self.fd: int | None = None
@@ -128,14 +165,14 @@ class Answer:
 
     def _send_at_once(self, item: bytes) -> bool:
         """Send as much as there is room for; whether that was all."""
-        framed = b"%X\r\n%b\r\n" % (len(item), item) if self.response.chunked else item
+        data = framed(item) if self.response.chunked else item
         try:
-            sent = self.conn.sock.send(framed, socket.MSG_DONTWAIT)
+            sent = self.conn.sock.send(data, socket.MSG_DONTWAIT)
         except OSError:
             # If it is not for want of room, it comes again where the rest is sent.
             sent = 0
         self.response.sent += len(item)
-        self._unsent = framed[sent:]
+        self._unsent = data[sent:]
         return not self._unsent
 
     def _close(self) -> None:

@@ -24,7 +24,7 @@ from gunicorn.http import wsgi  # type: ignore[import-untyped]
 from gunicorn.util import close_graceful  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
-from rolebook.serving.answer import Answer
+from rolebook.serving.answer import Answer, Response
 
 GRACE = 6
 """Seconds that live streams have to end once the server was asked to stop."""
@@ -84,7 +84,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         return kept
 
     def handle_request(self, req: Any, conn: Any) -> Any:
-        response, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
+        response, environ = wsgi.create(
+            req, conn.sock, conn.client, conn.server, self.cfg, response_class=Response
+        )
         environ["wsgi.multithread"] = True
         if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             response.force_close()
