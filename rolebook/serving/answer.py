@@ -82,7 +82,8 @@ class Answer:
         self._items: Any = ()
         self._iterator: Iterator[bytes] = iter(())
         self._unsent = b""
-        self._problem: BaseException | None = None
+        self._is_over = False
+        self._problem: Exception | None = None
 
     def begin(self, wsgi: Callable[..., Any]) -> bool:
         """Let the application begin to answer, in a thread that may wait; returns as ``go_on``."""
@@ -128,14 +129,16 @@ class Answer:
             for _ in range(_AT_ONCE):
                 item = self._next()
                 if not item:
-                    if item is None:
-                        self._problem = StopIteration()
                     return self.fd == awaited
                 if not self._send_at_once(item):
                     return False
         except Exception as problem:
             self._problem = problem
         return False
+
+    def fail(self, problem: Exception) -> None:
+        """Let ``go_on`` raise this."""
+        self._problem = problem
 
     def _wait_for(self, fd: int, seconds: float) -> None:
         """What the application calls before it yields an empty string."""
@@ -145,11 +148,11 @@ class Answer:
     def _next(self) -> bytes | None:
         """What the application says next; None at the end."""
         if self._problem is not None:
-            if isinstance(self._problem, StopIteration):
-                return None
             raise self._problem
         self.fd = None
-        return self._context.run(next, self._iterator, None)
+        item = None if self._is_over else self._context.run(next, self._iterator, None)
+        self._is_over = item is None
+        return item
 
     def _can_go_on(self) -> bool:
         """Whether something has come, which is waited for a moment; for as long as it takes, where the loop could not

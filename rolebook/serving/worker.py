@@ -118,8 +118,14 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         if not isinstance(answer, Answer):
             super().finish_request(conn, fs)
             return
+        try:
+            self.poller.register(answer.fd, selectors.EVENT_READ, partial(self._advance, answer))
+        except OSError as error:
+            # The system watches no more files than it allows.
+            answer.fail(error)
+            self._let_go_on(answer)
+            return
         self._waiting.add(answer)
-        self.poller.register(answer.fd, selectors.EVENT_READ, partial(self._advance, answer))
 
     def _advance(self, answer: Answer, fd: int) -> None:
         """Let an answer go on that waited for `fd`: here if it only passes on what has come, else in a thread."""
@@ -127,6 +133,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             return
         self._waiting.remove(answer)
         self.poller.unregister(fd)
+        self._let_go_on(answer)
+
+    def _let_go_on(self, answer: Answer) -> None:
         going_on = self.tpool.submit(self._go_on, answer)
         going_on.add_done_callback(
             lambda done: self.method_queue.defer(self.finish_request, answer.conn, done)
