@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from functools import lru_cache
 from typing import Any
 
 import httpx2
 import openai
+from openai._models import FinalRequestOptions
 
 from rolebook.core.completion import CompletionRequest
 from rolebook.core.upstream import Key, UpstreamSettings
@@ -20,20 +21,15 @@ from rolebook.upstream.wire import WireTransport
 NO_KEY = "no-key-needed"
 """What is sent where no key is set: the client insists on one, servers without keys ignore it."""
 
-_HEADERS: Mapping[str, str | openai.Omit] = {
-    # What the client is told by, through all its layers, to hand out the response before its body is read.
-    "X-Stainless-Raw-Response": "stream",
+_UNTOLD: Mapping[str, openai.Omit] = {
+    name: openai.Omit()
     # There is one try and one limit, both ours.
-    "X-Stainless-Async": openai.Omit(),
-    "X-Stainless-Retry-Count": openai.Omit(),
-    "X-Stainless-Read-Timeout": openai.Omit(),
+    for name in ("X-Stainless-Async", "X-Stainless-Retry-Count", "X-Stainless-Read-Timeout")
 }
 
 Call = AbstractContextManager[Response]
 
-
-#: Taking a URL apart is a tenth of the client's work, and an upstream has few.
-_url = lru_cache(maxsize=256)(httpx2.URL)
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class _HttpClient(httpx2.Client):
@@ -51,7 +47,7 @@ class _HttpClient(httpx2.Client):
     def build_request(self, method: str, url: httpx2.URL | str, **parts: Any) -> httpx2.Request:
         """A request of what the openai client gives, and nothing besides."""
         return httpx2.Request(
-            method, _url(url), content=parts.get("content"), headers=parts.get("headers")
+            method, url, content=parts.get("content"), headers=parts.get("headers")
         )
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **_: Any) -> httpx2.Response:
@@ -63,30 +59,57 @@ class _HttpClient(httpx2.Client):
         return response
 
 
-class _Client(openai.OpenAI):
-    """The client, which tells no server what this computer and its Python are. Each header that is left out is also one
-    that five layers need not look at.
-    """
+class OpenAI(openai.OpenAI):
+    """The client, which tells no server what this computer and its Python are; but its name is what they are told."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._patterns: dict[str, httpx2.Request] = {}
 
     def platform_headers(self) -> dict[str, str]:
         return {}
 
-    def _prepare_url(self, url: str) -> httpx2.URL:
-        # All that is called here is a whole URL, or is called once.
-        known = _url(url)
-        return super()._prepare_url(url) if known.is_relative_url else known
+    def post_json(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> httpx2.Response:
+        """The response to a value, its body unread. Raises APIStatusError, and what the wire raises.
+
+        The client's own way holds every argument against all that it could be, which is more work than sending it. So
+        it makes one request for each path, and what is sent is that one with other headers and another body.
+        """
+        pattern = self._patterns.get(path) or self._pattern_of(path)
+        content = _encoder.encode(body).encode()
+        sent = httpx2.Headers(pattern.headers, encoding="ascii")
+        for name, value in headers.items():
+            sent[name] = value
+        sent["Content-Length"] = str(len(content))
+        request = httpx2.Request(
+            pattern.method, pattern.url, headers=sent, stream=httpx2.ByteStream(content)
+        )
+        response = self._client.send(request, stream=True)
+        if not response.is_success:
+            response.read()
+            raise self._make_status_error_from_response(response)
+        return response
+
+    def _pattern_of(self, path: str) -> httpx2.Request:
+        options = FinalRequestOptions.construct(
+            method="post", url=path, headers=_UNTOLD, json_data={}
+        )
+        pattern = self._patterns[path] = self._build_request(options)
+        return pattern
 
 
 def open_client(
     settings: UpstreamSettings, transport: Callable[[], httpx2.BaseTransport] | None
-) -> openai.OpenAI:
+) -> OpenAI:
     """A client that calls this upstream, with the key that each call brings and nothing from the environment.
 
     Arguments:
         transport: makes what carries the requests; None: the network.
     """
     http_client = _HttpClient(transport() if transport else open_wire(settings))
-    client = _Client(
+    client = OpenAI(
         api_key=NO_KEY,
         admin_api_key="",
         webhook_secret="",
@@ -117,7 +140,7 @@ def _with_key(key: Key | None, headers: Mapping[str, str] | None = None) -> dict
     return {**(headers or {}), **own}
 
 
-def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan, *, key: Key | None) -> Call:
+def send(client: OpenAI, request: CompletionRequest, plan: Plan, *, key: Key | None) -> Call:
     """Ask for a completion. The raw response is read by us: with limits, and without a model object for every delta."""
     body: dict[str, Any] = {"model": request.model, **plan.fields}
     if plan.is_streamed:
@@ -131,23 +154,7 @@ def send(client: openai.OpenAI, request: CompletionRequest, plan: Plan, *, key: 
         body["messages"] = [
             said.as_dict() | {"role": roles.get(said.role, said.role)} for said in request.messages
         ]
-    return _post(client, path, body, {**_with_key(key, plan.headers), **_HEADERS})
-
-
-def _post(
-    client: openai.OpenAI, path: str, body: dict[str, Any], headers: Mapping[str, Any]
-) -> Call:
-    """Post past the client's methods for each address: these hold every argument against all types that it could have,
-    which is more work than sending it.
-    """
-    response = client.post(
-        # A whole URL need not be joined, which would take it apart twice more.
-        f"{client.base_url}{path}",
-        body=body,
-        cast_to=httpx2.Response,
-        options={"headers": headers},
-    )
-    return closing(response)
+    return closing(client.post_json(path, body, _with_key(key, plan.headers)))
 
 
 @contextmanager

@@ -43,9 +43,9 @@ from rolebook.upstream.reply import FailedReply, ReplyFold
 
 if TYPE_CHECKING:
     import httpx2
-    import openai
 
     from rolebook.upstream.client import Call as Sending
+    from rolebook.upstream.client import OpenAI
 
 Got = TypeVar("Got")
 
@@ -77,7 +77,7 @@ class OpenAIUpstream:
         self._errors = ErrorMapper(settings, redactor)
         self._adapter = Adapter()
         self._opening = threading.Lock()
-        self._opened: openai.OpenAI | None = None
+        self._opened: OpenAI | None = None
         self._default_model = settings.model
 
     @property
@@ -264,7 +264,7 @@ class OpenAIUpstream:
             explain=lambda reason: self._errors.explain(reason, key=key, is_sent=call.is_sent),
         )
 
-    def _client(self) -> openai.OpenAI:
+    def _client(self) -> OpenAI:
         _import_client()
         from rolebook.upstream.client import open_client
 

@@ -104,7 +104,7 @@ def test_canary_key_is_found_nowhere(debug_log: list[str]) -> None:
         logging.getLogger("anyone").exception("in a traceback")
 
     everything = "\n".join([*shown, *debug_log])
-    assert "Sending HTTP Request" in everything
+    assert "Building HTTP request" in everything
     assert "receive_response_headers" in everything
     assert "[key removed]" in everything
     for form in (*FORMS, SECRET_MIDDLE):
