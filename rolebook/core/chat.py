@@ -400,7 +400,12 @@ class ChatService:
         require_persona(session.persona_id, session.pin)
         upstream = self._upstreams.get(prepared.upstream)
         pending = self.pending_turn(
-            session, prepared, input_text, position=position, is_streamed=is_streamed
+            session,
+            prepared,
+            input_text,
+            position=position,
+            is_streamed=is_streamed,
+            via="gateway" if isinstance(reader, Program) else "",
         )
         begin = recorder.start_turn if recorder else self._log.start_turn
         dismiss = self._prices.admit()
@@ -442,6 +447,7 @@ class ChatService:
         *,
         position: int = 0,
         is_streamed: bool = True,
+        via: str = "",
     ) -> Turn:
         """A turn as it is recorded before its call. Raises NotFoundError for an unknown upstream."""
         return Turn(
@@ -457,6 +463,7 @@ class ChatService:
             messages=prepared.messages,
             parameters_requested=prepared.parameters,
             dropped_turns=prepared.prompt.dropped_turns,
+            via=via,
         )
 
     def _wait_for_end(self, session_id: str) -> None:

@@ -33,9 +33,6 @@ from rolebook.core.session import (
 )
 from rolebook.core.transcript import INSTRUCTING, Transcript
 
-#: What a turn is marked with in the log.
-VIA_GATEWAY = "gateway"
-
 
 @frozen
 class TranscriptRequest:
@@ -262,7 +259,7 @@ class _TranscriptRecorder:
 
     def start_turn(self, turn: Turn, revision: Revision) -> Turn:
         new = self.place.session if self.place.is_new else None
-        return self.log.start_turn(replace(turn, via=VIA_GATEWAY), revision, new)
+        return self.log.start_turn(turn, revision, new)
 
     def finish_turn(self, turn: Turn) -> None:
         digests: Sequence[str] = ()

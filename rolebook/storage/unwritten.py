@@ -68,7 +68,8 @@ class StartedTurn:
     def apply(self, db: Database) -> Turn:
         if self.session:
             self.session.apply(db)
-        turn = replace(self.turn, position=0) if self.is_appended else self.turn
+        is_placed = self.is_appended and self.turn.position
+        turn = replace(self.turn, position=0) if is_placed else self.turn
         return insert_turn(db, turn, self.revision, owner=self.owner, api_key=self.api_key)
 
 
