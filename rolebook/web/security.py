@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from rolebook.web.errors import RequestError
 from rolebook.web.submission import MAX_FIELDS
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MAX_BODY_BYTES = 1_000_000
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -25,7 +29,9 @@ _AUTHORITY = re.compile(
     r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?P<port>:[0-9]{1,5})?", re.IGNORECASE
 )
 
+#: What every response says, unless its view has said otherwise.
 _HEADERS = {
+    "Cache-Control": "no-store",
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none';"
         " form-action 'self'; frame-ancestors 'none'"
@@ -37,8 +43,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-#: Those of all that is not static.
-_PAGE_HEADERS = {**_HEADERS, "Cache-Control": "no-store"}
+_HEADERS_BY_KEY = {name.lower(): (name, value) for name, value in _HEADERS.items()}
 
 
 def protect(
@@ -78,7 +83,7 @@ def protect(
             _check_size(larger.get(request.blueprint or "", MAX_BODY_BYTES))
 
     app.before_request(check_request)
-    app.after_request(_add_headers)
+    app.wsgi_app = _restricting(app.wsgi_app)  # type: ignore[assignment, method-assign]
 
 
 def _bracketed(host: str) -> str:
@@ -169,13 +174,18 @@ def _body() -> bytes:
         raise BadRequest from error
 
 
-def _add_headers(response: Response) -> Response:
-    headers = _HEADERS if request.endpoint == "static" else _PAGE_HEADERS
-    present = {name.lower() for name, _ in response.headers}
-    for name, value in headers.items():
-        if name.lower() not in present:
-            response.headers.add(name, value)
-    return response
+def _restricting(application: WSGIApplication) -> WSGIApplication:
+    """The application with our headers, added last: on the way through Flask each header is looked at three times."""
+
+    def restricted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *further: Any) -> Any:
+            said = {name.lower() for name, _ in headers}
+            ours = [header for key, header in _HEADERS_BY_KEY.items() if key not in said]
+            return start_response(status, headers + ours, *further)
+
+        return application(environ, start)
+
+    return restricted
 
 
 def local_path(target: str) -> str:
