@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rolebook.core.errors import PromptLimitError
@@ -27,6 +26,7 @@ _QUICK_S = 0.25
 _MOST_QUICK = 10_000
 #: The places that only such revisions get.
 _KEPT_PLACES = 2
+_encoder = json.JSONEncoder(separators=(",", ":"))
 _START = (
     "import sys; sys.path[:] = {path!r}; from rolebook.core.render_worker import main; "
     "main({memory}, {deadline})"
@@ -55,7 +55,7 @@ class _Worker:
 
     def ask(self, request: Mapping[str, Any], deadline_s: float) -> dict[str, Any]:
         """Raises _WorkerGoneError; then the worker must be closed."""
-        data = json.dumps(request, separators=(",", ":")).encode()
+        data = _encoder.encode(request).encode()
         # A new process first has to start; that time is not the template's.
         end = time.monotonic() + deadline_s + (10 if self._is_fresh else 0)
         try:
@@ -146,38 +146,32 @@ class Sandbox:
 
         Raises PromptLimitError when the render passes a limit or all workers stay busy.
         """
-        with self._proven(request["revision"]), self._borrowed() as worker:
-            filled = dict(request)
-            while True:
-                reply = worker.ask(filled, self._deadline_s)
-                need = reply.get("need")
-                if need is None or need in filled:
-                    return reply
-                filled[need] = supply(need)
-
-    @contextlib.contextmanager
-    def _proven(self, revision: str) -> Iterator[None]:
-        """Let what has not been quick before wait for one of the places that are left to such, and note how it was."""
+        revision = request["revision"]
         is_quick = revision in self._quick
+        # What has not been quick before waits for one of the places that are left to such.
         if not is_quick:
             _acquire(self._unproven_places)
         began = time.monotonic()
         try:
-            yield
+            return self._ask_worker(request, supply)
         finally:
-            took_s = time.monotonic() - began
-            if took_s >= self._deadline_s / 2:
-                self._quick.pop(revision, None)
-            elif not is_quick and took_s < _QUICK_S:
-                with self._lock:
-                    if len(self._quick) >= _MOST_QUICK:
-                        del self._quick[next(iter(self._quick))]
-                    self._quick[revision] = None
+            self._note(revision, time.monotonic() - began, is_quick=is_quick)
             if not is_quick:
                 self._unproven_places.release()
 
-    @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[_Worker]:
+    def _note(self, revision: str, took_s: float, *, is_quick: bool) -> None:
+        """Note whether a revision is quick, after a render of it."""
+        if took_s >= self._deadline_s / 2:
+            self._quick.pop(revision, None)
+        elif not is_quick and took_s < _QUICK_S:
+            with self._lock:
+                if len(self._quick) >= _MOST_QUICK:
+                    del self._quick[next(iter(self._quick))]
+                self._quick[revision] = None
+
+    def _ask_worker(
+        self, request: Mapping[str, Any], supply: Callable[[str], Any]
+    ) -> dict[str, Any]:
         _acquire(self._places)
         try:
             with self._lock:
@@ -185,7 +179,7 @@ class Sandbox:
                 worker = self._idle.pop() if self._idle else None
             worker = worker or _Worker(self._memory_bytes, self._deadline_s)
             try:
-                yield worker
+                reply = self._answered(worker, request, supply)
             except _WorkerGoneError:
                 worker.close()
                 raise PromptLimitError(
@@ -201,5 +195,17 @@ class Sandbox:
                     self._idle.append(worker)
             if not is_kept:
                 worker.close()
+            return reply
         finally:
             self._places.release()
+
+    def _answered(
+        self, worker: _Worker, request: Mapping[str, Any], supply: Callable[[str], Any]
+    ) -> dict[str, Any]:
+        filled = request
+        while True:
+            reply = worker.ask(filled, self._deadline_s)
+            need = reply.get("need")
+            if need is None or need in filled:
+                return reply
+            filled = {**filled, need: supply(need)}
