@@ -70,14 +70,6 @@ def turn_row(db: Database, turn_id: str) -> sqlite3.Row:
     return row
 
 
-def turn_number(db: Database, turn_id: str) -> int:
-    """Raises NotFoundError."""
-    row = execute(db, "SELECT number FROM turns WHERE id = ?", (turn_id,)).fetchone()
-    if row is None:
-        raise NotFoundError("There is no turn %(id)s in the log.", id=turn_id)
-    return int(row["number"])
-
-
 def transcript_ends(db: Database, digest: str) -> list[TranscriptEnd]:
     """The newest turns outside the trash that ended as a transcript does."""
     rows = execute(

@@ -80,9 +80,9 @@ class FinishedTurn:
     digests: tuple[str, ...] = ()
 
     def apply(self, db: Database) -> None:
-        complete_turn(db, self.turn)
+        number = complete_turn(db, self.turn)
         if self.digests:
-            insert_transcripts(db, self.turn.id, self.digests)
+            insert_transcripts(db, number, self.digests)
         if self.results:
             record_results(db, self.turn.id, self.results)
 

@@ -92,7 +92,7 @@ def insert_turn(
 
     Returns the turn as recorded. Raises NotFoundError for an unknown session.
     """
-    session = _surroundings(db, turn)
+    session = _surroundings(db, turn, revision)
     if session["is_recorded"]:
         return lookup.get_turn(db, turn.id)
     turn = _placed(db, turn, session)
@@ -109,7 +109,7 @@ def insert_turn(
         "attempt": turn.attempt,
         "is_current": True,
         "owner": owner or None,
-        "revision": insert_revision(db, revision),
+        "revision": session["known_revision"] or insert_revision(db, revision),
         "messages": _insert_messages(db, turn, session),
     }
     paying = session["judged_key"] if api_key is None else api_key
@@ -125,24 +125,25 @@ def insert_turn(
     return turn
 
 
-def complete_turn(db: Database, turn: Turn) -> None:
-    """Record how a turn ended, and let search find it. Raises NotFoundError."""
+def complete_turn(db: Database, turn: Turn) -> int:
+    """Record how a turn ended, and let search find it. Returns its number. Raises NotFoundError."""
     before = execute(
         db, "SELECT number, status, text FROM turns WHERE id = ?", (turn.id,)
     ).fetchone()
     if before is None:
         raise NotFoundError("There is no turn %(id)s in the log.", id=turn.id)
+    number = int(before["number"])
     if before["status"] != TurnStatus.PENDING:
-        index.remove_turn(db, before["number"])
-        keep_messages(db, before["number"])
-    update_turn(db, before["number"], answered_columns(turn) | {"owner": None})
+        index.remove_turn(db, number)
+        keep_messages(db, number)
+    update_turn(db, number, answered_columns(turn) | {"owner": None})
     if turn.status is not TurnStatus.PENDING:
-        index.add_turn(db, before["number"])
+        index.add_turn(db, number)
+    return number
 
 
-def insert_transcripts(db: Database, turn_id: str, digests: Iterable[str]) -> None:
+def insert_transcripts(db: Database, number: int, digests: Iterable[str]) -> None:
     """Record what the transcripts are recognised by that a turn ends, one for each of its answers."""
-    number = lookup.turn_number(db, turn_id)
     for choice, digest in enumerate(digests):
         row = {"digest": bytes.fromhex(digest), "turn": number, "choice": choice}
         insert(db, "OR IGNORE INTO transcripts", row)
@@ -217,8 +218,8 @@ def _asking_comparison(
 
 def update_turn(db: Database, number: int, columns: Mapping[str, Any]) -> None:
     """Change columns of one turn."""
-    assignments = ", ".join(f"{name} = ?" for name in columns)
-    execute(db, f"UPDATE turns SET {assignments} WHERE number = ?", [*columns.values(), number])
+    assignments = " = ?, ".join(columns)
+    execute(db, f"UPDATE turns SET {assignments} = ? WHERE number = ?", [*columns.values(), number])
 
 
 def keep_messages(db: Database, number: int) -> None:
@@ -273,7 +274,7 @@ def _inherited(db: Database, turn_id: str) -> str | None:
     return encode_json([counting[position] for position in sorted(counting)])
 
 
-def _surroundings(db: Database, turn: Turn) -> sqlite3.Row:
+def _surroundings(db: Database, turn: Turn, revision: Revision) -> sqlite3.Row:
     """All that a new turn must know, in one look: its session and what comes next in it and in the log."""
     row: sqlite3.Row | None = execute(
         db,
@@ -283,9 +284,10 @@ def _surroundings(db: Database, turn: Turn) -> sqlite3.Row:
         "(SELECT max(position) FROM turns WHERE session = sessions.number) AS last_position, "
         "(SELECT max(attempt) FROM turns WHERE session = sessions.number AND position = ?) AS last_attempt, "
         "(SELECT api_key FROM turns WHERE number = sessions.judges) AS judged_key, "
+        "(SELECT number FROM revisions WHERE id = ?) AS known_revision, "
         "EXISTS (SELECT 1 FROM turns WHERE id = ?) AS is_recorded "
         "FROM sessions WHERE id = ? AND NOT is_purged",
-        (turn.position, turn.id, turn.session_id),
+        (turn.position, revision.id, turn.id, turn.session_id),
     ).fetchone()
     if row is None:
         raise NotFoundError("There is no session %(id)s in the log.", id=turn.session_id)

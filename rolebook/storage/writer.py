@@ -85,6 +85,7 @@ class Writer:
         self._prepare_changes = prepare_changes
         self._waiting: deque[_Change[Any]] = deque()
         self._db: Database | None = None
+        self._awaits = True
 
     @property
     def waiting(self) -> int:
@@ -94,7 +95,7 @@ class Writer:
     def open(self) -> None:
         """Open the file, make or migrate it. Raises StorageError."""
         with self.lock:
-            self._db = prepare(self._path, patience_s=self._patience_s())
+            self._open()
 
     def close(self) -> None:
         """Close the file; the next change opens it again."""
@@ -168,7 +169,7 @@ class Writer:
         while True:
             try:
                 db = self._db or self._reopened()
-                set_awaited(db, any(change.is_awaited for change in changes))
+                self._await(db, any(change.is_awaited for change in changes))
                 with transaction(db):
                     for change in changes:
                         change.make(db)
@@ -180,10 +181,20 @@ class Writer:
                     raise storage_error(error, self._path) from error
                 time.sleep(0.02)
 
+    def _await(self, db: Database, is_awaited: bool) -> None:
+        """Say whether the next commit is waited for; as this takes as long as a small change, only if it is news."""
+        if is_awaited is not self._awaits:
+            set_awaited(db, is_awaited)
+            self._awaits = is_awaited
+
     def _reopened(self) -> Database:
         """Whatever is in the way of a file that could be opened once, may pass."""
         try:
-            self._db = prepare(self._path, patience_s=self._patience_s())
+            return self._open()
         except StorageError as error:
             raise OutageError(error.message, **error.parameters) from error
+
+    def _open(self) -> Database:
+        self._db = prepare(self._path, patience_s=self._patience_s())
+        self._awaits = True
         return self._db

@@ -156,3 +156,19 @@ def test_whoever_is_interrupted_takes_the_change_back(writer: Writer) -> None:
         writer.apply(interrupted)
     assert writer.waiting == 0
     assert [] == notes(writer)
+
+
+def test_disk_is_waited_for_where_a_change_is_awaited(writer: Writer) -> None:
+    def synchronous(db: Database) -> int:
+        return int(db.conn.execute("PRAGMA synchronous").fetchone()[0])
+
+    def levels() -> list[int]:
+        return [
+            writer.apply(synchronous, is_awaited=is_awaited)
+            for is_awaited in (True, False, False, True, True, False)
+        ]
+
+    normal, full = 1, 2
+    assert [full, normal, normal, full, full, normal] == levels()
+    writer.close()
+    assert [full, normal, normal, full, full, normal] == levels()
