@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -249,12 +251,12 @@ def test_stopped_run_keeps_what_arrived_and_goes_on_there(
         rolebook.compare.start(comparison)
     assert rolebook.compare.stop(comparison.id)
     cells = cells_of(rolebook, comparison)
-    assert ["1-1-1"] == list(cells)
-    assert (CellStatus.STOPPED, TurnStatus.CANCELLED) == (
-        cells["1-1-1"].status,
-        cells["1-1-1"].turns[0].status,
-    )
+    assert [(CellStatus.STOPPED, TurnStatus.CANCELLED)] * 2 == [
+        (cell.status, cell.turns[0].status) for cell in cells.values()
+    ]
     assert cells["1-1-1"].turns[0].text.startswith("Echo")
+    # The other one was ready to be called, and was not.
+    assert 1 == len(upstream.requests)
     fill(rolebook, comparison)
     cells = cells_of(rolebook, comparison)
     assert [CellStatus.COMPLETE] * 2 == [cell.status for cell in cells.values()]
@@ -684,6 +686,44 @@ def test_an_upstream_gets_so_many_calls_at_once_by_whatever_name(
     )
     fill(rolebook, comparison)
     assert 2 == upstream.stats["peak_connections"]
+
+
+def test_next_call_leaves_before_the_answer_to_the_last_one_is_recorded(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "plain", "model": "ok?latency_ms=300"}],
+        inputs=["a", "b", "c"],
+        concurrency=1,
+    )
+    run = rolebook.compare.start(comparison)
+
+    def are_two_recorded() -> bool:
+        return 2 == rolebook.comparisons.tally(comparison).running
+
+    upstream.wait_for(are_two_recorded)
+    with closing(sqlite3.connect(rolebook.log.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        upstream.wait_for(lambda: 2 == len(upstream.requests))
+        assert 0 == rolebook.comparisons.tally(comparison).complete
+        other.execute("ROLLBACK")
+    assert run.wait(10)
+    assert ["a", "b", "c"] == [
+        request.body["messages"][-1]["content"] for request in upstream.requests
+    ]
+    assert 3 == rolebook.comparisons.tally(comparison).complete
+
+
+def test_cell_keeps_its_place_until_nothing_more_is_called_for_it(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    script = {"turns": ["one", "two"]}
+    comparison = plan(rolebook, variants=["plain"], inputs=[script, script], concurrency=1)
+    fill(rolebook, comparison)
+    assert ["one", "two"] * 2 == [
+        request.body["messages"][-1]["content"] for request in upstream.requests
+    ]
 
 
 def test_comparison_in_the_trash_neither_begins_nor_goes_on(

@@ -144,12 +144,15 @@ def run(
     warm_up()
     # Said before anything can happen to this process: by its id a comparison goes on.
     terminal.tell("Comparison %(id)s.", id=comparison.id)
-    running = rolebook.compare.start(
-        comparison, with_failed=with_failed, is_reusing=is_reusing, concurrency=concurrency
-    )
-    loading = running, terminal.translator.language
-    threading.Thread(target=_load_what_shows_it, args=loading, daemon=True).start()
-    if not watch(terminal, running):
+    try:
+        running = rolebook.compare.start(
+            comparison, with_failed=with_failed, is_reusing=is_reusing, concurrency=concurrency
+        )
+        loading = running, terminal.translator.language
+        threading.Thread(target=_load_what_shows_it, args=loading, daemon=True).start()
+        watch(terminal, running)
+    except KeyboardInterrupt:
+        rolebook.compare.stop(comparison.id)
         terminal.tell("Stopped. Go on with: rolebook compare --resume %(id)s", id=comparison.id)
         click.get_current_context().exit(INTERRUPTED)
     if running.error:

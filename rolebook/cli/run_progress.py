@@ -1,4 +1,4 @@
-"""A run while it lasts: a bar on a terminal, else a line now and then; and Ctrl-C, which stops it cleanly."""
+"""A run while it lasts: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -14,23 +14,16 @@ if TYPE_CHECKING:
     from rolebook.core.run import Progress, Run
 
 _BAR_EVERY_S, _LINE_EVERY_S = 0.25, 5.0
-_STOP_WITHIN_S = 5.0
 
 
-def watch(terminal: Terminal, run: Run) -> bool:
-    """Wait for the end of a run and show how far it is. False if Ctrl-C has stopped it."""
+def watch(terminal: Terminal, run: Run) -> None:
+    """Wait for the end of a run and show how far it is."""
     is_live = sys.stderr.isatty()
     every_s = _BAR_EVERY_S if is_live else _LINE_EVERY_S
     with _bar(terminal, run) if is_live else _lines(terminal) as show:
-        try:
-            while not run.wait(every_s):
-                show(run.progress)
-        except KeyboardInterrupt:
-            run.stop()
-            run.wait(_STOP_WITHIN_S)
-            return False
+        while not run.wait(every_s):
+            show(run.progress)
         show(run.progress)
-    return True
 
 
 def progress_text(terminal: Terminal, progress: Progress) -> str:

@@ -25,6 +25,7 @@ from rolebook.core.errors import ConflictError, UpstreamError
 from rolebook.core.filling import CellPlan, Filling, unchecked_turns
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judging
+from rolebook.core.line import Place
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.planning import Plan, Planner, persona_at, values_for
 from rolebook.core.run import Progress, Run, RunEvent, Workload
@@ -311,8 +312,8 @@ class CompareService:
                 queues=self._queues(comparison, wanted),
                 concurrency=concurrency or comparison.concurrency,
             ),
-            fill=lambda run, key: self._fill(
-                run, cells.get(key) or _waiting(comparison, key), is_retry
+            fill=lambda run, key, place: self._fill(
+                run, cells.get(key) or _waiting(comparison, key), place, is_retry
             ),
             cancel=self._chat.cancel,
             on_end=lambda: self._comparisons.release_comparison(comparison.id),
@@ -396,7 +397,7 @@ class CompareService:
             return self._comparisons.turns_up_to(entry.follows)
         return [said_before(asked, answered) for asked, answered in entry.earlier]
 
-    def _fill(self, run: Run, cell: Cell, is_retry: bool) -> Iterator[RunEvent]:
+    def _fill(self, run: Run, cell: Cell, place: Place, is_retry: bool) -> Iterator[RunEvent]:
         comparison, key = run.comparison, cell.key
         entry = comparison.inputs[key.input]
         plan = CellPlan(
@@ -415,6 +416,7 @@ class CompareService:
         return Filling(
             run,
             plan,
+            place,
             chat=self._chat,
             log=self._log,
             comparisons=self._comparisons,

@@ -1,4 +1,7 @@
-"""How one cell is filled: its turns asked one after the other, each answer checked, from wherever it was left."""
+"""How one cell is filled: its turns asked one after the other, each answer checked, from wherever it was left.
+
+It gets ready, waits for its place at the upstream, and gives it back when nothing more is to be called.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from rolebook.core.completion import Delta
 from rolebook.core.errors import RolebookError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judgement, Judging, answer_of
+from rolebook.core.line import Place
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEvent
 from rolebook.core.session import (
@@ -87,12 +91,14 @@ class Filling:
 
     Arguments:
         run: whose cell it is; it is told of each turn, so that it can stop it.
+        place: from which the cell is called.
     """
 
     def __init__(
         self,
         run: Run,
         plan: CellPlan,
+        place: Place,
         *,
         chat: ChatService,
         log: SessionLog,
@@ -101,6 +107,7 @@ class Filling:
     ) -> None:
         self._run = run
         self._plan = plan
+        self._place = place
         self._begun = plan.cell
         self._key = plan.cell.key
         self._entry = run.comparison.inputs[self._key.input]
@@ -122,7 +129,6 @@ class Filling:
         for index in range(len(self._turns), self._begun.length):
             if self._run.is_stopping:
                 break
-            yield CellStarted(self._key, index)
             ended = yield from self._ask(index)
             if ended.status is not TurnStatus.COMPLETE:
                 broken = [ended]
@@ -140,8 +146,8 @@ class Filling:
             )
         )
 
-    def _ask(self, index: int) -> Generator[CellDelta, None, Turn]:
-        """One turn: yields its deltas and returns it with its end."""
+    def _ask(self, index: int) -> Generator[CellStarted | CellDelta, None, Turn]:
+        """One turn: yields that it starts and its deltas, and returns it with its end."""
         text = self._entry.turns[index]
         history = [*self._plan.history, *self._turns]
         try:
@@ -165,6 +171,7 @@ class Filling:
                 match event:
                     case TurnStarted(turn):
                         self._run.note_turn(self._key, turn.id)
+                        yield CellStarted(self._key, index)
                     case Delta(piece, 0, "text"):
                         yield CellDelta(self._key, index, piece)
                     case TurnEnded(turn):
@@ -177,6 +184,12 @@ class Filling:
         return self._begun.turns[index].position if index < len(self._begun.turns) else 0
 
     def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        """Record a turn as pending, and wait until its call may be made."""
+        begun = self._record_start(turn, revision)
+        self._run.take_place(self._key, self._place)
+        return begun
+
+    def _record_start(self, turn: Turn, revision: Revision) -> Turn:
         """Record a turn as pending; the first begins the cell."""
         if self._turns or self._begun.turns:
             return self._log.start_turn(turn, revision)
@@ -195,7 +208,7 @@ class Filling:
             upstream=self._session.upstream,
             model_requested=self._session.model,
         )
-        begun = self.start_turn(turn, self._plan.persona.revision)
+        begun = self._record_start(turn, self._plan.persona.revision)
         failed = replace(
             begun,
             status=TurnStatus.FAILED,
@@ -205,7 +218,12 @@ class Filling:
         return failed
 
     def finish_turn(self, turn: Turn) -> None:
-        """Record the turn together with what needs no judge, so that nothing can come between them."""
+        """Record the turn together with what needs no judge, so that nothing can come between them.
+
+        Where it was the last call for the cell, the next one leaves first.
+        """
+        if self._is_last_call(turn):
+            self._place.give_back()
         results: tuple[CheckResult, ...] = ()
         if turn.status is TurnStatus.COMPLETE:
             answer = answer_of(turn, self._entry.reference)
@@ -221,6 +239,13 @@ class Filling:
         if results:
             self._results[turn.id] = results
 
+    def _is_last_call(self, turn: Turn) -> bool:
+        """Whether neither another turn nor a judge follows."""
+        if turn.status is not TurnStatus.COMPLETE:
+            return True
+        is_last = len(self._turns) + 1 == self._begun.length
+        return is_last and not any(check.is_rubric for check in self._plan.checks)
+
     def _check(self, turn: Turn, before: Sequence[Turn]) -> None:
         """Run the checks that an answer lacks: its rubrics, and what a killed process left out."""
         judge = self._run.comparison.judge
@@ -230,6 +255,7 @@ class Filling:
         )
         if not missing:
             return
+        self._run.take_place(self._key, self._place)
         conversation = [(said.input, said.text) for said in (*self._plan.history, *before)]
         for found in self._judging.judge(
             missing,

@@ -1,4 +1,8 @@
-"""One execution of a comparison: threads that fill its cells, what others may watch of it, and how it is stopped."""
+"""One execution of a comparison: threads that fill its cells, what others may watch of it, and how it is stopped.
+
+For each call that may be made at once two cells are being filled: while one is called, the next gets ready, so that its
+call leaves as soon as the answer has come, and before that is recorded (see :mod:`rolebook.core.line`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from dataclasses import replace
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Tally
 from rolebook.core.errors import RolebookError
 from rolebook.core.frozen import frozen
+from rolebook.core.line import Line, Place
 from rolebook.core.session import Turn, new_id
 
 #: The rate is that of the newest cells, so that it follows a server that gets slower.
@@ -97,8 +102,9 @@ class Subscription:
             return None
 
 
-#: Fills one cell and yields what happens; it looks at ``Run.is_stopping`` and reports turns by ``Run.note_turn``.
-Fill = Callable[["Run", CellKey], Iterator[RunEvent]]
+#: Fills one cell and yields what happens. It calls nobody before ``Run.take_place``, gives the place back when there is
+#: nothing more to call, looks at ``Run.is_stopping`` and reports turns by ``Run.note_turn``.
+Fill = Callable[["Run", CellKey, Place], Iterator[RunEvent]]
 
 
 @frozen
@@ -106,8 +112,8 @@ class Workload:
     """What a run has to do, and what it begins with.
 
     ``begun`` are the cells that have begun, as they stand in the log; ``spent`` is what they have cost until now.
-    ``queues`` are the cells to fill, in order, by the upstream that answers them; so many of each, ``concurrency``, are
-    filled at once.
+    ``queues`` are the cells to fill, in order, by the upstream that answers them; ``concurrency`` is how many calls to
+    each of these are made at once.
     """
 
     begun: Sequence[Cell]
@@ -117,7 +123,7 @@ class Workload:
 
 
 class Run:
-    """The threads that fill the cells of one comparison, so many for each upstream. Safe for threads.
+    """The threads that fill the cells of one comparison. Safe for threads.
 
     Arguments:
         comparison: whose cells.
@@ -145,7 +151,6 @@ class Run:
         self._fill = fill
         self._cancel = cancel
         self._on_end = on_end
-        self._concurrency = workload.concurrency
         self._lock = threading.Lock()
         self._total = comparison.size
         self._counted: Counter[CellStatus] = Counter()
@@ -153,7 +158,8 @@ class Run:
         self._cells: dict[CellKey, Cell] = {}
         for cell in workload.begun:
             self._count(cell)
-        self._queues = [deque(keys) for keys in workload.queues.values()]
+        self._lines = [Line(keys, workload.concurrency) for keys in workload.queues.values()]
+        self._wanted = sum(map(len, workload.queues.values()))
         self._live: dict[CellKey, tuple[int, list[str]]] = {}
         self._turns: dict[CellKey, str] = {}
         self._ended: list[CellKey] = []
@@ -165,9 +171,9 @@ class Run:
     def start(self) -> None:
         """Begin. Returns at once."""
         threads = [
-            threading.Thread(target=self._work, args=(waiting,), name="rolebook-run", daemon=True)
-            for waiting in self._queues
-            for _ in range(min(self._concurrency, len(waiting)))
+            threading.Thread(target=self._work, args=(line,), name="rolebook-run", daemon=True)
+            for line in self._lines
+            for _ in range(line.fillers)
         ]
         self._ends.append(time.monotonic())
         self._alive = len(threads)
@@ -183,6 +189,8 @@ class Run:
             turns = list(self._turns.values())
         for turn_id in turns:
             self._cancel(turn_id)
+        for line in self._lines:
+            line.open()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for its end. False if that did not come within the time."""
@@ -198,12 +206,12 @@ class Run:
         """How far the comparison is at this moment."""
         with self._lock:
             running, ends = len(self._live), list(self._ends)
-            waiting = sum(map(len, self._queues))
+            waiting = self._wanted - len(self._ended)
             tally = self._tally(running)
         is_running = not self.has_ended
         elapsed = ends[-1] - ends[0]
         rate = (len(ends) - 1) / elapsed if elapsed > 0 and is_running else None
-        left = (waiting + running) / rate if rate else None
+        left = waiting / rate if rate else None
         return Progress(
             tally, rate=rate, seconds_left=left, is_running=is_running, error=self.error
         )
@@ -249,6 +257,13 @@ class Run:
             with self._lock:
                 self._subscriptions.remove(subscription)
 
+    def take_place(self, key: CellKey, place: Place) -> None:
+        """Wait until a cell may be called, or the run is stopped. From then on the cell counts as running."""
+        place.is_free.wait()
+        with self._lock:
+            self._live[key] = (0, [])
+            self._hide(key)
+
     def note_turn(self, key: CellKey, turn_id: str) -> None:
         """A turn of a cell is under way and can be stopped by its id; an empty one: no longer."""
         with self._lock:
@@ -266,14 +281,10 @@ class Run:
             self._cost += turn.cost or 0.0
             self._without_cost += turn.cost is None
 
-    def _work(self, waiting: deque[CellKey]) -> None:
+    def _work(self, line: Line) -> None:
         try:
-            while not self.is_stopping:
-                try:
-                    key = waiting.popleft()
-                except IndexError:
-                    break
-                self._fill_one(key)
+            while not self.is_stopping and (begun := line.begin()):
+                self._fill_one(*begun)
         except RolebookError as error:
             self.error = error
             self.stop()
@@ -290,14 +301,12 @@ class Run:
             if is_last:
                 self._end()
 
-    def _fill_one(self, key: CellKey) -> None:
-        with self._lock:
-            self._live[key] = (0, [])
-            self._hide(key)
+    def _fill_one(self, key: CellKey, place: Place) -> None:
         try:
-            for event in self._fill(self, key):
+            for event in self._fill(self, key, place):
                 self._note(event)
         finally:
+            place.give_back()
             with self._lock:
                 self._live.pop(key, None)
                 self._turns.pop(key, None)
