@@ -248,7 +248,10 @@ def test_trying_again_keeps_both_answers_and_only_the_current_one_is_history(
 def test_failed_second_attempt_leaves_the_first_answer_in_the_history(ada: Rolebook) -> None:
     session = begin(ada)
     run(ada, session, "one")
-    assert TurnStatus.FAILED == run(ada, session, "one", position=1, model="500").status
+    assert (
+        TurnStatus.FAILED
+        == run(ada, session, "one", position=1, model="500?retry_after_ms=1").status
+    )
     assert ["You are Ada.", "one", "Echo: one", "two"] == [
         message.content for message in run(ada, session, "two").messages
     ]
@@ -269,7 +272,7 @@ def test_only_the_last_turn_can_be_tried_again(ada: Rolebook) -> None:
         ("401", TurnStatus.FAILED, "upstream_key", ""),
         ("429-quota", TurnStatus.FAILED, "upstream_quota", ""),
         ("400-context", TurnStatus.FAILED, "upstream_refused", ""),
-        ("500", TurnStatus.FAILED, "upstream_server", ""),
+        ("500?retry_after_ms=1", TurnStatus.FAILED, "upstream_server", ""),
         ("html-200", TurnStatus.FAILED, "upstream_reply", ""),
         (
             "rst-mid?text=one two three four&after=2",

@@ -214,7 +214,13 @@ def test_resuming_runs_only_what_is_missing_and_retry_only_what_failed(
 ) -> None:
     comparison = plan(
         rolebook,
-        variants=["plain", {"persona": "plain", "model": "500,500,500,ok?text=better"}],
+        variants=[
+            "plain",
+            {
+                "persona": "plain",
+                "model": "500?retry_after_ms=1,500?retry_after_ms=1,500,ok?text=better",
+            },
+        ],
         inputs=["a", "b"],
         concurrency=1,
     )

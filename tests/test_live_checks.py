@@ -177,7 +177,7 @@ def test_checks_of_today_run_on_an_answer_of_yesterday(
     assert results_of(rolebook, turn)["short"].has_passed
 
 
-@pytest.mark.parametrize("model", ["500", "length"])
+@pytest.mark.parametrize("model", ["500?retry_after_ms=1", "length"])
 def test_only_complete_answers_are_checked(
     make_rolebook: MakeRolebook, upstream: FakeUpstream, library_dir: Path, model: str
 ) -> None:

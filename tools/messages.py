@@ -45,11 +45,11 @@ def find_messages() -> Catalog:
     return catalogue
 
 
-def updated_catalogue() -> tuple[Catalog, bytes]:
+def updated_catalogue(found: Catalog) -> tuple[Catalog, bytes]:
     """The catalogue with the messages that there are now, and what its file should hold."""
     with CATALOGUE.open("rb") as file:
         catalogue = read_po(file, locale="zh", domain="messages")
-    catalogue.update(find_messages(), no_fuzzy_matching=True)
+    catalogue.update(found, no_fuzzy_matching=True)
     catalogue.obsolete.clear()
     written = BytesIO()
     write_po(
@@ -179,7 +179,7 @@ def _of_personas() -> Iterator[tuple[Path, Text]]:
 
 def main() -> int:
     """Update the catalogue; says how much is left to translate."""
-    catalogue, written = updated_catalogue()
+    catalogue, written = updated_catalogue(find_messages())
     CATALOGUE.write_bytes(written)
     missing = [message for message in catalogue if message.id and not any(message.string or ())]
     print(f"{len(catalogue)} messages, {len(missing)} without a translation")

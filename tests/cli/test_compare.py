@@ -119,8 +119,12 @@ def test_in_a_process_of_its_own_it_says_the_same(shell: Shell, upstream: FakeUp
         (["--check", 'contains=["Echo", "Hi"]'], 0, ""),
         (["--check", "contains=Bye"], 1, ""),
         (["--check", "max_cost=1"], 0, "Checks that could not be judged: 2."),
-        (["-m", "500"], 1, "Ask the failed cells again with: rolebook comparisons retry"),
-        (["-m", "ok", "-m", "500"], 1, "4 of 4 cells · 2 failed"),
+        (
+            ["-m", "500?retry_after_ms=1"],
+            1,
+            "Ask the failed cells again with: rolebook comparisons retry",
+        ),
+        (["-m", "ok", "-m", "500?retry_after_ms=1"], 1, "4 of 4 cells · 2 failed"),
     ],
 )
 def test_status_says_whether_cells_and_checks_were_good(

@@ -33,7 +33,7 @@ def comparison_id(shell: Shell) -> str:
 
 
 def test_list_has_the_newest_first(shell: Shell, comparison_id: str) -> None:
-    newer = compare(shell, "--input", "Hi", "-m", "500")
+    newer = compare(shell, "--input", "Hi", "-m", "500?retry_after_ms=1")
     assert [newer, comparison_id] == [c["id"] for c in shell.run("comparisons", "--json").json]
     lines = [line.split("\t") for line in shell.run("comparisons").text.splitlines()]
     assert ["0/2", "2", "0", "Plain assistant – Teacher"] == lines[0][2:]

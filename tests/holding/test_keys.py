@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 from tests.fake_upstream import FAULTS, FakeUpstream
-from tests.holding.server import ROOT, make_folder, running
+from tests.holding.server import ROOT, Server, make_folder, running
 
 CANARIES = ("sk-canary+7/Qx9=Zt40Wb", "sk-parrot-0aK3/mPq+88Ld", "Xk7.finch_Wm2Rt95yhB")
 
@@ -38,6 +40,17 @@ LIMITS = [
 ]
 
 
+def pages_of(server: Server, model: str) -> list[str]:
+    """All that is shown of a session with a model."""
+    session = server.start_session(model)
+    stream = server.stream(session, CANARIES[0][-4:])
+    shown = [repr(event) for event in stream] or [stream.rest()]
+    shown.append(server.get(session, Accept="text/html").text)
+    if stream.turn_id:
+        shown.append(server.get(f"/turns/{stream.turn_id}/reply").text)
+    return shown
+
+
 def test_keys_are_nowhere_in_output_log_pages_and_exports(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "rolebook")
     names = [name for name, fault in FAULTS.items() if fault.kind not in {"flood", "whole"}]
@@ -50,13 +63,10 @@ def test_keys_are_nowhere_in_output_log_pages_and_exports(tmp_path: Path) -> Non
             "ROLEBOOK_MODEL": "ok",
         }
         with running(folder, environment, command=("-c", LOUD), arguments=LIMITS) as server:
-            for name in names:
-                session = server.start_session(name)
-                stream = server.stream(session, CANARIES[0][-4:])
-                shown += [repr(event) for event in stream] or [stream.rest()]
-                shown.append(server.get(session, Accept="text/html").text)
-                if stream.turn_id:
-                    shown.append(server.get(f"/turns/{stream.turn_id}/reply").text)
+            # Most of them wait for one of the limits, so they wait together.
+            with ThreadPoolExecutor(8) as pool:
+                for pages in pool.map(partial(pages_of, server), names):
+                    shown += pages
             server.post("/status/models", {"upstream": ""})
             shown.append(server.get("/status", Accept="text/html").text)
             again = {"upstream": upstream.base_url.split("/")[2], "position": "1"}

@@ -58,8 +58,8 @@ def test_no_translation_is_a_guess(written: Catalog) -> None:
     assert [message.id for message in _entries(written) if message.fuzzy] == []
 
 
-def test_the_file_is_as_the_tool_writes_it() -> None:
-    _, current = updated_catalogue()
+def test_the_file_is_as_the_tool_writes_it(found: Catalog) -> None:
+    _, current = updated_catalogue(found)
     assert CATALOGUE.read_bytes() == current, "run: python -m tools.messages"
 
 

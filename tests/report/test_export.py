@@ -58,7 +58,10 @@ def comparison(rolebook: Rolebook) -> Comparison:
     """Two variants by two inputs, one of two turns, filled, checked and voted on."""
     comparison = planned(
         rolebook,
-        variants=["teacher", {"persona": "plain", "model": "500", "name": "Broken"}],
+        variants=[
+            "teacher",
+            {"persona": "plain", "model": "500?retry_after_ms=1", "name": "Broken"},
+        ],
         inputs=[
             {"input": "Why is the sky blue?", "name": "Sky", "tags": ["physics"]},
             {"turns": ["What is a fraction?", "And why?"], "variables": {"level": "expert"}},

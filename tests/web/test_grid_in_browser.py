@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from rolebook.core.comparison import Comparison
 from tests.conftest import LiveServer, NewPage
 from tests.fake_upstream import FakeUpstream
+from tests.test_compare import cells_of
 from tests.web.checks import assert_accessible
 from tests.web.test_grid import fill, plan
 
@@ -34,7 +35,7 @@ def wait_for_the_end(page: Any) -> None:
 def test_answers_appear_as_they_come(
     page: Any, live_server: LiveServer, upstream: FakeUpstream
 ) -> None:
-    upstream.model_rule("ok", "ok?text=One **two** three four five six seven eight&delay_ms=150")
+    upstream.model_rule("ok", "ok?text=One **two** three four five six seven eight&delay_ms=400")
     comparison = plan(live_server.rolebook, inputs=["Why?"])
     evidence: list[str] = []
     page.on("request", lambda r: evidence.append(r.url) if r.url.endswith("/evidence") else None)
@@ -57,7 +58,7 @@ def test_answers_appear_as_they_come(
 def test_a_reload_in_the_middle_loses_nothing(
     page: Any, live_server: LiveServer, upstream: FakeUpstream
 ) -> None:
-    upstream.model_rule("ok", "ok?text=One two three four five six seven eight&delay_ms=200")
+    upstream.model_rule("ok", "ok?text=One two three four five six&tokens=400&delay_ms=100")
     comparison = plan(live_server.rolebook, variants=["plain"], inputs=["Why?"])
     live_server.rolebook.compare.start(comparison)
     look(page, live_server, comparison)
@@ -66,9 +67,10 @@ def test_a_reload_in_the_middle_loses_nothing(
     expect(box(page, "1-1-1").locator(".stream")).to_have_text(
         re.compile("^One two three four five")
     )
-    expect(box(page, "1-1-1").locator(".prose")).to_have_text(
-        "One two three four five six seven eight"
-    )
+    page.get_by_role("button", name="Stop").click()
+    expect(box(page, "1-1-1")).to_contain_text("Stopped")
+    cell = cells_of(live_server.rolebook, comparison)["1-1-1"]
+    expect(box(page, "1-1-1").locator(".prose")).to_have_text(cell.turns[0].text)
 
 
 def test_stop_and_resume(page: Any, live_server: LiveServer, upstream: FakeUpstream) -> None:

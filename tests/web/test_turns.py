@@ -458,7 +458,7 @@ def test_an_upstream_that_stands_in_is_named_under_its_answer_and_in_the_log(
             f"  spare: {{base_url: {second.base_url}}}\n"
             "prices:\n  ok: {input: 1000000, output: 0}\n"
         )
-        upstream.model_rule("large", "503")
+        upstream.model_rule("large", "503?retry_after_ms=1")
         rolebook = make_rolebook()
         client = create_app(rolebook).test_client()
         session_id = start(client)
@@ -508,7 +508,7 @@ def test_a_failed_turn_names_the_model_that_was_asked(
     client = create_app(rolebook).test_client()
     session_id = start(client)
     say(client, session_id, "One")
-    upstream.model_rule("ok", "503")
+    upstream.model_rule("ok", "503?retry_after_ms=1")
     say(client, session_id, "Two")
 
     turns = turns_of(rolebook, session_id)

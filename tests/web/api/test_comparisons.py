@@ -119,7 +119,7 @@ def test_votes_are_blind_until_they_are_cast(client: FlaskClient) -> None:
 
 
 def test_failed_cells_are_tried_again(client: FlaskClient, upstream: FakeUpstream) -> None:
-    upstream.model_rule("plain", "500")
+    upstream.model_rule("plain", "500?retry_after_ms=1")
     begun = call(client, "POST", "/comparisons", 201, **SPEC, start=False)
     path = f"/comparisons/{begun['comparison']['id']}"
     assert 4 == begun["progress"]["tally"]["waiting"]

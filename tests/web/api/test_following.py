@@ -127,7 +127,7 @@ def test_where_nothing_runs_the_end_comes_at_once(
 ) -> None:
     path = begin(client, start=False)
     assert ["end"] == [event.name for event in follow(client, path)]
-    upstream.model_rule("plain", "500")
+    upstream.model_rule("plain", "500?retry_after_ms=1")
     call(client, "POST", f"{path}/start")
     list(follow(client, path))
 
@@ -138,7 +138,7 @@ def test_where_nothing_runs_the_end_comes_at_once(
 
 
 def test_cell_that_is_tried_again_comes_again(client: FlaskClient, upstream: FakeUpstream) -> None:
-    upstream.model_rule("plain", "500")
+    upstream.model_rule("plain", "500?retry_after_ms=1")
     path = begin(client)
     end = list(follow(client, path))[-1]
     upstream.model_rule("plain", "ok")
