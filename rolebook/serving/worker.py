@@ -70,8 +70,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def handle(self, conn: Any) -> Any:
         # A silent connection waits in the poller instead of five seconds in a thread.
-        if not (conn.initialized or conn.data_ready or _has_come(conn.sock)):
-            return gthread._DEFER
+        if not (conn.initialized or conn.data_ready):
+            conn.data_ready = _has_come(conn.sock)
+            if not conn.data_ready:
+                return gthread._DEFER
         return self._part_from(conn, super().handle(conn))
 
     def _part_from(self, conn: Any, kept: Any) -> Any:
