@@ -19,7 +19,7 @@ from gunicorn.http import wsgi  # type: ignore[import-untyped]
 READABLE = "x-wsgiorg.fdevent.readable"
 
 #: What comes within this time is waited for by the thread that is there: to change to the loop takes longer.
-_LINGER_S = 0.002
+LINGER_S = 0.002
 #: So many pieces of one answer go out in the loop before others have their turn, in a thread if there are more.
 _AT_ONCE = 8
 
@@ -57,6 +57,13 @@ class Response(wsgi.Response):  # type: ignore[misc]
 def framed(data: bytes) -> bytes:
     """A chunk as RFC 9112 has it (7.1); the empty one is the last."""
     return b"%X\r\n%b\r\n" % (len(data), data)
+
+
+def can_be_read(file: socket.socket | int, seconds: float = 0.0) -> bool:
+    """Whether something comes within this time, the end included."""
+    waiting = select.poll()
+    waiting.register(file, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
 
 
 class Answer:
@@ -160,11 +167,11 @@ class Answer:
         """
         assert self.fd is not None
         can_be_carried = self.response.response_length is None
-        waiting = select.poll()
-        waiting.register(self.fd, select.POLLIN)
         rest_s = max(0.0, self.until - time.monotonic())
-        wait_s = min(_LINGER_S, rest_s) if can_be_carried else rest_s
-        return bool(waiting.poll(wait_s * 1000)) or not can_be_carried
+        if can_be_carried:
+            return can_be_read(self.fd, min(LINGER_S, rest_s))
+        can_be_read(self.fd, rest_s)
+        return True
 
     def _send_at_once(self, item: bytes) -> bool:
         """Send as much as there is room for; whether that was all."""

@@ -50,6 +50,10 @@ class RoutingWorker(Worker):
         elif not (begin and self._is_foreign(conn, begin) and self.hand_over(conn)):
             super().enqueue_req(conn)
 
+    def is_for_us(self, conn: Any) -> bool:
+        begin = crossing.begin_of(conn)
+        return begin is not None and not self._is_foreign(conn, begin)
+
     def _is_foreign(self, conn: Any, begin: bytes) -> bool:
         # What comes from one of the processes themselves is for this one.
         return conn.sock.family != socket.AF_UNIX and self.is_for_others(begin)

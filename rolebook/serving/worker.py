@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import resource
-import select
 import selectors
 import signal
 import socket
@@ -24,7 +23,7 @@ from gunicorn.http import wsgi  # type: ignore[import-untyped]
 from gunicorn.util import close_graceful  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
-from rolebook.serving.answer import Answer, Response
+from rolebook.serving.answer import LINGER_S, Answer, Response, can_be_read
 
 GRACE = 6
 """Seconds that live streams have to end once the server was asked to stop."""
@@ -71,10 +70,20 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def handle(self, conn: Any) -> Any:
         # A silent connection waits in the poller instead of five seconds in a thread.
         if not (conn.initialized or conn.data_ready):
-            conn.data_ready = _has_come(conn.sock)
+            conn.data_ready = can_be_read(conn.sock)
             if not conn.data_ready:
                 return gthread._DEFER
-        return self._part_from(conn, super().handle(conn))
+        kept = super().handle(conn)
+        # A program that asks one thing after the other is answered by one thread, without the loop in between.
+        while kept is True and self.alive and self.tpool._work_queue.empty():
+            if not (can_be_read(conn.sock, LINGER_S) and self.is_for_us(conn)):
+                break
+            kept = super().handle(conn)
+        return self._part_from(conn, kept)
+
+    def is_for_us(self, conn: Any) -> bool:
+        """Whether the next request of a connection, of which something has come, is to be answered here."""
+        return True
 
     def _part_from(self, conn: Any, kept: Any) -> Any:
         if kept is False:
@@ -202,13 +211,6 @@ class _Application(BaseApplication):  # type: ignore[misc]
 def _is_news(record: logging.LogRecord) -> bool:
     """False for the traceback of a client that used up our patience."""
     return not (record.exc_info and isinstance(record.exc_info[1], BlockingIOError))
-
-
-def _has_come(client: socket.socket) -> bool:
-    """Whether something can be read, the end included."""
-    looking = select.poll()
-    looking.register(client, select.POLLIN)
-    return bool(looking.poll(0))
 
 
 def _allow_files() -> int:
