@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 #: How soon it is noticed that somebody has left.
@@ -56,10 +57,23 @@ class Watch:
             never.wait(_LOOK_S)
             with self._changed:
                 watched = list(self._watched.items())
+            something_came = _with_news([client for _, (client, _) in watched])
             for key, (client, on_leave) in watched:
-                if _has_left(client):
+                if client in something_came and _has_left(client):
                     self._forget(key)
                     on_leave()
+
+
+def _with_news(clients: Sequence[socket.socket]) -> set[socket.socket]:
+    """Those of whom something has come, were it the end; all are looked at with one call of the system."""
+    looking = select.poll()
+    open_ones = {fd: client for client in clients if (fd := client.fileno()) >= 0}
+    for fd in open_ones:
+        looking.register(fd, select.POLLIN)
+    # One that is closed on our side has gone as well.
+    return {client for client in clients if client.fileno() < 0}.union(
+        open_ones[fd] for fd, _ in looking.poll(0)
+    )
 
 
 def _has_left(client: socket.socket) -> bool:
