@@ -52,7 +52,8 @@ class RoutingWorker(Worker):
 
     def is_for_us(self, conn: Any) -> bool:
         begin = crossing.begin_of(conn)
-        return begin is not None and not self._is_foreign(conn, begin)
+        # That nothing more will come, need nobody else be told.
+        return begin is not None and not (begin and self._is_foreign(conn, begin))
 
     def _is_foreign(self, conn: Any, begin: bytes) -> bool:
         # What comes from one of the processes themselves is for this one.

@@ -177,6 +177,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         is_ignored = hangup is signal.SIG_IGN
         signal.signal(signal.SIGHUP, hangup if is_ignored else self.handle_exit)
 
+    def notify(self) -> None:
+        # No arbiter looks at the file by which a worker would tell it, several times for each request, that it lives.
+        pass
+
     def is_parent_alive(self) -> bool:
         # Our parent is no arbiter but whoever started us, and may end as it likes.
         return True
