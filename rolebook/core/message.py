@@ -12,6 +12,8 @@ from rolebook.core.frozen import frozen
 #: ``prompt`` is the one message of a plain prompt for base models: it is sent as text, with no role.
 MessageRole = Literal["system", "developer", "user", "assistant", "tool", "prompt"]
 MESSAGE_ROLES: tuple[str, ...] = get_args(MessageRole)
+#: The most characters of a prompt without its history: more than any model takes, and a runaway loop passes it soon.
+MAX_OUTPUT = 4_000_000
 
 
 class Origin(StrEnum):

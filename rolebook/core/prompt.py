@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from rolebook.core.errors import Problem, PromptError, PromptLimitError
 from rolebook.core.frozen import frozen
-from rolebook.core.message import Message, Origin, Span
+from rolebook.core.message import MAX_OUTPUT, Message, Origin, Span
 from rolebook.core.persona import Fragment, Persona, Place, ResolvedPersona, VariableValue
 from rolebook.core.sandbox import Sandbox
 from rolebook.core.template_advice import ABOUT_MISSING_NAMES, MISSING_NAME
 
 _ORIGINS = {origin.value: origin for origin in Origin}
+#: So many outlines are kept, and none with more characters: of most personas, a few megabytes in all.
+_MOST_OUTLINES = 256
+_LONGEST_OUTLINE = 20_000
 
 
 @frozen
@@ -47,11 +51,66 @@ def build_request(
     return {"revision": resolved.revision.id, "values": values, "input": input_text}
 
 
+@frozen
+class _Outline:
+    """A prompt whose messages are the same for every input: each with whether the input goes into it, and ``None`` in
+    the place of the history. ``size`` are its characters without the input, which it has ``gaps`` for.
+    """
+
+    messages: tuple[tuple[Message, bool] | None, ...]
+    size: int
+    gaps: int
+
+    def filled(self, input_text: str, history: Sequence[Message]) -> tuple[Message, ...]:
+        """The messages for one input."""
+        messages: list[Message] = []
+        for part in self.messages:
+            if part is None:
+                messages.extend(history)
+            else:
+                message, has_gap = part
+                messages.append(_with_input(message, input_text) if has_gap else message)
+        return tuple(messages)
+
+
+def _outline_of(entries: Iterable[Any]) -> _Outline:
+    """The outline of what a worker has rendered. The input at hand is no part of it."""
+    messages: list[tuple[Message, bool] | None] = []
+    size = gaps = 0
+    for entry in entries:
+        if entry is None:
+            messages.append(None)
+            continue
+        message = _with_input(_message(*entry), "")
+        here = sum(span.origin is Origin.INPUT for span in message.spans)
+        messages.append((message, here > 0))
+        size += len(message.content)
+        gaps += here
+    return _Outline(tuple(messages), size, gaps)
+
+
+def _with_input(message: Message, input_text: str) -> Message:
+    spans = tuple(
+        [
+            span._replace(text=input_text) if span.origin is Origin.INPUT else span
+            for span in message.spans
+        ]
+    )
+    return Message(message.role, "".join([span.text for span in spans]), spans)
+
+
 class PromptRenderer:
-    """Renders prompts in a sandbox. Safe for threads."""
+    """Renders prompts in a sandbox. Safe for threads.
+
+    Most templates only print the input. What they render to is kept as an outline, which other inputs are put into
+    without the way to a worker: after the render of any input, nothing of the template is run for the next one.
+    """
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
+        #: By persona, revision and variables, the one that was rendered first coming first.
+        self._outlines: dict[tuple[object, ...], _Outline] = {}
+        self._lock = threading.Lock()
 
     def render(
         self,
@@ -70,24 +129,35 @@ class PromptRenderer:
 
         Raises PromptError with file and line, PromptLimitError.
         """
+        key = (resolved.persona.id, resolved.revision.id, *values.items())
+        outline = self._outlines.get(key)
+        if outline is None or outline.size + outline.gaps * len(input_text) > MAX_OUTPUT:
+            reply = self._ask(build_request(resolved, values, input_text), resolved, history)
+            if not reply["is_fixed"]:
+                return Prompt(_messages(reply["messages"], history))
+            outline = _outline_of(reply["messages"])
+            self._keep(key, outline)
+        return Prompt(outline.filled(input_text, history))
 
-        request = build_request(resolved, values, input_text)
-        messages: list[Message] = []
-        for entry in self._ask(request, resolved, history):
-            messages.extend(history if entry is None else [_message(*entry)])
-        return Prompt(tuple(messages))
+    def _keep(self, key: tuple[object, ...], outline: _Outline) -> None:
+        if outline.size > _LONGEST_OUTLINE:
+            return
+        with self._lock:
+            if len(self._outlines) >= _MOST_OUTLINES:
+                del self._outlines[next(iter(self._outlines))]
+            self._outlines[key] = outline
 
     def greet(self, resolved: ResolvedPersona, values: Mapping[str, VariableValue]) -> str:
         """What the persona says first, rendered; empty if it waits. Raises as ``render``."""
         if not resolved.persona.greeting:
             return ""
         request = build_request(resolved, values, "") | {"is_greeting_only": True}
-        ((role, spans),) = self._ask(request, resolved, ())
+        ((role, spans),) = self._ask(request, resolved, ())["messages"]
         return _message(role, spans).content
 
     def _ask(
         self, request: Mapping[str, Any], resolved: ResolvedPersona, history: Sequence[Message]
-    ) -> list[Any]:
+    ) -> dict[str, Any]:
         def supply(part: str) -> Any:
             if part == "role":
                 return role_data(resolved)
@@ -96,8 +166,7 @@ class PromptRenderer:
         reply = self._sandbox.ask(request, supply)
         if "error" in reply:
             raise _prompt_error(reply, resolved)
-        entries: list[Any] = reply["messages"]
-        return entries
+        return reply
 
     def find_problems(self, tried: ResolvedPersona | Fragment) -> list[Problem]:
         """What trial renderings find wrong: with the variables filled in, and with each of their choices once.
@@ -247,6 +316,13 @@ def _placed(place: Place, line: int, column: int, reason: str) -> tuple[int, int
         return place.line, place.offset + 1
     column += (place.offset if line == 1 else place.indent) if column else 0
     return place.line + line - 1, column
+
+
+def _messages(entries: Iterable[Any], history: Sequence[Message]) -> tuple[Message, ...]:
+    messages: list[Message] = []
+    for entry in entries:
+        messages.extend(history if entry is None else [_message(*entry)])
+    return tuple(messages)
 
 
 def _message(role: Any, spans: Sequence[Sequence[str]]) -> Message:

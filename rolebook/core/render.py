@@ -20,7 +20,7 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from rolebook.core.message import MESSAGE_ROLES, Origin
+from rolebook.core.message import MAX_OUTPUT, MESSAGE_ROLES, Origin
 from rolebook.core.template_advice import explain
 from rolebook.core.traced import (
     Traced,
@@ -32,8 +32,6 @@ from rolebook.core.traced import (
     traced,
 )
 
-#: More characters than any model takes; a runaway loop passes it soon.
-MAX_OUTPUT = 4_000_000
 _GLOBALS = ("range", "dict", "cycler", "joiner", "namespace")
 #: What a template knows besides its variables, and Jinja's own tags.
 _NAMES = ("system", "greeting", "examples", "history", "input", "persona")
@@ -124,6 +122,10 @@ class _MessageTags(Extension):
         body = parser.parse_statements(("name:endmessage",), drop_needle=True)
         parser.open_message = False  # type: ignore[attr-defined]
         _drop_newlines_of_tags(body)
+        for output in body:
+            if isinstance(output, nodes.Output):
+                for printed in output.nodes:
+                    printed.is_printed_in_message = True  # type: ignore[attr-defined]
         # As if written: open the message, {% set content %}…{% endset %}, close it with that content.
         content = parser.free_identifier()
         block = nodes.AssignBlock(nodes.Name(content.name, "store"), None, body)
@@ -194,26 +196,60 @@ class _Sources(BaseLoader):
                 return self._sources[name], name, None
         raise TemplateNotFound(template)
 
-    def load(self, environment: Environment, name: str, globals: Any = None) -> Template:
+    def load(self, environment: Any, name: str, globals: Any = None) -> Template:
         """Compiled once for all personas: compiling is most of what the first prompt of each costs."""
         source, filename, _ = self.get_source(environment, name)
         key = (tuple(environment.extensions), filename, source)
         if key not in _codes:
             if len(_codes) > _MOST_CODES:
                 _codes.clear()
-            _codes[key] = environment.compile(source, name, filename)
-        return environment.template_class.from_code(environment, _codes[key], globals or {})
+            _codes[key] = _compiled(environment, source, name, filename)
+        code, is_fixed = _codes[key]
+        environment.is_fixed = environment.is_fixed and is_fixed
+        template: Template = environment.template_class.from_code(environment, code, globals or {})
+        return template
 
 
-#: What templates were compiled to, by the tags that they know, their name and their source.
-_codes: dict[tuple[tuple[str, ...], str, str], CodeType] = {}
+#: What templates were compiled to and whether they are fixed, by the tags that they know, their name and their source.
+_codes: dict[tuple[tuple[str, ...], str, str], tuple[CodeType, bool]] = {}
 _MOST_CODES = 256
+
+
+def _compiled(
+    environment: Environment, source: str, name: str, filename: str
+) -> tuple[CodeType, bool]:
+    """A template, and whether it is fixed: gives the same for every input, but for the input itself where that is
+    printed in a message.
+    """
+    parsed = environment.parse(source, name, filename)
+    code = environment.compile(parsed, name, filename)
+    inputs = [name for name in parsed.find_all(nodes.Name) if name.name == "input"]
+    is_fixed = (
+        "random" not in source
+        and all(isinstance(statement, _KNOWN) for statement in parsed.find_all(nodes.Stmt))
+        and all(hasattr(name, "is_printed_in_message") for name in inputs)
+    )
+    return code, is_fixed
+
+
+#: What brings in no other template, and makes nothing of what is printed in it.
+_KNOWN = (
+    nodes.Output,
+    nodes.Scope,
+    nodes.ExprStmt,
+    nodes.AssignBlock,
+    nodes.Assign,
+    nodes.For,
+    nodes.If,
+)
 
 
 class _Environment(ImmutableSandboxedEnvironment):
     """A sandbox whose output remembers its origins. Not safe for threads: one render at a time."""
 
     concat: Callable[[Iterable[str]], Traced]
+    is_fixed = True
+    """Whether all that was compiled here is."""
 
     def __init__(self, sources: Mapping[str, str], origin: Origin, *, has_tags: bool) -> None:
         super().__init__(
@@ -256,6 +292,12 @@ class Renderer:
             {"user": traced(user, Origin.EXAMPLE), "assistant": traced(answer, Origin.EXAMPLE)}
             for user, answer in role["examples"]
         ]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether what was rendered so far would be the same with another input in place of the spans of this one."""
+        environments = (self._environment, self._text_environment)
+        return not self._is_plain and all(environment.is_fixed for environment in environments)
 
     def render(self, request: Mapping[str, Any]) -> list[Entry]:
         """The messages of one prompt, in the form in which they leave the worker.
@@ -352,7 +394,8 @@ class Renderer:
         template = self._texts.get(name)
         if template is None:
             environment = self._text_environment
-            code = environment.compile(self._role[name], name=name, filename=name)
+            code, is_fixed = _compiled(environment, self._role[name], name, name)
+            environment.is_fixed = environment.is_fixed and is_fixed
             template = Template.from_code(environment, code, environment.globals)
             self._texts[name] = template
         return template

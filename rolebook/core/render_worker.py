@@ -1,7 +1,8 @@
 """The process in which templates are compiled and rendered, so that none can cost more than it may.
 
 A frame is four bytes of length (big-endian) and JSON. The parent sends a request; the worker answers
-with exactly one of ``messages``, ``need`` (send the request again with that part filled in) or ``error``.
+with exactly one of ``messages``, ``need`` (send the request again with that part filled in) or ``error``. Beside
+messages it says whether they are the same for every input (``is_fixed``), but for the spans of the input itself.
 """
 
 from __future__ import annotations
@@ -48,7 +49,11 @@ class _Worker:
             renderer = self._renderer(request)
             if renderer is None:
                 return {"need": "role"}
-            return {"messages": renderer.render(request)}
+            messages = renderer.render(request)
+            return {
+                "messages": messages,
+                "is_fixed": renderer.is_fixed and "history" not in request,
+            }
         except HistoryNeeded:
             return {"need": "history"}
         except TimeIsUp as time_is_up:

@@ -23,12 +23,14 @@ _CASES = [
 @pytest.mark.parametrize("case", _CASES, ids=[case["name"] for case in _CASES])
 def test_case(rendering: Rendering, case: dict[str, Any]) -> None:
     shipped = _TESTS.parent / "templates" / f"{case.get('shipped')}.jinja"
-    pairs = rendering.pairs(
-        case.get("template") or shipped.read_text("utf-8"),
-        persona=case.get("persona"),
-        history=[tuple(turn) for turn in case.get("history", [])],
-        input_text=case.get("input", "x"),
-    )
+    # Another input before must leave nothing behind.
+    for input_text in ("another", case.get("input", "x")):
+        pairs = rendering.pairs(
+            case.get("template") or shipped.read_text("utf-8"),
+            persona=case.get("persona"),
+            history=[tuple(turn) for turn in case.get("history", [])],
+            input_text=input_text,
+        )
     assert [tuple(message) for message in case["messages"]] == pairs
 
 
