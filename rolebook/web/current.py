@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from flask import current_app, g, request
+from flask import Request, current_app, g, request
 
 from rolebook.config import LANGUAGES
 from rolebook.language.translator import Translator, translator
@@ -16,6 +16,12 @@ THEMES = ("auto", "light", "dark")
 def rolebook() -> Rolebook:
     """The Rolebook behind this application."""
     return cast(Rolebook, current_app.extensions["rolebook"])
+
+
+def this_request() -> Request:
+    """The request at hand, for whoever asks it several things: what Flask calls so looks for it each time."""
+    found: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return found
 
 
 def language() -> str:

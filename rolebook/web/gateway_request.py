@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from flask import current_app, request
+from flask import current_app
 
 from rolebook.core.access import require_persona
 from rolebook.core.completion import Endpoint
@@ -17,7 +17,7 @@ from rolebook.core.persona import RESERVED_FIELDS, ResolvedPersona, is_persona_i
 from rolebook.core.reference import split_reference
 from rolebook.core.session import Session, new_id
 from rolebook.core.transcript import Transcript, parse_transcript
-from rolebook.web.current import rolebook
+from rolebook.web.current import rolebook, this_request
 from rolebook.web.errors import RequestError
 from rolebook.web.submission import sent_json
 
@@ -157,11 +157,12 @@ def _own_fields(body: Mapping[str, Any]) -> dict[str, Any]:
             key=f"{OWN_FIELD}.{unknown[:80]}",
             known=", ".join(_OWN_NAMES),
         )
-    variables = own.get("variables") or _header_variables()
+    headers = this_request().headers
+    variables = own.get("variables") or _header_variables(headers.get(VARIABLES_HEADER))
     if not isinstance(variables, dict):
         raise InputError("%(key)s must be an object.", key=f"{OWN_FIELD}.variables")
     texts = {
-        "session": own.get("session") or request.headers.get(SESSION_HEADER, ""),
+        "session": own.get("session") or headers.get(SESSION_HEADER, ""),
         "upstream": own.get("upstream") or "",
     }
     for name, text in texts.items():
@@ -170,8 +171,7 @@ def _own_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**texts, "variables": variables}
 
 
-def _header_variables() -> Any:
-    header = request.headers.get(VARIABLES_HEADER)
+def _header_variables(header: str | None) -> Any:
     if not header:
         return {}
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response, current_app
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from rolebook import __version__
 from rolebook.core.session import Turn
+from rolebook.web.current import this_request
 from rolebook.web.siblings import siblings
 from rolebook.wiring import Rolebook
 
@@ -92,8 +93,9 @@ class Metrics:
         """After each request. What callers can make up, such as an address that is none, gets no figure of its own:
         anybody could fill the memory with such.
         """
-        method = request.method if request.method in _METHODS else "other"
-        self._responses.labels(method, request.endpoint or "", response.status_code).inc()
+        asked = this_request()
+        method = asked.method if asked.method in _METHODS else "other"
+        self._responses.labels(method, asked.endpoint or "", response.status_code).inc()
         return response
 
 

@@ -11,12 +11,13 @@ import re
 import sys
 import time
 from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, cast
 
-from flask import Flask, Response, g, has_request_context, request
+from flask import Flask, Request, Response, has_request_context
 
 from rolebook.core.session import Turn, new_id
+from rolebook.web.current import this_request
 from rolebook.wiring import Rolebook
 
 REQUEST_ID = "X-Request-Id"
@@ -38,8 +39,8 @@ class JSONFormatter(logging.Formatter):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
-        if has_request_context() and "request_id" in g:
-            line.setdefault("request_id", g.request_id)
+        if has_request_context():
+            line.setdefault("request_id", _request().id)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=True, default=str)
@@ -57,34 +58,47 @@ def write_json_lines() -> None:
         own.setFormatter(handler.formatter)
 
 
+class _Request(Request):
+    """A request that has an id: the one that it came with, else one of ours."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.began = time.monotonic()
+
+    @cached_property
+    def id(self) -> str:
+        given = self.headers.get(REQUEST_ID, "")
+        return given if _GIVEN_ID.fullmatch(given) else new_id()
+
+
+def _request() -> _Request:
+    return cast(_Request, this_request())
+
+
 def follow(app: Flask, book: Rolebook) -> None:
     """Give each request of an application an id, and log it and each turn of a Rolebook if anybody listens."""
-    app.before_request(_begin)
+    app.request_class = _Request
     app.after_request(_end)
     book.chat.listen(_log_turn)
 
 
-def _begin() -> None:
-    given = request.headers.get(REQUEST_ID, "")
-    g.request_id = given if _GIVEN_ID.fullmatch(given) else new_id()
-    g.began = time.monotonic()
-
-
 def _end(response: Response) -> Response:
-    # What is refused before anything else has begun, has an id all the same.
-    if "request_id" not in g:
-        _begin()
+    asked = _request()
     # The gateway answers with the id of the turn, by which it is found in the log.
-    g.request_id = response.headers.setdefault(REQUEST_ID, g.request_id)
+    answered = response.headers.get(REQUEST_ID)
+    if answered:
+        asked.id = answered
+    else:
+        response.headers[REQUEST_ID] = asked.id
     if _requests.isEnabledFor(logging.INFO):
         fields = {
-            "request_id": g.request_id,
-            "method": request.method,
-            "route": request.url_rule.rule if request.url_rule else "",
+            "request_id": asked.id,
+            "method": asked.method,
+            "route": asked.url_rule.rule if asked.url_rule else "",
             "status": response.status_code,
         }
         # A stream has ended only when its last byte is out.
-        response.call_on_close(partial(_log_request, fields, g.began))
+        response.call_on_close(partial(_log_request, fields, asked.began))
     return response
 
 

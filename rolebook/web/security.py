@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Flask, request
+from flask import Flask, Request
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from rolebook.web.current import this_request
 from rolebook.web.errors import RequestError
 from rolebook.web.submission import MAX_FIELDS
 
@@ -77,10 +78,11 @@ def protect(
     )
 
     def check_request() -> None:
-        _check_host(is_own)
-        if request.method not in _SAFE_METHODS:
-            _check_origin(is_own)
-            _check_size(larger.get(request.blueprint or "", MAX_BODY_BYTES))
+        asked = this_request()
+        _check_host(asked, is_own)
+        if asked.method not in _SAFE_METHODS:
+            _check_origin(asked, is_own)
+            _check_size(asked, larger.get(asked.blueprint or "", MAX_BODY_BYTES))
 
     app.before_request(check_request)
     app.wsgi_app = _restricting(app.wsgi_app)  # type: ignore[assignment, method-assign]
@@ -96,27 +98,27 @@ def _own_names(host: str, further: Collection[str]) -> OwnNames:
     return lambda name: name in names or (is_network and bool(_NUMBERS.fullmatch(name)))
 
 
-def _check_host(is_own: OwnNames) -> None:
+def _check_host(asked: Request, is_own: OwnNames) -> None:
     """A name that an attacker's DNS points here is refused. The port is not looked at: it proves nothing, and it is
     another one wherever a tunnel or a container forwards to this one.
     """
-    authority = _AUTHORITY.fullmatch(request.environ.get("HTTP_HOST", ""))
+    authority = _AUTHORITY.fullmatch(asked.environ.get("HTTP_HOST", ""))
     if authority is None or not is_own(authority["name"].lower()):
         raise RequestError(
             "Rolebook does not answer under this name. Open it under %(name)s, or list it in ROLEBOOK_HOST_NAMES.",
             status=400,
-            name="http://127.0.0.1:" + request.environ.get("SERVER_PORT", ""),
+            name="http://127.0.0.1:" + asked.environ.get("SERVER_PORT", ""),
         )
 
 
-def _check_origin(is_own_name: OwnNames) -> None:
+def _check_origin(asked: Request, is_own_name: OwnNames) -> None:
     """Only Rolebook's own pages, and programs that are no browser, may change anything."""
-    site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get("Origin")
+    site = asked.headers.get("Sec-Fetch-Site")
+    origin = asked.headers.get("Origin")
     is_own = (
         site in {"same-origin", "none"}
         if site is not None
-        else origin is None or _is_own_origin(origin, is_own_name)
+        else origin is None or _is_own_origin(asked, origin, is_own_name)
     )
     if not is_own:
         raise RequestError(
@@ -126,22 +128,22 @@ def _check_origin(is_own_name: OwnNames) -> None:
         )
 
 
-def _is_own_origin(origin: str, is_own_name: OwnNames) -> bool:
+def _is_own_origin(asked: Request, origin: str, is_own_name: OwnNames) -> bool:
     scheme, _, rest = origin.partition("://")
     authority = _AUTHORITY.fullmatch(rest)
-    own = _AUTHORITY.fullmatch(request.environ["HTTP_HOST"])
+    own = _AUTHORITY.fullmatch(asked.environ["HTTP_HOST"])
     if authority is None or own is None:
         return False
     return (
-        scheme == request.scheme
+        scheme == asked.scheme
         and is_own_name(authority["name"].lower())
         and authority["port"] == own["port"]
     )
 
 
-def _check_size(limit: int) -> None:
-    request.max_content_length = limit
-    if _body_size() >= limit:
+def _check_size(asked: Request, limit: int) -> None:
+    asked.max_content_length = limit
+    if _body_size(asked) >= limit:
         raise RequestError(
             "This is more than Rolebook takes at once (%(limit)d MB). Shorten it and try again.",
             status=413,
@@ -149,24 +151,24 @@ def _check_size(limit: int) -> None:
         )
     # Counted before they are taken apart, which costs a hundred times as much.
     if (
-        request.mimetype == "application/x-www-form-urlencoded"
-        and _body().count(b"&") >= MAX_FIELDS
+        asked.mimetype == "application/x-www-form-urlencoded"
+        and _body(asked).count(b"&") >= MAX_FIELDS
     ):
         raise RequestError(
             "This form has more than %(limit)s fields.", status=413, limit=MAX_FIELDS
         )
 
 
-def _body_size() -> int:
-    if request.content_length is not None:
-        return request.content_length
+def _body_size(asked: Request) -> int:
+    if asked.content_length is not None:
+        return asked.content_length
     # A body that comes in chunks would be cut at the limit, and what was cut taken for the whole.
-    return len(_body())
+    return len(_body(asked))
 
 
-def _body() -> bytes:
+def _body(asked: Request) -> bytes:
     try:
-        return request.get_data()
+        return asked.get_data()
     except HTTPException:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ from rolebook.core.errors import InputError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import parse_parameters
 from rolebook.core.session import Session, new_id
+from rolebook.web.current import this_request
 from rolebook.web.errors import RequestError
 
 #: Far above what any form here has, far below what would cost time.
@@ -27,11 +28,12 @@ class StrictJSONProvider(DefaultJSONProvider):
     ensure_ascii = False
     sort_keys = False
 
-    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+    def loads(self, s: str | bytes, **_: Any) -> Any:
         """Raises ValueError, which Flask answers with 400."""
         try:
-            value = json.loads(s, parse_constant=_refuse, **kwargs)
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+            text = s if isinstance(s, str) else s.decode(json.detect_encoding(s), "surrogatepass")
+            value = _decoder.decode(text)
+            _checker.encode(value).encode()
         except RecursionError:
             raise ValueError("nested too deeply") from None
         return value
@@ -41,14 +43,20 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
+# To make one for each text takes longer than to read a short one.
+_decoder = json.JSONDecoder(parse_constant=_refuse)
+_checker = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
 def sent_json() -> Any:
     """The JSON that a program has sent, and has called so. Raises RequestError."""
-    if not request.is_json:
+    asked = this_request()
+    if not asked.is_json:
         raise RequestError(
             "Send JSON, and say so in a header: Content-Type: application/json.", status=415
         )
     try:
-        return current_app.json.loads(request.get_data(cache=False))
+        return current_app.json.loads(asked.get_data(cache=False))
     except ValueError as error:
         raise RequestError(
             "The request is no JSON that can be used: %(reason)s.",
