@@ -18,7 +18,13 @@ from rolebook.core.chat import TurnEnded, TurnRequest
 from rolebook.core.compare import CompareService
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
 from rolebook.core.comparison_spec import parse_spec
-from rolebook.core.errors import ConflictError, InputError, NotFoundError, VariableError
+from rolebook.core.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    UpstreamSilentError,
+    VariableError,
+)
 from rolebook.core.persona import FaultyDataError, persona_of_revision
 from rolebook.core.planning import AS_RECORDED, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
@@ -169,9 +175,9 @@ def test_failed_cell_is_a_value_and_the_others_finish(make_rolebook: Make) -> No
             concurrency=6,
         )
         run = rolebook.compare.start(comparison)
-        ended: dict[int, float] = {}
         began = time.monotonic()
         with run.watching() as events:
+            ended = {key.variant: 0.0 for key in events.ended}
             while not isinstance(event := events.get(20), RunEnded):
                 if isinstance(event, CellEnded):
                     ended[event.cell.key.variant] = time.monotonic() - began
@@ -730,6 +736,26 @@ def test_cell_keeps_its_place_until_nothing_more_is_called_for_it(
     assert ["one", "two"] * 2 == [
         request.body["messages"][-1]["content"] for request in upstream.requests
     ]
+
+
+def test_run_breaks_off_where_no_key_is_accepted_and_goes_on_when_one_is(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(rolebook, variants=["plain"], inputs=list("abcdefghijklmnop"), concurrency=2)
+    fill(rolebook, comparison, keys=[CellKey(0, 0, 0)])
+    upstream.model_rule("ok", "401")
+    run = fill(rolebook, comparison)
+    assert isinstance(run.error, UpstreamSilentError)
+    assert "wants a key and none is set" in str(run.error)
+    # One before, five in a row, and what each of four threads had begun by then.
+    assert len(upstream.requests) <= 1 + 5 + 4
+    tally = rolebook.comparisons.tally(comparison)
+    assert (1, 0) == (tally.complete, tally.running)
+    assert tally.waiting > 0
+    upstream.model_rule("ok", "ok")
+    run = fill(rolebook, comparison, with_failed=True)
+    assert run.error is None
+    assert 16 == rolebook.comparisons.tally(comparison).complete
 
 
 def test_comparison_in_the_trash_neither_begins_nor_goes_on(

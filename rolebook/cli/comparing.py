@@ -19,7 +19,7 @@ from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
-    from rolebook.core.comparison import Cell, Comparison
+    from rolebook.core.comparison import Cell, Comparison, Tally
     from rolebook.core.comparison_spec import ComparisonSpec
     from rolebook.core.planning import Plan, PlanFault
     from rolebook.core.run import Run
@@ -156,9 +156,18 @@ def run(
         terminal.tell("Stopped. Go on with: rolebook compare --resume %(id)s", id=comparison.id)
         click.get_current_context().exit(INTERRUPTED)
     if running.error:
-        terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
+        _tell_how_to_go_on(terminal, comparison, running.progress.tally)
         raise running.error
     finish(invocation, comparison, ending)
+
+
+def _tell_how_to_go_on(terminal: Terminal, comparison: Comparison, tally: Tally) -> None:
+    if tally.failed:
+        terminal.tell(
+            "Go on, with the failed cells too: rolebook comparisons retry %(id)s", id=comparison.id
+        )
+    else:
+        terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
 
 
 def _load_what_shows_it(running: Run, language: str) -> None:

@@ -240,6 +240,10 @@ def cell_status(
     return CellStatus.STOPPED if last_error == "interrupted" else _STATUS[last_status]
 
 
+#: Codes of the errors with which an upstream cannot be asked at all.
+_UNASKED = {"upstream_connection", "upstream_silent", "upstream_key", "upstream_quota"}
+
+
 @frozen
 class Cell:
     """One variant's answers to one input, as far as there are any.
@@ -266,6 +270,14 @@ class Cell:
         return cell_status(
             complete, self.length, last.status, last.error.code if last.error else ""
         )
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether it failed because the upstream could not be asked, so that nothing is known of its answer."""
+        if not self.turns or self.turns[-1].status is not TurnStatus.FAILED:
+            return False
+        error = self.turns[-1].error
+        return error is not None and error.code in _UNASKED
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:

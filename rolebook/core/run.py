@@ -284,9 +284,9 @@ class Run:
     def _work(self, line: Line) -> None:
         try:
             while not self.is_stopping and (begun := line.begin()):
-                self._fill_one(*begun)
+                self._fill_one(line, *begun)
         except RolebookError as error:
-            self.error = error
+            self.error = self.error or error
             self.stop()
         except BaseException:
             self.error = RolebookError(
@@ -301,10 +301,12 @@ class Run:
             if is_last:
                 self._end()
 
-    def _fill_one(self, key: CellKey, place: Place) -> None:
+    def _fill_one(self, line: Line, key: CellKey, place: Place) -> None:
         try:
             for event in self._fill(self, key, place):
                 self._note(event)
+                if isinstance(event, CellEnded) and not self.is_stopping:
+                    line.note_end(event.cell)
         finally:
             place.give_back()
             with self._lock:

@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +307,33 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(
     resumed = shell.run("compare", "--resume", comparison.id)
     assert (0, 4) == (resumed.status, len(upstream.requests))
     assert stopped == sorted(said(upstream))
+
+
+def test_server_that_is_down_is_told_soon_and_gone_on_with_when_it_is_there(
+    shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
+) -> None:
+    (shell.folder / "questions.txt").write_text("".join(f"Number {n}\n" for n in range(20)))
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    finished = shell.run(
+        *("compare", "plain", "teacher", "--inputs", "questions.txt"),
+        environment={"OPENAI_BASE_URL": f"http://{address}/v1"},
+    )
+    comparison = newest(comparisons)
+    assert 1 == finished.status
+    assert (
+        f"Go on, with the failed cells too: rolebook comparisons retry {comparison.id}\n"
+        in finished.notices
+    )
+    assert f"Error: {address} gives no answers: " in finished.notices
+    assert (
+        f"No connection to {address} at http://{address}/v1. Check that it runs" in finished.notices
+    )
+    tally = comparisons.tally(comparison)
+    assert 5 <= tally.failed < 20 < tally.waiting
+    gone_on = shell.run("comparisons", "retry", comparison.id)
+    assert (0, 40) == (gone_on.status, len(upstream.requests))
+    assert 40 == comparisons.tally(comparison).complete
 
 
 def test_killed_it_loses_nothing_and_asks_nothing_twice(

@@ -209,6 +209,22 @@ def test_stop_and_resume(client: FlaskClient, rolebook: Rolebook, upstream: Fake
     assert list(states(rolebook, comparison).values()) == ["complete"] * 4
 
 
+def test_why_a_run_broke_off_is_told_beside_what_goes_on(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "401")
+    comparison = plan(rolebook, inputs=list("abcdefghij"), concurrency=1)
+    act(client, comparison, "start")
+    run = rolebook.compare.run_of(comparison.id)
+    assert run is not None
+    assert run.wait(10)
+    html = show(client, comparison)
+    assert re.search(
+        r'role="alert">The run broke off: \S+ gives no answers: \d+ cells in a row', html
+    )
+    assert 'id="act-resume"' in html
+
+
 def test_faults_stay_in_their_cells(
     client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
