@@ -42,7 +42,6 @@ def session_columns(session: Session) -> dict[str, Any]:
         "is_starred": session.is_starred,
         "deleted_at": session.deleted_at or None,
         "created_at": session.created_at,
-        "used_at": session.created_at,
         "upstream": session.upstream,
         "model": session.model,
         "forked_from": session.forked_from,

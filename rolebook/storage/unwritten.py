@@ -66,11 +66,19 @@ class StartedTurn:
         return not (self.turn.via or is_cell)
 
     def apply(self, db: Database) -> Turn:
-        if self.session:
-            self.session.apply(db)
+        new = self.session
+        if new:
+            insert_session(db, new.session, new.revision, by=new.by, used_at=self.turn.created_at)
         is_placed = self.is_appended and self.turn.position
         turn = replace(self.turn, position=0) if is_placed else self.turn
-        return insert_turn(db, turn, self.revision, owner=self.owner, api_key=self.api_key)
+        return insert_turn(
+            db,
+            turn,
+            self.revision,
+            owner=self.owner,
+            api_key=self.api_key,
+            begins_session=new is not None,
+        )
 
 
 @frozen

@@ -37,14 +37,16 @@ _ENDED = TurnError("interrupted", "Rolebook ended while this answer was under wa
 
 
 def insert_session(
-    db: Database, session: Session, revision: Revision, *, by: Caller = LOCAL
+    db: Database, session: Session, revision: Revision, *, by: Caller = LOCAL, used_at: str = ""
 ) -> None:
     """Record a session, with its tags and the turns that it inherits as a fork.
 
     Arguments:
         by: who begins it; one of a comparison or a judge belongs to whoever that comparison or turn belongs to.
+        used_at: when its first turn begins, if that is recorded with it.
     """
     row = session_columns(session) | {
+        "used_at": used_at or session.created_at,
         # What nobody talks in stays out of the order of sessions, however many cells there are.
         "activity": _next_activity(db) if session.is_talk else 0,
         "comparison": comparison_number(db, session.comparison_id),
@@ -82,13 +84,20 @@ def replace_tags(db: Database, session_number: int, tags: Iterable[str]) -> None
 
 
 def insert_turn(
-    db: Database, turn: Turn, revision: Revision, *, owner: str, api_key: int | None = None
+    db: Database,
+    turn: Turn,
+    revision: Revision,
+    *,
+    owner: str,
+    api_key: int | None = None,
+    begins_session: bool = False,
 ) -> Turn:
     """Record a turn as pending at its place, which it becomes the current attempt of.
 
     Arguments:
         owner: names the process that will finish it; empty: unknown.
         api_key: the number of the key that pays, if one does; what judges a turn is paid by the key that paid for that.
+        begins_session: whether its session was recorded with it, a moment ago.
 
     Returns the turn as recorded. Raises NotFoundError for an unknown session.
     """
@@ -116,7 +125,7 @@ def insert_turn(
     if paying is not None:
         row["api_key"] = paying
     insert(db, "INTO turns", row)
-    if session["activity"]:
+    if session["activity"] and not begins_session:
         execute(
             db,
             "UPDATE sessions SET activity = ?, used_at = ? WHERE number = ?",
