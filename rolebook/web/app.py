@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Request
+from werkzeug.routing import MapAdapter
 
 from rolebook import __version__
 from rolebook.report import PAGES, STATIC
@@ -52,6 +53,21 @@ class _App(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """There is no ``async`` view; Flask looks at each before each call, and at what comes before and after it."""
         return func
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """What finds the view. Which host serves which routes need not be found out: all of them serve all."""
+        if request is None:
+            return super().create_url_adapter(None)
+        return MapAdapter(
+            self.url_map,
+            server_name=request.host.lower(),
+            script_name=request.root_path,
+            subdomain="",
+            url_scheme=request.scheme,
+            path_info=request.path,
+            default_method=request.method,
+            query_args=request.query_string.decode("utf-8", "replace"),
+        )
 
 
 def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) -> Flask:
