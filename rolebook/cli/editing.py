@@ -183,7 +183,7 @@ def _rename(group: str, kind: str, example: str) -> Command:
         name="rename",
         help="""Give a file another id. Its history goes along; sessions and the log keep the old id.
 
-        If others name it (extends, template), say --carry to change them too.""",
+        If others name it (extends, template, include), say --carry to change them too.""",
         examples=f"rolebook {group} rename {example} my-{example} --carry",
     )
     @click.argument("file_id", metavar="ID")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from rolebook.core.difference import TextChange, line_changes
@@ -11,6 +12,10 @@ from rolebook.core.frozen import frozen
 MINE_MARK = "<<<<<<< your text"
 BETWEEN_MARK = "======="
 THEIRS_MARK = ">>>>>>> on disk"
+_MARKED = re.compile(
+    rf"^{MINE_MARK}\n((?:(?!{MINE_MARK}\n).*\n)*?){BETWEEN_MARK}\n((?:.*\n)*?){THEIRS_MARK}(?:\n|\Z)",
+    re.MULTILINE,
+)
 
 
 @frozen
@@ -27,7 +32,12 @@ class Merge:
 
 
 def merge(base: str, mine: str, theirs: str) -> Merge:
-    """Put two texts together that were both made from ``base``. What either has and ``base`` has not, is in it."""
+    """Put two texts together that were both made from ``base``. What either has and ``base`` has not, is in it.
+
+    Where ``mine`` still has what an earlier merge left to decide, its own side of that is taken: the other side is the
+    base of this one, and what came of it stands in ``theirs``.
+    """
+    mine = _MARKED.sub(lambda found: found[1] if found[2].strip("\n") in base else found[0], mine)
     parts: list[str] = []
     conflicts = 0
     end = 0

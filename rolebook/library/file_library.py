@@ -532,6 +532,18 @@ def _references(template: str) -> list[str]:
     return [name.removesuffix(".jinja") for name in _REFERENCE.findall(template)]
 
 
+def renamed_references(template: str, old: str, new: str) -> str:
+    """The text of a prompt template in which another one has another name wherever it is included."""
+
+    def renamed(found: re.Match[str]) -> str:
+        if found[1].removesuffix(".jinja") != old:
+            return found[0]
+        before, name = found[0][: found.start(1) - found.start()], found[1].replace(old, new, 1)
+        return before + name + found[0][found.end(1) - found.start() :]
+
+    return _REFERENCE.sub(renamed, template)
+
+
 def set_of(problems: Sequence[Problem]) -> list[Problem]:
     """Each problem once: a broken base is reported by all that extend it."""
     return list({str(problem): problem for problem in problems}.values())

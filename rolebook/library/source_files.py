@@ -28,7 +28,7 @@ from rolebook.core.source import (
     plain_text,
 )
 from rolebook.library import file_store
-from rolebook.library.file_library import FileLibrary
+from rolebook.library.file_library import FileLibrary, renamed_references
 from rolebook.library.file_store import locked
 from rolebook.library.folder import read_file, shown
 from rolebook.library.git_log import list_commits, text_at
@@ -145,17 +145,18 @@ class SourceFiles:
     def renamed_reference(self, user: FileKey, key: FileKey, new_id: str) -> str:
         """The text of a file that names another one, with that one's new id.
 
-        Raises InputError where that cannot be told from its text, such as in a prompt template.
+        Raises InputError where that cannot be told from its text.
         """
         source = self.read(user)
+        if user.kind == "template":
+            return renamed_references(source.text, key.id, new_id)
         name = "extends" if key.kind == "persona" else "template"
-        if user.kind == "persona":
-            text = _with_other_value(source.text, name, key.id, new_id)
-            if text is not None:
-                return text
-            document = parse_yaml(source.text, file=source.file, typed=TYPED_KEYS)
-            if name not in document.data and name == "template" and self._inherits(user, key):
-                return source.text
+        text = _with_other_value(source.text, name, key.id, new_id)
+        if text is not None:
+            return text
+        document = parse_yaml(source.text, file=source.file, typed=TYPED_KEYS)
+        if name not in document.data and name == "template" and self._inherits(user, key):
+            return source.text
         raise InputError(
             "%(file)s names '%(id)s' in a way that cannot be changed for you. Change it by hand first.",
             file=source.file,

@@ -103,17 +103,17 @@ class Call:
         """The error that says which limit has passed."""
         if self._deadline <= self._due:
             return UpstreamTimeoutError(
-                "%(upstream)s did not finish within %(seconds)g seconds. "
+                "%(upstream)s did not finish within %(seconds)g s. "
                 "Ask for a shorter answer, or allow it more time in the settings of the upstream.",
                 seconds=self.timeouts.total_s,
             )
         if self.has_begun:
             return UpstreamTimeoutError(
-                "%(upstream)s stopped in the middle of its answer: nothing came for %(seconds)g seconds. Try again.",
+                "%(upstream)s stopped in the middle of its answer: nothing came for %(seconds)g s. Try again.",
                 seconds=self.timeouts.idle_s,
             )
         return UpstreamTimeoutError(
-            "%(upstream)s did not begin to answer within %(seconds)g seconds. "
+            "%(upstream)s did not begin to answer within %(seconds)g s. "
             "It may be busy or still loading the model: try again, or allow it more time in its settings.",
             seconds=self.timeouts.first_byte_s,
         )

@@ -254,7 +254,7 @@ class ErrorMapper:
 
     def _no_connection_in_time(self) -> UpstreamError:
         return UpstreamTimeoutError(
-            "No connection to %(upstream)s at %(base_url)s within %(seconds)g seconds. Check the address, and the "
+            "No connection to %(upstream)s at %(base_url)s within %(seconds)g s. Check the address, and the "
             "network between.",
             base_url=self._settings.base_url,
             seconds=self._settings.timeouts.connect_s,

@@ -366,7 +366,7 @@ def _refusal_of_all(states: Collection[KeyState]) -> UpstreamError:
     if "limited" in states:
         return UpstreamRateError(
             "No key for %(upstream)s can be used now: they are at their limits. One may be used again in %(seconds)d "
-            "seconds; the status page shows each of them."
+            "s; the status page shows each of them."
         )
     if "quota" in states:
         return UpstreamQuotaError(

@@ -153,10 +153,13 @@ def _mark(problem: Problem, draft: Draft) -> dict[str, Any]:
     }
 
 
-def _etag_on_disk(key: FileKey) -> str:
+def _etag_on_disk(key: FileKey) -> str | None:
+    """None where there is no file; empty where there is one that cannot be read."""
     try:
         return rolebook().edits.open(key).etag
-    except (NotFoundError, FileError):
+    except NotFoundError:
+        return None
+    except FileError:
         return ""
 
 

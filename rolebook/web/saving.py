@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 from rolebook.core.edit import EditConflict, Saved
 from rolebook.core.errors import RolebookError
 from rolebook.core.persona import is_persona_id, require_persona_id
-from rolebook.core.source import Author, FileKey
+from rolebook.core.source import Author, DraftError, FileKey
 from rolebook.web.access import visitor
 from rolebook.web.current import rolebook
 from rolebook.web.draft import Draft
@@ -81,6 +81,9 @@ def _facts(saved: Saved) -> dict[str, object]:
 
 def not_saved(draft: Draft, error: RolebookError) -> str:
     """The page again with what was written. After a conflict it holds both versions, put together."""
+    if isinstance(error, DraftError) and draft.fields.get("anew"):
+        # What was to be a new file stays one when it is saved with its errors.
+        return file_page(Draft(draft.key, draft.text, {**draft.fields, "etag": ""}), error=error)
     if not isinstance(error, EditConflict):
         return file_page(draft, error=error)
     fields = {**draft.fields, "etag": error.theirs.etag}

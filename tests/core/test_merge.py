@@ -50,6 +50,25 @@ def test_what_both_changed_stands_between_marks() -> None:
     assert [4, 8] == list(find_marks(merged.text))
 
 
+def test_what_is_still_to_be_decided_is_merged_again_and_not_wrapped_once_more() -> None:
+    theirs = BASE.replace("Two", "Theirs")
+    marked = merge(BASE, BASE.replace("Two", "Mine").replace("[a]", "[b]"), theirs).text
+    again = merge(theirs, marked, BASE.replace("Two", "Theirs, changed"))
+    assert (
+        "name: Ada\nsystem: |\n  One.\n<<<<<<< your text\n  Mine.\n=======\n  Theirs, changed.\n>>>>>>> on disk\n"
+        "  Three.\ntags: [b]\n"
+    ) == again.text
+    assert 1 == again.conflicts
+    back = merge(theirs, marked, BASE)
+    assert marked.replace("Theirs", "Two") == back.text
+
+
+def test_what_was_written_on_the_other_side_of_a_mark_is_not_lost() -> None:
+    theirs = BASE.replace("Two", "Theirs")
+    marked = merge(BASE, BASE.replace("Two", "Mine"), theirs).text.replace("Theirs", "Ours")
+    assert "  Ours.\n" in merge(theirs, marked, BASE.replace("Two", "New")).text
+
+
 def test_mark_begins_its_line_even_where_the_last_line_has_no_end() -> None:
     merged = merge("a", "b", "c")
     assert "<<<<<<< your text\nb\n=======\nc\n>>>>>>> on disk\n" == merged.text

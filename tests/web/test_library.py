@@ -307,6 +307,17 @@ def test_a_file_that_was_deleted_meanwhile_can_be_saved_anew(
     assert TEACHER == (personas / "teacher.yaml").read_text()
 
 
+def test_what_is_to_be_a_new_file_stays_one_when_it_is_saved_with_its_errors(
+    client: FlaskClient, personas: Path
+) -> None:
+    (personas / "teacher.yaml").unlink()
+    faulty = save(client, "name: x\n", etag_of(TEACHER), anew="1")
+    assert faulty.status_code == 422
+    assert "" == etag_on(faulty.text)
+    assert "Saved." in text_of(save(client, "name: x\n", "", insist="1").text)
+    assert "name: x\n" == (personas / "teacher.yaml").read_text()
+
+
 def test_a_new_file_is_there_once_it_is_saved(client: FlaskClient, personas: Path) -> None:
     begun = client.get(
         "/library/new", query_string={"kind": "personas", "id": "cook", "title": "Cook"}

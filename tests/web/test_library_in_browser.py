@@ -238,6 +238,32 @@ def test_a_conflict_is_opened_at_the_first_lines_that_both_have_changed(
     expect(page.locator(".cm-activeLine")).to_be_in_viewport()
 
 
+@pytest.mark.usefixtures("bundle")
+def test_a_file_that_is_gone_is_said_once_and_instead_of_a_conflict(
+    page: Any, live_server: LiveServer, personas: Path, failures: Failures
+) -> None:
+    open_file(page, live_server)
+    write_at_end(page, "# mine\n")
+    (personas / "teacher.yaml").write_text(TEACHER + "# theirs\n")
+    page.keyboard.press("Control+s")
+    banners = page.locator("#notices > .banner:visible")
+    expect(banners).to_contain_text("changed by somebody else")
+    expect(page.locator(".cm-activeLine")).to_have_text("<<<<<<< your text")
+    (personas / "teacher.yaml").unlink()
+    write_at_end(page, "# more\n")
+    expect(banners).to_contain_text("deleted since you opened it")
+    page.keyboard.press("Control+s")
+    expect(banners).to_contain_text("deleted meanwhile")
+    failures.expect("409")
+    failures.expect("404")
+    banners.get_by_role("button", name="Save as a new file").click()
+    expect(banners).to_contain_text("mark of a merge")
+    failures.expect("422")
+    banners.get_by_role("button", name="Save all the same").click()
+    expect(page.locator(".banner.bad:visible")).to_have_count(0)
+    assert (personas / "teacher.yaml").read_text("utf-8").endswith("# more\n")
+
+
 def test_the_text_can_be_left_by_tab_and_saved_by_a_key(
     page: Any, live_server: LiveServer, personas: Path
 ) -> None:

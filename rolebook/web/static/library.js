@@ -131,7 +131,18 @@ async function write() {
     if (seen.variables && fresh.getElementById("variables").dataset.shape !== shape.dataset.shape) put("variables");
     variables = seen.variables ?? variables;
     editor.showProblems(seen.problems);
-    document.getElementById("moved").hidden = !etag.value || seen.etag === etag.value;
+    const isGone = Boolean(etag.value) && seen.etag === null;
+    document.getElementById("moved").hidden = !etag.value || isGone || seen.etag === etag.value;
+    tellGone(isGone);
+  }
+
+  /** That the file was deleted is said once, and instead of what was to be decided between it and the text. */
+  function tellGone(isGone) {
+    const isSaid = !document.getElementById("anew").hidden && !document.getElementById("refused").hidden;
+    document.getElementById("gone").hidden = !isGone || isSaid;
+    const conflict = document.getElementById("conflict");
+    if (conflict) conflict.hidden = isGone;
+    if (isGone) document.getElementById("moved").hidden = true;
   }
 
   /* Keeping: what is not saved outlives a reload, a crash, and the page being left. */
@@ -181,6 +192,8 @@ async function write() {
       look();
     } catch (error) {
       if (error.code === "changed_meanwhile") return leave(() => submitPlainly(button));
+      // What was to be a new file stays one when it is saved with its errors.
+      if (button?.name === "anew" && error.code === "faulty_draft") etag.value = "";
       refuse(refused, error);
     } finally {
       isSaving = false;
@@ -203,6 +216,7 @@ async function write() {
     document.getElementById("insist").hidden = error.code !== "faulty_draft";
     document.getElementById("anew").hidden = error.code !== "not_found";
     refused.hidden = false;
+    if (error.code === "not_found") tellGone(true);
     refused.scrollIntoView({ block: "nearest" });
   }
 
