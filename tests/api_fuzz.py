@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
@@ -33,8 +34,11 @@ from rolebook.core.budget import Limits
 from rolebook.core.chat import TurnRequest
 from rolebook.core.comparison import Ballot
 from rolebook.core.comparison_spec import parse_spec
+from rolebook.core.errors import UpstreamTimeoutError
 from rolebook.core.session import Session, new_id
 from rolebook.core.source import Author, FileKey
+from rolebook.upstream.breaker import UNANSWERED_CALLS
+from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.wiring import Rolebook, open_rolebook
 from tests.fake_upstream import FakeUpstream
 
@@ -155,6 +159,7 @@ def _fill(book: Rolebook) -> Mapping[str, Sequence[str]]:
     book.edits.duplicate(key, "spare", author=author)
     trashed = book.edits.delete(FileKey("persona", "spare"), author=author)
     changes = [change.id for change in book.edits.history(key).changes if change.source]
+    _leave_alone(book, "elsewhere", "silent")
     _git("init", "--quiet")
     _git("add", "personas")
     _git("commit", "--quiet", "-m", "Begin")
@@ -178,6 +183,9 @@ def _fill(book: Rolebook) -> Mapping[str, Sequence[str]]:
         "commit_id": commits,
         "ballot_id": [ballot.id for ballot in ballots],
         "etag": [book.edits.open(key).etag],
+        "untouched": ["judge"],
+        "etag of untouched": [book.edits.open(FileKey("persona", "judge")).etag],
+        "silent": ["silent"],
         "label": ["production", "next"],
         "trash_id": [trashed.id],
         "upstream": ["rehearsal"],
@@ -185,6 +193,15 @@ def _fill(book: Rolebook) -> Mapping[str, Sequence[str]]:
         "persona": ["teacher", "assistant"],
         "session": [sessions[0].id],
     }
+
+
+def _leave_alone(book: Rolebook, name: str, model: str) -> None:
+    """As if an upstream had given no answer, again and again, to who asked for a model."""
+    upstream = book.upstreams.get(name)
+    assert isinstance(upstream, OpenAIUpstream)
+    error = UpstreamTimeoutError("%(upstream)s did not begin to answer.", upstream=name)
+    for _ in range(UNANSWERED_CALLS):
+        upstream.breaker.note_silence(model, error, began=time.monotonic() - 60)
 
 
 def _git(*arguments: str) -> None:

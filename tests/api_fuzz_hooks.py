@@ -39,10 +39,27 @@ def _named(values: dict[str, Any], part: int) -> dict[str, Any]:
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     """Put names into whatever the document allows; what it forbids is sent as it is."""
+    path, body = ({}, {}) if _number_of(case.body) % 2 else _achievable(case.operation)
     if _is_allowed(case, ParameterLocation.PATH) and case.path_parameters:
-        case.path_parameters = _path(case.path_parameters, case.operation.path)
+        case.path_parameters = {**_path(case.path_parameters, case.operation.path), **path}
     if _is_allowed(case, ParameterLocation.BODY) and isinstance(case.body, dict):
-        case.body = _body(case.body)
+        case.body = {**_body(case.body), **body}
+
+
+def _achievable(operation: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The names in path and body without which an operation could hardly ever be carried out: those of a file that
+    nothing else changes, and of a model that is left alone.
+    """
+    known = _known()
+    if operation.method == "put" and operation.path.endswith("/files/{kind}/{name}"):
+        path = {"kind": "personas", "name": known["untouched"][0]}
+        return path, {
+            "etag": known["etag of untouched"][0],
+            "text": "name: Judge\nsystem: Judge.\n",
+        }
+    if operation.path.endswith("/upstreams/{upstream}/retry"):
+        return {"upstream": "elsewhere"}, {"model": known["silent"][0]}
+    return {}, {}
 
 
 def _is_allowed(case: Any, part: ParameterLocation) -> bool:
