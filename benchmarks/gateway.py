@@ -33,6 +33,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvloop
+
 from benchmarks.comparison import CACHE, ROOT, install_rolebook, users_environment
 
 LITELLM_VERSION = "1.106.2"
@@ -88,8 +90,7 @@ class Client(asyncio.Protocol):
         self._request, self._seen, self._until, self._marks = request, seen, until, marks
         self.done = asyncio.get_running_loop().create_future()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self._ask()
 
@@ -350,14 +351,14 @@ def measure(
     """Every target in every measurement, taking turns."""
     seen: dict[tuple[str, str], list[Seen]] = {}
     for target in targets:
-        asyncio.run(drive(target, clients=8, is_streamed=False, seconds=1))
-        asyncio.run(drive(target, clients=8, is_streamed=True, seconds=1))
+        uvloop.run(drive(target, clients=8, is_streamed=False, seconds=1))
+        uvloop.run(drive(target, clients=8, is_streamed=True, seconds=1))
     for _ in range(rounds):
         for name in names or MEASUREMENTS:
             is_streamed, clients = MEASUREMENTS[name]
             for target in targets:
                 before_s = cpu_s(target.pid)
-                result = asyncio.run(
+                result = uvloop.run(
                     drive(target, clients=clients, is_streamed=is_streamed, seconds=seconds)
                 )
                 result.cpu_s = cpu_s(target.pid) - before_s
@@ -425,11 +426,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as stack, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         python = install_rolebook()
-        peers = [str(python), "-m", "benchmarks.gateway_peers"]
-        upstream = _first_line(stack.enter_context(process([*peers, "upstream"])))
+        peers = ["-m", "benchmarks.gateway_peers"]
+        upstream = _first_line(stack.enter_context(process([sys.executable, *peers, "upstream"])))
         targets = [Target("direct", upstream, "mock", "slow")]
         if not given.only or "Flask" in given.only:
-            flask = stack.enter_context(process([*peers, "flask", upstream]))
+            flask = stack.enter_context(process([str(python), *peers, "flask", upstream]))
             targets.append(Target("Flask", _first_line(flask), "mock", "slow", flask.pid))
         if not given.only or "Rolebook" in given.only:
             targets.append(start_rolebook(stack, folder, upstream, python, given.processes))
@@ -442,7 +443,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         for target in targets if given.slow else ():
             if target.name != "LiteLLM" or given.slow_litellm:
-                seen = asyncio.run(drive_slowly(target, given.slow))
+                seen = uvloop.run(drive_slowly(target, given.slow))
                 print(
                     f"{target.name}: {given.slow} slow streams, {seen.errors} errors, {len(seen.durations)} whole,"
                     f" first token p50 {percentile(seen.firsts, 0.5):.1f} ms,"
