@@ -264,6 +264,8 @@ def make_worker(
     }
     application = _Application(app, settings)
     cfg = application.cfg
+    # For each request it looks up some thirty of them, which takes as long as reading the request line.
+    cfg.__dict__.update({name: setting.get() for name, setting in cfg.settings.items()})
     log = cfg.logger_class(cfg)
     log.error_log.addFilter(_is_news)
     worker = kind(1, os.getppid(), list(sockets), application, cfg.timeout, cfg, log)
