@@ -85,6 +85,8 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     invocation.warm_sandbox()
     rolebook, terminal = invocation.rolebook, invocation.terminal
     plan = _plan(invocation, given, choices)
+    if not choices.is_only_planned:
+        _get_ready(invocation)
     estimate = rolebook.compare.estimate(plan.comparison)
     if choices.is_only_planned and choices.ending.as_json:
         from rolebook.report.preview import plan_data
@@ -135,13 +137,10 @@ def run(
     Raises what CompareService.start raises, and why a run broke off.
     """
     invocation.warm_sandbox()
+    _get_ready(invocation)
     rolebook, terminal = invocation.rolebook, invocation.terminal
     from rolebook.cli.run_progress import watch
-    from rolebook.upstream.lean_import import import_lean
-    from rolebook.upstream.openai_upstream import warm_up
 
-    import_lean()
-    warm_up()
     # Said before anything can happen to this process: by its id a comparison goes on.
     terminal.tell("Comparison %(id)s.", id=comparison.id)
     try:
@@ -159,6 +158,16 @@ def run(
         _tell_how_to_go_on(terminal, comparison, running.progress.tally)
         raise running.error
     finish(invocation, comparison, ending)
+
+
+def _get_ready(invocation: Invocation) -> None:
+    """Begin to import what the first call needs, while a log that is made first waits for the disk."""
+    from rolebook.upstream.lean_import import import_lean
+    from rolebook.upstream.openai_upstream import warm_up
+
+    import_lean()
+    warm_up()
+    invocation.rolebook.log.open()
 
 
 def _tell_how_to_go_on(terminal: Terminal, comparison: Comparison, tally: Tally) -> None:

@@ -1,10 +1,10 @@
 """Import the openai client without the hundreds of types that one call never needs.
 
 ``openai`` itself, ``openai.types``, ``openai.lib`` and their subpackages do little but gather names of their modules,
-and importing any one of these gathers all. So does ``httpcore2``, of which a call needs the network alone. Here such
-a package is gathered only when somebody asks it for a name that is none of its modules, and in none of those that a
-call needs. This saves a command more than half of the whole import, 0.1 s or more; a server that starts once has no
-use for it.
+and importing any one of these gathers all. So does ``httpcore2``, of which a call needs the network alone, and
+``asyncio``, which the client imports for calls that nobody makes here. Such a package is gathered only when somebody
+asks it for a name that is none of its modules, and in none of those that a call needs. This saves a command more than
+half of the whole import, 0.1 s or more; a server that starts once has no use for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 _CLIENT = "openai"
-_PACKAGES = (_CLIENT, "openai.types", "openai.lib", "httpcore2")
+_PACKAGES = (_CLIENT, "openai.types", "openai.lib", "httpcore2", "asyncio")
 #: The modules of a package that have what a call needs of it.
 _NEEDED = {
     _CLIENT: ("_client", "_types", "_exceptions"),

@@ -66,6 +66,17 @@ def test_every_name_is_still_there(package: str) -> None:
     assert len(run(code).split()) > 20
 
 
+def test_event_loops_are_loaded_by_whoever_wants_one() -> None:
+    code = (
+        "import asyncio, rolebook.upstream.client\n"
+        "print('asyncio.base_events' in sys.modules)\n"
+        "async def answer(): return asyncio.current_task() is not None\n"
+        "print(asyncio.run(answer()))\n"
+        "print(all(hasattr(asyncio, name) for name in asyncio.__all__))"
+    )
+    assert ["False", "True", "True"] == run(code).split()
+
+
 def test_name_that_no_package_has_is_missing() -> None:
     assert "no attribute 'Nothing'" in run(
         "try:\n    openai.types.responses.Nothing\nexcept AttributeError as error:\n    print(error)"
