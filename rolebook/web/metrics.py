@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app
 from prometheus_client import (
@@ -63,6 +65,8 @@ class Metrics:
         self._responses = self._counter(
             "http_responses", "Requests that were answered.", "method", "endpoint", "status"
         )
+        #: What is counted under labels, which is kept by what counts as well: to ask that takes longer than to count.
+        self._labelled: Callable[..., Any] = cache(lambda metric, *labels: metric.labels(*labels))
         book.chat.listen(self._count_turn)
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
@@ -75,19 +79,19 @@ class Metrics:
 
     def _count_turn(self, turn: Turn) -> None:
         name = turn.upstream
-        self._turns.labels(name, turn.status.value).inc()
+        self._labelled(self._turns, name, turn.status.value).inc()
         for kind, tokens in (
             ("prompt", turn.usage.prompt_tokens),
             ("completion", turn.usage.completion_tokens),
         ):
             if tokens:
-                self._tokens.labels(name, kind).inc(tokens)
+                self._labelled(self._tokens, name, kind).inc(tokens)
         if turn.cost:
-            self._cost.labels(name).inc(turn.cost)
+            self._labelled(self._cost, name).inc(turn.cost)
         if turn.duration_ms is not None:
-            self._durations.labels(name).observe(turn.duration_ms / 1000)
+            self._labelled(self._durations, name).observe(turn.duration_ms / 1000)
         if turn.time_to_first_token_ms is not None:
-            self._first_tokens.labels(name).observe(turn.time_to_first_token_ms / 1000)
+            self._labelled(self._first_tokens, name).observe(turn.time_to_first_token_ms / 1000)
 
     def count_response(self, response: Response) -> Response:
         """After each request. What callers can make up, such as an address that is none, gets no figure of its own:
@@ -95,7 +99,7 @@ class Metrics:
         """
         asked = this_request()
         method = asked.method if asked.method in _METHODS else "other"
-        self._responses.labels(method, asked.endpoint or "", response.status_code).inc()
+        self._labelled(self._responses, method, asked.endpoint or "", response.status_code).inc()
         return response
 
 
