@@ -22,7 +22,7 @@ from rolebook.core.errors import InputError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin
 from rolebook.core.persona import Persona, ResolvedPersona
-from rolebook.core.prompt import history_messages
+from rolebook.core.prompt import Prompt, history_messages
 from rolebook.core.session import (
     Revision,
     Session,
@@ -171,7 +171,7 @@ class GatewayService:
             session, resolved, transcript.input.content, earlier
         )
         messages = _with_fields_of_input(prompt.messages, transcript, resolved.persona)
-        prompt = replace(prompt, messages=(*messages, *transcript.later))
+        prompt = Prompt((*messages, *transcript.later), prompt.dropped_turns)
         return prepared_turn(session, resolved, prompt, _filled_up(fixed, parameters or {}))
 
     def _without_greeting(
