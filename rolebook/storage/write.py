@@ -33,6 +33,12 @@ from rolebook.storage.revision import insert_revision
 #: Shorter contents are kept in place; a pointer to the turn that has the same text would not be shorter.
 _SHORTEST_POINTER = 16
 
+#: Activity is a clock that only goes forward, whatever the computer's clock does.
+_NEXT_SESSION = (
+    "SELECT (SELECT coalesce(max(activity), 0) + 1 FROM sessions) AS next_activity, "
+    "(SELECT number FROM revisions WHERE id = ?) AS revision"
+)
+
 _ENDED = TurnError("interrupted", "Rolebook ended while this answer was under way.")
 
 
@@ -45,13 +51,15 @@ def insert_session(
         by: who begins it; one of a comparison or a judge belongs to whoever that comparison or turn belongs to.
         used_at: when its first turn begins, if that is recorded with it.
     """
+    known = execute(db, _NEXT_SESSION, (revision.id,)).fetchone()
     row = session_columns(session) | {
         "used_at": used_at or session.created_at,
         # What nobody talks in stays out of the order of sessions, however many cells there are.
-        "activity": _next_activity(db) if session.is_talk else 0,
+        "activity": known["next_activity"] if session.is_talk else 0,
         "comparison": comparison_number(db, session.comparison_id),
         "judges": _judged_turn(db, session.judges),
-        "revision": insert_revision(db, revision, by.user.name if by.user else ""),
+        "revision": known["revision"]
+        or insert_revision(db, revision, by.user.name if by.user else ""),
         "inherited": _inherited(db, session.forked_from),
         **_begun_by(db, session, by),
     }
@@ -241,11 +249,6 @@ def keep_messages(db: Database, number: int) -> None:
             "UPDATE messages SET turn = NULL, content = ? WHERE hash = ? AND turn = ?",
             (text, message_hash(role, text), number),
         )
-
-
-def _next_activity(db: Database) -> int:
-    """A clock that only goes forward, whatever the computer's clock does."""
-    return int(execute(db, "SELECT coalesce(max(activity), 0) + 1 FROM sessions").fetchone()[0])
 
 
 def comparison_number(db: Database, comparison_id: str) -> int | None:
