@@ -307,6 +307,12 @@ def test_a_file_that_was_deleted_meanwhile_can_be_saved_anew(
     assert TEACHER == (personas / "teacher.yaml").read_text()
 
 
+@pytest.mark.parametrize("path", ["/library", "/library/", PAGE, f"{PAGE}/history"])
+def test_masthead_shows_in_which_part_one_is(client: FlaskClient, path: str) -> None:
+    masthead = client.get(path).text.partition("<main")[0]
+    assert ["Library"] == re.findall(r'aria-current="\w+">([^<]*)<', masthead)
+
+
 def test_what_is_to_be_a_new_file_stays_one_when_it_is_saved_with_its_errors(
     client: FlaskClient, personas: Path
 ) -> None:
