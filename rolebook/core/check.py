@@ -243,10 +243,11 @@ class Check(_StrictPart):
     @cached_property
     def label(self) -> str:
         """What tells it from the others: its name, else like ``max_words: 80``, in one line."""
-        line = " ".join((self.name or f"{self.kind}: {self._wanted_text()}").split())
+        line = " ".join((self.name or f"{self.kind}: {self.wanted_text()}").split())
         return line if len(line) <= _LONGEST_LABEL else line[: _LONGEST_LABEL - 1] + "…"
 
-    def _wanted_text(self) -> str:
+    def wanted_text(self) -> str:
+        """What it asks for, as text."""
         wanted = self.wanted
         if isinstance(wanted, Similarity):
             return f"{wanted.at_least:g} {wanted.to and f'to {wanted.to}'}"

@@ -277,3 +277,16 @@ def test_scripts_get_mistakes_by_field_and_pieces(client: FlaskClient) -> None:
 
 def test_page_as_text_leads_to_the_form(client: FlaskClient) -> None:
     assert f'formaction="{PAGE}"' in client.get(FILE).text
+
+
+def test_checks_are_shown_as_they_are_and_stay(client: FlaskClient, personas: Path) -> None:
+    checks = (
+        "checks:\n  - {name: short, max_words: 80}\n  - is_json: true\n  - contains: [<b>, two]\n"
+    )
+    (personas / "teacher.yaml").write_text(TEACHER + checks, "utf-8")
+    words = " ".join(text_of(client.get(PAGE).text).split())
+    for said in ("short words, at most 80", "is JSON", "contains <b>, two"):
+        assert said in words
+    assert "The file also has" not in words
+    submit(client, TEACHER + checks, DO="save", description="Explains well.")
+    assert (personas / "teacher.yaml").read_text("utf-8").endswith(checks)
