@@ -48,7 +48,12 @@ def build_request(
     resolved: ResolvedPersona, values: Mapping[str, VariableValue], input_text: str
 ) -> dict[str, Any]:
     """What a worker is asked for one prompt; it asks back for the role or the history if it needs them."""
-    return {"revision": resolved.revision.id, "values": values, "input": input_text}
+    return {
+        "persona": resolved.persona.id,
+        "revision": resolved.revision.id,
+        "values": values,
+        "input": input_text,
+    }
 
 
 @frozen
@@ -109,7 +114,7 @@ class PromptRenderer:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
         #: By persona, revision and variables, the one that was rendered first coming first.
-        self._outlines: dict[tuple[object, ...], _Outline] = {}
+        self._outlines: dict[tuple[str, ...], _Outline] = {}
         self._lock = threading.Lock()
 
     def render(
@@ -129,7 +134,9 @@ class PromptRenderer:
 
         Raises PromptError with file and line, PromptLimitError.
         """
-        key = (resolved.persona.id, resolved.revision.id, *values.items())
+        # As they are printed: 0 and -0 are equal.
+        printed = [f"{name}={value!r}" for name, value in values.items()]
+        key = (resolved.persona.id, resolved.revision.id, *printed)
         outline = self._outlines.get(key)
         if outline is None or outline.size + outline.gaps * len(input_text) > MAX_OUTPUT:
             reply = self._ask(build_request(resolved, values, input_text), resolved, history)
@@ -139,7 +146,7 @@ class PromptRenderer:
             self._keep(key, outline)
         return Prompt(outline.filled(input_text, history))
 
-    def _keep(self, key: tuple[object, ...], outline: _Outline) -> None:
+    def _keep(self, key: tuple[str, ...], outline: _Outline) -> None:
         if outline.size > _LONGEST_OUTLINE:
             return
         with self._lock:

@@ -87,8 +87,8 @@ class TimeIsUp(BaseException):
         return error
 
 
-class HistoryNeeded(Exception):
-    """The template reads ``history`` as a variable, and it was not sent along."""
+class HistoryNeeded(BaseException):
+    """The template reads ``history`` as a variable, and it was not sent along. No test of Jinja's takes it for a no."""
 
 
 class _MessageTags(Extension):
@@ -226,10 +226,19 @@ def _compiled(
     inputs = [name for name in parsed.find_all(nodes.Name) if name.name == "input"]
     is_fixed = (
         "random" not in source
+        and not any(_is_made_up(filtered) for filtered in parsed.find_all(nodes.Filter))
         and all(isinstance(statement, _KNOWN) for statement in parsed.find_all(nodes.Stmt))
         and all(hasattr(name, "is_printed_in_message") for name in inputs)
     )
     return code, is_fixed
+
+
+def _is_made_up(filtered: nodes.Filter) -> bool:
+    """Whether a filter maps by another one whose name is no word of the template, and may be any."""
+    return filtered.name == "map" and bool(
+        filtered.args
+        and not (isinstance(filtered.args[0], nodes.Const) and filtered.args[0].value != "random")
+    )
 
 
 #: What brings in no other template, and makes nothing of what is printed in it.
@@ -462,6 +471,17 @@ class _UnsentHistory:
 
     def __str__(self) -> str:
         raise HistoryNeeded
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        raise HistoryNeeded
+
+    def __add__(self, other: object) -> Any:
+        raise HistoryNeeded
+
+    __radd__ = __add__
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _check_size(entries: list[Entry], file: str) -> None:

@@ -42,7 +42,8 @@ def read_frame(stream: BinaryIO) -> Any:
 
 class _Worker:
     def __init__(self) -> None:
-        self._renderers: OrderedDict[str, Renderer] = OrderedDict()
+        #: By persona and revision: two files with the same content are one revision.
+        self._renderers: OrderedDict[tuple[str, str], Renderer] = OrderedDict()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -62,7 +63,7 @@ class _Worker:
             return _as_reply(error)
 
     def _renderer(self, request: dict[str, Any]) -> Renderer | None:
-        key = request["revision"]
+        key = request["persona"], request["revision"]
         if key not in self._renderers:
             if "role" not in request:
                 return None

@@ -33,8 +33,8 @@ GRACE = 6
 _MOST_FILES = 65_536
 #: What a server has open that is neither a connection nor a turn's.
 _OWN_FILES = 64
-#: Open files that a turn needs besides the connection that it came by: to the upstream and to the log.
-_FILES_OF_A_TURN = 2
+#: A connection may be a stream, which has one to its upstream besides.
+_FILES_OF_A_CONNECTION = 2
 #: No file can be opened, or no memory be had, at the moment.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.05
@@ -236,7 +236,8 @@ def _allow_files() -> int:
 def _most_connections(threads: int) -> int:
     """So many connections that turns still find files to open; further clients wait until one of them has gone."""
     files = _allow_files()
-    left = files - _OWN_FILES - threads * _FILES_OF_A_TURN
+    # A thread may have the log open.
+    left = (files - _OWN_FILES - threads) // _FILES_OF_A_CONNECTION
     return max(min(threads + 2000, left), files // 4)
 
 

@@ -43,7 +43,11 @@ class Pieces:
 
 
 def read_body(
-    chunks: Iterable[bytes], content_type: str, *, touch: Callable[[], None]
+    chunks: Iterable[bytes],
+    content_type: str,
+    *,
+    touch: Callable[[], None],
+    gives_way: bool = False,
 ) -> Iterator[Whole | Pieces | Waiting]:
     """Read a reply with status 200. A chunk without anything in it, which says that another one waits, is a Waiting.
 
@@ -53,6 +57,7 @@ def read_body(
     Arguments:
         touch: called when something of the answer has arrived. An event that only names the role is nothing yet: some
             servers send it before they have read the prompt. Once the answer has begun, comments count too.
+        gives_way: whether what says nothing of the answer is a Waiting, too: a server may send no end of it.
 
     Raises UpstreamReplyError, and UpstreamConnectionError for a reply that was cut in the middle.
     """
@@ -68,7 +73,7 @@ def read_body(
     if start[:1] in b"{[":
         yield (yield from _read_whole(start, pieces, touch))
     elif start[0] in _FIELD_STARTS:
-        yield from _read_events(start, pieces, touch)
+        yield from _read_events(start, pieces, touch, gives_way=gives_way)
     else:
         raise _no_reply(media_type, start)
 
@@ -107,7 +112,7 @@ def _read_whole(
 
 
 def _read_events(
-    start: bytes, pieces: Iterator[bytes], touch: Callable[[], None]
+    start: bytes, pieces: Iterator[bytes], touch: Callable[[], None], *, gives_way: bool
 ) -> Iterator[Pieces | Waiting]:
     parser = EventParser()
     has_begun, lines = False, 0
@@ -122,6 +127,8 @@ def _read_events(
         lines = parser.line_count
         if arrived.payloads or arrived.is_last:
             yield arrived
+        elif gives_way:
+            yield Waiting()
         if problem is not None:
             raise problem
         if arrived.is_last:

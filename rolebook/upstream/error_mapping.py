@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import ssl
 import unicodedata
@@ -53,6 +54,7 @@ _ROLES_REFUSED = re.compile(
 """What chat templates say (Gemma, Llama 2, Mistral and their heirs); servers pass it on with one status or another."""
 _HEADERS_TOO_LARGE = 431
 """What h11 hints at when headers pass its limit of 100 KB."""
+_NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
 _NOT_WRITABLE = (TypeError, ValueError, RecursionError)
 
 
@@ -97,6 +99,12 @@ class ErrorMapper:
         for link in chain:
             if isinstance(link, UpstreamError):
                 return link
+            if isinstance(link, OSError) and link.errno in _NO_FILE_LEFT:
+                # It says nothing of the upstream.
+                return UpstreamError(
+                    "Rolebook has as many files open as the system lets it, so it could not call %(upstream)s. "
+                    "Try again in a moment, or allow it more (ulimit -n)."
+                )
         if isinstance(reason, FailedReply):
             return self._reported(reason.error, key)
         return self._foreign(reason, chain, key, is_sent) or UpstreamError(

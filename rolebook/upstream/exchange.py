@@ -173,7 +173,14 @@ class DirectExchange:
             with self._call, self._send() as response:
                 chunks = body_of(response)
                 content_type = response.headers.get("content-type", "")
-                yield from read_body(chunks, content_type, touch=self._call.touch)
+                gives_way = self._call.suspend is not None
+                for item in read_body(
+                    chunks, content_type, touch=self._call.touch, gives_way=gives_way
+                ):
+                    yield item
+                    if self._call.has_begun and not isinstance(item, Waiting):
+                        # Time that whoever reads has taken is no silence of the upstream.
+                        self._call.touch()
                 self._is_over = True
                 yield from drain(self._call, chunks)
         except CallCut:

@@ -19,7 +19,7 @@ from flask.typing import ResponseReturnValue
 
 from rolebook.core.access import opened_forms, opens
 from rolebook.core.chat import TurnEnded, TurnEvent, TurnStarted
-from rolebook.core.completion import Endpoint, Received, Waiting
+from rolebook.core.completion import Endpoint, Received
 from rolebook.core.errors import NotFoundError, RolebookError, UpstreamCancelled
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Turn, TurnStatus
@@ -33,7 +33,7 @@ from rolebook.web.gateway_request import (
 )
 from rolebook.web.leaving import Watch, client_socket
 from rolebook.web.relay import Relay, error_event
-from rolebook.web.request_log import REQUEST_ID
+from rolebook.web.request_log import name_request
 from rolebook.web.suspension import Suspension
 
 blueprint = Blueprint("gateway", __name__, url_prefix="/v1")
@@ -105,6 +105,8 @@ def _answer(endpoint: Endpoint) -> Response:
     started = next(events)
     assert isinstance(started, TurnStarted)
     turn, chat = started.turn, rolebook().chat
+    # The answer of a turn can be asked about by the turn's own id.
+    name_request(turn.id)
     watch: Watch = current_app.extensions["rolebook-watch"]
     end_watch = watch.watch(client_socket(request.environ), lambda: chat.cancel(turn.id))
     relay = Relay(asked.model, endpoint, wants_usage=asked.wants_usage)
@@ -116,8 +118,6 @@ def _answer(endpoint: Endpoint) -> Response:
         end_watch()
         raise
     response.call_on_close(end_watch)
-    # The answer of a turn can be asked about by the turn's own id.
-    response.headers[REQUEST_ID] = turn.id
     response.headers[SESSION_HEADER] = turn.session_id
     return response
 
@@ -156,9 +156,8 @@ def _events(
     try:
         yield first
         for event in events:
-            piece = _bytes_of(event, relay)
-            if piece or isinstance(event, Waiting):
-                yield piece
+            # Where there is nothing to pass on, too: the server decides who goes on, and for how long.
+            yield _bytes_of(event, relay)
     except Exception as error:
         current_app.logger.exception("a stream failed", exc_info=error)
         known = error if isinstance(error, RolebookError) else RolebookError(UNEXPECTED)

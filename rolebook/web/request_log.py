@@ -82,14 +82,14 @@ def follow(app: Flask, book: Rolebook) -> None:
     book.chat.listen(_log_turn)
 
 
+def name_request(request_id: str) -> None:
+    """Give the request at hand the id by which its answer is found: in its headers, and in all that is logged of it."""
+    _request().id = request_id
+
+
 def _end(response: Response) -> Response:
     asked = _request()
-    # The gateway answers with the id of the turn, by which it is found in the log.
-    answered = response.headers.get(REQUEST_ID)
-    if answered:
-        asked.id = answered
-    else:
-        response.headers[REQUEST_ID] = asked.id
+    response.headers[REQUEST_ID] = asked.id
     if _requests.isEnabledFor(logging.INFO):
         fields = {
             "request_id": asked.id,

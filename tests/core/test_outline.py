@@ -9,6 +9,7 @@ import pytest
 
 from rolebook.core.errors import PromptLimitError
 from rolebook.core.message import MAX_OUTPUT
+from rolebook.core.persona import ResolvedPersona, parse_persona
 from rolebook.core.sandbox import Sandbox
 from tests.core.conftest import CHAT, Rendering, spans
 
@@ -156,12 +157,56 @@ def test_history_that_is_looked_at_is_rendered_each_time(counted: Rendering) -> 
     assert counted.pairs(template, history=[("a", "b"), ("c", "d")])[0][1] == "4"
 
 
+@pytest.mark.parametrize(
+    ("looked_at", "first", "later"),
+    [
+        ("{{ 'first' if history == [] else 'later' }}", "first", "later"),
+        ("{{ history is sequence }}", "True", "True"),
+        ("{{ (history + [1]) | length }}", "1", "3"),
+        ("{{ ([1] + history) | length }}", "1", "3"),
+    ],
+)
+def test_history_is_what_it_is_however_it_is_looked_at(
+    counted: Rendering, looked_at: str, first: str, later: str
+) -> None:
+    template = '{% message "system" %}' + looked_at + "{% endmessage %}" + SAY
+
+    said = [counted.pairs(template, history=history)[0][1] for history in ([], [("a", "b")])]
+    assert said == [first, later]
+
+
 def test_chance_is_left_to_each_render(counted: Rendering, sandbox: Counting) -> None:
     template = '{% message "system" %}{{ [1, 2] | random }}{% endmessage %}' + SAY
     for _ in range(3):
         assert counted.pairs(template)[0][1] in {"1", "2"}
 
     assert sandbox.asked == 3
+
+
+def test_chance_by_another_name_is_left_to_each_render(
+    counted: Rendering, sandbox: Counting
+) -> None:
+    drawn = "{{ [[1, 2]] | map('ran' ~ 'dom') | first }}"
+    for _ in range(3):
+        counted.pairs('{% message "system" %}' + drawn + "{% endmessage %}" + SAY)
+
+    assert sandbox.asked == 3
+
+
+def test_values_that_are_equal_but_print_otherwise_are_rendered(counted: Rendering) -> None:
+    persona = {"name": "p", "system": "{{ n }}", "variables": {"n": {"type": "number"}}}
+
+    said = [counted.pairs(persona=persona, values={"n": n})[0][1] for n in (0.0, -0.0)]
+    assert said == ["0", "-0"]
+
+
+def test_personas_of_the_same_content_are_each_called_by_their_own_id(counted: Rendering) -> None:
+    def said(persona_id: str) -> str:
+        data = {"name": "p", "template": "chat", "system": "I am {{ persona.id }}."}
+        resolved = ResolvedPersona(parse_persona(persona_id, data), {"chat": CHAT})
+        return counted.renderer.render(resolved, {}, (), "x").messages[0].content
+
+    assert [said("ida"), said("idb")] == ["I am ida.", "I am idb."]
 
 
 def test_input_that_is_too_long_is_refused_as_ever(counted: Rendering) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import resource
 import signal
 import socket
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
 from tests.fake_upstream import FakeUpstream
 from tests.holding.conftest import StartServer
-from tests.holding.server import Server, wait_until
+from tests.holding.server import Server, running, wait_until
 
 FLOWING = "ok?tokens=2000&delay_ms=20"
 
@@ -112,6 +114,38 @@ def test_reader_who_makes_no_room_holds_no_other_stream_up(start: StartServer) -
     assert len(received) > 3_900_000
     assert received.endswith(b"data: [DONE]\n\n")
     wait_until(lambda: ["complete"] * 2 == statuses(server))
+
+
+def test_streams_find_files_to_open_and_further_clients_wait(
+    folder: Path, upstream: FakeUpstream
+) -> None:
+    def allow_few_files() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+
+    # One that finds none would be made again, and find one.
+    only = f"upstreams: {{only: {{base_url: '{upstream.base_url}', model: ok, attempts: 1}}}}"
+    (folder / "rolebook.yaml").write_text(only)
+    options = {"arguments": ["--threads", "8"], "preexec": allow_few_files}
+    with running(folder, {}, **options) as server, ExitStack() as stack:
+        streams = [
+            stack.enter_context(closing(ask(server, "hang-mid", is_streamed=True)))
+            for _ in range(100)
+        ]
+        first = [stream.getresponse().readline() for stream in streams[:60]]
+        for stream in streams[:60]:
+            stream.close()
+        rest = [stream.getresponse().readline() for stream in streams[60:]]
+        assert [b"data: {"] * 100 == [line[:7] for line in (*first, *rest)]
+
+
+def test_line_of_a_turn_has_the_id_of_its_answer(start: StartServer) -> None:
+    server = start(arguments=["--log-format", "json"])
+    with closing(ask(server, "ok", is_streamed=False)) as connection:
+        answered = connection.getresponse().headers["X-Request-Id"]
+    assert 0 == server.stop()
+    lines = [json.loads(line) for line in server.stderr.splitlines() if line.startswith("{")]
+    (line,) = [line for line in lines if line["logger"] == "rolebook.turn"]
+    assert answered == line["request_id"] == line["turn_id"]
 
 
 def statuses(server: Server) -> list[str]:

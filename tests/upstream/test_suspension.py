@@ -3,7 +3,8 @@
 import select
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Waiter:
         self.waits = 0
         self.longest_s = 0.0
         self.may_come = threading.Semaphore(0)
+        self.script: Sequence[bytes] = (HEAD + PIECES[0], *PIECES[1:])
 
     def __call__(self, fd: int, seconds: float) -> bool:
         self.waits += 1
@@ -53,8 +55,9 @@ class Waiter:
 
     def pieces(self) -> Iterator[bytes]:
         """A reply of which each piece comes only when it is waited for."""
-        yield HEAD + PIECES[0]
-        for piece in PIECES[1:]:
+        first, *others = self.script
+        yield first
+        for piece in others:
             assert self.may_come.acquire(timeout=5)
             yield piece
 
@@ -138,3 +141,30 @@ def test_call_that_may_not_be_suspended_waits_itself(open_upstream: OpenUpstream
     assert asked
     assert isinstance(events[-1], Completion)
     assert not [event for event in events if isinstance(event, Waiting)]
+
+
+def test_what_says_nothing_of_the_answer_lets_others_go_first(open_upstream: OpenUpstream) -> None:
+    waiter = Waiter()
+    nothing = [chunk(b": still here\n\n")] * 3
+    waiter.script = (HEAD + PIECES[0], *nothing, PIECES[-2] + PIECES[-1])
+    with ScriptedServer(waiter.pieces()) as server:  # type: ignore[arg-type]
+        upstream = open_upstream(base_url=f"http://127.0.0.1:{server.port}/v1")
+        events = events_of(upstream, waiter)
+        upstream.close()
+
+    waits = [event for event in events if isinstance(event, Waiting)]
+    assert len(waits) >= waiter.waits + len(nothing)
+
+
+def test_time_that_whoever_reads_takes_is_no_silence_of_the_upstream(
+    open_upstream: OpenUpstream,
+) -> None:
+    upstream = open_upstream(timeouts=Timeouts(2, 2, 0.5, 10))
+    request = ask_for("ok?tokens=6&delay_ms=60", is_watched=False, is_relayed=True)
+    events = []
+    for event in upstream.stream(request):
+        if len(events) == 3:
+            time.sleep(0.8)
+        events.append(event)
+
+    assert isinstance(events[-1], Completion)
