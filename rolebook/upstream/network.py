@@ -116,22 +116,15 @@ class TimedStream(_Wrapping):
         call = current_call()
         if call.suspend is None:
             return self.read(max_bytes)
-        patience_s = call.patience_s()
-        try:
-            arrived = None if self._is_drained else self._arrived(max_bytes)
-        except httpcore2.NetworkError:
-            call.patience_s()
-            raise
-        if call.is_cut:
-            call.patience_s()
+        arrived = None if self._is_drained else self._by_the_clock(self._arrived, max_bytes)
         if arrived is not None:
             # Encryption may keep something back.
             self._is_drained = not self._is_encrypted and len(arrived) < max_bytes
             return arrived
         self._is_drained = False
-        return None if call.suspend(self._fd, patience_s) else self.read(max_bytes)
+        return None if call.suspend(self._fd, call.patience_s()) else self.read(max_bytes)
 
-    def _arrived(self, max_bytes: int) -> bytes | None:
+    def _arrived(self, max_bytes: int, _patience_s: float | None) -> bytes | None:
         """What has come, without waiting for it."""
         try:
             return self._stream.read(max_bytes, 0.0)
