@@ -267,6 +267,13 @@ def silent_models(upstream: OpenAIUpstream) -> list[str]:
     return [silence.model for silence in upstream.breaker.silences()]
 
 
+def hang_for_a_while(upstream: OpenAIUpstream, fake: FakeUpstream) -> None:
+    """Let it be known as silent, and answer from now on."""
+    fake.model_rule("ok", "hang")
+    ask_at_once(upstream, UNANSWERED_CALLS)
+    fake.model_rule("ok", "ok")
+
+
 def spared_by(upstream: OpenAIUpstream, model: str = "ok") -> Outcome:
     """What is said to a call while another one hangs; on a busy machine its pause may be over before one asks."""
     for _ in range(5):
@@ -314,10 +321,8 @@ def test_upstream_that_answers_again_is_known_to_by_the_first_call(
     open_upstream: OpenUpstream, fake: FakeUpstream
 ) -> None:
     upstream = open_upstream(timeouts=HASTY)
-    fake.model_rule("ok", "hang")
-    ask_at_once(upstream, UNANSWERED_CALLS)
+    hang_for_a_while(upstream, fake)
     assert ["ok"] == silent_models(upstream)
-    fake.model_rule("ok", "ok")
     upstream.breaker.try_again("ok")
 
     assert [OK_TEXT] * 4 == [ask(upstream, ask_for()).text for _ in range(4)]
@@ -415,9 +420,7 @@ def test_call_with_patience_waits_until_it_may_ask(
 ) -> None:
     """As those of comparisons: failing the rest of a grid within a moment would help nobody."""
     upstream = open_upstream(timeouts=HASTY)
-    fake.model_rule("ok", "hang")
-    ask_at_once(upstream, UNANSWERED_CALLS)
-    fake.model_rule("ok", "ok")
+    hang_for_a_while(upstream, fake)
     cancellation = Cancellation()
     cancellation.cancel()
 
@@ -434,9 +437,7 @@ def test_caller_who_comes_back_when_told_comes_before_those_with_patience(
 ) -> None:
     """Else the cells of a comparison, which take every turn as soon as there is one, keep everybody away."""
     upstream = open_upstream(timeouts=HASTY)
-    fake.model_rule("ok", "hang")
-    ask_at_once(upstream, UNANSWERED_CALLS)
-    fake.model_rule("ok", "ok")
+    hang_for_a_while(upstream, fake)
     told = spared_by(upstream).upstream_error
     request = ask_for(text="A cell", patience_s=9.0)
     cells = [threading.Thread(target=ask, args=(upstream, request)) for _ in range(3)]
