@@ -23,6 +23,8 @@ MAX_HEAD_BYTES = 100 * 1024
 _READ_BYTES = 64 * 1024
 _HEAD = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n(?:[\w!#$%&'*+.^`|~-]+: [^\0\r\n]*\r\n)+\r\n")
 _FRAMING = (b"content-length", b"transfer-encoding")
+_LENGTH = re.compile(rb"^content-length:([^\r\n]*)\r?\n", re.IGNORECASE | re.MULTILINE)
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
 
 
 class Stream(Protocol):
@@ -99,21 +101,27 @@ class Http1Reply:
         self.headers: list[tuple[bytes, bytes]] = []
         self._stream = stream
         self._on_unusable = on_unusable
-        self._parser = httptools.HttpResponseParser(self)
-        # Servers are not always exact in these, and what they mean is never in doubt.
-        self._parser.set_dangerous_leniencies(
-            lenient_chunked_length=True,
-            lenient_data_after_close=True,
-            lenient_headers=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_spaces_after_chunk_size=True,
-        )
+        self._parser = self._new_parser()
+        self._head = b""
+        self._is_length_in_doubt = False
         self._arrived: list[bytes] = []
         self._bytes_without_body = 0
         self._problem: Exception | None = None
         self._has_head = False
         self._is_complete = False
         self._is_reusable = False
+
+    def _new_parser(self) -> httptools.HttpResponseParser:
+        parser = httptools.HttpResponseParser(self)
+        # Servers are not always exact in these, and what they mean is never in doubt.
+        parser.set_dangerous_leniencies(
+            lenient_chunked_length=True,
+            lenient_data_after_close=True,
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        return parser
 
     def receive_head(self) -> None:
         """Read until the headers have ended."""
@@ -150,14 +158,31 @@ class Http1Reply:
             self._end()
             return
         self._bytes_without_body += len(data)
+        if not self._has_head:
+            self._head += data
         try:
-            self._parser.feed_data(data)
+            self._parse(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._is_reusable = False
             if not self._is_complete:
                 self._problem = self._problem or httpx2.RemoteProtocolError(str(error))
         if self._bytes_without_body > MAX_HEAD_BYTES and not self._is_complete:
             self._problem = endless_headers()
+
+    def _parse(self, data: bytes) -> None:
+        if not self._is_length_in_doubt:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserError as error:
+                if self._has_head or "Content-Length" not in str(error):
+                    raise
+                self._is_length_in_doubt = True
+        # The parser refuses a length that is told twice, also where both say the same (RFC 9110, 8.6).
+        if self._is_length_in_doubt and (head := _with_one_length(self._head)):
+            self._is_length_in_doubt = False
+            self._parser = self._new_parser()
+            self.headers.clear()
+            self._parser.feed_data(head)
 
     def _end(self) -> None:
         """The server has closed the connection, which ends a body of which nothing told the length."""
@@ -217,6 +242,25 @@ def _head_of(request: httpx2.Request) -> bytes:
             "A header holds a line break, or a sign that none may hold."
         )
     return head
+
+
+def _with_one_length(data: bytes) -> bytes | None:
+    """A reply that tells its length but once, where it always tells the same; None: its headers have not ended yet."""
+    first = _LENGTH.search(data)
+    end = _END_OF_HEAD.search(data, first.start()) if first else None
+    if not (first and end):
+        return None
+    lines = list(_LENGTH.finditer(data, 0, end.end()))
+    values = {value.strip() for line in lines for value in line[1].split(b",")}
+    if len(values) > 1:
+        return data
+    line = b"Content-Length: " + values.pop() + b"\r\n"
+    return (
+        data[: first.start()]
+        + line
+        + _LENGTH.sub(b"", data[first.start() : end.end()])
+        + data[end.end() :]
+    )
 
 
 def endless_headers() -> UpstreamReplyError:

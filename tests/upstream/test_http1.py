@@ -15,6 +15,7 @@ from rolebook.upstream.network import CallNetwork
 from tests.upstream.scripted_server import CLOSE, ScriptedServer
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+TWO_LENGTHS = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\r\ncontent-length: %b\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -81,6 +82,10 @@ def test_reply_is_read_whole(pieces: list[bytes], answer: tuple[int, bytes]) -> 
         [CLOSE],
         [b"HTTP/1.1 200 OK\r\nContent-", CLOSE],
         [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok", CLOSE],
+        [TWO_LENGTHS % b"3"],
+        [TWO_LENGTHS % b"2, 3"],
+        [TWO_LENGTHS % b""],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n", CLOSE],
         [CHUNKED, b"5\r\nab", CLOSE],
         [CHUNKED, b"2\r\nab\r\n", CLOSE],
         [CHUNKED, b"zz\r\nab\r\n"],
@@ -92,6 +97,22 @@ def test_reply_is_read_whole(pieces: list[bytes], answer: tuple[int, bytes]) -> 
 def test_what_ends_too_early_or_is_no_http_is_an_error(pieces: list[bytes]) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
         answer_to(*pieces)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [TWO_LENGTHS % b"2"],
+        [TWO_LENGTHS % b" 2 , 2"],
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok"],
+        [bytes([byte]) for byte in TWO_LENGTHS % b"2"],
+        [b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + TWO_LENGTHS % b"2"],
+    ],
+)
+def test_length_that_is_told_twice_is_one_where_both_say_the_same(pieces: list[bytes]) -> None:
+    with ScriptedServer(pieces, [OK]) as server, connected(server) as it:
+        assert fetch(it) == fetch(it) == (200, b"ok")
+        assert server.connections == 1
 
 
 def test_headers_of_a_reply_are_its_own() -> None:
