@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # that begins when all is loaded (see Invocation). Searching through all of them when the process ends takes as
     # long again.
     gc.disable()
+    from rolebook.lean_import import import_lean
+
+    import_lean()
     from rolebook.cli.program import run
 
     try:

@@ -48,10 +48,8 @@ def chat(invocation: Invocation, role: Role, session_id: str) -> None:
     invocation.warm_sandbox()
     rolebook = invocation.rolebook
     from rolebook.cli.reader import open_reader
-    from rolebook.upstream.lean_import import import_lean
     from rolebook.upstream.openai_upstream import warm_up
 
-    import_lean()
     warm_up()
     talk = _pick_up(invocation, role, session_id) if session_id else _begin(invocation, role)
     talk.run(open_reader(rolebook.settings.database.parent / "chat_history"))

@@ -162,10 +162,8 @@ def run(
 
 def _get_ready(invocation: Invocation) -> None:
     """Begin to import what the first call needs, while a log that is made first waits for the disk."""
-    from rolebook.upstream.lean_import import import_lean
     from rolebook.upstream.openai_upstream import warm_up
 
-    import_lean()
     warm_up()
     invocation.rolebook.log.open()
 

@@ -67,10 +67,8 @@ def _take_turn(
     rolebook = invocation.rolebook
     from rolebook.cli.answer import AnswerWriter, run_turn
     from rolebook.core.chat import TurnRequest
-    from rolebook.upstream.lean_import import import_lean
     from rolebook.upstream.openai_upstream import warm_up
 
-    import_lean()
     warm_up()
     session = role.start_session(rolebook)
     request = TurnRequest(session.id, text, is_streamed=is_streamed)

@@ -1,16 +1,15 @@
-"""Import the openai client without the hundreds of types that one call never needs.
+"""Import packages without the hundreds of modules that Rolebook never needs of them.
 
 ``openai`` itself, ``openai.types``, ``openai.lib`` and their subpackages do little but gather names of their modules,
-and importing any one of these gathers all. So does ``httpcore2``, of which a call needs the network alone, and
-``asyncio``, which the client imports for calls that nobody makes here. Such a package is gathered only when somebody
-asks it for a name that is none of its modules, and in none of those that a call needs. This saves a command more than
-half of the whole import, 0.1 s or more; a server that starts once has no use for it.
+and importing any one of these gathers all. So do ``httpcore2``, of which a call needs the network alone, and
+``asyncio`` and ``anyio``, which the client imports for calls that nobody makes here. Such a package is gathered only
+when somebody asks it for a name that is none of its modules, and in none of those that a call needs. This saves a
+command more than half of the client's import, 0.1 s or more, and a server a tenth of its memory.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -18,21 +17,26 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-_CLIENT = "openai"
-_PACKAGES = (_CLIENT, "openai.types", "openai.lib", "httpcore2", "asyncio")
+_PACKAGES = ("openai", "openai.types", "openai.lib", "httpcore2", "asyncio", "anyio")
+_WITH_SUBPACKAGES = ("openai.types.", "openai.lib.")
 #: The modules of a package that have what a call needs of it.
 _NEEDED = {
-    _CLIENT: ("_client", "_types", "_exceptions"),
+    "openai": ("_client", "_types", "_exceptions"),
     "httpcore2": ("_backends.base", "_backends.sync", "_exceptions", "_types"),
 }
-_lock = threading.RLock()
+#: As if it were a module of the package: what gathers its names. So the import system sees to it that one thread does,
+#: and that all others wait for it, whatever else they import meanwhile.
+_WHOLE = "_whole_package"
 
 
 class _LazyPackages(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in _PACKAGES and not fullname.startswith(("openai.types.", "openai.lib.")):
+        package, _, name = fullname.rpartition(".")
+        if name == _WHOLE:
+            return ModuleSpec(fullname, _Gatherer(sys.modules[package]))
+        if fullname not in _PACKAGES and not fullname.startswith(_WITH_SUBPACKAGES):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec and spec.loader and spec.submodule_search_locations is not None:
@@ -51,6 +55,17 @@ class _LazyLoader(Loader):
         module.__dict__["_gather"] = self._loader.exec_module
 
 
+class _Gatherer(Loader):
+    def __init__(self, package: ModuleType) -> None:
+        self._package = package
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """The import system makes it."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._package.__dict__["_gather"](self._package)
+
+
 class _LazyPackage(ModuleType):
     """A package that runs its ``__init__`` when a name is missing, and not before."""
 
@@ -58,22 +73,18 @@ class _LazyPackage(ModuleType):
         if not name.startswith("__"):
             if PathFinder.find_spec(f"{self.__name__}.{name}", list(self.__path__)):
                 return import_module(f"{self.__name__}.{name}")
-            for needed in _NEEDED.get(self.__name__, ()) if "_gather" in self.__dict__ else ():
+            whole = f"{self.__name__}.{_WHOLE}"
+            for needed in _NEEDED.get(self.__name__, ()) if whole not in sys.modules else ():
                 module = import_module(f"{self.__name__}.{needed}")
                 if hasattr(module, name):
                     return getattr(module, name)
-            with _lock:
-                gather = self.__dict__.pop("_gather", None)
-                if gather:
-                    gather(self)
+            import_module(whole)
             if name in self.__dict__:
                 return self.__dict__[name]
         raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
 
 
 def import_lean() -> None:
-    """From now on ``import openai`` takes the short way. Without effect where the client has been imported already."""
-    if _CLIENT not in sys.modules and not any(
-        isinstance(finder, _LazyPackages) for finder in sys.meta_path
-    ):
+    """From now on these packages are imported the short way, if they have not been imported already."""
+    if not any(isinstance(finder, _LazyPackages) for finder in sys.meta_path):
         sys.meta_path.insert(0, _LazyPackages())

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fake_upstream import FakeUpstream
 
-LEAN = "from rolebook.upstream.lean_import import import_lean; import_lean(); import openai, sys\n"
+LEAN = "from rolebook.lean_import import import_lean; import_lean(); import openai, sys\n"
 
 
 def run(code: str) -> str:
@@ -43,9 +43,10 @@ def test_names_that_a_call_needs_are_those_of_the_whole_package(
     code = (
         f"import {package} as package\n"
         f"early = [getattr(package, name) for name in {needed.split()}]\n"
-        "assert '_gather' in vars(package)\n"
+        f"whole = '{package}._whole_package'\n"
+        "assert whole not in sys.modules\n"
         f"package.{further}\n"
-        "assert '_gather' not in vars(package)\n"
+        "assert whole in sys.modules\n"
         f"print(early == [vars(package)[name] for name in {needed.split()}])"
     )
     assert "True\n" == run(code)
@@ -93,3 +94,36 @@ def test_client_works_as_ever(arguments: str) -> None:
             "print(reply if hasattr(reply, 'choices') else list(reply))"
         )
         assert "finish_reason='stop'" in run(code)
+
+
+def test_nothing_that_an_upstream_is_asked_for_takes_the_long_way() -> None:
+    with FakeUpstream() as fake:
+        code = (
+            "from contextlib import suppress\n"
+            "from rolebook.core.completion import CompletionRequest\n"
+            "from rolebook.core.errors import UpstreamError\n"
+            "from rolebook.core.message import Message\n"
+            "from rolebook.core.upstream import UpstreamSettings\n"
+            "from rolebook.upstream.openai_upstream import OpenAIUpstream\n"
+            f"upstream = OpenAIUpstream(UpstreamSettings('x', base_url={fake.base_url!r}))\n"
+            "print(len(upstream.models()))\n"
+            "messages = Message('user', 'Hi'),\n"
+            "for model, is_streamed in ('ok', True), ('ok', False), ('401', True):\n"
+            "    with suppress(UpstreamError):\n"
+            "        request = CompletionRequest(messages, model, is_streamed=is_streamed)\n"
+            "        print(list(upstream.stream(request))[-1])\n"
+            "print([name for name in sys.modules if name.endswith('_whole_package')])"
+        )
+        said = run(code)
+    assert "Completion(" in said
+    assert "[]" == said.splitlines()[-1]
+
+
+def test_threads_that_ask_for_the_whole_at_once_all_get_it() -> None:
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "names = ['DEFAULT_TIMEOUT', 'AsyncOpenAI', 'DEFAULT_MAX_RETRIES', 'NotGiven'] * 2\n"
+        "with ThreadPoolExecutor(len(names)) as pool:\n"
+        "    print(len([*pool.map(lambda name: getattr(openai, name), names)]))"
+    )
+    assert "8\n" == run(code)
