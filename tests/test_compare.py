@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -621,6 +623,71 @@ def test_reused_answer_is_held_against_the_checks_of_this_comparison_only(
     outlines = {o.key: o for o in rolebook.comparisons.outlines(other)}
     assert (0, 2) == (outlines[CellKey(0, 0, 0)].passed, outlines[CellKey(0, 0, 0)].failed)
     assert 1 == len(upstream.requests)
+
+
+def begin(rolebook: Rolebook, comparison: Comparison, cell: str) -> Turn:
+    """Record that a cell begins, without a call."""
+    key = comparison.key_of(cell)
+    persona = rolebook.compare.persona_of(comparison.variants[key.variant].revision)
+    session = rolebook.compare.session_of(comparison, key)
+    prepared = rolebook.compare.prepare(comparison, key)
+    text = comparison.inputs[key.input].text
+    turn = rolebook.chat.pending_turn(session, prepared, text)
+    return rolebook.comparisons.start_cell(comparison.id, key, session, turn, persona.revision)
+
+
+def test_how_far_it_is_is_told_alike_of_each_cell_and_of_all_together(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    said = talk(rolebook, "plain", "a b c", "Why?")
+    upstream.model_rule("half", "ok,401")
+    spec = {
+        "variants": ["plain", {"persona": "plain", "model": "half", "name": "Half"}],
+        "inputs": [{"session": said[0].session_id}, {"turns": ["one", "two"]}, "a b c", "last"],
+        "checks": [{"max_words": 3}],
+        "recorded": True,
+        "repeats": 2,
+    }
+    comparison = plan(rolebook, **spec)
+    fill(rolebook, comparison, keys=[k for k in comparison.cell_keys() if k.input < 3])
+    other = plan(rolebook, **spec)
+    fill(rolebook, other, is_reusing=True, keys=[k for k in other.cell_keys() if k.input < 4])
+    begin(rolebook, comparison, "2-5-1")
+    stopped = begin(rolebook, comparison, "2-5-2")
+    rolebook.log.finish_turn(replace(stopped, status=TurnStatus.CANCELLED))
+    seen = set()
+    for one in (comparison, other):
+        cells = rolebook.comparisons.cells(one)
+        tally, counted = rolebook.comparisons.tally(one), Counter(cell.status for cell in cells)
+        assert len(list(one.cell_keys())) == one.size == tally.total
+        assert [counted[s] for s in (CellStatus.COMPLETE, CellStatus.FAILED)] == [
+            tally.complete,
+            tally.failed,
+        ]
+        assert [counted[s] for s in (CellStatus.STOPPED, CellStatus.RUNNING)] == [
+            tally.stopped,
+            tally.running,
+        ]
+        told = {cell.key: (cell.status, has_failed(cell)) for cell in cells}
+        outlines = rolebook.comparisons.outlines(one)
+        assert told == {outline.key: (outline.status, outline.failed > 0) for outline in outlines}
+        assert told == {
+            CellKey(variant, *divmod(place, one.repeats)): (status, place in standing.failing)
+            for variant, standing in enumerate(rolebook.comparisons.standings(one))
+            for status, places in standing.places.items()
+            for place in places
+        }
+        seen |= {(cell.status, has_failed(cell), cell.is_reused) for cell in cells}
+    assert {status for status, _, _ in seen} == set(CellStatus) - {CellStatus.WAITING}
+    assert {
+        (CellStatus.COMPLETE, failed, reused)
+        for failed in (True, False)
+        for reused in (True, False)
+    } <= seen
+
+
+def has_failed(cell: Cell) -> bool:
+    return any(result.has_passed is False for result in cell.checks)
 
 
 def passes(rolebook: Rolebook, comparison: Comparison) -> list[bool | None]:

@@ -153,7 +153,10 @@ class Comparison:
     @property
     def size(self) -> int:
         """How many cells it has."""
-        return sum(1 for _ in self.cell_keys())
+        answering = sum(not variant.is_recorded for variant in self.variants)
+        said_before = sum(bool(entry.recorded) for entry in self.inputs)
+        recorded = (len(self.variants) - answering) * said_before
+        return answering * len(self.inputs) * self.repeats + recorded
 
     def cell_keys(self) -> Iterator[CellKey]:
         """Every cell in the order in which they run: repeat by repeat, input by input, all variants of one together.
@@ -296,6 +299,18 @@ class CellOutline:
     status: CellStatus
     passed: int = 0
     failed: int = 0
+
+
+@frozen
+class Standing:
+    """How far all cells of one variant are. Here they go by their places: ``input * repeats + repeat``.
+
+    ``places`` are those of the cells that have begun, by how far these are; ``failing`` of those with an answer that a
+    check has failed on.
+    """
+
+    places: Mapping[CellStatus, Sequence[int]]
+    failing: Sequence[int]
 
 
 @frozen

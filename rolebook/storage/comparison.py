@@ -21,6 +21,7 @@ from rolebook.core.comparison import (
     CellOutline,
     CellStatus,
     Comparison,
+    Standing,
     Tally,
     Variant,
     cell_status,
@@ -202,6 +203,12 @@ _UNJUDGED = (
     "WHERE cells.comparison = ? AND cells.reused IS NULL "
     "AND check_results.judged_by IS NOT NULL AND check_results.has_passed IS NULL"
 )
+_FAILING = (
+    "SELECT DISTINCT cells.variant, cells.input, cells.repeat FROM cells "
+    "JOIN turns ON turns.session = cells.session AND turns.is_current "
+    "JOIN check_results ON check_results.turn = turns.number "
+    "WHERE cells.comparison = ? AND cells.reused IS NULL AND NOT has_passed"
+)
 _REUSED = "SELECT variant, input, repeat FROM cells WHERE comparison = ? AND reused IS NOT NULL"
 
 
@@ -209,8 +216,8 @@ def tally(db: Database, comparison: Comparison) -> Tally:
     """How many cells are how far, and what they have cost."""
     number = comparison_number(db, comparison.id)
     counted = dict.fromkeys(CellStatus, 0)
-    for row in execute(db, _CELL_STATES, (number,)):
-        counted[_status(comparison, row)] += 1
+    for group in _alike_cells(db, comparison, number, told="count(*)"):
+        counted[_status(comparison, group)] += group["told"]
     # All that was called for: judges, and attempts that do not count, have cost something too.
     spent = execute(
         db,
@@ -227,8 +234,32 @@ def tally(db: Database, comparison: Comparison) -> Tally:
         running=counted[CellStatus.RUNNING],
         cost=spent["cost"],
         without_cost=spent["without_cost"],
-        unjudged=execute(db, f"SELECT count(*) {_UNJUDGED}", (number,)).fetchone()[0],
+        unjudged=_count_unjudged(db, number) if comparison.judge else 0,
     )
+
+
+def _alike_cells(
+    db: Database, comparison: Comparison, number: int | None, *, told: str, by: str = "0"
+) -> sqlite3.Cursor:
+    """The cells that have begun with answers of their own, equally far ones together: few groups of ten thousand cells.
+
+    Arguments:
+        told: what is to be told of each group.
+        by: a column by which they are told apart, too.
+    """
+    # How far a cell is depends on how much there is to answer.
+    is_even = len({len(entry.turns) for entry in comparison.inputs}) == 1
+    entry = "0" if is_even else "input"
+    return execute(
+        db,
+        f"SELECT {told} AS told, {by} AS by, {entry} AS input, complete, last_status, last_error "
+        f"FROM ({_CELL_STATES}) GROUP BY 2, 3, 4, 5, 6",
+        (number,),
+    )
+
+
+def _count_unjudged(db: Database, number: int | None) -> int:
+    return int(execute(db, f"SELECT count(*) {_UNJUDGED}", (number,)).fetchone()[0])
 
 
 def _status(comparison: Comparison, row: sqlite3.Row) -> CellStatus:
@@ -249,6 +280,31 @@ def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
         states[CellKey(row["variant"], row["input"], row["repeat"])] = CellStatus.COMPLETE
     checked = _checks_of_cells(db, number, _wanted_checks(db, comparison))
     return [CellOutline(key, status, *checked.get(key, (0, 0))) for key, status in states.items()]
+
+
+def standings(db: Database, comparison: Comparison) -> list[Standing]:
+    """How far the cells of each variant are."""
+    number = comparison_number(db, comparison.id)
+    places: list[dict[CellStatus, list[int]]] = [defaultdict(list) for _ in comparison.variants]
+    failing: list[list[int]] = [[] for _ in comparison.variants]
+    listed = f"json_group_array(input * {comparison.repeats} + repeat)"
+    for group in _alike_cells(db, comparison, number, told=listed, by="variant"):
+        places[group["by"]][_status(comparison, group)] += json.loads(group["told"])
+    for row in execute(
+        db, f"SELECT variant AS by, {listed} AS told FROM ({_FAILING}) GROUP BY 1", (number,)
+    ):
+        failing[row["by"]] += json.loads(row["told"])
+    for row in execute(db, _REUSED, (number,)):
+        places[row["variant"]][CellStatus.COMPLETE].append(_place(comparison, _key_of(row)))
+    checked = _checks_of_reused_cells(db, number, _wanted_checks(db, comparison))
+    for key, (_passed, failed) in checked.items():
+        if failed:
+            failing[key.variant].append(_place(comparison, key))
+    return [Standing(*found) for found in zip(places, failing, strict=True)]
+
+
+def _place(comparison: Comparison, key: CellKey) -> int:
+    return key.input * comparison.repeats + key.repeat
 
 
 def unjudged_cells(db: Database, comparison: Comparison) -> list[CellKey]:

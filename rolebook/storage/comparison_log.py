@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rolebook.core.check import CheckResult
-from rolebook.core.comparison import Ballot, Cell, CellKey, CellOutline, Comparison, Tally
+from rolebook.core.comparison import Ballot, Cell, CellKey, CellOutline, Comparison, Standing, Tally
 from rolebook.core.errors import ConflictError
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn
@@ -65,6 +65,10 @@ class SqliteComparisonLog:
     def outlines(self, comparison: Comparison) -> Sequence[CellOutline]:
         """The cells that have begun, without what was said, in no order."""
         return self._log.read(queries.outlines, comparison)
+
+    def standings(self, comparison: Comparison) -> Sequence[Standing]:
+        """How far all cells are, by variant: of many cells in a fraction of the time that ``outlines`` takes."""
+        return self._log.read(queries.standings, comparison)
 
     def cells(
         self, comparison: Comparison, *, inputs: Sequence[int] | None = None

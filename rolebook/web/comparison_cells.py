@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from math import ceil
 from typing import Any
 
@@ -328,10 +329,13 @@ def marks_of(comparison: Comparison) -> Sequence[str]:
         ["n" if variant.is_recorded else "w"] * (len(comparison.inputs) * comparison.repeats)
         for variant in comparison.variants
     ]
-    for outline in rolebook().comparisons.outlines(comparison):
-        key = outline.key
-        place = key.input * comparison.repeats + key.repeat
-        strips[key.variant][place] = letter_of(outline.status, outline.failed)
+    for strip, standing in zip(strips, rolebook().comparisons.standings(comparison), strict=True):
+        for status, places in standing.places.items():
+            for place in places:
+                strip[place] = _LETTERS[status]
+        for place in standing.failing:
+            if strip[place] == _LETTERS[CellStatus.COMPLETE]:
+                strip[place] = "x"
     for key in () if run is None else run.live_texts():
         strips[key.variant][key.input * comparison.repeats + key.repeat] = "r"
     return ["".join(strip) for strip in strips]
@@ -346,11 +350,12 @@ def trouble_in(comparison: Comparison, strips: Sequence[str]) -> Sequence[tuple[
     """The first cells that failed, or that a check failed on, each with its letter."""
     found = (
         (CellKey(variant, *divmod(place, comparison.repeats)), letter)
+        for letter in "fx"
         for variant, strip in enumerate(strips)
-        for place, letter in enumerate(strip)
-        if letter in "fx"
+        for place, mark in enumerate(strip)
+        if mark == letter
     )
-    return sorted(found, key=lambda pair: (pair[1], pair[0]))[:_TROUBLE_SHOWN]
+    return list(islice(found, _TROUBLE_SHOWN))
 
 
 def variant_name(variant: Variant) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from flask import Blueprint, render_template, request
 
-from rolebook.core.comparison import Comparison
+from rolebook.core.comparison import Comparison, Tally
 from rolebook.core.measure import summarise, summarise_by_tag
 from rolebook.report.evidence import Findings, findings
 from rolebook.report.presentation import hue_of
@@ -24,8 +24,9 @@ _kept: Kept[Findings] = Kept(8)
 def show(comparison_id: str) -> str:
     """The findings: a piece of HTML for a script that asks for them, else a page."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
-    is_running = _is_running(comparison)
-    found = _find(comparison) if is_running else _find_once(comparison)
+    progress = rolebook().compare.progress_of(comparison)
+    is_running = progress.is_running or rolebook().comparisons.is_run_elsewhere(comparison.id)
+    found = _find(comparison) if is_running else _find_once(comparison, progress.tally)
     is_piece = request.headers.get("Sec-Fetch-Dest") == "empty"
     return render_template(
         "evidence_piece.html" if is_piece else "evidence_page.html",
@@ -36,36 +37,27 @@ def show(comparison_id: str) -> str:
     )
 
 
-def findings_at_once(comparison: Comparison) -> Findings | None:
-    """The findings, if a page need not wait for them: ``None`` while it runs, and of many answers not yet summed up."""
-    if _is_running(comparison):
-        return None
+def findings_at_once(comparison: Comparison, tally: Tally) -> Findings | None:
+    """The findings of a comparison that does not run; ``None`` of many answers that are not summed up yet."""
     if comparison.size > _AT_ONCE:
-        return _kept.known(_id(comparison), _stamp(comparison))
-    return _find_once(comparison)
+        return _kept.known(_id(comparison), _stamp(comparison, tally))
+    return _find_once(comparison, tally)
 
 
-def _is_running(comparison: Comparison) -> bool:
-    book = rolebook()
-    is_here = book.compare.progress_of(comparison).is_running
-    return is_here or book.comparisons.is_run_elsewhere(comparison.id)
-
-
-def _find_once(comparison: Comparison) -> Findings:
+def _find_once(comparison: Comparison, tally: Tally) -> Findings:
     """Kept while nothing changes; as long as a run goes on, results of checks still follow the answers they are of."""
-    return _kept.get(_id(comparison), _stamp(comparison), lambda: _find(comparison))
+    return _kept.get(_id(comparison), _stamp(comparison, tally), lambda: _find(comparison))
 
 
 def _id(comparison: Comparison) -> str:
     return f"{comparison.id} {language()}"
 
 
-def _stamp(comparison: Comparison) -> Hashable:
+def _stamp(comparison: Comparison, tally: Tally) -> Hashable:
     """What findings rest on: a run that goes on may find out more of the same answers, such as what a judge says."""
     book = rolebook()
     votes = tuple((vote.id, vote.outcome) for vote in book.comparisons.ballots(comparison.id))
-    run = book.compare.run_of(comparison.id)
-    return run, book.compare.progress_of(comparison).tally, votes
+    return book.compare.run_of(comparison.id), tally, votes
 
 
 def _find(comparison: Comparison) -> Findings:

@@ -19,7 +19,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
-from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Variant
+from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Tally, Variant
 from rolebook.core.difference import Piece
 from rolebook.core.errors import ConflictError
 from rolebook.core.frozen import frozen
@@ -73,15 +73,18 @@ def show(comparison_id: str) -> str:
     grid = Grid(comparison, layout, ()) if layout.is_matrix else open_grid(comparison, layout)
     answering = [v for v in layout.order if not comparison.variants[v].is_recorded]
     marks = marks_of(comparison) if layout.is_matrix else ()
+    progress = rolebook().compare.progress_of(comparison)
+    is_elsewhere = rolebook().comparisons.is_run_elsewhere(comparison.id)
+    is_running = progress.is_running or is_elsewhere
     return render_template(
         "comparison.html",
         comparison=comparison,
         grid=grid,
         layout=layout,
-        progress=rolebook().compare.progress_of(comparison),
-        findings=findings_at_once(comparison),
-        is_elsewhere=rolebook().comparisons.is_run_elsewhere(comparison.id),
-        stands=_stands(comparison),
+        progress=progress,
+        findings=None if is_running else findings_at_once(comparison, progress.tally),
+        is_elsewhere=is_elsewhere,
+        stands=_stands(comparison, progress.tally, is_running=is_running),
         settings=differing_settings(comparison, answering),
         prompts=prompt_differences(comparison, answering),
         answering=answering,
@@ -94,15 +97,14 @@ def show(comparison_id: str) -> str:
 @blueprint.get("/comparisons/<comparison_id>/state")
 def state(comparison_id: str) -> ResponseReturnValue:
     """How it stands, in short: a page at rest looks whether somebody has gone on with it elsewhere."""
-    return {"stands": _stands(rolebook().comparisons.get_comparison(comparison_id))}
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    progress = rolebook().compare.progress_of(comparison)
+    is_running = progress.is_running or rolebook().comparisons.is_run_elsewhere(comparison_id)
+    return {"stands": _stands(comparison, progress.tally, is_running=is_running)}
 
 
-def _stands(comparison: Comparison) -> str:
+def _stands(comparison: Comparison, tally: Tally, *, is_running: bool) -> str:
     """What is another text whenever something else is to be done with it, or another cell is done."""
-    tally = rolebook().compare.progress_of(comparison).tally
-    is_running = rolebook().comparisons.is_run_elsewhere(comparison.id)
-    run = rolebook().compare.run_of(comparison.id)
-    is_running = is_running or bool(run and not run.has_ended)
     done = (tally.complete, tally.failed, tally.stopped, tally.unjudged)
     marks = ("running" * is_running, "deleted" * bool(comparison.deleted_at))
     return " ".join([*map(str, done), *filter(None, marks)])
@@ -264,7 +266,6 @@ def show_cell(comparison_id: str, cell: str) -> str:
         others=others,
         judged_by=log.judging_turns([turn.id for turn in parts[0].cell.turns]),
         comparand=_comparand(comparison, parts, cells, others),
-        progress=rolebook().compare.progress_of(comparison),
     )
 
 
