@@ -24,7 +24,6 @@ from rolebook.core.errors import (
     ConflictError,
     InputError,
     NotFoundError,
-    UpstreamSilentError,
     VariableError,
 )
 from rolebook.core.persona import FaultyDataError, persona_of_revision
@@ -812,17 +811,89 @@ def test_run_breaks_off_where_no_key_is_accepted_and_goes_on_when_one_is(
     fill(rolebook, comparison, keys=[CellKey(0, 0, 0)])
     upstream.model_rule("ok", "401")
     run = fill(rolebook, comparison)
-    assert isinstance(run.error, UpstreamSilentError)
-    assert "wants a key and none is set" in str(run.error)
+    (found,) = run.progress.breaks
+    assert "wants a key and none is set" in str(found.said)
+    assert (found,) == rolebook.comparisons.breaks_of(comparison.id)
     # One before, five in a row, and what each of four threads had begun by then.
     assert len(upstream.requests) <= 1 + 5 + 4
     tally = rolebook.comparisons.tally(comparison)
     assert (1, 0) == (tally.complete, tally.running)
     assert tally.waiting > 0
     upstream.model_rule("ok", "ok")
-    run = fill(rolebook, comparison, with_failed=True)
-    assert run.error is None
+    fill(rolebook, comparison, with_failed=True)
+    assert () == rolebook.comparisons.breaks_of(comparison.id)
     assert 16 == rolebook.comparisons.tally(comparison).complete
+
+
+KEY = {"OPENAI_API_KEY": "sk-of-a-test"}
+
+
+@pytest.fixture
+def two(make_rolebook: Make, library_dir: Path, upstream: FakeUpstream) -> Rolebook:
+    """A Rolebook with two upstreams: what they are asked for by the models *bad* and *good*."""
+    address = f"base_url: {upstream.base_url}, keys: [env:OPENAI_API_KEY]"
+    (library_dir / "rolebook.yaml").write_text(
+        f"upstreams:\n  good: {{{address}, model: good}}\n  bad: {{{address}, model: bad}}\n",
+        "utf-8",
+    )
+    upstream.model_rule("bad", "401")
+    upstream.model_rule("good", "ok?latency_ms=20")
+    return make_rolebook(KEY)
+
+
+def test_upstream_that_gives_no_answers_stops_its_own_cells_and_no_others(
+    two: Rolebook, make_rolebook: Make, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        two,
+        variants=[{"persona": "plain", "upstream": name} for name in ("bad", "good")],
+        inputs=[f"{n}" for n in range(20)],
+        concurrency=1,
+    )
+    run = two.compare.start(comparison)
+    other = make_rolebook(KEY)
+    upstream.wait_for(lambda: other.comparisons.breaks_of(comparison.id))
+    assert run.progress.is_running
+    assert run.wait(20)
+    (found,) = other.compare.progress_of(comparison).breaks
+    assert ("bad", 5, "upstream_key") == (found.upstream, found.calls, found.error.code)
+    ends = Counter((key[0], cell.status.value) for key, cell in cells_of(two, comparison).items())
+    assert 20 == ends["2", "complete"]
+    # Five in a row, and what could begin until that was known.
+    assert 5 <= ends["1", "failed"] <= 7
+    upstream.model_rule("bad", "ok")
+    fill(other, comparison, with_failed=True)
+    assert 40 == two.comparisons.tally(comparison).complete
+    assert () == two.compare.progress_of(comparison).breaks
+
+
+def test_judge_that_gives_no_answers_is_left_out_and_asked_later(
+    two: Rolebook, make_rolebook: Make, upstream: FakeUpstream
+) -> None:
+    (two.library.personas_dir / "judge.yaml").write_text(JUDGE, "utf-8")
+    comparison = plan(
+        two,
+        variants=["plain"],
+        inputs=[f"{n}" for n in range(20)],
+        checks=[{"rubric": "It explains."}, {"contains": "Echo"}],
+        judge={"upstream": "bad"},
+        concurrency=2,
+    )
+    fill(two, comparison)
+    assert ["bad"] == [found.upstream for found in two.comparisons.breaks_of(comparison.id)]
+    tally = two.comparisons.tally(comparison)
+    assert 20 == tally.complete
+    # Five in a row, and what had begun until that was known.
+    assert 5 <= tally.unjudged <= 9
+    told = [r for cell in cells_of(two, comparison).values() for r in cell.checks]
+    assert 20 == sum(result.has_passed is True for result in told)
+    verdict = '{"passed": true, "reason": "It does."}'
+    upstream.model_rule("bad", f"ok?text={quote(verdict)}")
+    # A process that knows nothing of the key that was refused.
+    fill(make_rolebook(KEY), comparison, with_failed=True)
+    told = [r for cell in cells_of(two, comparison).values() for r in cell.checks]
+    assert [True] * 40 == [result.has_passed for result in told]
+    assert 20 == Counter(request.body["model"] for request in upstream.requests)["good"]
 
 
 def test_comparison_in_the_trash_neither_begins_nor_goes_on(

@@ -134,7 +134,7 @@ def run(
 ) -> None:
     """Fill the cells of a comparison, show what came of it, and end the command with the status that this deserves.
 
-    Raises what CompareService.start raises, and why a run broke off.
+    Raises what CompareService.start raises, and why a run ended as a whole before its time.
     """
     invocation.warm_sandbox()
     _get_ready(invocation)
@@ -216,7 +216,7 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     has_unjudged = bool(rolebook.comparisons.tally(comparison).unjudged)
     _tell_what_next(terminal, comparison, cells, has_unjudged=has_unjudged)
     tell_unwritten(terminal, rolebook)
-    if _has_failed(comparison, cells) or has_unjudged:
+    if _has_failed(comparison, cells) or has_unjudged or snapshot.breaks:
         # A judge that could not be asked is no judge that was content.
         click.get_current_context().exit(FAILED)
 
@@ -240,15 +240,19 @@ def _tell_what_next(
     reused = sum(cell.is_reused and cell.key.variant not in recorded for cell in cells)
     if reused:
         terminal.tell("Answers taken from the log, not asked for again: %(count)d.", count=reused)
+    is_whole = sum(cell.status in {"complete", "failed"} for cell in cells) == comparison.size
     if any(cell.status == "failed" for cell in cells):
         terminal.tell(
-            "Ask the failed cells again with: rolebook comparisons retry %(id)s", id=comparison.id
+            "Ask the failed cells again with: rolebook comparisons retry %(id)s"
+            if is_whole
+            else "Go on, with the failed cells too: rolebook comparisons retry %(id)s",
+            id=comparison.id,
         )
     elif has_unjudged:
         terminal.tell(
             "Ask the judge again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
-    elif sum(cell.status == "complete" for cell in cells) < comparison.size:
+    elif not is_whole:
         terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
     terminal.tell(
         "Comparison %(id)s: see it again with `rolebook comparisons show %(id)s`, or vote on it at "

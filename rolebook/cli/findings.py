@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rolebook.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from rolebook.core.comparison import Ballot, Cell, Comparison, Variant
+    from rolebook.core.comparison import Ballot, Break, Cell, Comparison, Variant
     from rolebook.core.interval import Interval
     from rolebook.core.measure import Evidence, Unit
     from rolebook.report.snapshot import Snapshot
@@ -22,7 +22,8 @@ _SHOWN_ERRORS = 5
 
 
 def show_findings(terminal: Terminal, snapshot: Snapshot) -> None:
-    """The table of variants, that of checks, and the answers where they are few; findings on standard error."""
+    """The table of variants, that of checks, and the answers where they are few; findings, and why
+    its last run broke off, on standard error."""
     comparison, evidence = snapshot.comparison, snapshot.evidence
     cells = list(snapshot.cells.values())
     headings = (
@@ -43,7 +44,7 @@ def show_findings(terminal: Terminal, snapshot: Snapshot) -> None:
     if _is_readable(comparison):
         _show_answers(terminal, comparison, cells)
     _tell_findings(terminal, comparison, evidence, snapshot.votes)
-    _tell_errors(terminal, cells)
+    _tell_errors(terminal, cells, snapshot.breaks)
     _tell_untold(terminal, cells)
 
 
@@ -127,17 +128,22 @@ def _tell_findings(
         terminal.tell_line(sentence.text)
 
 
-def _tell_errors(terminal: Terminal, cells: Sequence[Cell]) -> None:
-    """Why cells have failed, each reason once."""
+def _tell_errors(terminal: Terminal, cells: Sequence[Cell], breaks: Sequence[Break]) -> None:
+    """Why cells have failed, and why the last run broke off; each reason once."""
+    translator = terminal.translator
     errors = Counter(
-        terminal.translator.turn_error(turn.error)
+        translator.turn_error(turn.error)
         for cell in cells
         if cell.status == "failed"
         for turn in cell.turns[-1:]
         if turn.error
     )
+    for found in breaks:
+        errors.pop(translator.turn_error(found.error), None)
     for text, count in errors.most_common(_SHOWN_ERRORS):
         terminal.fail_line(f"{text} (×{count})" if count > 1 else text)
+    for found in breaks:
+        terminal.fail_line(translator.say(found.said.message, found.said.parameters))
 
 
 def _tell_untold(terminal: Terminal, cells: Sequence[Cell]) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from rolebook.core.chat import ChatService, PreparedTurn, Prices, TokenCounter
 from rolebook.core.check import Check
@@ -278,7 +279,7 @@ class CompareService:
             try:
                 run = self._make_run(comparison, keys, with_failed, is_reusing, concurrency)
             except BaseException:
-                self._comparisons.release_comparison(comparison.id)
+                self._comparisons.release_comparison(comparison.id, ())
                 raise
             self._runs[comparison.id] = run
         run.start()
@@ -311,12 +312,14 @@ class CompareService:
                 spent=self._comparisons.tally(comparison),
                 queues=self._queues(comparison, wanted),
                 concurrency=concurrency or comparison.concurrency,
+                judge_upstream=self._judge_upstream(comparison),
             ),
             fill=lambda run, key, place: self._fill(
                 run, cells.get(key) or _waiting(comparison, key), place, is_retry
             ),
             cancel=self._chat.cancel,
-            on_end=lambda: self._comparisons.release_comparison(comparison.id),
+            on_break=partial(self._comparisons.record_breaks, comparison.id),
+            on_end=partial(self._comparisons.release_comparison, comparison.id),
         )
 
     def _queues(
@@ -333,6 +336,15 @@ class CompareService:
         for key in keys:
             queues.setdefault(upstreams[key.variant], []).append(key)
         return queues
+
+    def _judge_upstream(self, comparison: Comparison) -> str:
+        """The upstream that answers for the judge; empty where there is none."""
+        judge = comparison.judge
+        if judge is None:
+            return ""
+        return self._chat.upstream_name(
+            judge.upstream or self.persona_of(judge.revision).persona.upstream
+        )
 
     def _is_wanted(
         self, comparison: Comparison, cell: Cell | None, key: CellKey, with_failed: bool
@@ -368,9 +380,11 @@ class CompareService:
     def progress_of(self, comparison: Comparison) -> Progress:
         """How far a comparison is."""
         run = self._runs.get(comparison.id)
-        if run and not run.has_ended:
+        if run and not (run.has_ended and run.is_kept):
             return run.progress
-        return Progress(self._comparisons.tally(comparison), error=run.error if run else None)
+        return Progress(
+            self._comparisons.tally(comparison), breaks=self._comparisons.breaks_of(comparison.id)
+        )
 
     def stop(self, comparison_id: str) -> bool:
         """Stop its run and wait for the end of what is under way. False if it does not run in this process."""
@@ -411,6 +425,7 @@ class CompareService:
             history=self.history_of(entry),
             checks=self.checks_of(comparison, key.variant),
             judge_persona=self.persona_of(comparison.judge.revision) if comparison.judge else None,
+            judge_upstream=self._judge_upstream(comparison),
             is_retry=is_retry,
         )
         return Filling(

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 
 from rolebook.core.check import Check, CheckResult
 from rolebook.core.completion import Choice
-from rolebook.core.errors import NotFoundError
+from rolebook.core.errors import NotFoundError, Phrase
 from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome
-from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
+from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 
 
 class CellKey(NamedTuple):
@@ -243,10 +243,6 @@ def cell_status(
     return CellStatus.STOPPED if last_error == "interrupted" else _STATUS[last_status]
 
 
-#: Codes of the errors with which an upstream cannot be asked at all.
-_UNASKED = {"upstream_connection", "upstream_silent", "upstream_key", "upstream_quota"}
-
-
 @frozen
 class Cell:
     """One variant's answers to one input, as far as there are any.
@@ -273,14 +269,6 @@ class Cell:
         return cell_status(
             complete, self.length, last.status, last.error.code if last.error else ""
         )
-
-    @property
-    def is_unasked(self) -> bool:
-        """Whether it failed because the upstream could not be asked, so that nothing is known of its answer."""
-        if not self.turns or self.turns[-1].status is not TurnStatus.FAILED:
-            return False
-        error = self.turns[-1].error
-        return error is not None and error.code in _UNASKED
 
     @property
     def checks(self) -> tuple[CheckResult, ...]:
@@ -334,6 +322,33 @@ class Tally:
     def waiting(self) -> int:
         """Cells that have not begun."""
         return self.total - self.complete - self.failed - self.stopped - self.running
+
+
+@frozen
+class Break:
+    """Why a run has called an upstream no more, or nobody at all. It is kept until the comparison goes on.
+
+    ``upstream`` gave no answer to so many ``calls`` in a row, and ``error`` says why; where none is named, that is what
+    ended the whole run.
+    """
+
+    error: TurnError
+    upstream: str = ""
+    calls: int = 0
+    at: str = field(default_factory=now)
+
+    @property
+    def said(self) -> Phrase:
+        """The same in a sentence."""
+        said = Phrase(self.error.message, self.error.parameters)
+        if self.upstream:
+            said = Phrase(
+                "%(upstream)s gives no answers: %(count)d calls in a row failed. %(reason)s What was answered is kept; "
+                "the rest can be asked later.",
+                {"upstream": self.upstream, "count": self.calls, "reason": said},
+            )
+        detail = self.error.parameters.get("detail")
+        return Phrase("%(said)s (%(detail)s)", {"said": said, "detail": detail}) if detail else said
 
 
 @frozen
@@ -422,7 +437,16 @@ class ComparisonLog(Protocol):
         """
 
     def claim_comparison(self, comparison_id: str) -> None:
-        """Keep other processes from running it meanwhile. Raises ConflictError if one does."""
+        """Keep other processes from running it meanwhile, and forget why its last run broke off.
 
-    def release_comparison(self, comparison_id: str) -> None:
-        """Let others run it again."""
+        Raises ConflictError if another one runs it.
+        """
+
+    def record_breaks(self, comparison_id: str, breaks: Sequence[Break]) -> None:
+        """Keep why the run of this process does not call everybody."""
+
+    def release_comparison(self, comparison_id: str, breaks: Sequence[Break]) -> None:
+        """Let others run it again, and keep why this run broke off, if it did."""
+
+    def breaks_of(self, comparison_id: str) -> Sequence[Break]:
+        """Why its last run broke off; nothing if it did not. Raises NotFoundError."""

@@ -73,8 +73,8 @@ class CellPlan:
     """What it takes to fill a cell.
 
     ``cell`` is as it stands in the log. ``session`` is its own, recorded with the first turn if the cell has not begun.
-    ``history`` are the turns that its input follows; ``judge_persona`` judges rubrics, those
-    that it could not tell before as well if this ``is_retry``.
+    ``history`` are the turns that its input follows; ``judge_persona``, for which ``judge_upstream`` answers, judges
+    rubrics, those that it could not tell before as well if this ``is_retry``.
     """
 
     cell: Cell
@@ -83,6 +83,7 @@ class CellPlan:
     history: Sequence[Turn]
     checks: Sequence[Check]
     judge_persona: ResolvedPersona | None
+    judge_upstream: str = ""
     is_retry: bool = False
 
 
@@ -127,7 +128,7 @@ class Filling:
             self._check(turn, self._turns[: self._turns.index(turn)])
         broken: list[Turn] = []
         for index in range(len(self._turns), self._begun.length):
-            if self._run.is_stopping:
+            if self._run.is_closed(self._place.upstream):
                 break
             ended = yield from self._ask(index)
             if ended.status is not TurnStatus.COMPLETE:
@@ -170,12 +171,12 @@ class Filling:
             for event in events:
                 match event:
                     case TurnStarted(turn):
-                        self._run.note_turn(self._key, turn.id)
+                        self._run.note_turn(self._key, self._place.upstream, turn.id)
                         yield CellStarted(self._key, index)
                     case Delta(piece, 0, "text"):
                         yield CellDelta(self._key, index, piece)
                     case TurnEnded(turn):
-                        self._run.note_turn(self._key, "")
+                        self._run.note_turn(self._key, self._place.upstream, "")
                         return turn
         raise AssertionError("a turn that starts ends")
 
@@ -205,7 +206,7 @@ class Filling:
             revision=self._plan.persona.revision.id,
             input=self._entry.turns[index],
             position=self._position(index),
-            upstream=self._session.upstream,
+            upstream=self._place.upstream,
             model_requested=self._session.model,
         )
         begun = self._record_start(turn, self._plan.persona.revision)
@@ -235,7 +236,7 @@ class Filling:
                 if not check.is_rubric
             )
         self._log.finish_turn(turn, results)
-        self._run.note_spent(turn)
+        self._run.note_end(turn, self._place.upstream)
         if results:
             self._results[turn.id] = results
 
@@ -253,6 +254,8 @@ class Filling:
         missing = missing_checks(
             self._plan.checks, known, judge, self._entry.reference, is_retry=self._plan.is_retry
         )
+        if judge and self._run.is_closed(self._plan.judge_upstream):
+            missing = [check for check in missing if not check.is_rubric]
         if not missing:
             return
         self._run.take_place(self._key, self._place)
@@ -267,9 +270,6 @@ class Filling:
             comparison_id=self._run.comparison.id,
         ):
             if isinstance(found, Judgement):
-                if found.judged_by and self._run.is_stopping:
-                    # A judge that was stopped has said nothing; it is asked again when the run goes on.
-                    return
                 new = {(result.label, result.digest) for result in found.results}
                 kept = [result for result in known if (result.label, result.digest) not in new]
                 self._results[turn.id] = (*kept, *found.results)
@@ -280,6 +280,6 @@ class Filling:
                     comparison_id=self._run.comparison.id,
                 )
             elif isinstance(found, Turn):
-                self._run.note_spent(found)
+                self._run.note_end(found, self._plan.judge_upstream)
             else:
-                self._run.note_turn(self._key, found)
+                self._run.note_turn(self._key, self._plan.judge_upstream, found)

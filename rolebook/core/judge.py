@@ -108,7 +108,8 @@ class Judging:
                     judges=turn.id,
                 )
                 for event in self._ask(session, judge_persona, turn.text):
-                    if isinstance(event, Turn):
+                    # A judge that was stopped has said nothing, and can be asked again.
+                    if isinstance(event, Turn) and event.status is not TurnStatus.CANCELLED:
                         judged_by[check.label] = event.id
                         found = _result(check, event)
                         results.append(replace(found, digest=digest_of(check, judge, reference)))

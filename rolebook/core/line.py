@@ -11,29 +11,35 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from rolebook.core.comparison import Cell, CellKey
-from rolebook.core.errors import Phrase, UpstreamSilentError
-from rolebook.core.session import Turn, TurnStatus
+from rolebook.core.comparison import Break, CellKey
+from rolebook.core.session import Turn, TurnError, TurnStatus
 
 #: So many cells are being filled for each place: one is called, the next gets ready.
 _CELLS_PER_PLACE = 2
-#: So many cells in a row, for so long since the first of their calls: then nobody is answered any more.
-_UNANSWERED_CELLS, _UNANSWERED_S = 5, 5.0
+#: So many calls in a row, for so long since the first of them: then nobody is answered any more.
+_UNANSWERED_CALLS, _UNANSWERED_S = 5, 5.0
 #: A refused key, or one with nothing left to spend, is not accepted a moment later either.
 _LASTING = {"upstream_key", "upstream_quota"}
+#: What a call that was not made says is only that others got no answer, and not why.
+_SPARED = "upstream_silent"
+_UNASKED = {"upstream_connection", _SPARED, *_LASTING}
 #: What shows that a server is there: an answer, if only the beginning of one, and errors that it has told itself.
 _ANSWERED = {TurnStatus.COMPLETE, TurnStatus.INTERRUPTED}
 _ANSWERS = {"upstream_refused", "upstream_rate", "upstream_server", "upstream_reply"}
+#: With these a server in front says that the one behind it is not there; those from 520 on are Cloudflare's.
+_NOBODY_BEHIND = {502, 503, 504, 521, 522, 523, 524}
 
 
 class Place:
     """A cell's place at its upstream, or in the line for one. To be used by one thread.
 
     Arguments:
+        upstream: whose place it is.
         give_back: called once, when the cell needs it no longer.
     """
 
-    def __init__(self, give_back: Callable[[Place], None]) -> None:
+    def __init__(self, upstream: str, give_back: Callable[[Place], None]) -> None:
+        self.upstream = upstream
         self._give_back = give_back
         self._is_needed = True
         self.is_free = threading.Event()
@@ -50,15 +56,24 @@ class Line:
     """The cells that one upstream is to answer, in the order in which they are called. Safe for threads.
 
     Arguments:
+        keys: the cells; none where it only judges.
         places: so many calls are made at once.
         clock: seconds that only ever go forward.
     """
 
     def __init__(
-        self, keys: Sequence[CellKey], places: int, *, clock: Callable[[], float] = time.monotonic
+        self,
+        upstream: str,
+        keys: Sequence[CellKey],
+        places: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.upstream = upstream
+        self.is_closed = False
+        """Whether nothing more is called."""
         self._clock = clock
-        self._unanswered: list[Turn] = []
+        self._unanswered: list[TurnError] = []
         self._unanswered_since = 0.0
         self._lock = threading.Lock()
         self._keys = deque(keys)
@@ -68,48 +83,48 @@ class Line:
         """So many cells are being filled at a time."""
 
     def begin(self) -> tuple[CellKey, Place] | None:
-        """The next cell, and what will be its place; ``None`` if all have begun."""
+        """The next cell, and what will be its place; ``None`` if all have begun, or none may any more."""
         with self._lock:
-            if not self._keys:
+            if self.is_closed or not self._keys:
                 return None
-            place = Place(self._give_back)
+            place = Place(self.upstream, self._give_back)
             self._waiting.append(place)
             self._give_out()
             return self._keys.popleft(), place
 
-    def note_end(self, cell: Cell) -> None:
-        """A cell has ended. Raises UpstreamSilentError if there is no sense in calling any other."""
-        if not cell.turns:
-            return
-        last = cell.turns[-1]
+    def note_end(self, turn: Turn) -> Break | None:
+        """A call has ended. Returns why there is no sense in another one, as soon as that is so."""
+        error = turn.error
         with self._lock:
-            if cell.is_unasked:
-                self._note_unanswered(last)
-            elif last.status in _ANSWERED or (last.error and last.error.code in _ANSWERS):
+            if self.is_closed:
+                return None
+            if turn.status is TurnStatus.FAILED and error and _is_unasked(error):
+                return self._note_unanswered(turn, error)
+            if turn.status in _ANSWERED or (error and error.code in _ANSWERS):
                 self._unanswered.clear()
+            return None
 
-    def _note_unanswered(self, turn: Turn) -> None:
+    def _note_unanswered(self, turn: Turn, error: TurnError) -> Break | None:
         began = self._clock() - (turn.duration_ms or 0.0) / 1000
         self._unanswered_since = min(began, self._unanswered_since) if self._unanswered else began
-        self._unanswered.append(turn)
-        for_s = self._clock() - self._unanswered_since
-        errors = [turn.error for turn in self._unanswered if turn.error]
+        self._unanswered.append(error)
+        errors, for_s = self._unanswered, self._clock() - self._unanswered_since
         is_lasting = all(error.code in _LASTING for error in errors)
-        if len(errors) >= _UNANSWERED_CELLS and (is_lasting or for_s >= _UNANSWERED_S):
-            # What a call that was not made says is only that others got no answer, and not why.
-            told = [error for error in errors if error.code != UpstreamSilentError.code] or errors
-            raise UpstreamSilentError(
-                "%(upstream)s gives no answers: %(count)d cells in a row failed. %(reason)s What was answered is kept; "
-                "the rest can be asked later.",
-                upstream=turn.upstream,
-                count=len(errors),
-                reason=Phrase(told[-1].message, told[-1].parameters),
-            )
+        if len(errors) < _UNANSWERED_CALLS or not (is_lasting or for_s >= _UNANSWERED_S):
+            return None
+        told = [error for error in errors if error.code != _SPARED] or errors
+        return Break(told[-1], self.upstream, calls=len(errors))
 
-    def open(self) -> None:
-        """Let nobody wait any longer, because nothing will be called."""
+    @property
+    def left_out(self) -> int:
+        """How many cells will never begin."""
+        return len(self._keys) if self.is_closed else 0
+
+    def close(self) -> None:
+        """Begin no other cell, and let nobody wait any longer, because nothing will be called."""
         with self._lock:
-            self._free += len(self._waiting) + self.fillers
+            self.is_closed = True
+            self._free += len(self._waiting)
             self._give_out()
 
     def _give_back(self, place: Place) -> None:
@@ -124,3 +139,8 @@ class Line:
         while self._free and self._waiting:
             self._free -= 1
             self._waiting.popleft().is_free.set()
+
+
+def _is_unasked(error: TurnError) -> bool:
+    """Whether a call failed because the upstream could not be asked, so that nothing is known of its answer."""
+    return error.code in _UNASKED or error.parameters.get("status") in _NOBODY_BEHIND

@@ -10,15 +10,15 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Tally
-from rolebook.core.errors import RolebookError
+from rolebook.core.comparison import Break, Cell, CellKey, CellStatus, Comparison, Tally
+from rolebook.core.errors import ConflictError, RolebookError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.line import Line, Place
-from rolebook.core.session import Turn, new_id
+from rolebook.core.session import Turn, TurnError, new_id
 
 #: The rate is that of the newest cells, so that it follows a server that gets slower.
 _RATE_OVER = 50
@@ -50,9 +50,7 @@ class CellEnded:
 
 @frozen
 class RunEnded:
-    """Nothing more will come. ``error`` is why the run broke off, if it did."""
-
-    error: RolebookError | None = None
+    """Nothing more will come."""
 
 
 RunEvent = CellStarted | CellDelta | CellEnded | RunEnded
@@ -63,14 +61,14 @@ class Progress:
     """How far a comparison is, and how fast it goes on: ``rate`` in cells a second.
 
     ``rate`` and ``seconds_left`` are ``None`` where nothing runs, and until there is something to tell them by.
-    ``error`` is why the last run broke off, if it did.
+    ``breaks`` say why the last run has not called everybody, or nobody any more; what is left of it may go on.
     """
 
     tally: Tally
     rate: float | None = None
     seconds_left: float | None = None
     is_running: bool = False
-    error: RolebookError | None = None
+    breaks: Sequence[Break] = ()
 
 
 @frozen
@@ -103,7 +101,7 @@ class Subscription:
 
 
 #: Fills one cell and yields what happens. It calls nobody before ``Run.take_place``, gives the place back when there is
-#: nothing more to call, looks at ``Run.is_stopping`` and reports turns by ``Run.note_turn``.
+#: nothing more to call, looks at ``Run.is_closed`` and reports turns by ``Run.note_turn`` and ``Run.note_end``.
 Fill = Callable[["Run", CellKey, Place], Iterator[RunEvent]]
 
 
@@ -113,13 +111,14 @@ class Workload:
 
     ``begun`` are the cells that have begun, as they stand in the log; ``spent`` is what they have cost until now.
     ``queues`` are the cells to fill, in order, by the upstream that answers them; ``concurrency`` is how many calls to
-    each of these are made at once.
+    each of these are made at once. ``judge_upstream`` answers for the judge, if there is one.
     """
 
     begun: Sequence[Cell]
     spent: Tally
     queues: Mapping[str, Sequence[CellKey]]
     concurrency: int
+    judge_upstream: str = ""
 
 
 class Run:
@@ -129,7 +128,8 @@ class Run:
         comparison: whose cells.
         fill: fills one cell.
         cancel: stops a turn by its id.
-        on_end: called once, from the last thread.
+        on_break: called with all breaks whenever there is one more, to keep them.
+        on_end: the same, but called once, from the last thread.
     """
 
     def __init__(
@@ -139,17 +139,22 @@ class Run:
         *,
         fill: Fill,
         cancel: Callable[[str], bool],
-        on_end: Callable[[], None],
+        on_break: Callable[[Sequence[Break]], None],
+        on_end: Callable[[Sequence[Break]], None],
     ) -> None:
         self.comparison = comparison
         #: Tells it from others of the same comparison.
         self.id = new_id()
         self.error: RolebookError | None = None
-        self.is_stopping = False
+        """What ended it before its time, beside upstreams that gave no answers."""
+        self.breaks: tuple[Break, ...] = ()
+        self.is_kept = False
+        """Whether all that is to be known of it is in the log."""
         #: One cell is rendered at a time: many at once would each start a worker, which costs more than the waiting.
         self.rendering = threading.Lock()
         self._fill = fill
         self._cancel = cancel
+        self._on_break = on_break
         self._on_end = on_end
         self._lock = threading.Lock()
         self._total = comparison.size
@@ -158,10 +163,13 @@ class Run:
         self._cells: dict[CellKey, Cell] = {}
         for cell in workload.begun:
             self._count(cell)
-        self._lines = [Line(keys, workload.concurrency) for keys in workload.queues.values()]
+        queues = {workload.judge_upstream: (), **workload.queues}
+        self._lines = {
+            name: Line(name, keys, workload.concurrency) for name, keys in queues.items() if name
+        }
         self._wanted = sum(map(len, workload.queues.values()))
         self._live: dict[CellKey, tuple[int, list[str]]] = {}
-        self._turns: dict[CellKey, str] = {}
+        self._turns: dict[CellKey, tuple[Line, str]] = {}
         self._ended: list[CellKey] = []
         self._subscriptions: list[Subscription] = []
         self._ends: deque[float] = deque(maxlen=_RATE_OVER)
@@ -172,7 +180,7 @@ class Run:
         """Begin. Returns at once."""
         threads = [
             threading.Thread(target=self._work, args=(line,), name="rolebook-run", daemon=True)
-            for line in self._lines
+            for line in self._lines.values()
             for _ in range(line.fillers)
         ]
         self._ends.append(time.monotonic())
@@ -184,13 +192,21 @@ class Run:
 
     def stop(self) -> None:
         """Begin no further cell and stop those under way. Returns at once; calling it again does nothing."""
+        self._close(self._lines.values())
+
+    def is_closed(self, upstream: str) -> bool:
+        """Whether an upstream is not called any more."""
+        return self._lines[upstream].is_closed
+
+    def _close(self, lines: Iterable[Line], *, ended: str = "") -> None:
+        """Call these no more, and stop the turns there, except one that has ended."""
         with self._lock:
-            self.is_stopping = True
-            turns = list(self._turns.values())
+            for line in lines:
+                line.close()
+            turns = [turn_id for line, turn_id in self._turns.values() if line.is_closed]
         for turn_id in turns:
-            self._cancel(turn_id)
-        for line in self._lines:
-            line.open()
+            if turn_id != ended:
+                self._cancel(turn_id)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for its end. False if that did not come within the time."""
@@ -206,14 +222,15 @@ class Run:
         """How far the comparison is at this moment."""
         with self._lock:
             running, ends = len(self._live), list(self._ends)
-            waiting = self._wanted - len(self._ended)
+            left_out = sum(line.left_out for line in self._lines.values())
+            waiting = self._wanted - left_out - len(self._ended)
             tally = self._tally(running)
         is_running = not self.has_ended
         elapsed = ends[-1] - ends[0]
         rate = (len(ends) - 1) / elapsed if elapsed > 0 and is_running else None
         left = waiting / rate if rate else None
         return Progress(
-            tally, rate=rate, seconds_left=left, is_running=is_running, error=self.error
+            tally, rate=rate, seconds_left=left, is_running=is_running, breaks=self.breaks
         )
 
     def _tally(self, running: int) -> Tally:
@@ -250,7 +267,7 @@ class Run:
             subscription = Subscription(self._live_texts(), tuple(self._ended))
             self._subscriptions.append(subscription)
             if self.has_ended:
-                subscription.events.put(RunEnded(self.error))
+                subscription.events.put(RunEnded())
         try:
             yield subscription
         finally:
@@ -264,35 +281,47 @@ class Run:
             self._live[key] = (0, [])
             self._hide(key)
 
-    def note_turn(self, key: CellKey, turn_id: str) -> None:
-        """A turn of a cell is under way and can be stopped by its id; an empty one: no longer."""
+    def note_turn(self, key: CellKey, upstream: str, turn_id: str) -> None:
+        """A turn for a cell is under way there and can be stopped by its id; an empty one: no longer."""
+        line = self._lines[upstream]
         with self._lock:
             if turn_id:
-                self._turns[key] = turn_id
+                self._turns[key] = line, turn_id
             else:
                 self._turns.pop(key, None)
-            is_late = self.is_stopping
+            is_late = line.is_closed
         if is_late and turn_id:
             self._cancel(turn_id)
 
-    def note_spent(self, turn: Turn) -> None:
-        """A call of the run has ended; a judge's counts as well."""
+    def note_end(self, turn: Turn, upstream: str) -> None:
+        """A turn for a cell has ended there; a judge's counts as well."""
         with self._lock:
             self._cost += turn.cost or 0.0
             self._without_cost += turn.cost is None
+        line = self._lines[upstream]
+        if found := line.note_end(turn):
+            self._close([line], ended=turn.id)
+            self._keep(found)
+
+    def _keep(self, found: Break) -> None:
+        with self._lock:
+            self.breaks = (*self.breaks, found)
+        # Where the log cannot be written there is one more try at the end.
+        with suppress(StorageError):
+            self._on_break(self.breaks)
 
     def _work(self, line: Line) -> None:
         try:
-            while not self.is_stopping and (begun := line.begin()):
-                self._fill_one(line, *begun)
+            while begun := line.begin():
+                self._fill_one(*begun)
         except RolebookError as error:
-            self.error = self.error or error
-            self.stop()
+            self._break_off(error)
         except BaseException:
-            self.error = RolebookError(
-                "Rolebook itself failed here. What it printed in its terminal says more."
+            self._break_off(
+                RolebookError(
+                    "Rolebook itself failed here. What it printed in its terminal says more."
+                )
             )
-            self.stop()
             raise
         finally:
             with self._lock:
@@ -301,12 +330,20 @@ class Run:
             if is_last:
                 self._end()
 
-    def _fill_one(self, line: Line, key: CellKey, place: Place) -> None:
+    def _break_off(self, error: RolebookError) -> None:
+        """End as a whole, because of something that is no matter of one upstream."""
+        with self._lock:
+            is_first = self.error is None
+            self.error = self.error or error
+        self.stop()
+        # That it went to the trash meanwhile is told there, and no longer true when it is taken out again.
+        if is_first and not isinstance(error, ConflictError):
+            self._keep(Break(TurnError(error.code, error.message, error.parameters)))
+
+    def _fill_one(self, key: CellKey, place: Place) -> None:
         try:
             for event in self._fill(self, key, place):
                 self._note(event)
-                if isinstance(event, CellEnded) and not self.is_stopping:
-                    line.note_end(event.cell)
         finally:
             place.give_back()
             with self._lock:
@@ -336,9 +373,10 @@ class Run:
 
     def _end(self) -> None:
         try:
-            self._on_end()
+            self._on_end(self.breaks)
+            self.is_kept = True
         except RolebookError as error:
             self.error = self.error or error
         finally:
             self._has_ended.set()
-            self._note(RunEnded(self.error))
+            self._note(RunEnded())

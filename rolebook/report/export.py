@@ -23,6 +23,7 @@ from rolebook.core.voting import vote_rows, votes_of
 from rolebook.language.translator import Translator
 from rolebook.language.translator import translator as translator_of
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot, Source, take_snapshot
+from rolebook.storage.comparison import break_data
 from rolebook.storage.csv_text import CSV_BEGIN, csv_line
 from rolebook.storage.encoding import encode_json
 from rolebook.storage.export import mark_data, persona_name, turn_data
@@ -160,6 +161,7 @@ def results_data(snapshot: Snapshot) -> dict[str, Any]:
     """What has come out so far, as JSON has it: how far it is, what was measured, who was voted for."""
     return {
         "progress": snapshot.progress,
+        "breaks": list(map(break_data, snapshot.breaks)),
         "variants": [_variant_data(snapshot, index) for index in _variants(snapshot)],
         **_evidence_data(snapshot, snapshot.evidence),
         "votes": vote_rows(snapshot.comparison, snapshot.votes),

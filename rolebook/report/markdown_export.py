@@ -61,6 +61,10 @@ class _Report:
             _("Answered cells"): f"{progress['complete']} / {progress['total']}",
             _("Failed cells"): str(progress["failed"] or ""),
             _("Running cells"): str(progress["running"] or ""),
+            _("Broken off"): " ".join(
+                _inline(self._translator.say(each.said.message, each.said.parameters))
+                for each in self._snapshot.breaks
+            ),
             _("Repeats"): str(comparison.repeats),
             _("Repeats the comparison"): comparison.repeats_of,
             _("Checks"): ", ".join(_inline(check.label) for check in comparison.checks),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rolebook import __version__
 from rolebook.core.comparison import (
     Ballot,
+    Break,
     Cell,
     CellKey,
     CellStatus,
@@ -25,7 +26,7 @@ from rolebook.core.errors import NotFoundError
 from rolebook.core.frozen import frozen
 from rolebook.core.measure import Evidence, summarise, summarise_by_tag
 from rolebook.core.persona import FaultyDataError, Persona, persona_of_revision
-from rolebook.core.session import Revision, Turn, TurnMark, now
+from rolebook.core.session import Revision, Turn, TurnError, TurnMark, now
 from rolebook.language.translator import Translator
 from rolebook.report.presentation import hue_of
 from rolebook.report.visible import INVISIBLE
@@ -53,6 +54,8 @@ class Comparisons(Protocol):
     def cells(self, comparison: Comparison) -> Sequence[Cell]: ...
 
     def ballots(self, comparison_id: str) -> Sequence[Ballot]: ...
+
+    def breaks_of(self, comparison_id: str) -> Sequence[Break]: ...
 
     def turns_up_to(self, turn_id: str) -> Sequence[Turn]: ...
 
@@ -87,6 +90,7 @@ class Snapshot:
 
     ``cells`` are those that have begun, by their keys; ``votes`` the ballots with an outcome. ``revisions`` are by id;
     ``histories`` are the turns that an input follows, by the id of the last of them; one that is gone is left out.
+    ``breaks`` say why the last run broke off.
     """
 
     comparison: Comparison
@@ -96,6 +100,7 @@ class Snapshot:
     histories: Mapping[str, Sequence[Turn]]
     marks: Mapping[str, TurnMark]
     taken_at: str
+    breaks: Sequence[Break] = ()
 
     @property
     def head(self) -> dict[str, Any]:
@@ -149,8 +154,10 @@ class Snapshot:
     def discreet(self) -> Snapshot:
         """Without the addresses of upstreams, which are nobody's business to whom an export is given."""
         cells = {key: _discreet(cell) for key, cell in self.cells.items()}
-        is_same = all(cells[key] is cell for key, cell in self.cells.items())
-        return self if is_same else replace(self, cells=cells)
+        if not self.breaks and all(cells[key] is cell for key, cell in self.cells.items()):
+            return self
+        breaks = [replace(each, error=_without_address(each.error)) for each in self.breaks]
+        return replace(self, cells=cells, breaks=breaks)
 
     def findings(self, translator: Translator) -> Findings:
         """What the answers and the votes show, in words and charts."""
@@ -222,6 +229,7 @@ def take_snapshot(source: Source, comparison: Comparison) -> Snapshot:
         histories=dict(_histories(comparisons, comparison)),
         marks=log.marks_of(turn_ids),
         taken_at=now(),
+        breaks=comparisons.breaks_of(comparison.id),
     )
 
 
@@ -238,14 +246,17 @@ def _histories(
 def _discreet(cell: Cell) -> Cell:
     if not any(turn.error and "base_url" in turn.error.parameters for turn in cell.turns):
         return cell
-    return replace(cell, turns=tuple(map(_without_address, cell.turns)))
+    turns = [
+        replace(turn, error=_without_address(turn.error)) if turn.error else turn
+        for turn in cell.turns
+    ]
+    return replace(cell, turns=tuple(turns))
 
 
-def _without_address(turn: Turn) -> Turn:
-    if turn.error is None or "base_url" not in turn.error.parameters:
-        return turn
-    parameters = {**turn.error.parameters, "base_url": "…"}
-    return replace(turn, error=replace(turn.error, parameters=parameters))
+def _without_address(error: TurnError) -> TurnError:
+    if "base_url" not in error.parameters:
+        return error
+    return replace(error, parameters={**error.parameters, "base_url": "…"})
 
 
 def _spelled_out(match: re.Match[str]) -> str:

@@ -16,6 +16,7 @@ from rolebook.core.access import caller
 from rolebook.core.check import Check, CheckResult
 from rolebook.core.comparison import (
     Ballot,
+    Break,
     Cell,
     CellKey,
     CellOutline,
@@ -31,7 +32,7 @@ from rolebook.core.comparison_data import comparison_data, comparison_of
 from rolebook.core.errors import ConflictError, NotFoundError, Phrase
 from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome
-from rolebook.core.session import Revision, Session, Turn, TurnStatus, now
+from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 from rolebook.storage import lookup
 from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import decode_json, decode_text, encode_json, encode_some
@@ -68,22 +69,39 @@ _CELLS = (
 
 @frozen
 class ComparisonSummary:
-    """A comparison as a line of a list, with how far it is and how often it was voted on."""
+    """A comparison as a line of a list: how far it is, how often it was voted on, and why its last run broke off."""
 
     comparison: Comparison
     tally: Tally
     votes: int
+    breaks: tuple[Break, ...] = ()
 
 
 def summary_data(summary: ComparisonSummary) -> dict[str, Any]:
     """A line of the list as JSON has it: the whole plan, how far it is, and its votes."""
     data = comparison_data(summary.comparison)
-    return {**data, "tally": tally_data(summary.tally), "votes": summary.votes}
+    return {
+        **data,
+        "tally": tally_data(summary.tally),
+        "votes": summary.votes,
+        "breaks": list(map(break_data, summary.breaks)),
+    }
 
 
 def tally_data(tally: Tally) -> dict[str, Any]:
     """How far a comparison is as JSON has it."""
     return {**asdict(tally), "waiting": tally.waiting}
+
+
+def break_data(found: Break) -> dict[str, Any]:
+    """Why a run broke off as JSON has it, in English."""
+    return {
+        "upstream": found.upstream,
+        "calls": found.calls,
+        "code": found.error.code,
+        "message": str(found.said),
+        "at": found.at,
+    }
 
 
 def create_comparison(db: Database, comparison: Comparison, revisions: Iterable[Revision]) -> None:
@@ -156,6 +174,7 @@ def list_comparisons(
             comparison := _comparison_of(row),
             tally(db, comparison),
             _count_votes(db, row["number"]),
+            _breaks_of(row),
         )
         for row in shown
     ]
@@ -573,15 +592,38 @@ def runner_of(db: Database, comparison_id: str) -> str:
     return row["runner"] or ""
 
 
-def set_runner(db: Database, comparison_id: str, runner: str, *, instead_of: str) -> None:
-    """Note who runs a comparison. Raises ConflictError if meanwhile somebody else does."""
+def set_runner(
+    db: Database, comparison_id: str, runner: str, breaks: Sequence[Break], *, instead_of: str
+) -> None:
+    """Note who runs a comparison, and why that run broke off. Raises ConflictError if somebody else runs it by now."""
     cursor = execute(
         db,
-        "UPDATE comparisons SET runner = ? WHERE id = ? AND coalesce(runner, '') = ?",
-        (runner or None, comparison_id, instead_of),
+        "UPDATE comparisons SET runner = ?, breaks = ? WHERE id = ? AND coalesce(runner, '') = ?",
+        (runner or None, encode_some(list(map(_break_row, breaks))), comparison_id, instead_of),
     )
     if not cursor.rowcount:
         raise ConflictError("Another Rolebook runs this comparison at the moment.")
+
+
+def breaks_of(db: Database, comparison_id: str) -> tuple[Break, ...]:
+    """Why the last run of a comparison broke off. Raises NotFoundError."""
+    number = comparison_number(db, comparison_id)
+    row = execute(db, "SELECT breaks FROM comparisons WHERE number = ?", (number,)).fetchone()
+    return _breaks_of(row)
+
+
+def _break_row(found: Break) -> dict[str, Any]:
+    error = {
+        "code": found.error.code,
+        "message": found.error.message,
+        "parameters": found.error.parameters,
+    }
+    return {"error": error, "upstream": found.upstream, "calls": found.calls, "at": found.at}
+
+
+def _breaks_of(row: sqlite3.Row) -> tuple[Break, ...]:
+    listed = decode_json(row["breaks"], [])
+    return tuple(Break(**{**each, "error": TurnError(**each["error"])}) for each in listed)
 
 
 def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:

@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rolebook.core.check import CheckResult
-from rolebook.core.comparison import Ballot, Cell, CellKey, CellOutline, Comparison, Standing, Tally
+from rolebook.core.comparison import (
+    Ballot,
+    Break,
+    Cell,
+    CellKey,
+    CellOutline,
+    Comparison,
+    Standing,
+    Tally,
+)
 from rolebook.core.errors import ConflictError
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn
@@ -131,16 +140,29 @@ class SqliteComparisonLog:
         return self._log.read(queries.judging_turns, turn_ids)
 
     def claim_comparison(self, comparison_id: str) -> None:
-        """Keep other processes from running it meanwhile. Raises ConflictError if one does, NotFoundError."""
+        """Keep other processes from running it meanwhile, and forget why its last run broke off.
+
+        Raises ConflictError if another one runs it, NotFoundError.
+        """
         owner = self._log.owner_id()
         runner = self._log.read(queries.runner_of, comparison_id)
         if runner and runner != owner and is_alive(self._log.path, runner):
             raise ConflictError("Another Rolebook runs this comparison at the moment.")
-        self._log.change(queries.set_runner, comparison_id, owner, instead_of=runner)
+        self._log.change(queries.set_runner, comparison_id, owner, (), instead_of=runner)
 
-    def release_comparison(self, comparison_id: str) -> None:
-        """Let others run it again."""
-        self._log.change(queries.set_runner, comparison_id, "", instead_of=self._log.owner_id())
+    def record_breaks(self, comparison_id: str, breaks: Sequence[Break]) -> None:
+        """Keep why the run of this process does not call everybody."""
+        owner = self._log.owner_id()
+        self._log.change(queries.set_runner, comparison_id, owner, breaks, instead_of=owner)
+
+    def release_comparison(self, comparison_id: str, breaks: Sequence[Break] = ()) -> None:
+        """Let others run it again, and keep why this run broke off, if it did."""
+        owner = self._log.owner_id()
+        self._log.change(queries.set_runner, comparison_id, "", breaks, instead_of=owner)
+
+    def breaks_of(self, comparison_id: str) -> Sequence[Break]:
+        """Why its last run broke off; nothing if it did not. Raises NotFoundError."""
+        return self._log.read(queries.breaks_of, comparison_id)
 
     def is_run_elsewhere(self, comparison_id: str) -> bool:
         """Whether another process runs it at the moment."""

@@ -447,6 +447,12 @@ def _create_history(db: Database) -> None:
         db.execute(statement)
 
 
+@migrations(name="0007_breaks")
+def _create_breaks(db: Database) -> None:
+    # Why the last run broke off, as a list in JSON.
+    db.execute("ALTER TABLE comparisons ADD COLUMN breaks TEXT")
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

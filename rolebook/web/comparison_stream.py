@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flask import render_template
 
 from rolebook.core.comparison import Cell, CellKey, Comparison
-from rolebook.core.errors import RolebookError
 from rolebook.core.frozen import frozen
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, LiveText, Run, RunEnded, RunEvent
 from rolebook.report.visible import visible
@@ -23,7 +22,6 @@ from rolebook.web.comparison_cells import (
     render_parts,
 )
 from rolebook.web.current import rolebook
-from rolebook.web.errors import describe
 
 #: Words are sent no more often than this, so that a page with many cells is not painted anew for each of them.
 _WORDS_EVERY_S = 0.1
@@ -60,22 +58,21 @@ class Feed:
     def frames(self) -> Iterator[str]:
         """The events up to the end of the run; it comes at once if nothing runs."""
         run = rolebook().compare.run_of(self._comparison.id)
-        error: RolebookError | None = None
         if run is not None and not run.has_ended:
-            error = yield from self._follow(run)
+            yield from self._follow(run)
         else:
             yield from self._look_again()
         yield self._progress()
-        yield _event("end", {"error": describe(error) if error else ""})
+        yield _event("end", {})
 
-    def _follow(self, run: Run) -> Generator[str, None, RolebookError | None]:
-        """What happens in this process, from what the page has now on. Returns why the run broke off, if it did."""
+    def _follow(self, run: Run) -> Iterator[str]:
+        """What happens in this process, from what the page has now on."""
         with run.watching() as subscription:
             yield from self._shown(subscription.live)
             while True:
                 event = subscription.get(_WORDS_EVERY_S)
                 if isinstance(event, RunEnded):
-                    return event.error
+                    return
                 if event is not None:
                     yield from self._told(event)
                 yield from self._due()

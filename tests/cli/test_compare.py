@@ -331,9 +331,23 @@ def test_server_that_is_down_is_told_soon_and_gone_on_with_when_it_is_there(
     )
     tally = comparisons.tally(comparison)
     assert 5 <= tally.failed < 20 < tally.waiting
+    chinese = {"ROLEBOOK_LANGUAGE": "zh"}
+    shown = shell.run("comparisons", "show", comparison.id, environment=chinese)
+    assert f"{address} 没有给出回答：连续" in shown.notices
+    (told,) = shell.run("comparisons", "show", comparison.id, "--json").json["breaks"]
+    assert (address, "upstream_connection") == (told["upstream"], told["code"])
+    # Addresses of servers are nobody's business to whom a file is given.
+    assert f"No connection to {address} at …. Check" in told["message"]
+    for format, words in (("md", "Broken off: "), ("html", "The run broke off: ")):
+        exported = shell.run("comparisons", "export", comparison.id, "--format", format).text
+        assert f"{words}{address} gives no answers" in exported.replace("**", "")
+    assert [told["code"]] == [
+        each["code"] for each in shell.run("comparisons", "--json").json[0]["breaks"]
+    ]
     gone_on = shell.run("comparisons", "retry", comparison.id)
     assert (0, 40) == (gone_on.status, len(upstream.requests))
     assert 40 == comparisons.tally(comparison).complete
+    assert [] == shell.run("comparisons", "show", comparison.id, "--json").json["breaks"]
 
 
 def test_killed_it_loses_nothing_and_asks_nothing_twice(

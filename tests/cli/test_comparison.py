@@ -60,8 +60,13 @@ def test_failed_cells_are_told_and_asked_again(
     failing = compare(shell, "--input", "Hi", "--concurrency", "1", "-m", "broken")
     upstream.model_rule("broken", "ok")
     sent = len(upstream.requests)
-    assert 1 == shell.run("comparisons", "resume", failing).status
-    assert sent == len(upstream.requests)
+    for command in (("comparisons", "resume"), ("compare", "--resume")):
+        resumed = shell.run(*command, failing)
+        assert (1, sent) == (resumed.status, len(upstream.requests))
+        told = f"Ask the failed cells again with: rolebook comparisons retry {failing}\n"
+        assert told in resumed.notices
+    chinese = shell.run("compare", "--resume", failing, environment={"ROLEBOOK_LANGUAGE": "zh"})
+    assert f"rolebook comparisons retry {failing}\n" in chinese.notices
     retried = shell.run("comparisons", "retry", failing)
     assert (0, sent + 1) == (retried.status, len(upstream.requests))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rolebook.core.comparison import Cell, CellKey
-from rolebook.core.errors import UpstreamSilentError
+from rolebook.core.comparison import Break, CellKey
 from rolebook.core.line import Line, Place
 from rolebook.core.session import Turn, TurnError, TurnStatus, new_id
 
@@ -35,27 +34,25 @@ def clock() -> Clock:
 @pytest.fixture
 def line(clock: Clock) -> Line:
     """The cells of an upstream that has to prove that it is there."""
-    return Line(KEYS, 4, clock=clock)
+    return Line("mine", KEYS, 4, clock=clock)
 
 
-def ended(status: TurnStatus, code: str = "", took_s: float = 0.0) -> Cell:
-    """A cell with one turn."""
-    error = TurnError(code, REASONS.get(code, "Bad."), {"upstream": "mine"}) if code else None
-    turn = Turn(
+def ended(status: TurnStatus, code: str = "", took_s: float = 0.0, http: int = 0) -> Turn:
+    error = TurnError(code, REASONS.get(code, "Bad."), {"upstream": "mine", "status": http})
+    return Turn(
         id=new_id(),
         session_id=new_id(),
         revision="",
         input="Hi",
         upstream="mine",
         status=status,
-        error=error,
+        error=error if code else None,
         duration_ms=took_s * 1000,
     )
-    return Cell(KEYS[0], 1, turns=(turn,))
 
 
-def failed(code: str = "upstream_connection", took_s: float = 0.0) -> Cell:
-    return ended(TurnStatus.FAILED, code, took_s)
+def failed(code: str = "upstream_connection", took_s: float = 0.0, http: int = 0) -> Turn:
+    return ended(TurnStatus.FAILED, code, took_s, http)
 
 
 def begin(line: Line, count: int) -> list[Place]:
@@ -68,20 +65,20 @@ def is_free(*places: Place) -> list[bool]:
 
 
 def test_so_many_have_a_place_and_as_many_more_get_ready() -> None:
-    line = Line(KEYS, 2)
+    line = Line("mine", KEYS, 2)
     assert 4 == line.fillers
     assert [True, True, False, False] == is_free(*begin(line, 4))
-    assert 3 == Line(KEYS[:3], 2).fillers
+    assert 3 == Line("mine", KEYS[:3], 2).fillers
 
 
 def test_cells_begin_in_their_order_until_none_is_left() -> None:
-    line = Line(KEYS, 2)
+    line = Line("mine", KEYS, 2)
     begun = [line.begin() for _ in range(7)]
     assert [*KEYS, None] == [cell and cell[0] for cell in begun]
 
 
 def test_place_that_is_given_back_goes_to_whoever_waits_longest() -> None:
-    line = Line(KEYS, 1)
+    line = Line("mine", KEYS, 1)
     first, second, third = begin(line, 3)
     first.give_back()
     assert [True, False] == is_free(second, third)
@@ -92,46 +89,57 @@ def test_place_that_is_given_back_goes_to_whoever_waits_longest() -> None:
 
 
 def test_place_that_nobody_waits_for_is_there_for_the_next() -> None:
-    line = Line(KEYS, 1)
+    line = Line("mine", KEYS, 1)
     begin(line, 1)[0].give_back()
     assert [True, False] == is_free(*begin(line, 2))
 
 
 def test_whoever_needs_no_place_any_more_leaves_the_line() -> None:
-    line = Line(KEYS, 1)
+    line = Line("mine", KEYS, 1)
     first, second, third = begin(line, 3)
     second.give_back()
     first.give_back()
     assert [False, True] == is_free(second, third)
 
 
-def test_nobody_waits_in_a_line_that_is_open() -> None:
-    line = Line(KEYS, 1)
+def test_nobody_waits_in_a_line_that_is_closed_and_nobody_joins_it() -> None:
+    line = Line("mine", KEYS, 1)
     waiting = begin(line, 3)
-    line.open()
+    line.close()
     assert [True] * 3 == is_free(*waiting)
     for place in waiting:
         place.give_back()
-    assert [True] * 3 == is_free(*begin(line, 3))
+    assert line.begin() is None
 
 
-def test_cells_that_cannot_be_asked_for_a_while_are_the_last(line: Line, clock: Clock) -> None:
-    line.note_end(failed(took_s=1))
-    for _ in range(3):
-        line.note_end(failed())
+def test_calls_that_cannot_be_made_for_a_while_are_the_last(line: Line, clock: Clock) -> None:
+    turns = [failed(took_s=1), *[failed()] * 3]
+    assert [None] * 4 == [line.note_end(turn) for turn in turns]
     clock.now_s += 3.9
-    line.note_end(failed("upstream_silent"))
+    assert line.note_end(failed("upstream_silent")) is None
     clock.now_s += 0.1
-    with pytest.raises(UpstreamSilentError) as raised:
-        line.note_end(failed("upstream_silent"))
-    told = "mine gives no answers: 6 cells in a row failed. No connection to mine. What was answered is kept"
-    assert str(raised.value).startswith(told)
+    found = line.note_end(failed("upstream_silent"))
+    assert found is not None
+    assert ("mine", 6, "upstream_connection") == (found.upstream, found.calls, found.error.code)
+    told = "mine gives no answers: 6 calls in a row failed. No connection to mine. What was answered is kept"
+    assert str(found.said).startswith(told)
+    line.close()
+    assert line.note_end(failed()) is None
 
 
-def test_few_cells_are_no_row_however_long_they_take(line: Line, clock: Clock) -> None:
+def test_few_calls_are_no_row_however_long_they_take(line: Line, clock: Clock) -> None:
     for _ in range(4):
         clock.now_s += 60
-        line.note_end(failed("upstream_silent", took_s=60))
+        assert line.note_end(failed("upstream_silent", took_s=60)) is None
+
+
+def ends(line: Line, clock: Clock, *turns: Turn) -> list[Break | None]:
+    """What is found when these end, ten seconds apart."""
+    found = []
+    for turn in turns:
+        clock.now_s += 10
+        found.append(line.note_end(turn))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -139,32 +147,37 @@ def test_few_cells_are_no_row_however_long_they_take(line: Line, clock: Clock) -
     [
         ended(TurnStatus.COMPLETE),
         ended(TurnStatus.INTERRUPTED, "upstream_connection"),
-        failed("upstream_server"),
-        failed("upstream_rate"),
+        failed("upstream_server", http=500),
+        failed("upstream_rate", http=429),
     ],
 )
-def test_server_that_says_anything_is_there(line: Line, clock: Clock, other: Cell) -> None:
-    for cell in (*[failed()] * 4, other, *[failed()] * 4):
-        clock.now_s += 10
-        line.note_end(cell)
+def test_server_that_says_anything_is_there(line: Line, clock: Clock, other: Turn) -> None:
+    assert {None} == set(ends(line, clock, *[failed()] * 4, other, *[failed()] * 4))
+
+
+@pytest.mark.parametrize("http", [502, 503, 504, 521])
+def test_server_in_front_of_one_that_is_down_gives_no_answer(
+    line: Line, clock: Clock, http: int
+) -> None:
+    found = ends(line, clock, *[failed("upstream_server", http=http)] * 5)[-1]
+    assert found is not None
+    assert http == found.error.parameters["status"]
 
 
 @pytest.mark.parametrize(
     "other",
-    [failed("invalid_prompt"), failed("upstream_timeout"), Cell(KEYS[0], 1)],
+    [failed("invalid_prompt"), failed("upstream_timeout"), ended(TurnStatus.CANCELLED)],
 )
-def test_cell_that_says_nothing_of_the_server_changes_nothing(
-    line: Line, clock: Clock, other: Cell
+def test_call_that_says_nothing_of_the_server_changes_nothing(
+    line: Line, clock: Clock, other: Turn
 ) -> None:
-    for cell in (*[failed()] * 4, other):
-        clock.now_s += 10
-        line.note_end(cell)
-    with pytest.raises(UpstreamSilentError, match="5 cells in a row"):
-        line.note_end(failed())
+    found = ends(line, clock, *[failed()] * 4, other, failed())[-1]
+    assert found is not None
+    assert 5 == found.calls
 
 
 def test_key_that_is_refused_is_not_tried_for_long(line: Line) -> None:
-    for _ in range(4):
-        line.note_end(failed("upstream_key"))
-    with pytest.raises(UpstreamSilentError, match="The key is refused"):
-        line.note_end(failed("upstream_key"))
+    found = [line.note_end(failed("upstream_key")) for _ in range(5)]
+    assert [None] * 4 == found[:4]
+    assert found[4] is not None
+    assert "The key is refused" in str(found[4].said)

@@ -267,6 +267,9 @@ class Shelf:
     def cells(self, comparison: Comparison) -> list[Any]:
         return []
 
+    def breaks_of(self, comparison_id: str) -> list[Any]:
+        return []
+
     def ballots(self, comparison_id: str) -> list[Any]:
         return []
 

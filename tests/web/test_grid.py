@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from rolebook.core.comparison import CellKey, Comparison
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.session import Session, new_id
+from rolebook.web.app import create_app
 from rolebook.web.comparison_cells import Layout, layout_of, page_count, rows_per_page
 from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
@@ -210,7 +211,7 @@ def test_stop_and_resume(client: FlaskClient, rolebook: Rolebook, upstream: Fake
 
 
 def test_why_a_run_broke_off_is_told_beside_what_goes_on(
-    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+    client: FlaskClient, rolebook: Rolebook, make_rolebook: MakeRolebook, upstream: FakeUpstream
 ) -> None:
     upstream.model_rule("ok", "401")
     comparison = plan(rolebook, inputs=list("abcdefghij"), concurrency=1)
@@ -218,11 +219,26 @@ def test_why_a_run_broke_off_is_told_beside_what_goes_on(
     run = rolebook.compare.run_of(comparison.id)
     assert run is not None
     assert run.wait(10)
-    html = show(client, comparison)
-    assert re.search(
-        r'role="alert">The run broke off: \S+ gives no answers: \d+ cells in a row', html
-    )
-    assert 'id="act-resume"' in html
+    # Another process knows it from the log.
+    other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+    for shown in (client, create_app(other).test_client()):
+        html = show(shown, comparison)
+        told = re.search(r'<div class="banner bad break">(.*)</div>', html)
+        assert told
+        assert "Broken off <time" in told[1]
+        assert "gives no answers: 5 calls in a row failed." in told[1]
+        assert 'id="act-resume"' in html
+        assert "broken off" in shown.get("/comparisons").text
+    chinese = client.get(
+        f"/comparisons/{comparison.id}", headers=HTML | {"Accept-Language": "zh"}
+    ).text
+    assert "没有给出回答：连续5次调用失败" in chinese
+    upstream.model_rule("ok", "ok")
+    act(client, comparison, "retry")
+    run = rolebook.compare.run_of(comparison.id)
+    assert run is not None
+    assert run.wait(10)
+    assert "gives no answers" not in show(client, comparison)
 
 
 def test_faults_stay_in_their_cells(
@@ -290,7 +306,7 @@ def test_a_run_is_told_as_it_goes(
     comparison = plan(rolebook, inputs=["Why?"], checks=[{"max_words": 20}])
     rolebook.compare.start(comparison)
     told = list(watch(client, comparison))
-    assert told[-1] == ("end", {"error": ""})
+    assert told[-1] == ("end", {})
     cells = [data for name, data in told if name == "cell"]
     assert {"1-1-1", "2-1-1"} == {data["cell"] for data in cells}
     last = {data["cell"]: data for data in cells}["2-1-1"]

@@ -19,7 +19,7 @@ from rolebook.core.session import TurnMark
 from rolebook.report.export import cell_data, results_data
 from rolebook.report.preview import asked_variants, plan_data
 from rolebook.report.snapshot import take_snapshot
-from rolebook.storage.comparison import summary_data, tally_data
+from rolebook.storage.comparison import break_data, summary_data, tally_data
 from rolebook.web import comparison_exports, grid
 from rolebook.web.api import shapes
 from rolebook.web.api.comparison_events import EVENTS, CellFeed
@@ -27,7 +27,7 @@ from rolebook.web.api.operation import Body, Section
 from rolebook.web.api.sessions import turn_shape
 from rolebook.web.api.shapes import Shape
 from rolebook.web.current import rolebook
-from rolebook.web.errors import describe
+from rolebook.web.presentation import phrase
 
 section = Section("Comparisons", "Several personas, models or wordings on the same inputs.")
 
@@ -148,6 +148,17 @@ class NewComparison(ComparisonSpec):
     """Whether answers that the log has already, asked for in exactly the same way, are taken."""
 
 
+class Break(Shape):
+    """Why the last run has called an upstream no more; where none is named, why it ended as a whole."""
+
+    upstream: str
+    calls: int
+    """So many in a row got no answer."""
+    code: str
+    message: str
+    at: str
+
+
 class Progress(Shape):
     """How far a comparison is. Costs are in US dollars, as far as they are known."""
 
@@ -160,6 +171,8 @@ class Progress(Shape):
     seconds_left: float | None
     error: str
     """Why the last run broke off; empty if it did not."""
+    breaks: list[Break]
+    """The same for each upstream. Kept until the comparison goes on."""
 
 
 class ComparisonState(Shape):
@@ -200,7 +213,8 @@ def progress_shape(comparison: Comparison) -> Progress:
         "is_running": progress.is_running or book.comparisons.is_run_elsewhere(comparison.id),
         "rate": progress.rate,
         "seconds_left": progress.seconds_left,
-        "error": describe(progress.error) if progress.error else "",
+        "error": " ".join(phrase(each.said) for each in progress.breaks),
+        "breaks": [cast(Break, break_data(each)) for each in progress.breaks],
     }
 
 
@@ -220,6 +234,7 @@ class ComparisonLine(ComparisonPlan):
 
     tally: dict[str, int | float]
     votes: int
+    breaks: list[Break]
 
 
 class ComparisonList(Shape):

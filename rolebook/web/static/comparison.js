@@ -60,18 +60,16 @@ async function read(body) {
     else if (name === "delta") addWords(data);
     else if (name === "marks") data.strips.forEach(showStrip);
     else if (name === "progress") document.getElementById("progress").replaceWith(parse(data.html));
-    else if (name === "end") {
-      if (data.error) tell(data.error);
-      return true;
-    }
+    else if (name === "end") return true;
   }
   return false;
 }
 
 /** What the page shows of the whole, now that nothing moves any more. */
 async function finish() {
-  announce(board().dataset.ended);
   await load(location.href, ["state", "vote-blind", ...(board().querySelector(".matrix") ? ["board"] : [])]);
+  const breaks = [...state().querySelectorAll(".break")].map((banner) => banner.textContent);
+  announce([board().dataset.ended, ...breaks].join(" "));
   await showEvidence();
 }
 
