@@ -37,9 +37,15 @@ from rolebook.storage import lookup
 from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import decode_json, decode_text, encode_json, encode_some
 from rolebook.storage.reach import is_visible, within_reach
-from rolebook.storage.record import message_hash, revision_of, turn_of
+from rolebook.storage.record import message_hash, revision_of, session_columns, turn_of
 from rolebook.storage.revision import insert_revision
-from rolebook.storage.write import comparison_number, insert_session, insert_turn
+from rolebook.storage.write import (
+    add_turn,
+    comparison_number,
+    inherited_turns,
+    last_position,
+    unknown_comparison,
+)
 
 _CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
 #: Of a turn in a grid: all but the exact messages and the reply, which are long.
@@ -148,7 +154,7 @@ def get_comparison(db: Database, comparison_id: str) -> Comparison:
     """Raises NotFoundError."""
     row = execute(db, "SELECT * FROM comparisons WHERE id = ?", (comparison_id,)).fetchone()
     if row is None or not is_visible(row["user"], None):
-        raise NotFoundError("There is no comparison %(id)s in the log.", id=comparison_id[:80])
+        raise unknown_comparison(comparison_id)
     return _comparison_of(row)
 
 
@@ -508,6 +514,13 @@ def judging_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, dict[str, 
     return dict(found)
 
 
+#: All that a new cell must know, in one look.
+_BEFORE_CELL = (
+    "SELECT number, user, deleted_at, (SELECT number FROM revisions WHERE id = ?) AS revision, "
+    "(SELECT coalesce(max(number), 0) + 1 FROM turns) AS next_turn FROM comparisons WHERE id = ?"
+)
+
+
 def start_cell(
     db: Database,
     key: CellKey,
@@ -518,18 +531,38 @@ def start_cell(
     owner: str,
 ) -> Turn:
     """Record a cell's session, its place in the grid and its first turn as pending. Returns the turn as recorded."""
-    insert_session(db, session, revision)
-    recorded = insert_turn(db, turn, revision, owner=owner)
-    row = execute(
-        db,
-        "SELECT sessions.number, comparison, comparisons.deleted_at FROM sessions "
-        "JOIN comparisons ON comparisons.number = sessions.comparison WHERE sessions.id = ?",
-        (session.id,),
-    ).fetchone()
-    if row["deleted_at"] is not None:
+    known = execute(db, _BEFORE_CELL, (revision.id, session.comparison_id)).fetchone()
+    if known is None:
+        raise unknown_comparison(session.comparison_id)
+    if known["deleted_at"] is not None:
         raise ConflictError("This comparison is in the trash. Restore it to go on with it.")
-    _link(db, row["comparison"], key, row["number"], ())
-    return recorded
+    inherited = inherited_turns(db, session.forked_from)
+    row = session_columns(session) | {
+        "used_at": session.created_at,
+        "activity": 0,
+        "comparison": known["number"],
+        "revision": known["revision"] or insert_revision(db, revision),
+        "inherited": inherited,
+        "user": known["user"],
+    }
+    number = int(insert(db, "INTO sessions", row).lastrowid)
+    placed = replace(
+        turn,
+        position=last_position(db, inherited) + 1,
+        attempt=1,
+        is_current=True,
+        status=TurnStatus.PENDING,
+    )
+    add_turn(
+        db,
+        placed,
+        number=known["next_turn"],
+        session=number,
+        revision=row["revision"],
+        owner=owner,
+    )
+    _link(db, known["number"], key, number, ())
+    return placed
 
 
 def reuse_answers(

@@ -99,7 +99,7 @@ class SqliteComparisonLog:
         self, comparison_id: str, key: CellKey, session: Session, turn: Turn, revision: Revision
     ) -> Turn:
         """Record in one piece that a cell begins: its session, its place in the grid, its first turn as pending."""
-        return self._log.change(
+        return self._log.begin(
             queries.start_cell, key, session, turn, revision, owner=self._log.owner_id()
         )
 

@@ -419,6 +419,16 @@ class SqliteLog:
                 facets.forget()
         return self._writer.apply(lambda db: function(db, *args, **kwargs))
 
+    def begin(
+        self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As ``change``, where something begins that a power cut would end, too: the disk is waited for at its end.
+
+        It is no session that anybody sees in a list.
+        """
+        self.open()
+        return self._writer.apply(lambda db: function(db, *args, **kwargs), is_awaited=False)
+
     def _write_or_keep(self, write: Write) -> None:
         self.open()
         try:

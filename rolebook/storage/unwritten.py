@@ -19,7 +19,6 @@ from rolebook.storage.write import (
     insert_transcripts,
     insert_turn,
     interrupt_turns,
-    record_results,
 )
 
 
@@ -88,11 +87,9 @@ class FinishedTurn:
     digests: tuple[str, ...] = ()
 
     def apply(self, db: Database) -> None:
-        number = complete_turn(db, self.turn)
+        number = complete_turn(db, self.turn, self.results)
         if self.digests:
             insert_transcripts(db, number, self.digests)
-        if self.results:
-            record_results(db, self.turn.id, self.results)
 
 
 @frozen

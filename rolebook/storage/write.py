@@ -60,7 +60,7 @@ def insert_session(
         "judges": _judged_turn(db, session.judges),
         "revision": known["revision"]
         or insert_revision(db, revision, by.user.name if by.user else ""),
-        "inherited": _inherited(db, session.forked_from),
+        "inherited": inherited_turns(db, session.forked_from),
         **_begun_by(db, session, by),
     }
     cursor = insert(db, "OR IGNORE INTO sessions", row)
@@ -119,20 +119,15 @@ def insert_turn(
             "UPDATE turns SET is_current = 0 WHERE session = ? AND position = ?",
             (session["number"], turn.position),
         )
-    row = asked_columns(turn) | {
-        "number": session["next_number"],
-        "session": session["number"],
-        "position": turn.position,
-        "attempt": turn.attempt,
-        "is_current": True,
-        "owner": owner or None,
-        "revision": session["known_revision"] or insert_revision(db, revision),
-        "messages": _insert_messages(db, turn, session),
-    }
-    paying = session["judged_key"] if api_key is None else api_key
-    if paying is not None:
-        row["api_key"] = paying
-    insert(db, "INTO turns", row)
+    add_turn(
+        db,
+        turn,
+        number=session["next_number"],
+        session=session["number"],
+        revision=session["known_revision"] or insert_revision(db, revision),
+        owner=owner,
+        api_key=session["judged_key"] if api_key is None else api_key,
+    )
     if session["activity"] and not begins_session:
         execute(
             db,
@@ -142,10 +137,47 @@ def insert_turn(
     return turn
 
 
-def complete_turn(db: Database, turn: Turn) -> int:
-    """Record how a turn ended, and let search find it. Returns its number. Raises NotFoundError."""
+def add_turn(
+    db: Database,
+    turn: Turn,
+    *,
+    number: int,
+    session: int,
+    revision: int,
+    owner: str,
+    api_key: int | None = None,
+) -> None:
+    """Record a turn that has its place as pending.
+
+    Arguments:
+        number, session, revision: the numbers that it and what it belongs to have in the log.
+        owner, api_key: as for ``insert_turn``.
+    """
+    row = asked_columns(turn) | {
+        "number": number,
+        "session": session,
+        "position": turn.position,
+        "attempt": turn.attempt,
+        "is_current": True,
+        "owner": owner or None,
+        "revision": revision,
+        "messages": _insert_messages(db, turn, session, number),
+    }
+    if api_key is not None:
+        row["api_key"] = api_key
+    insert(db, "INTO turns", row)
+
+
+def complete_turn(db: Database, turn: Turn, results: Iterable[CheckResult] = ()) -> int:
+    """Record how a turn ended, and what checks found on it, and let search find it.
+
+    Returns its number. Raises NotFoundError.
+    """
     before = execute(
-        db, "SELECT number, status, text FROM turns WHERE id = ?", (turn.id,)
+        db,
+        "SELECT turns.number, status, activity, comparison FROM turns "
+        "JOIN sessions ON sessions.number = turns.session WHERE turns.id = ?",
+        (turn.id,),
     ).fetchone()
     if before is None:
         raise NotFoundError("There is no turn %(id)s in the log.", id=turn.id)
@@ -154,8 +186,10 @@ def complete_turn(db: Database, turn: Turn) -> int:
         index.remove_turn(db, number)
         keep_messages(db, number)
     update_turn(db, number, answered_columns(turn) | {"owner": None})
-    if turn.status is not TurnStatus.PENDING:
+    if turn.status is not TurnStatus.PENDING and before["activity"]:
         index.add_turn(db, number)
+    for result in results:
+        _insert_result(db, result, number, before["comparison"])
     return number
 
 
@@ -204,20 +238,30 @@ def record_results(
     for result in results:
         judge = (judged_by or {}).get(result.label)
         identity = (turn["number"], result.label, result.digest)
-        row = {
-            "turn": turn["number"],
-            "label": result.label,
-            "digest": result.digest,
-            "comparison": _asking_comparison(db, turn["session"], comparison_id, identity),
-            "has_passed": result.has_passed,
-            "value": result.value,
-            "said": encode_json(
-                {"message": result.said.message, "parameters": result.said.parameters}
-            ),
-            "judged_by": lookup.turn_row(db, judge)["number"] if judge else None,
-            "created_at": now(),
-        }
-        insert(db, "OR REPLACE INTO check_results", row)
+        asking = _asking_comparison(db, turn["session"], comparison_id, identity)
+        judging = lookup.turn_row(db, judge)["number"] if judge else None
+        _insert_result(db, result, turn["number"], asking, judging)
+
+
+def _insert_result(
+    db: Database,
+    result: CheckResult,
+    turn: int,
+    comparison: int | None,
+    judged_by: int | None = None,
+) -> None:
+    row = {
+        "turn": turn,
+        "label": result.label,
+        "digest": result.digest,
+        "comparison": comparison,
+        "has_passed": result.has_passed,
+        "value": result.value,
+        "said": encode_json({"message": result.said.message, "parameters": result.said.parameters}),
+        "judged_by": judged_by,
+        "created_at": now(),
+    }
+    insert(db, "OR REPLACE INTO check_results", row)
 
 
 def _asking_comparison(
@@ -257,15 +301,20 @@ def comparison_number(db: Database, comparison_id: str) -> int | None:
         return None
     row = execute(db, "SELECT number FROM comparisons WHERE id = ?", (comparison_id,)).fetchone()
     if row is None:
-        raise NotFoundError("There is no comparison %(id)s in the log.", id=comparison_id[:80])
+        raise unknown_comparison(comparison_id)
     return int(row["number"])
+
+
+def unknown_comparison(comparison_id: str) -> NotFoundError:
+    """The error for a comparison that is not there."""
+    return NotFoundError("There is no comparison %(id)s in the log.", id=comparison_id[:80])
 
 
 def _judged_turn(db: Database, turn_id: str) -> int | None:
     return int(lookup.turn_row(db, turn_id)["number"]) if turn_id else None
 
 
-def _inherited(db: Database, turn_id: str) -> str | None:
+def inherited_turns(db: Database, turn_id: str) -> str | None:
     """The numbers of the turns up to this one, as they count now: later changes there do not reach the fork."""
     if not turn_id:
         return None
@@ -307,17 +356,18 @@ def _surroundings(db: Database, turn: Turn, revision: Revision) -> sqlite3.Row:
 
 
 def _placed(db: Database, turn: Turn, session: sqlite3.Row) -> Turn:
-    last_position = max(session["last_position"] or 0, _last_position(db, session["inherited"]))
+    last = max(session["last_position"] or 0, last_position(db, session["inherited"]))
     return replace(
         turn,
-        position=turn.position or last_position + 1,
+        position=turn.position or last + 1,
         attempt=(session["last_attempt"] or 0) + 1,
         is_current=True,
         status=TurnStatus.PENDING,
     )
 
 
-def _last_position(db: Database, inherited: str | None) -> int:
+def last_position(db: Database, inherited: str | None) -> int:
+    """The position of the last turn that a session inherits; 0 where it inherits none."""
     if not inherited:
         return 0
     return int(
@@ -327,8 +377,8 @@ def _last_position(db: Database, inherited: str | None) -> int:
     )
 
 
-def _insert_messages(db: Database, turn: Turn, session: sqlite3.Row) -> str:
-    """The numbers of the turn's messages, in order; those that are new are recorded."""
+def _insert_messages(db: Database, turn: Turn, session: int, number: int) -> str:
+    """The numbers of the messages of turn ``number``, in order; those that are new are recorded."""
     fields = [encode_some(message.fields) for message in turn.messages]
     hashes = [
         message_hash(message.role, message.content, further)
@@ -338,7 +388,7 @@ def _insert_messages(db: Database, turn: Turn, session: sqlite3.Row) -> str:
     for message, digest, further in zip(turn.messages, hashes, fields, strict=True):
         if digest not in numbers:
             # One with further fields keeps its own text, because no change of a turn could find it by that.
-            source = _source(db, message, turn, session) if further is None else None
+            source = _source(db, message, turn, session, number) if further is None else None
             row = {
                 "hash": digest,
                 "role": message.role,
@@ -358,7 +408,7 @@ def _known_messages(db: Database, hashes: Sequence[bytes]) -> dict[bytes, int]:
     return {row["hash"]: row["number"] for row in rows}
 
 
-def _source(db: Database, message: Message, turn: Turn, session: sqlite3.Row) -> int | None:
+def _source(db: Database, message: Message, turn: Turn, session: int, number: int) -> int | None:
     """The turn whose input or answer is this very text, so that it need not be kept twice."""
     if len(message.content) < _SHORTEST_POINTER:
         return None
@@ -366,7 +416,7 @@ def _source(db: Database, message: Message, turn: Turn, session: sqlite3.Row) ->
         row = execute(
             db,
             "SELECT number FROM turns WHERE session = ? AND text = ? ORDER BY position DESC LIMIT 1",
-            (session["number"], message.content),
+            (session, message.content),
         ).fetchone()
         return int(row["number"]) if row else None
-    return int(session["next_number"]) if message.content == turn.input else None
+    return number if message.content == turn.input else None

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
 from rolebook.core.completion import Choice
 from rolebook.core.errors import NotFoundError
@@ -62,6 +63,14 @@ def test_turn_is_pending_until_it_is_finished(log: SqliteLog) -> None:
     assert [logged.text for logged in log.history(session.id)] == [
         "Because air scatters blue light."
     ]
+
+
+def test_disk_is_waited_for_at_the_end_of_what_begins(log: SqliteLog) -> None:
+    def synchronous(db: Database) -> int:
+        return int(db.conn.execute("PRAGMA synchronous").fetchone()[0])
+
+    normal, full = 1, 2
+    assert (normal, full) == (log.begin(synchronous), log.change(synchronous))
 
 
 def test_alternatives_reasoning_and_tool_calls_come_back(log: SqliteLog) -> None:
