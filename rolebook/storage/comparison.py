@@ -514,13 +514,6 @@ def judging_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, dict[str, 
     return dict(found)
 
 
-#: All that a new cell must know, in one look.
-_BEFORE_CELL = (
-    "SELECT number, user, deleted_at, (SELECT number FROM revisions WHERE id = ?) AS revision, "
-    "(SELECT coalesce(max(number), 0) + 1 FROM turns) AS next_turn FROM comparisons WHERE id = ?"
-)
-
-
 def start_cell(
     db: Database,
     key: CellKey,
@@ -531,7 +524,13 @@ def start_cell(
     owner: str,
 ) -> Turn:
     """Record a cell's session, its place in the grid and its first turn as pending. Returns the turn as recorded."""
-    known = execute(db, _BEFORE_CELL, (revision.id, session.comparison_id)).fetchone()
+    # All that a new cell must know, in one look.
+    known = execute(
+        db,
+        "SELECT number, user, deleted_at, (SELECT number FROM revisions WHERE id = ?) AS revision, "
+        "(SELECT coalesce(max(number), 0) + 1 FROM turns) AS next_turn FROM comparisons WHERE id = ?",
+        (revision.id, session.comparison_id),
+    ).fetchone()
     if known is None:
         raise unknown_comparison(session.comparison_id)
     if known["deleted_at"] is not None:
