@@ -22,7 +22,7 @@ from rolebook.core.comparison import (
 from rolebook.core.errors import NotFoundError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import FaultyDataError
-from rolebook.core.run import LiveText
+from rolebook.core.run import LiveText, Run
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.core.text import language_of, similarity
 from rolebook.web.current import gettext as _
@@ -251,10 +251,7 @@ def inputs_on(comparison: Comparison, page: int) -> range:
 def open_grid(comparison: Comparison, layout: Layout) -> Grid:
     """The grid as it stands, with what has arrived in the cells that are being filled."""
     inputs = inputs_on(comparison, layout.page)
-    log = rolebook().comparisons
-    cells = {cell.key: cell for cell in log.cells(comparison, inputs=inputs)}
-    run = rolebook().compare.run_of(comparison.id)
-    live = {} if run is None else run.live_texts()
+    cells, live = cells_now(comparison, inputs)
     rows = []
     for index in inputs:
         entry = comparison.inputs[index]
@@ -268,6 +265,46 @@ def open_grid(comparison: Comparison, layout: Layout) -> Grid:
         ]
         rows.append(Row(index, entry, tuple(parts)))
     return Grid(comparison, layout, tuple(rows))
+
+
+def cells_now(
+    comparison: Comparison, inputs: Sequence[int], live: Mapping[CellKey, LiveText] | None = None
+) -> tuple[Mapping[CellKey, Cell], Mapping[CellKey, LiveText]]:
+    """The cells of some inputs that have begun, and what has arrived of the answers that are on their way.
+
+    In the log a cell has begun as soon as it is ready to be called. Whether it is called only its run knows: where that
+    is in this process, those that wait for their place are as they were before.
+
+    Arguments:
+        live: what had arrived at an earlier moment; by default what has by now.
+    """
+    run = _run_here(comparison)
+    if live is None:
+        live = run.live_texts() if run else {}
+    logged = rolebook().comparisons.cells(comparison, inputs=inputs)
+    if run is None:
+        return {cell.key: cell for cell in logged}, {}
+    cells = {cell.key: cell if cell.key in live else _before_it_was_ready(cell) for cell in logged}
+    # What has just been recorded counts as under way for a moment longer.
+    return cells, {
+        key: text
+        for key, text in live.items()
+        if key not in cells or not _has_ended(cells[key], text.turn)
+    }
+
+
+def _run_here(comparison: Comparison) -> Run | None:
+    """What runs the comparison in this process, if something does."""
+    run = rolebook().compare.run_of(comparison.id)
+    return None if run is None or run.has_ended else run
+
+
+def _before_it_was_ready(cell: Cell) -> Cell:
+    return replace(cell, turns=cell.turns[:-1]) if cell.status is CellStatus.RUNNING else cell
+
+
+def _has_ended(cell: Cell, index: int) -> bool:
+    return index < len(cell.turns) and cell.turns[index].status is not TurnStatus.PENDING
 
 
 def recorded_texts(
@@ -324,7 +361,8 @@ def cell_letter(cell: Cell) -> str:
 
 def marks_of(comparison: Comparison) -> Sequence[str]:
     """For each variant a letter for each of its cells, input by input, the repeats of one input together."""
-    run = rolebook().compare.run_of(comparison.id)
+    run = _run_here(comparison)
+    letters = {**_LETTERS, CellStatus.RUNNING: "w"} if run else _LETTERS
     strips = [
         ["n" if variant.is_recorded else "w"] * (len(comparison.inputs) * comparison.repeats)
         for variant in comparison.variants
@@ -332,11 +370,11 @@ def marks_of(comparison: Comparison) -> Sequence[str]:
     for strip, standing in zip(strips, rolebook().comparisons.standings(comparison), strict=True):
         for status, places in standing.places.items():
             for place in places:
-                strip[place] = _LETTERS[status]
+                strip[place] = letters[status]
         for place in standing.failing:
             if strip[place] == _LETTERS[CellStatus.COMPLETE]:
                 strip[place] = "x"
-    for key in () if run is None else run.live_texts():
+    for key in run.live_texts() if run else ():
         strips[key.variant][key.input * comparison.repeats + key.repeat] = "r"
     return ["".join(strip) for strip in strips]
 

@@ -16,6 +16,7 @@ from rolebook.core.run import CellDelta, CellEnded, CellStarted, LiveText, Run, 
 from rolebook.report.visible import visible
 from rolebook.web.comparison_cells import (
     cell_letter,
+    cells_now,
     marks_of,
     parts_of,
     recorded_texts,
@@ -91,9 +92,7 @@ class Feed:
         if self._watched.has_marks:
             yield _event("marks", {"strips": marks_of(self._comparison)})
         inputs = self._watched.inputs
-        cells = {
-            cell.key: cell for cell in rolebook().comparisons.cells(self._comparison, inputs=inputs)
-        }
+        cells, live = cells_now(self._comparison, inputs, live)
         for index in inputs:
             self._recorded[index] = recorded_texts(self._comparison, index, cells)
         for key in sorted(key for key in {*cells, *live} if key in self._watched):

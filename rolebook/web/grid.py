@@ -28,6 +28,7 @@ from rolebook.web.comparison_cells import (
     Grid,
     Layout,
     Part,
+    cells_now,
     layout_of,
     marks_of,
     open_grid,
@@ -246,7 +247,7 @@ def show_cell(comparison_id: str, cell: str) -> str:
     log = rolebook().comparisons
     comparison = log.get_comparison(comparison_id)
     key = comparison.key_of(cell)
-    cells = {found.key: found for found in log.cells(comparison, inputs=[key.input])}
+    cells, _live = cells_now(comparison, [key.input])
     parts = tuple(
         parts_of(comparison, cells.get(key), key, recorded_texts(comparison, key.input, cells))
     )

@@ -241,6 +241,24 @@ def test_why_a_run_broke_off_is_told_beside_what_goes_on(
     assert "gives no answers" not in show(client, comparison)
 
 
+def test_cell_that_is_ready_waits_until_it_is_called(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", SLOW)
+    comparison = plan(rolebook, variants=["plain"], inputs=["a", "b", "c"], concurrency=1)
+    act(client, comparison, "start")
+    upstream.wait_for(lambda: rolebook.comparisons.tally(comparison).running == 2)
+    statuses = [shown.split()[0] for shown in boxes(show(client, comparison)).values()]
+    assert ["running", "waiting", "waiting"] == statuses
+    assert "<i class=r></i><i class=w></i><i class=w></i>" in show(
+        client, comparison, "?view=matrix"
+    )
+    assert "Waiting" in show(client, comparison, path="/cells/1-2-1")
+    act(client, comparison, "stop")
+    statuses = [shown.split()[0] for shown in boxes(show(client, comparison)).values()]
+    assert ["stopped", "stopped", "waiting"] == statuses
+
+
 def test_faults_stay_in_their_cells(
     client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
