@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from babel.lists import format_list
 from babel.numbers import format_decimal
@@ -67,9 +68,15 @@ def variant_name(variant: Variant, translator: Translator) -> str:
     return translator.gettext(variant.name) if variant.is_recorded else variant.name
 
 
+@lru_cache(maxsize=4096)
+def _decimal(number: float, language: str) -> str:
+    """A page has hundreds of numbers, few of them different; babel takes 30 µs for each."""
+    return format_decimal(number, locale=language)
+
+
 def count(number: float | None, language: str) -> str:
     """A number with the separators of a language."""
-    return UNKNOWN if number is None else format_decimal(number, locale=language)
+    return UNKNOWN if number is None else _decimal(number, language)
 
 
 def seconds(milliseconds: float | None, language: str) -> str:
@@ -78,8 +85,8 @@ def seconds(milliseconds: float | None, language: str) -> str:
         return UNKNOWN
     value = milliseconds / 1000
     if 0 < value < 0.05:
-        return f"<{format_decimal(0.1, locale=language)} s"
-    return f"{format_decimal(round(value, 1 if value < 10 else 0), locale=language)} s"
+        return f"<{_decimal(0.1, language)} s"
+    return f"{_decimal(round(value, 1 if value < 10 else 0), language)} s"
 
 
 def listed(texts: Sequence[str], language: str) -> str:

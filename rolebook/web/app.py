@@ -41,9 +41,9 @@ from rolebook.web import (
     turns,
     users,
     votes,
+    wording,
 )
 from rolebook.web.api import routes as api
-from rolebook.web.current import gettext, ngettext
 from rolebook.web.leaving import Watch
 from rolebook.web.submission import StrictJSONProvider
 from rolebook.wiring import Rolebook, open_rolebook
@@ -94,8 +94,7 @@ def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) ->
             static_url_path="/static/report",
         )
     )
-    app.jinja_env.add_extension("jinja2.ext.i18n")
-    app.jinja_env.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]
+    wording.speak(app.jinja_env)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals["version"] = __version__
     settings = rolebook.settings

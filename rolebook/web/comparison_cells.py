@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from math import ceil
 from typing import Any
@@ -34,7 +36,10 @@ _FEWEST_ROWS, _MOST_ROWS = 5, 50
 #: A longer answer is shown folded. Lines are counted as a narrow column breaks them.
 _LINES_SHOWN = 12
 _COLUMN = 44
+_WIDE = re.compile("[\u2e80-\U0010ffff]")
 _TROUBLE_SHOWN = 100
+
+_language_of = lru_cache(maxsize=512)(language_of)
 
 #: The letters of squares in the matrix, beside ``x``, an answer that a check has failed on, and ``n``, a place where
 #: nothing is asked.
@@ -184,7 +189,7 @@ class Part:
     @property
     def language(self) -> str:
         """The language that it is in, else that which its persona speaks, where one of them is known."""
-        if self.turn and (told := language_of(self.turn.text)):
+        if self.turn and (told := _language_of(self.turn.text)):
             return told
         try:
             return rolebook().compare.persona_of(self.variant.revision).persona.language
@@ -195,12 +200,16 @@ class Part:
     def is_long(self) -> bool:
         """Whether it is shown folded."""
         text = self.turn.text if self.turn else ""
-        return sum(1 + _width(line) // _COLUMN for line in text.splitlines()) > _LINES_SHOWN
+        lines = text.splitlines()
+        # Most are so short that nothing has to be counted.
+        if len(lines) + 2 * len(text) // _COLUMN <= _LINES_SHOWN:
+            return False
+        return sum(1 + _width(line) // _COLUMN for line in lines) > _LINES_SHOWN
 
 
 def _width(line: str) -> int:
     """Chinese characters are as wide as two others."""
-    return len(line) + sum(character >= "\u2e80" for character in line)
+    return len(line) if line.isascii() else len(line) + len(_WIDE.findall(line))
 
 
 @frozen
@@ -215,26 +224,18 @@ class Row:
 
 @frozen
 class Grid:
-    """One page of a comparison's grid."""
+    """One page of a comparison's grid: ``inputs`` are those on it, of so many ``pages``."""
 
     comparison: Comparison
     layout: Layout
-    rows: tuple[Row, ...]
+    inputs: range
+    pages: int
+    rows: tuple[Row, ...] = ()
 
     @property
     def variants(self) -> Sequence[tuple[int, Variant]]:
         """Index and variant, from left to right."""
         return [(index, self.comparison.variants[index]) for index in self.layout.order]
-
-    @property
-    def inputs(self) -> range:
-        """The inputs on this page."""
-        return inputs_on(self.comparison, self.layout.page)
-
-    @property
-    def pages(self) -> int:
-        """How many pages there are."""
-        return page_count(self.comparison)
 
     def address(self, layout: Layout, anchor: str = "grid") -> str:
         """Where the comparison stands in another layout."""
@@ -248,12 +249,18 @@ def inputs_on(comparison: Comparison, page: int) -> range:
     return range(page * rows, min((page + 1) * rows, len(comparison.inputs)))
 
 
+def blank_grid(comparison: Comparison, layout: Layout) -> Grid:
+    """The grid without its answers."""
+    inputs = inputs_on(comparison, layout.page)
+    return Grid(comparison, layout, inputs, pages=page_count(comparison))
+
+
 def open_grid(comparison: Comparison, layout: Layout) -> Grid:
     """The grid as it stands, with what has arrived in the cells that are being filled."""
-    inputs = inputs_on(comparison, layout.page)
-    cells, live = cells_now(comparison, inputs)
+    blank = blank_grid(comparison, layout)
+    cells, live = cells_now(comparison, blank.inputs)
     rows = []
-    for index in inputs:
+    for index in blank.inputs:
         entry = comparison.inputs[index]
         recorded = recorded_texts(comparison, index, cells)
         keys = [CellKey(variant, index, layout.repeat) for variant in layout.order]
@@ -264,7 +271,7 @@ def open_grid(comparison: Comparison, layout: Layout) -> Grid:
             for key in keys
         ]
         rows.append(Row(index, entry, tuple(parts)))
-    return Grid(comparison, layout, tuple(rows))
+    return replace(blank, rows=tuple(rows))
 
 
 def cells_now(

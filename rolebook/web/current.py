@@ -26,9 +26,10 @@ def this_request() -> Request:
 
 def language() -> str:
     """``en`` or ``zh``: as chosen on a page, else as set, else as the browser asks."""
-    if "language" not in g:
-        g.language = _chosen_language()
-    return str(g.language)
+    known: str | None = g.get("language")
+    if known is None:
+        known = g.language = _chosen_language()
+    return known
 
 
 def _chosen_language() -> str:
@@ -59,8 +60,3 @@ def gettext(message: str, **parameters: Any) -> str:
     """A text in the reader's language, its ``%(name)s`` filled in if parameters are given."""
     text = current_translator().gettext(message)
     return text % parameters if parameters else text
-
-
-def ngettext(singular: str, plural: str, number: int) -> str:
-    """The form that fits a number, in the reader's language."""
-    return current_translator().ngettext(singular, plural, number)

@@ -25,9 +25,9 @@ from rolebook.core.errors import ConflictError
 from rolebook.core.frozen import frozen
 from rolebook.report.differing import Setting
 from rolebook.web.comparison_cells import (
-    Grid,
     Layout,
     Part,
+    blank_grid,
     cells_now,
     layout_of,
     marks_of,
@@ -71,7 +71,7 @@ def show(comparison_id: str) -> str:
     """The page of a comparison: its grid, or with ``view=matrix`` all of it at once."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
     layout = layout_of(comparison, request.args)
-    grid = Grid(comparison, layout, ()) if layout.is_matrix else open_grid(comparison, layout)
+    grid = blank_grid(comparison, layout) if layout.is_matrix else open_grid(comparison, layout)
     answering = [v for v in layout.order if not comparison.variants[v].is_recorded]
     marks = marks_of(comparison) if layout.is_matrix else ()
     progress = rolebook().compare.progress_of(comparison)
