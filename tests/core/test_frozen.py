@@ -49,6 +49,35 @@ class Other:
     y: float = 0.0
 
 
+@frozen
+class Even:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number % 2:
+            raise ValueError(self.number)
+
+
+def test_they_are_made_of_values_by_place_and_by_name() -> None:
+    point = Point(1, tags={"a": "b"})
+    assert (1, 0.0, {"a": "b"}) == (point.x, point.y, point.tags)
+
+
+def test_missing_and_unknown_values_are_refused_like_those_of_dataclasses() -> None:
+    for kind in Point, Other:
+        name = kind.__name__
+        with pytest.raises(TypeError, match=rf"{name}.__init__\(\) missing 1 .* argument: 'x'"):
+            kind(y=1.0)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=rf"{name}.__init__\(\) got an unexpected .* 'z'"):
+            kind(1, z=1)  # type: ignore[call-arg]
+
+
+def test_one_looks_at_itself_when_it_is_made() -> None:
+    assert 2 == Even(2).number
+    with pytest.raises(ValueError, match="3"):
+        Even(3)
+
+
 def test_what_is_in_them_makes_them_equal() -> None:
     assert Point(1) == Point(1, 0.0, {})
     assert Point(1) != Point(2)
