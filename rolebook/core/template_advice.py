@@ -22,86 +22,83 @@ _NEAR: Mapping[str, str] = {
 }
 #: The messages that are about a name that nobody has declared.
 ABOUT_MISSING_NAMES = (MISSING_NAME, _NEAR[MISSING_NAME])
-#: What Jinja says, and what we say instead. The first that fits speaks.
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(said, re.DOTALL), message)
-    for said, message in (
-        (r"'(?P<name>[^']*)' is undefined", MISSING_NAME),
-        (
-            r"'.+ object' has no attribute '(?P<name>[^']*)'",
-            "This value has nothing that is called '%(name)s': correct the name.",
-        ),
-        (
-            r"Unexpected end of template.*innermost block that needs to be closed is '(?P<name>\w+)'.*",
-            "'%(name)s' opens here and is never closed: write {%% end%(name)s %%} where it ends.",
-        ),
-        (
-            r"Encountered unknown tag 'end(?P<name>\w+)'.*innermost block that needs to be closed is"
-            r" '(?P<open>\w+)'.*",
-            "'end%(name)s' stands here while '%(open)s' is still open: write {%% end%(open)s %%} before it.",
-        ),
-        (
-            r"Encountered unknown tag 'end(?P<name>\w+)'.*",
-            "'end%(name)s' closes nothing here: remove it, or open '%(name)s' before it.",
-        ),
-        (
-            r"Encountered unknown tag '(?P<name>elif|else)'.*",
-            "'%(name)s' stands here, and no 'if' is open: open one before it.",
-        ),
-        (r"Encountered unknown tag '(?P<name>\w+)'.*", "There is no tag '%(name)s'."),
-        (r"No filter named '(?P<name>\w+)'.*", "There is no filter '%(name)s'."),
-        (r"No test named '(?P<name>\w+)'.*", "There is no test '%(name)s'."),
-        (
-            r"expected token 'end of .*', got '='",
-            "A single '=' compares nothing: write '=='.",
-        ),
-        (
-            r"expected token 'end of (?P<place>print statement|statement block)', got '(?P<name>[^']*)'",
-            "'%(name)s' stands here where the tag should end: close it before, or write what joins the two, such as"
-            " ~ or a comma.",
-        ),
-        (
-            r"expected token '(?P<expected>[^']*)', got '(?P<name>[^']*)'"
-            r"|unexpected '(?P<got>[^']*)', expected '(?P<wanted>[^']*)'",
-            "'%(expected)s' is missing here, before '%(name)s'.",
-        ),
-        (
-            r"unexpected char \"'\" at .*|unexpected char '\"' at .*",
-            "The quote that opens in this tag is never closed: write it at the end of the text.",
-        ),
-        (
-            r"unexpected char '(?P<name>.)' at .*",
-            "The character '%(name)s' means nothing inside of a tag: texts stand between straight quotes.",
-        ),
-        (
-            r"unexpected 'end of .*|Expected an expression, got 'end of .*|tag name expected|expected name or number",
-            "Something is missing in this tag: write what should stand there, or remove the tag.",
-        ),
-        (
-            r"unexpected '(?P<name>[^']*)'",
-            "'%(name)s' is not expected here: check the brackets and quotes of this tag.",
-        ),
-        (
-            r"[uU]nexpected end of template.*",
-            "The template ends inside of a tag: close it with }} or %%}.",
-        ),
-        (
-            r"Missing end of comment tag",
-            "A comment, '{#', is never closed: write '#}' where it ends, or {{ '{#' }} if it is text.",
-        ),
-        (
-            r"Missing end of raw directive",
-            "'raw' opens here and is never closed: write {%% endraw %%} where it ends.",
-        ),
-        (
-            r"Exceeds the limit .* for integer string conversion.*",
-            "A number in the template has too many digits: write a shorter one, or put it in quotes.",
-        ),
-        (
-            r"access to attribute '(?P<name>[^']*)' of .* is unsafe.*",
-            "A template may not use '%(name)s': only the values themselves are in its reach.",
-        ),
-    )
+#: What Jinja says, as a regular expression, and what we say instead. The first that fits speaks.
+_RULES: tuple[tuple[str, str], ...] = (
+    (r"'(?P<name>[^']*)' is undefined", MISSING_NAME),
+    (
+        r"'.+ object' has no attribute '(?P<name>[^']*)'",
+        "This value has nothing that is called '%(name)s': correct the name.",
+    ),
+    (
+        r"Unexpected end of template.*innermost block that needs to be closed is '(?P<name>\w+)'.*",
+        "'%(name)s' opens here and is never closed: write {%% end%(name)s %%} where it ends.",
+    ),
+    (
+        r"Encountered unknown tag 'end(?P<name>\w+)'.*innermost block that needs to be closed is"
+        r" '(?P<open>\w+)'.*",
+        "'end%(name)s' stands here while '%(open)s' is still open: write {%% end%(open)s %%} before it.",
+    ),
+    (
+        r"Encountered unknown tag 'end(?P<name>\w+)'.*",
+        "'end%(name)s' closes nothing here: remove it, or open '%(name)s' before it.",
+    ),
+    (
+        r"Encountered unknown tag '(?P<name>elif|else)'.*",
+        "'%(name)s' stands here, and no 'if' is open: open one before it.",
+    ),
+    (r"Encountered unknown tag '(?P<name>\w+)'.*", "There is no tag '%(name)s'."),
+    (r"No filter named '(?P<name>\w+)'.*", "There is no filter '%(name)s'."),
+    (r"No test named '(?P<name>\w+)'.*", "There is no test '%(name)s'."),
+    (
+        r"expected token 'end of .*', got '='",
+        "A single '=' compares nothing: write '=='.",
+    ),
+    (
+        r"expected token 'end of (?P<place>print statement|statement block)', got '(?P<name>[^']*)'",
+        "'%(name)s' stands here where the tag should end: close it before, or write what joins the two, such as"
+        " ~ or a comma.",
+    ),
+    (
+        r"expected token '(?P<expected>[^']*)', got '(?P<name>[^']*)'"
+        r"|unexpected '(?P<got>[^']*)', expected '(?P<wanted>[^']*)'",
+        "'%(expected)s' is missing here, before '%(name)s'.",
+    ),
+    (
+        r"unexpected char \"'\" at .*|unexpected char '\"' at .*",
+        "The quote that opens in this tag is never closed: write it at the end of the text.",
+    ),
+    (
+        r"unexpected char '(?P<name>.)' at .*",
+        "The character '%(name)s' means nothing inside of a tag: texts stand between straight quotes.",
+    ),
+    (
+        r"unexpected 'end of .*|Expected an expression, got 'end of .*|tag name expected|expected name or number",
+        "Something is missing in this tag: write what should stand there, or remove the tag.",
+    ),
+    (
+        r"unexpected '(?P<name>[^']*)'",
+        "'%(name)s' is not expected here: check the brackets and quotes of this tag.",
+    ),
+    (
+        r"[uU]nexpected end of template.*",
+        "The template ends inside of a tag: close it with }} or %%}.",
+    ),
+    (
+        r"Missing end of comment tag",
+        "A comment, '{#', is never closed: write '#}' where it ends, or {{ '{#' }} if it is text.",
+    ),
+    (
+        r"Missing end of raw directive",
+        "'raw' opens here and is never closed: write {%% endraw %%} where it ends.",
+    ),
+    (
+        r"Exceeds the limit .* for integer string conversion.*",
+        "A number in the template has too many digits: write a shorter one, or put it in quotes.",
+    ),
+    (
+        r"access to attribute '(?P<name>[^']*)' of .* is unsafe.*",
+        "A template may not use '%(name)s': only the values themselves are in its reach.",
+    ),
 )
 #: Two ways in which Jinja says the same.
 _SAME = {"got": "name", "wanted": "expected"}
@@ -127,8 +124,8 @@ def explain(
         source: the template.
         known: the names that exist, by ``name``, ``filter``, ``test`` and ``tag``.
     """
-    for pattern, message in _RULES:
-        match = pattern.fullmatch(reason)
+    for said, message in _RULES:
+        match = re.fullmatch(said, reason, re.DOTALL)
         if match is None:
             continue
         found = {_SAME.get(key, key): part[:80] for key, part in match.groupdict().items() if part}
