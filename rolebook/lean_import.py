@@ -4,7 +4,8 @@
 and importing any one of these gathers all. So do ``httpcore2``, of which a call needs the network alone, and
 ``asyncio`` and ``anyio``, which the client imports for calls that nobody makes here. Such a package is gathered only
 when somebody asks it for a name that is none of its modules, and in none of those that a call needs. This saves a
-command more than half of the client's import, 0.1 s or more, and a server a tenth of its memory.
+command more than half of the client's import, 0.1 s or more, and a server a tenth of its memory. Of sqlite-utils, what
+its own command line converts dates and JSON with is left out until somebody does.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +26,8 @@ _NEEDED = {
     "openai": ("_client", "_types", "_exceptions"),
     "httpcore2": ("_backends.base", "_backends.sync", "_exceptions", "_types"),
 }
+#: Modules that are imported by others which only then need anything of them.
+_LATE_MODULES = ("sqlite_utils.recipes",)
 #: As if it were a module of the package: what gathers its names. So the import system sees to it that one thread does,
 #: and that all others wait for it, whatever else they import meanwhile.
 _WHOLE = "_whole_package"
@@ -36,12 +40,20 @@ class _LazyPackages(MetaPathFinder):
         package, _, name = fullname.rpartition(".")
         if name == _WHOLE:
             return ModuleSpec(fullname, _Gatherer(sys.modules[package]))
+        if fullname in _LATE_MODULES:
+            return _late(PathFinder.find_spec(fullname, path, target))
         if fullname not in _PACKAGES and not fullname.startswith(_WITH_SUBPACKAGES):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec and spec.loader and spec.submodule_search_locations is not None:
             spec.loader = _LazyLoader(spec.loader)
         return spec
+
+
+def _late(spec: ModuleSpec | None) -> ModuleSpec | None:
+    if spec and spec.loader:
+        spec.loader = LazyLoader(spec.loader)
+    return spec
 
 
 class _LazyLoader(Loader):

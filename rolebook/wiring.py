@@ -314,6 +314,8 @@ class Rolebook:
         self.stop()
         self.recorder.close()
         self.compare.wait_all(_STOP_S)
+        # It takes as long as closing the log until they have ended.
+        self.sandbox.dismiss()
         self.log.close()
         self.upstreams.close()
         self.sandbox.close()

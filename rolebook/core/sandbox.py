@@ -88,9 +88,12 @@ class _Worker:
                     raise _WorkerGoneError
         return bytes(data[4:])
 
-    def close(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
         self._socket.close()
+
+    def close(self) -> None:
+        self.kill()
         self._process.wait()
 
 
@@ -125,6 +128,7 @@ class Sandbox:
         self._quick: dict[str, None] = {}
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
+        self._dismissed: list[_Worker] = []
         self._closings = 0
 
     def warm(self) -> None:
@@ -133,11 +137,20 @@ class Sandbox:
             if not self._idle:
                 self._idle.append(_Worker(self._memory_bytes, self._deadline_s))
 
-    def close(self) -> None:
-        """End the workers: the idle ones now, the others when they are done. Using the sandbox starts new ones."""
+    def dismiss(self) -> None:
+        """End the workers like ``close``, without waiting for those that end now."""
         with self._lock:
             self._closings += 1
             workers, self._idle = self._idle, []
+            self._dismissed += workers
+        for worker in workers:
+            worker.kill()
+
+    def close(self) -> None:
+        """End the workers: the idle ones now, the others when they are done. Using the sandbox starts new ones."""
+        self.dismiss()
+        with self._lock:
+            workers, self._dismissed = self._dismissed, []
         for worker in workers:
             worker.close()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from rolebook import __version__
@@ -218,7 +218,11 @@ def _evidence_data(snapshot: Snapshot, evidence: Evidence) -> dict[str, Any]:
 
 
 def _interval_data(interval: Interval | None) -> dict[str, Any] | None:
-    return None if interval is None else {**asdict(interval), "is_small": interval.is_small}
+    if interval is None:
+        return None
+    # There are hundreds, each of plain numbers: asdict would look into every one of them.
+    parts = {part.name: getattr(interval, part.name) for part in fields(interval)}
+    return {**parts, "is_small": interval.is_small}
 
 
 def preference_data(found: Preference) -> dict[str, Any]:

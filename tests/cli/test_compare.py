@@ -527,3 +527,28 @@ def test_it_imports_no_pages_and_for_help_next_to_nothing(
         check=False,
     )
     assert imported == json.loads(run.stdout.splitlines()[-1])
+
+
+def test_first_call_waits_for_nothing_that_only_the_end_needs(shell: Shell) -> None:
+    program = (
+        "import contextlib, json, sys\n"
+        "loaded = []\n"
+        "sys.addaudithook(lambda event, _: event == 'socket.connect' and loaded.append([*sys.modules]))\n"
+        "from rolebook.__main__ import main\n"
+        "with contextlib.suppress(SystemExit): main(sys.argv[1:])\n"
+        "print(json.dumps(loaded[0]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, "compare", "plain", "teacher", "--input", "Hi"],
+        cwd=shell.folder,
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    loaded = set(json.loads(run.stdout.splitlines()[-1]))
+    at_the_end = {"rolebook.cli.answer", "rolebook.report.export", "regex", "babel"}
+    never = {"dateutil", "jsonschema", "rapidfuzz", "genai_prices", "tiktoken", "asyncio.events"}
+    assert {"openai", "rolebook.cli.comparing"} <= loaded
+    assert set() == loaded & (at_the_end | never)

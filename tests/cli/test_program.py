@@ -166,3 +166,28 @@ def test_command_imports_only_what_it_needs(
     )
     imported = set(finished.stderr.decode().split())
     assert set() == imported & unwanted
+
+
+@pytest.mark.parametrize(
+    "left",
+    ["atexit.register(print, 'done')", "threading.Timer(0.1, print, ['done']).start()"],
+    ids=["registered", "thread"],
+)
+def test_what_is_left_to_do_is_done_before_the_process_ends(shell: Shell, left: str) -> None:
+    code = (
+        "import atexit, sys, threading\n"
+        f"{left}\n"
+        "from rolebook.__main__ import main\n"
+        "sys.argv[1:] = ['personas', 'show', 'nobody']\n"
+        "main()"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=shell.folder,
+        env=shell.environment,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (2, b"done\n") == (finished.returncode, finished.stdout)
+    assert b"nobody" in finished.stderr
