@@ -657,6 +657,8 @@ def test_how_far_it_is_is_told_alike_of_each_cell_and_of_all_together(
     seen = set()
     for one in (comparison, other):
         cells = rolebook.comparisons.cells(one)
+        some = [cell for cell in cells if cell.key.input in {0, 2} and cell.key.repeat == 1]
+        assert some == rolebook.comparisons.cells(one, inputs=[0, 2], repeats=[1])
         tally, counted = rolebook.comparisons.tally(one), Counter(cell.status for cell in cells)
         assert len(list(one.cell_keys())) == one.size == tally.total
         assert [counted[s] for s in (CellStatus.COMPLETE, CellStatus.FAILED)] == [
@@ -683,6 +685,22 @@ def test_how_far_it_is_is_told_alike_of_each_cell_and_of_all_together(
         for failed in (True, False)
         for reused in (True, False)
     } <= seen
+
+
+@pytest.mark.parametrize("length", [10, 1_100_000])
+def test_what_changes_of_a_comparison_shows_at_once_whoever_has_read_it_before(
+    rolebook: Rolebook, length: int
+) -> None:
+    comparison = plan(rolebook, variants=["plain"], inputs=["a" * length])
+    log = rolebook.comparisons
+    assert comparison == log.get_comparison(comparison.id)
+    log.rename_comparison(comparison.id, "Another question?")
+    log.delete_comparisons([comparison.id])
+    changed = log.get_comparison(comparison.id)
+    assert "Another question?" == changed.question
+    assert changed.deleted_at
+    log.restore_comparisons([comparison.id])
+    assert replace(comparison, question="Another question?") == log.get_comparison(comparison.id)
 
 
 def has_failed(cell: Cell) -> bool:

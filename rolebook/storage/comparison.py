@@ -7,6 +7,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -63,14 +64,18 @@ _CELLS = (
     "SELECT cells.variant, cells.input AS input_index, cells.repeat, cells.reused, {columns} FROM cells "
     "JOIN turns ON turns.session = cells.session AND turns.is_current "
     "JOIN sessions ON sessions.number = turns.session "
-    "WHERE cells.comparison = ?1 AND cells.reused IS NULL AND {condition} "
+    "WHERE cells.comparison = :comparison AND cells.reused IS NULL AND {condition} "
     "UNION ALL "
     "SELECT cells.variant, cells.input AS input_index, cells.repeat, cells.reused, {columns} FROM cells "
     "JOIN json_each(cells.reused) AS listed JOIN turns ON turns.number = listed.value "
     "JOIN sessions ON sessions.number = turns.session "
-    "WHERE cells.comparison = ?1 AND cells.reused IS NOT NULL AND {condition} "
+    "WHERE cells.comparison = :comparison AND cells.reused IS NOT NULL AND {condition} "
     "ORDER BY 2, 3, 1, position"
 )
+
+
+#: A longer plan is not kept once it is read, in characters.
+_LONGEST_KEPT = 1_000_000
 
 
 @frozen
@@ -159,9 +164,18 @@ def get_comparison(db: Database, comparison_id: str) -> Comparison:
 
 
 def _comparison_of(row: sqlite3.Row) -> Comparison:
-    data = decode_json(row["plan"], {})
-    data["question"] = decode_text(row["question"])
-    return comparison_of(data, deleted_at=row["deleted_at"] or "")
+    read = _plan_kept if len(row["plan"]) <= _LONGEST_KEPT else _read_plan
+    question = decode_text(row["question"])
+    return replace(read(row["plan"]), question=question, deleted_at=row["deleted_at"] or "")
+
+
+def _read_plan(plan: str) -> Comparison:
+    return comparison_of(decode_json(plan, {}))
+
+
+#: Reading the plan of a large comparison takes milliseconds, and each of its pages needs it. A plan never changes; what
+#: can change of a comparison stands beside it.
+_plan_kept = lru_cache(maxsize=8)(_read_plan)
 
 
 def list_comparisons(
@@ -381,15 +395,24 @@ def _key_of(row: sqlite3.Row) -> CellKey:
 
 
 def cells(
-    db: Database, comparison: Comparison, *, inputs: Sequence[int] | None = None
+    db: Database,
+    comparison: Comparison,
+    *,
+    inputs: Sequence[int] | None = None,
+    repeats: Sequence[int] | None = None,
 ) -> list[Cell]:
     """The cells that have begun, with turns and results, by input, repeat and variant."""
-    condition = "cells.input IN (SELECT value FROM json_each(?2))" if inputs is not None else "?2"
-    sql = _CELLS.format(columns=_CELL_TURN, condition=condition)
-    listed = json.dumps(list(inputs)) if inputs is not None else 1
+    only = {"input": inputs, "repeat": repeats}
+    conditions = [
+        f"cells.{column} IN (SELECT value FROM json_each(:{column}))"
+        for column, wanted in only.items()
+        if wanted is not None
+    ]
+    sql = _CELLS.format(columns=_CELL_TURN, condition=" AND ".join(conditions) or "1")
+    listed = {column: json.dumps(list(wanted or ())) for column, wanted in only.items()}
     number = comparison_number(db, comparison.id)
     grouped: dict[CellKey, list[sqlite3.Row]] = defaultdict(list)
-    for row in execute(db, sql, (number, listed)):
+    for row in execute(db, sql, {"comparison": number, **listed}):
         grouped[CellKey(row["variant"], row["input_index"], row["repeat"])].append(row)
     results = _results(db, [row["number"] for rows in grouped.values() for row in rows])
     wanted = _wanted_checks(db, comparison)

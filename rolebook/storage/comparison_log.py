@@ -80,14 +80,19 @@ class SqliteComparisonLog:
         return self._log.read(queries.standings, comparison)
 
     def cells(
-        self, comparison: Comparison, *, inputs: Sequence[int] | None = None
+        self,
+        comparison: Comparison,
+        *,
+        inputs: Sequence[int] | None = None,
+        repeats: Sequence[int] | None = None,
     ) -> Sequence[Cell]:
         """The cells that have begun, with turns and results, by input, repeat and variant.
 
         Arguments:
             inputs: only those of these inputs.
+            repeats: only these repeats of them.
         """
-        return self._log.read(queries.cells, comparison, inputs=inputs)
+        return self._log.read(queries.cells, comparison, inputs=inputs, repeats=repeats)
 
     def get_cell(self, comparison: Comparison, key: CellKey) -> Cell:
         """One cell; a waiting one if it has not begun."""

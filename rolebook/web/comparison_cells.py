@@ -258,7 +258,7 @@ def blank_grid(comparison: Comparison, layout: Layout) -> Grid:
 def open_grid(comparison: Comparison, layout: Layout) -> Grid:
     """The grid as it stands, with what has arrived in the cells that are being filled."""
     blank = blank_grid(comparison, layout)
-    cells, live = cells_now(comparison, blank.inputs)
+    cells, live = cells_now(comparison, blank.inputs, repeats=shown_repeats(layout.repeat))
     rows = []
     for index in blank.inputs:
         entry = comparison.inputs[index]
@@ -274,8 +274,17 @@ def open_grid(comparison: Comparison, layout: Layout) -> Grid:
     return replace(blank, rows=tuple(rows))
 
 
+def shown_repeats(repeat: int) -> Sequence[int]:
+    """The repeats of which something is to be seen beside answers of one: what was recorded is the first."""
+    return sorted({0, repeat})
+
+
 def cells_now(
-    comparison: Comparison, inputs: Sequence[int], live: Mapping[CellKey, LiveText] | None = None
+    comparison: Comparison,
+    inputs: Sequence[int],
+    live: Mapping[CellKey, LiveText] | None = None,
+    *,
+    repeats: Sequence[int] | None = None,
 ) -> tuple[Mapping[CellKey, Cell], Mapping[CellKey, LiveText]]:
     """The cells of some inputs that have begun, and what has arrived of the answers that are on their way.
 
@@ -284,11 +293,12 @@ def cells_now(
 
     Arguments:
         live: what had arrived at an earlier moment; by default what has by now.
+        repeats: only cells of these repeats.
     """
     run = _run_here(comparison)
     if live is None:
         live = run.live_texts() if run else {}
-    logged = rolebook().comparisons.cells(comparison, inputs=inputs)
+    logged = rolebook().comparisons.cells(comparison, inputs=inputs, repeats=repeats)
     if run is None:
         return {cell.key: cell for cell in logged}, {}
     cells = {cell.key: cell if cell.key in live else _before_it_was_ready(cell) for cell in logged}

@@ -21,6 +21,7 @@ from rolebook.web.comparison_cells import (
     parts_of,
     recorded_texts,
     render_parts,
+    shown_repeats,
 )
 from rolebook.web.current import rolebook
 
@@ -92,7 +93,8 @@ class Feed:
         if self._watched.has_marks:
             yield _event("marks", {"strips": marks_of(self._comparison)})
         inputs = self._watched.inputs
-        cells, live = cells_now(self._comparison, inputs, live)
+        repeats = shown_repeats(self._watched.repeat)
+        cells, live = cells_now(self._comparison, inputs, live, repeats=repeats)
         for index in inputs:
             self._recorded[index] = recorded_texts(self._comparison, index, cells)
         for key in sorted(key for key in {*cells, *live} if key in self._watched):
