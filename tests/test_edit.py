@@ -273,15 +273,25 @@ def test_template_is_renamed_with_the_personas_that_name_it(
     for id, text in {"one": "template: mine  # !\n", "two": "extends: one\n"}.items():
         (personas / f"{id}.yaml").write_text(f"name: {id}\nsystem: x\n{text}", "utf-8")
     around = FileKey("template", "around")
-    including = "{% include \"mine\" %}{#- mine -#}\n{%- include 'mine.jinja' ignore missing -%}\n"
+    including = """\
+{% include "mine" %}{#- mine -#}
+{%- include 'mine.jinja' ignore missing -%}
+{% extends "mine" if input == "mine" else "mine.jinja" %}
+{%+ from "mine" import mine with context %}{% import('mine') as mine %}
+{% include ["gone", "mine"] %}{%include("mine.jinja", 'chat',)%}{% include mine["mine"] %}{{ "mine" }}
+"""
     edits.save(around, including, etag="", author=ANN)
     with pytest.raises(InUseError, match="named by others: one, two, around"):
         edits.rename(key, "ours", author=ANN)
     edits.rename(key, "ours", author=ANN, carry=True)
-    assert (
-        "{% include \"ours\" %}{#- mine -#}\n{%- include 'ours.jinja' ignore missing -%}\n"
-        == edits.open(around).text
-    )
+    ours = """\
+{% include "ours" %}{#- mine -#}
+{%- include 'ours.jinja' ignore missing -%}
+{% extends "ours" if input == "mine" else "ours.jinja" %}
+{%+ from "ours" import mine with context %}{% import('ours') as mine %}
+{% include ["gone", "ours"] %}{%include("ours.jinja", 'chat',)%}{% include mine["mine"] %}{{ "mine" }}
+"""
+    assert ours == edits.open(around).text
     assert "name: one\nsystem: x\ntemplate: ours  # !\n" == (personas / "one.yaml").read_text()
     assert "ours" == rolebook.library.get_persona("two").persona.template_name
     with pytest.raises(InputError, match="cannot be changed for you"):

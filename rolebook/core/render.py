@@ -6,6 +6,7 @@ back into messages, so nothing that a value contains can open a role.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType, MethodType, TracebackType
@@ -21,7 +22,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rolebook.core.message import MAX_OUTPUT, MESSAGE_ROLES, Origin
-from rolebook.core.template_advice import explain
+from rolebook.core.template_advice import MAKES_HTML, explain
 from rolebook.core.traced import (
     Traced,
     TracedSpan,
@@ -222,6 +223,9 @@ def _compiled(
     printed in a message.
     """
     parsed = environment.parse(source, name, filename)
+    for switch in parsed.find_all(nodes.ScopedEvalContextModifier):
+        if any(option.value != nodes.Const(False) for option in switch.options):
+            raise TemplateSyntaxError(MAKES_HTML, switch.lineno, name, filename)
     code = environment.compile(parsed, name, filename)
     inputs = [name for name in parsed.find_all(nodes.Name) if name.name == "input"]
     is_fixed = (
@@ -271,6 +275,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         )
         self.concat = joiner(origin)
         self.globals = {name: self.globals[name] for name in _GLOBALS}
+        self.filters["tojson"] = _as_json
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         # Where a text came from is no business of a template.
@@ -281,6 +286,11 @@ class _Environment(ImmutableSandboxedEnvironment):
         if type(__obj) is MethodType and __obj.__func__ in _TAG_CALLS:
             return __obj(*args)
         return super().call(__context, __obj, *args, **kwargs)
+
+
+def _as_json(value: object, indent: int | None = None) -> str:
+    """JSON as a model reads it: Jinja's own spells out what HTML or old programs would stumble over."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 class Renderer:
@@ -316,11 +326,22 @@ class Renderer:
         try:
             return self._render(request)
         except RenderError as error:
+            if self._may_lack_history(error, request):
+                raise HistoryNeeded from None
             source = self._source_of(error.file)
             self._explain(error, source, request["values"])
             error.line = error.line or int(bool(error.file))
             error.column = self._column_of(error, source)
             raise
+
+    def _may_lack_history(self, error: RenderError, request: Mapping[str, Any]) -> bool:
+        """Whether it may have failed only because what stands for the history is no list: filters such as ``tojson``
+        take nothing else.
+        """
+        is_sent = "history" in request or "part" in request
+        is_about_text = error.is_limit or error.file in _TEXTS
+        sources = self._role["templates"].values()
+        return not (is_sent or is_about_text) and any("history" in source for source in sources)
 
     def _source_of(self, name: str) -> str:
         source: str = self._role[name] if name in _TEXTS else self._role["templates"].get(name, "")
@@ -527,7 +548,8 @@ def _render_error(error: BaseException, name: str, traceback: TracebackType | No
         return RenderError("The template calls or includes itself without end.", file, line)
     if isinstance(error, TemplateSyntaxError):
         message = "The template has a mistake: %(reason)s"
-        return RenderError(message, error.name or file, error.lineno or line, reason=reason)
+        place = error.name or file, error.lineno or line
+        return RenderError(message, *place, reason=error.message or reason)
     if isinstance(error, UndefinedError):
         return RenderError("The template fails: %(reason)s", file, line, reason=reason)
     if isinstance(error, TemplateNotFound):

@@ -14,6 +14,9 @@ from rolebook.core.frozen import frozen
 
 MISSING_NAME = "There is no '%(name)s' here: declare it under 'variables', or correct it."
 
+#: What is said of a tag that would have texts escaped, by ourselves as Jinja sees nothing wrong in it.
+MAKES_HTML = "'autoescape' makes HTML"
+
 _NEAR: Mapping[str, str] = {
     MISSING_NAME: "There is no '%(name)s' here. Did you mean '%(near)s'? If not, declare it under 'variables'.",
     "There is no filter '%(name)s'.": "There is no filter '%(name)s'. Did you mean '%(near)s'?",
@@ -82,6 +85,10 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         r"[uU]nexpected end of template.*",
         "The template ends inside of a tag: close it with }} or %%}.",
+    ),
+    (
+        MAKES_HTML,
+        "'autoescape' makes HTML of texts, but a message is sent as it is written: remove the tag, and its end.",
     ),
     (
         r"Missing end of comment tag",

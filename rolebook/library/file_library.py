@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,14 @@ _FOLLOWER_SHARE = 0.002
 _FOLLOWED_S = (0.2, 20.0)
 _logger = logging.getLogger(__name__)
 
-_REFERENCE = re.compile(r"""\{%-?\s*(?:include|import|from|extends)\s+["']([^"']+)["']""")
+_TEXT = r"""(?:"[^"\n]*"|'[^'\n]*')"""
+_TEXTS = rf"[(\[]\s*{_TEXT}(?:\s*,\s*{_TEXT})*\s*(?:,\s*)?[)\]]"
+#: A tag that names other templates: one, several to choose from, or one or another on a condition.
+_REFERENCE = re.compile(
+    rf"\{{%[-+]?\s*(?:include|import|from|extends)\s*(?P<names>{_TEXT}|{_TEXTS})"
+    rf"(?:\s+if\s(?:[^%\"']|%(?!\}})|{_TEXT}){{0,200}}?\selse\s+(?P<other>{_TEXT}))?"
+)
+_QUOTED = re.compile(_TEXT)
 
 
 @frozen
@@ -529,19 +536,26 @@ def reachable(name: str, templates: Mapping[str, str]) -> dict[str, str]:
 
 def _references(template: str) -> list[str]:
     """The names of those that a prompt template includes, imports or extends."""
-    return [name.removesuffix(".jinja") for name in _REFERENCE.findall(template)]
+    return [template[part].removesuffix(".jinja") for part in _reference_places(template)]
+
+
+def _reference_places(template: str) -> Iterator[slice]:
+    """Where in a prompt template the names of others stand, without their quotes."""
+    for tag in _REFERENCE.finditer(template):
+        for group in ("names", "other"):
+            for name in _QUOTED.finditer(template, *tag.span(group)):
+                yield slice(name.start() + 1, name.end() - 1)
 
 
 def renamed_references(template: str, old: str, new: str) -> str:
     """The text of a prompt template in which another one has another name wherever it is included."""
-
-    def renamed(found: re.Match[str]) -> str:
-        if found[1].removesuffix(".jinja") != old:
-            return found[0]
-        before, name = found[0][: found.start(1) - found.start()], found[1].replace(old, new, 1)
-        return before + name + found[0][found.end(1) - found.start() :]
-
-    return _REFERENCE.sub(renamed, template)
+    parts, end = [], 0
+    for place in _reference_places(template):
+        name = template[place]
+        if name.removesuffix(".jinja") == old:
+            parts += [template[end : place.start], name.replace(old, new, 1)]
+            end = place.stop
+    return "".join([*parts, template[end:]])
 
 
 def set_of(problems: Sequence[Problem]) -> list[Problem]:

@@ -65,6 +65,17 @@ MISTAKES = [
     ("{% include 'chat' %}", 1, "without end"),
     ("{% message 'user' %}{{ 1 // 0 }}{% endmessage %}", 1, "zero"),
     ("{% message 'user' %}{{ input() }}{% endmessage %}", 1, "not callable"),
+    ("{% message 'user' %}\n{{ history.index(1) }}{% endmessage %}", 2, "1 is not in list"),
+    (
+        "\n{% autoescape true %}{% message 'user' %}<{{ input }}>{% endmessage %}{% endautoescape %}",
+        2,
+        "'autoescape' makes HTML of texts",
+    ),
+    (
+        "{% message 'user' %}{% autoescape input %}<{% endautoescape %}{% endmessage %}",
+        1,
+        "'autoescape' makes HTML of texts",
+    ),
 ]
 
 

@@ -211,7 +211,7 @@ def test_edited_template_makes_a_new_revision_with_what_it_includes(
 ) -> None:
     write(folders, "ada.yaml", GOOD.format(name="Ada"))
     template = folders / "templates" / "chat.jinja"
-    template.write_text("{% include 'part.jinja' %}", "utf-8")
+    template.write_text("{% include ['part.jinja', 'gone'] %}", "utf-8")
     part = folders / "templates" / "part.jinja"
     part.write_text("one", "utf-8")
     before = library.get_persona("ada")
