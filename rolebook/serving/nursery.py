@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from rolebook.serving import crossing
+
+_logger = logging.getLogger(__name__)
 
 #: What a new process does: with its way to the process that has asked for it, and a number.
 Work = Callable[[socket.socket, int], None]
@@ -53,7 +56,7 @@ def _nurse(way: socket.socket, prepare: Callable[[], None], work: Work) -> NoRet
         prepare()
         while (message := crossing.receive(way, flags=0)) is not None:
             if message.client is not None:
-                if os.fork() == 0:
+                if _fork() == 0:
                     way.close()
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     # Whether the end of the terminal is ignored, the worker still has to see; it sets the others.
@@ -63,6 +66,15 @@ def _nurse(way: socket.socket, prepare: Callable[[], None], work: Work) -> NoRet
     except BaseException:
         traceback.print_exc()
     os._exit(0)
+
+
+def _fork() -> int:
+    """As ``os.fork``; -1 where the system has no room for another process. Whoever has asked for it asks again."""
+    try:
+        return os.fork()
+    except OSError as error:
+        _logger.error("a gateway process cannot be started, and is tried again: %s", error.strerror)
+        return -1
 
 
 def _end_with(work: Work, way: socket.socket, number: int) -> NoReturn:

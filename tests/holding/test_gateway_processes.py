@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -278,6 +279,17 @@ def test_changes_of_files_and_labels_hold_in_all_processes(
                 connection.getresponse().read()
                 sent = shared_upstream.requests[-1].body["messages"][0]["content"]
                 assert text == sent.strip()
+
+
+def test_turns_that_wait_for_the_log_are_counted_in_all_processes(several: Server) -> None:
+    with closing(sqlite3.connect(several.database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert 200 == status_of(ask(several))
+        wait_until(lambda: several.get("/healthz").json["unwritten_turns"] == 1)
+        page = several.get("/status", Accept="text/html").text
+        assert "<dt>Not written yet</dt><dd>1</dd>" in page
+        other.execute("ROLLBACK")
+    wait_until(lambda: several.get("/healthz").json["status"] == "ok", 10)
 
 
 def test_those_who_are_no_process_of_the_server_find_no_way_to_ask_them(several: Server) -> None:
