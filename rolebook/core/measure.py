@@ -233,6 +233,8 @@ def _known(value: Callable[[Turn], float | None], turns: Iterable[Turn]) -> Sequ
 
 def _pairwise(cells: Iterable[Cell]) -> Sequence[float]:
     complete = [cell for cell in cells if cell.status is CellStatus.COMPLETE][:_MOST_COMPARED]
+    if len(complete) < 2:
+        return ()
     # Taking a text's words costs far more than comparing them.
     texts = [[compared_words(turn.text) for turn in cell.turns] for cell in complete]
     return [
