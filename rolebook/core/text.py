@@ -244,7 +244,13 @@ def language_of(text: str) -> str:
     or two; one that is not in LANGUAGES may be taken for a near relative. Code and addresses are left out, and the
     first 20,000 characters decide.
     """
-    prose = _prose(text[:_SAMPLE])
+    return _language_of(text[:_SAMPLE])
+
+
+@lru_cache(maxsize=512)
+def _language_of(sample: str) -> str:
+    """Takes a tenth of a millisecond; pages tell the same answers in their language again and again."""
+    prose = _prose(sample)
     script = _main_script(prose)
     if script == _EAST_ASIAN:
         return "ja" if 10 * _count(_KANA, prose) >= _count(_EAST_ASIAN, prose) else "zh"

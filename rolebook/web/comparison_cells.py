@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import islice
 from math import ceil
 from typing import Any
@@ -38,8 +37,6 @@ _LINES_SHOWN = 12
 _COLUMN = 44
 _WIDE = re.compile("[\u2e80-\U0010ffff]")
 _TROUBLE_SHOWN = 100
-
-_language_of = lru_cache(maxsize=512)(language_of)
 
 #: The letters of squares in the matrix, beside ``x``, an answer that a check has failed on, and ``n``, a place where
 #: nothing is asked.
@@ -189,7 +186,7 @@ class Part:
     @property
     def language(self) -> str:
         """The language that it is in, else that which its persona speaks, where one of them is known."""
-        if self.turn and (told := _language_of(self.turn.text)):
+        if self.turn and (told := language_of(self.turn.text)):
             return told
         try:
             return rolebook().compare.persona_of(self.variant.revision).persona.language
