@@ -30,6 +30,7 @@ from rolebook.core.persona import FaultyDataError, persona_of_revision
 from rolebook.core.planning import AS_RECORDED, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
+from rolebook.language.translator import translator
 from rolebook.wiring import Rolebook
 from tests.fake_upstream import FakeUpstream
 
@@ -905,6 +906,11 @@ def test_judge_that_gives_no_answers_is_left_out_and_asked_later(
     assert 5 <= tally.unjudged <= 9
     told = [r for cell in cells_of(two, comparison).values() for r in cell.checks]
     assert 20 == sum(result.has_passed is True for result in told)
+    untold = next(result.said for result in told if result.has_passed is None)
+    assert str(untold).startswith("The judge did not answer: bad ")
+    chinese = translator("zh").say(untold.message, untold.parameters)
+    assert chinese.startswith("评判者没有作答：bad ")
+    assert "密钥" in chinese
     verdict = '{"passed": true, "reason": "It does."}'
     upstream.model_rule("bad", f"ok?text={quote(verdict)}")
     # A process that knows nothing of the key that was refused.

@@ -221,6 +221,11 @@ def with_detail(text: str, detail: str | None) -> str:
     return f"{text} ({detail})" if detail else text
 
 
+def phrase_with_detail(said: Phrase, detail: str | None) -> Phrase:
+    """The same of a phrase."""
+    return Phrase("%(said)s (%(detail)s)", {"said": said, "detail": detail}) if detail else said
+
+
 class UpstreamError(RolebookError):
     """The upstream did not answer as asked.
 

@@ -146,7 +146,7 @@ def _written(conversation: Sequence[tuple[str, str]], question: str) -> str:
 
 def _result(check: Check, turn: Turn) -> CheckResult:
     if turn.status is not TurnStatus.COMPLETE:
-        reason = turn.error.text if turn.error else turn.status.value
+        reason = turn.error.said if turn.error else turn.status.value
         said = Phrase("The judge did not answer: %(reason)s", {"reason": reason})
         return check.result(None, said)
     has_passed, reason = parse_verdict(turn.text)

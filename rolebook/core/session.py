@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from rolebook.core.check import CheckResult
 from rolebook.core.completion import Choice, Endpoint, Usage
-from rolebook.core.errors import Phrase, with_detail
+from rolebook.core.errors import Phrase, phrase_with_detail, with_detail
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 
@@ -123,6 +123,13 @@ class TurnError:
     def text(self) -> str:
         """The message in English, with the upstream's own words behind it."""
         return with_detail(self.message % self.parameters, self.parameters.get("detail"))
+
+    @property
+    def said(self) -> Phrase:
+        """The same to be translated, wherever it stands."""
+        return phrase_with_detail(
+            Phrase(self.message, self.parameters), self.parameters.get("detail")
+        )
 
 
 @frozen

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rolebook import __version__
 from rolebook.core.comparison import (
@@ -22,7 +22,7 @@ from rolebook.core.comparison import (
     said_before,
 )
 from rolebook.core.comparison_data import comparison_data
-from rolebook.core.errors import NotFoundError
+from rolebook.core.errors import NotFoundError, Phrase
 from rolebook.core.frozen import frozen
 from rolebook.core.measure import Evidence, summarise, summarise_by_tag
 from rolebook.core.persona import FaultyDataError, Persona, persona_of_revision
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 #: Counts changes of the plan in exports that a reader must know of.
 FORMAT_VERSION = 1
 KIND = "comparison"
+
+Said = TypeVar("Said", Phrase, TurnError)
 
 
 class Log(Protocol):
@@ -244,19 +246,37 @@ def _histories(
 
 
 def _discreet(cell: Cell) -> Cell:
-    if not any(turn.error and "base_url" in turn.error.parameters for turn in cell.turns):
+    said = [turn.error.parameters for turn in cell.turns if turn.error]
+    said += [result.said.parameters for result in cell.checks]
+    if not any(map(_has_address, said)):
         return cell
     turns = [
         replace(turn, error=_without_address(turn.error)) if turn.error else turn
         for turn in cell.turns
     ]
-    return replace(cell, turns=tuple(turns))
+    results = {
+        turn_id: tuple(replace(result, said=_without_address(result.said)) for result in found)
+        for turn_id, found in cell.results.items()
+    }
+    return replace(cell, turns=tuple(turns), results=results)
 
 
-def _without_address(error: TurnError) -> TurnError:
-    if "base_url" not in error.parameters:
-        return error
-    return replace(error, parameters={**error.parameters, "base_url": "…"})
+def _has_address(parameters: Mapping[str, Any]) -> bool:
+    """Whether it, or a phrase in it, names the address of an upstream."""
+    return "base_url" in parameters or any(
+        isinstance(value, Phrase) and _has_address(value.parameters)
+        for value in parameters.values()
+    )
+
+
+def _without_address(said: Said) -> Said:
+    parameters = {
+        name: _without_address(value) if isinstance(value, Phrase) else value
+        for name, value in said.parameters.items()
+    }
+    if "base_url" in parameters:
+        parameters["base_url"] = "…"
+    return replace(said, parameters=parameters)
 
 
 def _spelled_out(match: re.Match[str]) -> str:

@@ -30,7 +30,7 @@ from rolebook.core.comparison import (
     digest_of,
 )
 from rolebook.core.comparison_data import comparison_data, comparison_of
-from rolebook.core.errors import ConflictError, NotFoundError, Phrase
+from rolebook.core.errors import ConflictError, NotFoundError
 from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
@@ -38,7 +38,13 @@ from rolebook.storage import lookup
 from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import decode_json, decode_text, encode_json, encode_some
 from rolebook.storage.reach import is_visible, within_reach
-from rolebook.storage.record import message_hash, revision_of, session_columns, turn_of
+from rolebook.storage.record import (
+    decode_phrase,
+    message_hash,
+    revision_of,
+    session_columns,
+    turn_of,
+)
 from rolebook.storage.revision import insert_revision
 from rolebook.storage.write import (
     add_turn,
@@ -495,7 +501,7 @@ def _result_of(row: sqlite3.Row) -> CheckResult:
     return CheckResult(
         label=decode_text(row["label"]),
         has_passed=None if has_passed is None else bool(has_passed),
-        said=Phrase(**decode_json(row["said"], {})),
+        said=decode_phrase(row["said"]),
         value=decode_text(value) if isinstance(value, bytes) else value,
         digest=row["digest"],
     )

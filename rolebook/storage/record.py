@@ -22,6 +22,8 @@ from rolebook.storage.encoding import (
 )
 from rolebook.storage.reply import decode_reply, encode_reply
 
+_PHRASE = {"message", "parameters"}
+
 
 def message_hash(role: str, content: str, fields: str | None = None) -> bytes:
     """What a message is found by: 128 bits of BLAKE2b over its role, a NUL and its content.
@@ -193,6 +195,32 @@ def turn_of(row: sqlite3.Row, messages: Sequence[Message] = (), *, is_whole: boo
         via=row["via"] or "",
         created_at=row["created_at"],
     )
+
+
+def encode_phrase(said: Phrase) -> str:
+    """A phrase as JSON. One that stands inside of it is an object like itself."""
+    return encode_json(_phrase_data(said))
+
+
+def _phrase_data(said: Phrase) -> dict[str, Any]:
+    parameters = {
+        name: _phrase_data(value) if isinstance(value, Phrase) else value
+        for name, value in said.parameters.items()
+    }
+    return {"message": said.message, "parameters": parameters}
+
+
+def decode_phrase(stored: str) -> Phrase:
+    """What :func:`encode_phrase` was given."""
+    return _phrase_of(decode_json(stored, {}))
+
+
+def _phrase_of(data: Mapping[str, Any]) -> Phrase:
+    parameters = {
+        name: _phrase_of(value) if isinstance(value, dict) and set(value) == _PHRASE else value
+        for name, value in data["parameters"].items()
+    }
+    return Phrase(data["message"], parameters)
 
 
 def encode_error(error: TurnError) -> str:

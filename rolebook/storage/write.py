@@ -25,6 +25,7 @@ from rolebook.storage.record import (
     answered_columns,
     asked_columns,
     encode_error,
+    encode_phrase,
     message_hash,
     session_columns,
 )
@@ -257,7 +258,7 @@ def _insert_result(
         "comparison": comparison,
         "has_passed": result.has_passed,
         "value": result.value,
-        "said": encode_json({"message": result.said.message, "parameters": result.said.parameters}),
+        "said": encode_phrase(result.said),
         "judged_by": judged_by,
         "created_at": now(),
     }
