@@ -42,8 +42,21 @@ class Place:
         self.upstream = upstream
         self._give_back = give_back
         self._is_needed = True
-        self.is_free = threading.Event()
-        """Set as soon as calls may be made from it."""
+        self.is_free = False
+        """Whether calls may be made from it."""
+        # An event has a lock of its own, at which whoever is woken meets whoever wakes.
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wait(self) -> None:
+        """Wait until calls may be made from it."""
+        with self._gate:
+            pass
+
+    def open(self) -> None:
+        """Let calls be made from it."""
+        self.is_free = True
+        self._gate.release()
 
     def give_back(self) -> None:
         """Let the next cell have it. Calling it again does nothing."""
@@ -129,7 +142,7 @@ class Line:
 
     def _give_back(self, place: Place) -> None:
         with self._lock:
-            if place.is_free.is_set():
+            if place.is_free:
                 self._free += 1
                 self._give_out()
             else:
@@ -138,7 +151,7 @@ class Line:
     def _give_out(self) -> None:
         while self._free and self._waiting:
             self._free -= 1
-            self._waiting.popleft().is_free.set()
+            self._waiting.popleft().open()
 
 
 def _is_unasked(error: TurnError) -> bool:

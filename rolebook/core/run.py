@@ -276,7 +276,7 @@ class Run:
 
     def take_place(self, key: CellKey, place: Place) -> None:
         """Wait until a cell may be called, or the run is stopped. From then on the cell counts as running."""
-        place.is_free.wait()
+        place.wait()
         with self._lock:
             self._live[key] = (0, [])
             self._hide(key)

@@ -6,6 +6,7 @@ with what compatible servers add to it (``reasoning_content`` and ``reasoning``,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ _MAX_COST = 10**6
 _CHOICE_FIELDS = ("delta", "message", "text", "index", "finish_reason")
 _PLAIN_CHOICE = frozenset({"delta", "index", "finish_reason"})
 _ONLY_CONTENT = frozenset({"content"})
+_encoder = json.JSONEncoder(ensure_ascii=False)
 
 
 class ReplyFold:
@@ -120,7 +122,7 @@ class ReplyFold:
             choices=tuple(choice.choice for choice in choices),
             model=_sound(model) if isinstance(model, str) else "",
             usage=read_usage(self._frame.get("usage")),
-            reply=_plain(self._whole) if self._whole is not None else self._reply(choices),
+            reply=self._reply(choices) if self._whole is None else _mended(self._whole),
             cost=read_cost(self._frame.get("usage")),
         )
 
@@ -360,6 +362,16 @@ def _plain(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [_plain(child) for child in value]
     return value
+
+
+def _mended(whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A reply that came whole, as it came; only where a text in it is no Unicode is each of them looked at."""
+    try:
+        _encoder.encode(whole).encode()
+    except UnicodeEncodeError:
+        plain: Mapping[str, Any] = _plain(whole)
+        return plain
+    return whole
 
 
 def _sound(text: str) -> str:

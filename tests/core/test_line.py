@@ -61,7 +61,7 @@ def begin(line: Line, count: int) -> list[Place]:
 
 
 def is_free(*places: Place) -> list[bool]:
-    return [place.is_free.is_set() for place in places]
+    return [place.is_free for place in places]
 
 
 def test_so_many_have_a_place_and_as_many_more_get_ready() -> None:
