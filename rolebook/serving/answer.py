@@ -20,6 +20,8 @@ READABLE = "x-wsgiorg.fdevent.readable"
 
 #: What comes within this time is waited for by the thread that is there: to change to the loop takes longer.
 LINGER_S = 0.002
+#: Who took longer than this to say something will hardly say more in no time.
+_QUICK_S = 10 * LINGER_S
 #: So many pieces of one answer go out in the loop before others have their turn, in a thread if there are more.
 _AT_ONCE = 8
 
@@ -89,6 +91,7 @@ class Answer:
         self._items: Any = ()
         self._iterator: Iterator[bytes] = iter(())
         self._unsent = b""
+        self._asked_at = 0.0
         self._is_over = False
         self._problem: Exception | None = None
 
@@ -157,6 +160,7 @@ class Answer:
         if self._problem is not None:
             raise self._problem
         self.fd = None
+        self._asked_at = time.monotonic()
         item = None if self._is_over else self._context.run(next, self._iterator, None)
         self._is_over = item is None
         return item
@@ -167,9 +171,11 @@ class Answer:
         """
         assert self.fd is not None
         can_be_carried = self.response.response_length is None
-        rest_s = max(0.0, self.until - time.monotonic())
+        moment = time.monotonic()
+        rest_s = max(0.0, self.until - moment)
         if can_be_carried:
-            return can_be_read(self.fd, min(LINGER_S, rest_s))
+            linger_s = LINGER_S if moment - self._asked_at < _QUICK_S else 0.0
+            return can_be_read(self.fd, min(linger_s, rest_s))
         can_be_read(self.fd, rest_s)
         return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from concurrent.futures import Future
 from typing import Any
 
 from gunicorn import http  # type: ignore[import-untyped]
@@ -44,9 +43,7 @@ class RoutingWorker(Worker):
         begin = crossing.begin_of(conn)
         if begin is None and not conn.initialized:
             # It waits in the poller, as one does that a thread has found silent.
-            silent: Future[Any] = Future()
-            silent.set_result(gthread._DEFER)
-            self.finish_request(conn, silent)
+            self.finish(conn, gthread._DEFER)
         elif not (begin and self._is_foreign(conn, begin) and self.hand_over(conn)):
             super().enqueue_req(conn)
 

@@ -10,9 +10,9 @@ import resource
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -24,6 +24,7 @@ from gunicorn.util import close_graceful  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
 from rolebook.serving.answer import LINGER_S, Answer, Response, can_be_read
+from rolebook.serving.threads import Threads
 
 GRACE = 6
 """Seconds that live streams have to end once the server was asked to stop."""
@@ -54,9 +55,27 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Answers that wait for something, in the loop.
+        #: Answers that wait for something, in the loop. Threads add to them.
         self._waiting: set[Answer] = set()
+        self._changing = threading.Lock()
         self._look_at = 0.0
+
+    def get_thread_pool(self) -> Threads:
+        return Threads(self.cfg.threads)
+
+    def enqueue_req(self, conn: Any) -> None:
+        self.tpool.do(lambda: self._settle(conn, self.handle(conn)))
+
+    def _settle(self, conn: Any, kept: Any) -> None:
+        """In a thread that has done with a connection for now: leave it to the loop."""
+        if isinstance(kept, Answer):
+            self._wait(kept)
+        else:
+            self.method_queue.defer(self.finish, conn, kept)
+
+    def finish(self, conn: Any, kept: Any) -> None:
+        """In the loop: wait for the next request of a connection, or for its first, or close it."""
+        self.finish_request(conn, _Done(kept))
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -75,7 +94,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
                 return gthread._DEFER
         kept = super().handle(conn)
         # A program that asks one thing after the other is answered by one thread, without the loop in between.
-        while kept is True and self.alive and self.tpool._work_queue.empty():
+        while kept is True and self.alive and not self.tpool.is_behind:
             if not (can_be_read(conn.sock, LINGER_S) and self.is_for_us(conn)):
                 break
             kept = super().handle(conn)
@@ -124,19 +143,31 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             else super()._keepalive_after(conn, keepalive)
         )
 
-    def finish_request(self, conn: Any, fs: Future[Any]) -> None:
-        answer = None if fs.cancelled() or fs.exception() else fs.result()
-        if not isinstance(answer, Answer):
-            super().finish_request(conn, fs)
-            return
+    def _wait(self, answer: Answer) -> None:
+        """In a thread: let the loop look after an answer, which may go on before this returns."""
         try:
-            self.poller.register(answer.fd, selectors.EVENT_READ, partial(self._advance, answer))
-        except OSError as error:
-            # The system watches no more files than it allows.
+            is_first = self._register(answer)
+        except (OSError, ValueError) as error:
+            # The system watches no more files than it allows, or the loop has ended.
             answer.fail(error)
-            self._let_go_on(answer)
+            self._go_on(answer)
             return
-        self._waiting.add(answer)
+        if is_first:
+            # The loop may sleep for longer than answers can wait to be looked at.
+            self.method_queue.defer(_nothing)
+
+    def _register(self, answer: Answer) -> bool:
+        """Wake the loop, even if it sleeps already, when an answer can go on; whether no other waited."""
+        with self._changing:
+            self._waiting.add(answer)
+            try:
+                self.poller.register(
+                    answer.fd, selectors.EVENT_READ, partial(self._advance, answer)
+                )
+            except BaseException:
+                self._waiting.remove(answer)
+                raise
+            return len(self._waiting) == 1
 
     def _advance(self, answer: Answer, fd: int) -> None:
         """Let an answer go on that waited for `fd`: here if it only passes on what has come, else in a thread."""
@@ -144,29 +175,27 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             return
         self._waiting.remove(answer)
         self.poller.unregister(fd)
-        self._let_go_on(answer)
+        self.tpool.do(partial(self._go_on, answer))
 
-    def _let_go_on(self, answer: Answer) -> None:
-        going_on = self.tpool.submit(self._go_on, answer)
-        going_on.add_done_callback(
-            lambda done: self.method_queue.defer(self.finish_request, answer.conn, done)
-        )
-
-    def _go_on(self, answer: Answer) -> Any:
+    def _go_on(self, answer: Answer) -> None:
         kept: Any = False
         try:
             kept = self._keepalive_after(answer.conn, self._carry(answer, answer.go_on))
         except OSError as error:
             if error.errno not in _GONE:
                 self.log.exception("Socket error processing request.")
-        return self._part_from(answer.conn, kept)
+        except Exception:
+            self.log.exception("Error handling request")
+        self._settle(answer.conn, self._part_from(answer.conn, kept))
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, _LOOK_S) if self._waiting else timeout)
         moment = time.monotonic()
         if moment >= self._look_at:
             self._look_at = moment + _LOOK_S
-            for answer in [answer for answer in self._waiting if answer.until <= moment]:
+            with self._changing:
+                due = [answer for answer in self._waiting if answer.until <= moment]
+            for answer in due:
                 assert answer.fd is not None
                 self._advance(answer, answer.fd)
 
@@ -196,6 +225,23 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         if not self.alive:
             os._exit(0)
         self.handle_exit(sig, frame)
+
+
+class _Done:
+    """What gunicorn takes for a task that a thread has done."""
+
+    def __init__(self, kept: Any) -> None:
+        self._kept = kept
+
+    def cancelled(self) -> bool:
+        return False
+
+    def result(self) -> Any:
+        return self._kept
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Application(BaseApplication):  # type: ignore[misc]

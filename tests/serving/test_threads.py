@@ -1,0 +1,123 @@
+"""The threads of a worker."""
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from rolebook.serving.threads import Threads
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    threads = Threads(3)
+    yield threads
+    threads.shutdown()
+
+
+class Held:
+    """A task that goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.thread = 0
+        self._has_begun = threading.Event()
+        self._may_end = threading.Event()
+
+    def __call__(self) -> None:
+        self.thread = threading.get_ident()
+        self._has_begun.set()
+        assert self._may_end.wait(10)
+
+    def let_go(self) -> None:
+        assert self._has_begun.wait(10)
+        self._may_end.set()
+
+
+def wait_for_free(threads: Threads, count: int) -> None:
+    for _ in range(1000):
+        if len(threads._free) == count:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(f"{len(threads._free)} threads are free, not {count}")
+
+
+def thread_of(threads: Threads) -> int:
+    task = Held()
+    threads.do(task)
+    task.let_go()
+    return task.thread
+
+
+def test_the_thread_that_was_free_last_works_next(threads: Threads) -> None:
+    tasks = [Held(), Held(), Held()]
+    for task in tasks:
+        threads.do(task)
+    for count, task in enumerate(tasks, 1):
+        task.let_go()
+        wait_for_free(threads, count)
+
+    assert 3 == len({task.thread for task in tasks})
+    for _ in range(5):
+        assert tasks[-1].thread == thread_of(threads)
+        wait_for_free(threads, 3)
+
+
+def test_more_tasks_than_threads_wait_in_their_order(threads: Threads) -> None:
+    held, done, is_done = [Held(), Held(), Held()], [], threading.Event()
+    for task in held:
+        threads.do(task)
+    for number in range(5):
+        threads.do(lambda number=number: done.append(number))  # type: ignore[misc]
+    threads.do(is_done.set)
+
+    assert threads.is_behind
+    assert not done
+    held[0].let_go()
+    assert is_done.wait(10)
+    assert list(range(5)) == done
+    assert not threads.is_behind
+    for task in held[1:]:
+        task.let_go()
+
+
+def test_task_that_fails_costs_no_thread(
+    threads: Threads, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("no luck")
+
+    thread = thread_of(threads)
+    wait_for_free(threads, 1)
+    with caplog.at_level(logging.ERROR):
+        threads.do(fail)
+        wait_for_free(threads, 1)
+
+    assert "no luck" in caplog.text
+    assert thread == thread_of(threads)
+
+
+def test_free_threads_end_at_once_and_others_when_they_have_done_what_was_asked() -> None:
+    before = set(threading.enumerate())
+    threads, held, last = Threads(2), Held(), threading.Event()
+    thread_of(threads)
+    wait_for_free(threads, 1)
+    threads.do(held)
+    thread_of(threads)
+    wait_for_free(threads, 1)
+    [*ours] = set(threading.enumerate()) - before
+    assert 2 == len(ours)
+
+    threads.shutdown()
+    busy = [thread for thread in ours if thread.ident == held.thread]
+    for thread in ours:
+        if thread not in busy:
+            thread.join(10)
+            assert not thread.is_alive()
+    assert all(thread.is_alive() for thread in busy)
+    threads.do(last.set)
+    held.let_go()
+    assert last.wait(10)
+    for thread in busy:
+        thread.join(10)
+        assert not thread.is_alive()
