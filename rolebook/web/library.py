@@ -23,6 +23,7 @@ from rolebook.core.reference import split_reference
 from rolebook.core.source import FileKey, FileKind, plain_text
 from rolebook.web.current import gettext, rolebook
 from rolebook.web.draft import Draft, Look, drafts_to_choose, look, sessions_to_choose
+from rolebook.web.merge_marks import read_marks
 from rolebook.web.presentation import problem as said_of
 from rolebook.web.submission import submitted
 
@@ -139,7 +140,7 @@ def look_at(kind: str, name: str) -> ResponseReturnValue:
 def draft_of(kind: str, name: str) -> Draft:
     """What is submitted of a file's page."""
     fields = submitted()
-    return Draft(key_of(kind, name), fields.get("text", ""), fields)
+    return Draft(key_of(kind, name), read_marks(fields.get("text", "")), fields)
 
 
 def _mark(problem: Problem, draft: Draft) -> dict[str, Any]:

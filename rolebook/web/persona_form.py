@@ -39,6 +39,7 @@ from rolebook.web.current import rolebook
 from rolebook.web.draft import Draft, Look, look
 from rolebook.web.errors import describe, status_of
 from rolebook.web.library import context_of, file_page, key_of, pieces_of
+from rolebook.web.merge_marks import read_marks
 from rolebook.web.presentation import problem as said_of
 from rolebook.web.saving import not_saved, save_draft
 from rolebook.web.submission import fields_under, submitted
@@ -227,7 +228,8 @@ def _form_of(name: str) -> Form:
     given = fields_under(_FIELD, fields)
     fields.pop("carried", None)
     others = {key: value for key, value in fields.items() if not key.startswith(_FIELD)}
-    return Form(key_of("personas", name), others.pop("text", ""), given, others)
+    text = read_marks(others.pop("text", ""))
+    return Form(key_of("personas", name), text, given, others)
 
 
 @blueprint.get("")

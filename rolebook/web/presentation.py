@@ -19,6 +19,7 @@ from rolebook.report.presentation import hue, lang
 from rolebook.web import siblings
 from rolebook.web.current import current_translator, language, rolebook, theme
 from rolebook.web.errors import describe
+from rolebook.web.merge_marks import show_marks
 
 
 def ago(time: str) -> str:
@@ -105,6 +106,7 @@ def add_filters(app: Flask) -> None:
         "phrase": phrase,
         "problem": problem,
         "seconds": seconds,
+        "show_marks": show_marks,
         "size": size,
         "translated": translated,
     }

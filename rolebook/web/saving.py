@@ -21,6 +21,7 @@ from rolebook.web.current import rolebook
 from rolebook.web.draft import Draft
 from rolebook.web.errors import status_of, wants_json
 from rolebook.web.library import address_of, draft_of, file_page, key_of, list_page
+from rolebook.web.merge_marks import read_marks
 from rolebook.web.submission import submitted
 
 blueprint = Blueprint("saving", __name__, url_prefix="/library")
@@ -43,7 +44,7 @@ def save(kind: str, name: str) -> ResponseReturnValue:
     """
     draft = draft_of(kind, name)
     if draft.fields.get("take") == "mine":
-        draft = Draft(draft.key, draft.fields.get("mine", ""), draft.fields)
+        draft = Draft(draft.key, read_marks(draft.fields.get("mine", "")), draft.fields)
     try:
         saved = save_draft(draft)
     except RolebookError as error:

@@ -289,6 +289,28 @@ def test_after_a_conflict_ones_own_text_can_be_saved_as_it_was(
     assert mine == (personas / "teacher.yaml").read_text()
 
 
+def test_marks_of_a_conflict_are_in_the_readers_language_and_known_in_any(
+    client: FlaskClient, personas: Path
+) -> None:
+    opened = etag_on(client.get(PAGE).text)
+    path = personas / "teacher.yaml"
+    path.write_text(TEACHER.replace("Teacher", "Tutor"))
+    client.set_cookie("language", "zh")
+    conflict = save(client, TEACHER.replace("name: Teacher", "name: 老师"), opened)
+    shown, etag = area_of(conflict.text), etag_on(conflict.text)
+    marked = "<<<<<<< 你的文字\nname: 老师\n=======\nname: Tutor\n>>>>>>> 磁盘上\n"
+    assert marked in shown
+    # Left in the text they are told of, in whatever language the page is by then, and never merged once more.
+    client.set_cookie("language", "en")
+    refused = save(client, shown.replace("\n", "\r\n"), etag)
+    assert "A mark of a merge is left here" in text_of(refused.text)
+    assert "<<<<<<< your text\nname: 老师\n=======" in area_of(refused.text).replace("\r", "")
+    path.write_text(TEACHER.replace("Teacher", "Coach"))
+    again = area_of(save(client, shown, etag).text)
+    assert "<<<<<<< your text\nname: 老师\n=======\nname: Coach\n>>>>>>> on disk\n" in again
+    assert 1 == again.count("=======")
+
+
 def test_scripts_learn_of_a_conflict(client: FlaskClient, personas: Path) -> None:
     (personas / "teacher.yaml").write_text(TEACHER + "# theirs\n")
     data = {"text": TEACHER + "# mine\n", "etag": etag_of(TEACHER)}
