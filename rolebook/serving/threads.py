@@ -37,12 +37,15 @@ class Threads:
         return bool(self._tasks)
 
     def do(self, task: Task) -> None:
-        """Have a task done, which must not raise. Returns at once."""
+        """Have a task done, which must not raise. Returns at once.
+
+        Raises RuntimeError if the system lets us have no thread at all.
+        """
         with self._lock:
-            if not self._free and self._count >= self._most:
+            thread = self._free.pop() if self._free else self._another()
+            if thread is None:
                 self._tasks.append(task)
                 return
-            thread = self._free.pop() if self._free else self._another()
         thread.do(task)
 
     def shutdown(self, wait: bool = False) -> None:
@@ -53,9 +56,18 @@ class Threads:
         for thread in free:
             thread.end()
 
-    def _another(self) -> _Thread:
+    def _another(self) -> _Thread | None:
+        """One more, unless there are enough, or the system allows no more than there are."""
+        if self._count >= self._most:
+            return None
+        try:
+            thread = _Thread(self._next_of)
+        except RuntimeError:
+            if not self._count:
+                raise
+            return None
         self._count += 1
-        return _Thread(self._next_of)
+        return thread
 
     def _next_of(self, thread: _Thread) -> Task | None:
         """What a thread that has done its task does next; None: it waits, or ends."""

@@ -81,6 +81,25 @@ def test_more_tasks_than_threads_wait_in_their_order(threads: Threads) -> None:
         task.let_go()
 
 
+def test_thread_that_cannot_be_had_is_done_without(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the system limits how many there may be (RLIMIT_NPROC)."""
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    held, is_done = Held(), threading.Event()
+    threads.do(held)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    threads.do(is_done.set)
+    held.let_go()
+    assert is_done.wait(10)
+
+    with pytest.raises(RuntimeError, match="new thread"):
+        Threads(3).do(is_done.set)
+
+
 def test_task_that_fails_costs_no_thread(
     threads: Threads, caplog: pytest.LogCaptureFixture
 ) -> None:
