@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -595,6 +597,43 @@ def test_many_inputs_are_paged(client: FlaskClient, rolebook: Rolebook) -> None:
     assert 'data-shows="inputs=100-119&amp;repeat=0"' in html
     wide = plan(rolebook, variants=["plain"] * 8, inputs=[f"Question {n}" for n in range(40)])
     assert rows_per_page(wide) == 12
+
+
+def answer_all(rolebook: Rolebook, comparison: Comparison) -> None:
+    """Fill its cells without a call."""
+    for key in comparison.cell_keys():
+        revision = rolebook.compare.persona_of(comparison.variants[key.variant].revision).revision
+        session = rolebook.compare.session_of(comparison, key)
+        prepared, text = (
+            rolebook.compare.prepare(comparison, key),
+            comparison.inputs[key.input].text,
+        )
+        turn = rolebook.chat.pending_turn(session, prepared, text)
+        begun = rolebook.comparisons.start_cell(comparison.id, key, session, turn, revision)
+        answer = (Choice("Because of the air.", "stop"),)
+        rolebook.log.finish_turn(replace(begun, status=TurnStatus.COMPLETE, choices=answer))
+
+
+def calls_for(client: FlaskClient, address: str) -> int:
+    """How many calls of functions it takes to answer a request, once it was answered before."""
+    assert 200 == client.get(address).status_code
+    profile = cProfile.Profile()
+    profile.runcall(client.get, address)
+    return sum(entry.callcount for entry in profile.getstats())
+
+
+def test_cells_that_a_page_does_not_show_make_it_hardly_dearer(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    few, many = (
+        plan(rolebook, inputs=[f"Question {n}" for n in range(count)]) for count in (50, 300)
+    )
+    answer_all(rolebook, few)
+    answer_all(rolebook, many)
+    for path in ("", "/state", "/cells/2-20-1"):
+        calls, more_calls = (calls_for(client, f"/comparisons/{c.id}{path}") for c in (few, many))
+        # There are 500 more cells. To look at each of them for how far it is takes a dozen calls.
+        assert more_calls - calls < 8 * 500
 
 
 @pytest.mark.parametrize(
