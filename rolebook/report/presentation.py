@@ -76,7 +76,8 @@ def _decimal(number: float, language: str) -> str:
 
 def count(number: float | None, language: str) -> str:
     """A number with the separators of a language."""
-    return UNKNOWN if number is None else _decimal(number, language)
+    # Both zeros are one key to what is kept, and babel would tell them apart.
+    return UNKNOWN if number is None else _decimal(number + 0, language)
 
 
 def seconds(milliseconds: float | None, language: str) -> str:

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from rolebook.core.comparison import Variant
-from rolebook.report.presentation import HUES, hue, hues_of, listed, told_apart
+from rolebook.report.presentation import HUES, count, hue, hues_of, listed, told_apart
 
 
 def degrees_apart(classes: tuple[str, ...]) -> int:
@@ -58,3 +58,7 @@ def test_a_persona_keeps_its_hue_where_another_one_takes_part_twice() -> None:
 )
 def test_lists_are_those_of_a_language(texts: list[str], language: str, expected: str) -> None:
     assert expected == listed(texts, language)
+
+
+def test_zero_has_no_sign_in_whatever_order_zeros_come() -> None:
+    assert ["0", "0", "0"] == [count(number, "zh") for number in (-0.0, 0, 0.0)]
