@@ -53,6 +53,8 @@ class Feed:
         self._watched = watched
         self._words: dict[tuple[CellKey, int], list[str]] = defaultdict(list)
         self._recorded: dict[int, Sequence[str]] = {}
+        self._strips: Sequence[str] = ()
+        self._seen: dict[CellKey, Cell] = {}
         self._is_news = False
         self._last = time.monotonic()
         self._last_words = self._last_progress = self._last
@@ -89,16 +91,22 @@ class Feed:
         yield from self._shown({})
 
     def _shown(self, live: Mapping[CellKey, LiveText]) -> Iterator[str]:
-        """All that the page shows, as it is now; a page passes over what it has already."""
+        """All that the page shows and was not told of yet, as it is now; it passes over what it has already."""
         if self._watched.has_marks:
-            yield _event("marks", {"strips": marks_of(self._comparison)})
+            strips = marks_of(self._comparison)
+            if strips != self._strips:
+                yield _event("marks", {"strips": strips})
+            self._strips = strips
         inputs = self._watched.inputs
         repeats = shown_repeats(self._watched.repeat)
         cells, live = cells_now(self._comparison, inputs, live, repeats=repeats)
         for index in inputs:
             self._recorded[index] = recorded_texts(self._comparison, index, cells)
         for key in sorted(key for key in {*cells, *live} if key in self._watched):
-            yield self._cell(key, cells.get(key), live.get(key))
+            cell = cells.get(key)
+            if key in live or cell != self._seen.get(key):
+                yield self._cell(key, cell, live.get(key))
+        self._seen = dict(cells)
 
     def _told(self, event: RunEvent) -> Iterator[str]:
         match event:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -401,16 +402,21 @@ def test_the_run_of_another_process_is_followed_in_the_log(
     upstream.model_rule("ok", "ok?delay_ms=150")
     other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
     comparison = plan(other)
+    assert other.compare.start(comparison, keys=[CellKey(0, 0, 0)]).wait(10)
     other.compare.start(comparison)
     html = show(client, comparison)
     assert 'data-running="elsewhere"' in html
     assert 'id="act-stop"' not in html
     response = client.post(f"/comparisons/{comparison.id}/stop", headers=JSON)
     assert "Stop it there" in assert_error(response, 409, "conflict")
-    told = list(watch(client, comparison))
+    told = list(watch(client, comparison, "inputs=0-49&repeat=0&marks=1"))
     assert told[-1][0] == "end"
     last = {data["cell"]: data["mark"] for name, data in told if name == "cell"}
     assert last == dict.fromkeys(["1-1-1", "2-1-1", "1-2-1", "2-2-1"], "p")
+    assert 1 == sum(data["cell"] == "1-1-1" for name, data in told if name == "cell")
+    strips = [data["strips"] for name, data in told if name == "marks"]
+    assert ["pp", "pp"] == strips[-1]
+    assert strips == [strip for strip, _same in groupby(strips)]
 
 
 def test_every_turn_of_a_script_is_a_row_of_its_own(
