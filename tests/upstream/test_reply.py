@@ -74,6 +74,19 @@ def test_whole_reply_is_kept_as_it_came() -> None:
     assert reply.finish().reply == payload
 
 
+def test_whole_reply_is_mended_wherever_it_holds_half_a_character() -> None:
+    payload = {
+        "choices": [{"message": {"content": "a\ud83d\ude00"}, "finish_reason": "stop"}],
+        "x": {"\udc00": ["b\ud83d"]},
+    }
+    reply = ReplyFold("chat")
+
+    assert list(reply.add(Whole(payload))) == [Delta("a😀")]
+    kept = reply.finish().reply
+    assert kept["choices"][0]["message"]["content"] == "a😀"
+    assert kept["x"] == {"\ufffd": ["b\ufffd"]}
+
+
 def test_tool_calls_of_two_tools_are_put_together() -> None:
     def call(index: int, **function: str) -> dict[str, Any]:
         return {"index": index, "function": function}
