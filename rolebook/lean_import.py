@@ -5,15 +5,13 @@ and importing any one of these gathers all. So do ``httpcore2``, of which a call
 ``asyncio`` and ``anyio``, which the client imports for calls that nobody makes here. Such a package is gathered only
 when somebody asks it for a name that is none of its modules, and in none of those that a call needs. This saves a
 command more than half of the client's import, 0.1 s or more, and a server a tenth of its memory. Of sqlite-utils, what
-its own command line converts dates and JSON with is left out until somebody does. And regular expressions that no
-command uses are not compiled, where that would take milliseconds.
+its own command line converts dates and JSON with is left out until somebody does.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -30,14 +28,9 @@ _NEEDED = {
 }
 #: Modules that are imported by others which only then need anything of them.
 _LATE_MODULES = ("sqlite_utils.recipes",)
-#: Modules that compile regular expressions for what is never done here: to tell what a table was made by, to read YAML
-#: without C, to keep cookies.
-_LATE_PATTERNS = ("sqlite_utils.db", "yaml.reader", "http.cookiejar")
 #: As if it were a module of the package: what gathers its names. So the import system sees to it that one thread does,
 #: and that all others wait for it, whatever else they import meanwhile.
 _WHOLE = "_whole_package"
-
-_compile = re.compile
 
 
 class _LazyPackages(MetaPathFinder):
@@ -48,9 +41,7 @@ class _LazyPackages(MetaPathFinder):
         if name == _WHOLE:
             return ModuleSpec(fullname, _Gatherer(sys.modules[package]))
         if fullname in _LATE_MODULES:
-            return _loaded_by(LazyLoader, PathFinder.find_spec(fullname, path, target))
-        if fullname in _LATE_PATTERNS:
-            return _loaded_by(_LatePatterns, PathFinder.find_spec(fullname, path, target))
+            return _late(PathFinder.find_spec(fullname, path, target))
         if fullname not in _PACKAGES and not fullname.startswith(_WITH_SUBPACKAGES):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -59,40 +50,10 @@ class _LazyPackages(MetaPathFinder):
         return spec
 
 
-def _loaded_by(kind: Callable[[Loader], Loader], spec: ModuleSpec | None) -> ModuleSpec | None:
+def _late(spec: ModuleSpec | None) -> ModuleSpec | None:
     if spec and spec.loader:
-        spec.loader = kind(spec.loader)
+        spec.loader = LazyLoader(spec.loader)
     return spec
-
-
-class _LatePattern:
-    """A regular expression that is compiled when it is used."""
-
-    def __init__(self, pattern: str, flags: int) -> None:
-        self._arguments = pattern, flags
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_compile(*self._arguments), name)
-
-
-class _LatePatterns(Loader):
-    def __init__(self, loader: Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        def compile_late(pattern: Any, flags: int = 0) -> Any:
-            # Those of other modules, which this one imports or other threads run, are compiled as ever.
-            is_own = sys._getframe(1).f_globals is module.__dict__
-            return (_LatePattern if is_own else _compile)(pattern, flags)
-
-        re.compile = compile_late
-        try:
-            self._loader.exec_module(module)
-        finally:
-            re.compile = _compile
 
 
 class _LazyLoader(Loader):

@@ -119,20 +119,6 @@ def test_nothing_that_an_upstream_is_asked_for_takes_the_long_way() -> None:
     assert "[]" == said.splitlines()[-1]
 
 
-def test_regular_expressions_are_compiled_by_whoever_uses_them() -> None:
-    code = (
-        "import re, sqlite_utils.db, yaml, http.cookiejar\n"
-        "late = sqlite_utils.db._virtual_table_using_re, yaml.SafeLoader.NON_PRINTABLE\n"
-        "print([isinstance(pattern, re.Pattern) for pattern in late])\n"
-        "print(isinstance(re.compile('x'), re.Pattern))\n"
-        "table = sqlite_utils.Database(memory=True).create_table('t', {'a': str}).enable_fts(['a'])\n"
-        "print(table.db['t_fts'].virtual_table_using)\n"
-        "print(yaml.load('a: b', Loader=yaml.SafeLoader))\n"
-        "print(http.cookiejar.http2time('Wed, 09 Feb 1994 22:23:32 GMT'))"
-    )
-    assert ["[False, False]", "True", "FTS5", "{'a': 'b'}", "760832612.0"] == run(code).splitlines()
-
-
 def test_what_sqlite_utils_converts_with_is_there_for_who_converts() -> None:
     code = (
         "import sqlite_utils\n"
