@@ -41,9 +41,11 @@ def test_answers_appear_as_they_come(
     page.on("request", lambda r: evidence.append(r.url) if r.url.endswith("/evidence") else None)
     look(page, live_server, comparison)
     expect(page.locator("#progress")).to_contain_text("0 of 2")
+    expect(page.locator("#verdict")).to_contain_text("Nothing has been answered yet.")
     page.get_by_role("button", name="Start").click()
     for variant in (1, 2):
         expect(box(page, f"{variant}-1-1").locator(".stream")).to_contain_text("One **two**")
+    expect(page.locator("#verdict")).not_to_contain_text("Nothing has been answered yet.")
     expect(page.get_by_role("button", name="Stop")).to_be_focused()
     assert "eight" not in box(page, "1-1-1").inner_text()
     for variant in (1, 2):

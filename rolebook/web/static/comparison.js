@@ -177,7 +177,7 @@ async function showEvidence() {
 async function act(form) {
   try {
     await post(form.action, new FormData(form));
-    await load(location.href, ["state", "vote-blind", "board"]);
+    await load(location.href, ["state", "vote-blind", "verdict", "board"]);
     follow();
   } catch (error) {
     tell(error.message);
