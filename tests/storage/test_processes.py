@@ -30,10 +30,12 @@ def test_killed_process_loses_nothing_that_it_had_acknowledged(
     path = tmp_path / "rolebook.db"
     child = start("write_until_killed", path)
     assert child.stdout
-    first_line = child.stdout.readline()
+    begin = [child.stdout.readline()]
+    while not begin[-1].startswith("complete"):
+        begin.append(child.stdout.readline())
     time.sleep(pause_s)
     child.kill()
-    said = [line.split() for line in [first_line, *child.stdout] if line.endswith("\n")]
+    said = [line.split() for line in [*begin, *child.stdout] if line.endswith("\n")]
     child.communicate()
     log = SqliteLog(path)
     statuses = {turn_id: log.get_turn(turn_id).status for _, turn_id in said}
