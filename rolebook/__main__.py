@@ -79,9 +79,12 @@ def _end_at_once(status: int) -> None:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except OSError:
+    except BrokenPipeError:
         # Whoever read it has gone. Python has a status of its own for that.
         return
+    except OSError:
+        # It was told where it was written.
+        status = status or 1
     os._exit(status)
 
 

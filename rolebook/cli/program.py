@@ -18,7 +18,7 @@ import click
 from rolebook import __version__
 from rolebook.cli.command import Group, setting_option
 from rolebook.cli.invocation import Invocation
-from rolebook.cli.terminal import Terminal
+from rolebook.cli.terminal import Terminal, unwritten
 from rolebook.config import SETTINGS
 from rolebook.core.errors import InputError, NotFoundError, RolebookError
 
@@ -125,9 +125,26 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def run(commands: Mapping[str, str], arguments: Sequence[str]) -> None:
     """Run one command line, then exit the process with its status."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         # What the terminal's encoding lacks, lone surrogates among it, is shown as an escape.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, _terminate)
-    Program(commands).main(list(arguments), prog_name="rolebook", obj=Invocation(os.environ))
+    invocation = Invocation(os.environ)
+    try:
+        Program(commands).main(list(arguments), prog_name="rolebook", obj=invocation)
+    except OSError as error:
+        # Click's own words, such as help; or none could be said of an error.
+        with contextlib.suppress(OSError):
+            invocation.terminal.fail(unwritten(error))
+        sys.exit(FAILED)
+
+
+def _open_closed_streams() -> None:
+    """What was closed leads nowhere. Left closed, its number would go to a file of ours, the log perhaps, and who wrote
+    to the stream would write into that.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -24,10 +25,31 @@ def visible(text: str) -> str:
     )
 
 
+class OutputError(RolebookError):
+    """Standard output takes nothing more, for instance because its disk is full."""
+
+
+def unwritten(error: OSError) -> OutputError:
+    """What it means that output could not be written."""
+    return OutputError("The output cannot be written: %(reason)s.", reason=error.strerror)
+
+
+@contextmanager
+def _putting_out() -> Iterator[None]:
+    """Where data is put out. That nobody reads a pipe any more is no error to tell anyone."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unwritten(error) from error
+
+
 class Terminal:
     """Standard output and standard error of this process, and the language that is spoken there.
 
-    What goes to a pipe or a file goes there as it is; what goes to a terminal is made visible first.
+    What goes to a pipe or a file goes there as it is; what goes to a terminal is made visible first. Whatever puts data
+    out may raise OutputError.
     """
 
     def __init__(self, language: str) -> None:
@@ -40,7 +62,8 @@ class Terminal:
 
     def write(self, text: str) -> None:
         """Put data out at once, without adding anything."""
-        click.echo(visible(text) if self.is_interactive else text, nl=False)
+        with _putting_out():
+            click.echo(visible(text) if self.is_interactive else text, nl=False)
 
     def write_line(self, text: str = "") -> None:
         """Put a line of data out."""
@@ -48,7 +71,8 @@ class Terminal:
 
     def write_styled(self, text: str, **style: Any) -> None:
         """Put data out that is coloured where it can be."""
-        click.secho(visible(text) if self.is_interactive else text, nl=False, **style)
+        with _putting_out():
+            click.secho(visible(text) if self.is_interactive else text, nl=False, **style)
 
     def write_json(self, value: object) -> None:
         """Put a value out as JSON that people can read."""
@@ -69,7 +93,8 @@ class Terminal:
             table.add_column(self.gettext(heading), overflow="fold")
         for row in rows:
             table.add_row(*(Text(visible(cell)) for cell in row))
-        Console().print(table)
+        with _putting_out():
+            Console().print(table)
 
     def tell(self, message: str, /, **parameters: Any) -> None:
         """A notice, translated, on standard error."""

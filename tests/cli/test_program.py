@@ -191,3 +191,45 @@ def test_what_is_left_to_do_is_done_before_the_process_ends(shell: Shell, left: 
     )
     assert (2, b"done\n") == (finished.returncode, finished.stdout)
     assert b"nobody" in finished.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
+@pytest.mark.parametrize(
+    "arguments", [["personas"], ["personas", "--json"], ["schema"], ["--help"]]
+)
+def test_output_that_finds_no_room_is_an_error_of_the_disk(
+    shell: Shell, arguments: list[str]
+) -> None:
+    said = {}
+    for language in ("en", "zh"):
+        with Path("/dev/full").open("wb") as full:
+            finished = subprocess.run(
+                shell.command(*arguments),
+                env=shell.environment | {"ROLEBOOK_LANGUAGE": language},
+                cwd=shell.folder,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                timeout=30,
+                check=False,
+            )
+        assert 1 == finished.returncode
+        said[language] = finished.stderr.decode()
+    assert "Error: The output cannot be written: No space left on device.\n" == said["en"]
+    assert said["zh"].startswith("错误: 输出无法写入：")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_closed_stream_leads_nowhere(shell: Shell, closed: str) -> None:
+    """Not into a file that is opened later and gets its number, such as the log."""
+    finished = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *shell.command("ask", "plain", "Hello there")],
+        env=shell.environment,
+        cwd=shell.folder,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (0, b"") == (finished.returncode, finished.stderr)
+    assert (b"Hello there" in finished.stdout) is (closed != ">&-")
+    [session] = shell.run("sessions", "--json").json
+    assert "Hello there" in shell.run("sessions", "show", session["id"]).text
