@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,6 +27,7 @@ from rolebook.core.errors import (
     NotFoundError,
     VariableError,
 )
+from rolebook.core.line import Line
 from rolebook.core.persona import FaultyDataError, persona_of_revision
 from rolebook.core.planning import AS_RECORDED, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
@@ -858,6 +860,35 @@ def two(make_rolebook: Make, library_dir: Path, upstream: FakeUpstream) -> Roleb
     upstream.model_rule("bad", "401")
     upstream.model_rule("good", "ok?latency_ms=20")
     return make_rolebook(KEY)
+
+
+@pytest.mark.parametrize(
+    ("model", "is_streamed", "is_silent"),
+    [
+        ("hang", True, True),
+        ("hang-body", False, True),
+        ("hang-mid", True, False),
+        ("hang-mid", False, False),
+    ],
+)
+def test_only_what_says_nothing_at_all_is_not_called_again(
+    make_rolebook: Make, model: str, is_streamed: bool, is_silent: bool
+) -> None:
+    with FakeUpstream(max_wait_s=3) as upstream:
+        rolebook = make_rolebook(
+            {"OPENAI_BASE_URL": upstream.base_url},
+            first_byte_timeout="0.3",
+            idle_timeout="0.3",
+        )
+        variants = [{"persona": "plain", "model": model}]
+        comparison = plan(rolebook, variants=variants, inputs=["Hello"], stream=is_streamed)
+        fill(rolebook, comparison)
+    (turn,) = cells_of(rolebook, comparison)["1-1-1"].turns
+    assert turn.error is not None
+    assert "upstream_timeout" == turn.error.code
+    seconds = count(step=10)
+    line = Line("mine", (), 1, clock=lambda: next(seconds))
+    assert is_silent == any(line.note_end(turn) for _ in range(8))
 
 
 def test_upstream_that_gives_no_answers_stops_its_own_cells_and_no_others(

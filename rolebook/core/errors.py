@@ -280,6 +280,8 @@ class UpstreamQuotaError(UpstreamRateError):
 
 
 class UpstreamTimeoutError(UpstreamError):
+    """Its parameter ``has_begun`` is true where a part of the answer had arrived by then."""
+
     code = "upstream_timeout"
 
 

@@ -16,13 +16,16 @@ from rolebook.core.session import Turn, TurnError, TurnStatus
 
 #: So many cells are being filled for each place: one is called, the next gets ready.
 _CELLS_PER_PLACE = 2
-#: So many calls in a row, for so long since the first of them: then nobody is answered any more.
+#: So many calls in a row, for so long since the first of them failed: then nobody is answered any more. Calls that were
+#: under way together, and so fail together, say no more of a server than that it was away for once, or loads a model.
 _UNANSWERED_CALLS, _UNANSWERED_S = 5, 5.0
 #: A refused key, or one with nothing left to spend, is not accepted a moment later either.
 _LASTING = {"upstream_key", "upstream_quota"}
 #: What a call that was not made says is only that others got no answer, and not why.
 _SPARED = "upstream_silent"
 _UNASKED = {"upstream_connection", _SPARED, *_LASTING}
+#: A limit of time passed: before the answer's first piece that is silence, after it the server is there.
+_LATE = "upstream_timeout"
 #: What shows that a server is there: an answer, if only the beginning of one, and errors that it has told itself.
 _ANSWERED = {TurnStatus.COMPLETE, TurnStatus.INTERRUPTED}
 _ANSWERS = {"upstream_refused", "upstream_rate", "upstream_server", "upstream_reply"}
@@ -111,17 +114,17 @@ class Line:
         with self._lock:
             if self.is_closed:
                 return None
-            if turn.status is TurnStatus.FAILED and error and _is_unasked(error):
-                return self._note_unanswered(turn, error)
-            if turn.status in _ANSWERED or (error and error.code in _ANSWERS):
+            if turn.status is TurnStatus.FAILED and error and _is_unanswered(error):
+                return self._note_unanswered(error)
+            if turn.status in _ANSWERED or (error and _is_answer(error)):
                 self._unanswered.clear()
             return None
 
-    def _note_unanswered(self, turn: Turn, error: TurnError) -> Break | None:
-        began = self._clock() - (turn.duration_ms or 0.0) / 1000
-        self._unanswered_since = min(began, self._unanswered_since) if self._unanswered else began
+    def _note_unanswered(self, error: TurnError) -> Break | None:
+        now = self._clock()
+        self._unanswered_since = self._unanswered_since if self._unanswered else now
         self._unanswered.append(error)
-        errors, for_s = self._unanswered, self._clock() - self._unanswered_since
+        errors, for_s = self._unanswered, now - self._unanswered_since
         is_lasting = all(error.code in _LASTING for error in errors)
         if len(errors) < _UNANSWERED_CALLS or not (is_lasting or for_s >= _UNANSWERED_S):
             return None
@@ -154,6 +157,17 @@ class Line:
             self._waiting.popleft().open()
 
 
-def _is_unasked(error: TurnError) -> bool:
-    """Whether a call failed because the upstream could not be asked, so that nothing is known of its answer."""
+def _is_unanswered(error: TurnError) -> bool:
+    """Whether a call failed because the upstream could not be asked, or has said nothing."""
+    if error.code == _LATE:
+        return not _has_begun(error)
     return error.code in _UNASKED or error.parameters.get("status") in _NOBODY_BEHIND
+
+
+def _is_answer(error: TurnError) -> bool:
+    """Whether a call failed by what the upstream has said."""
+    return error.code in _ANSWERS or (error.code == _LATE and _has_begun(error))
+
+
+def _has_begun(error: TurnError) -> bool:
+    return bool(error.parameters.get("has_begun"))

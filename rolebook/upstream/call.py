@@ -106,11 +106,13 @@ class Call:
                 "%(upstream)s did not finish within %(seconds)g s. "
                 "Ask for a shorter answer, or allow it more time in the settings of the upstream.",
                 seconds=self.timeouts.total_s,
+                has_begun=self.has_begun,
             )
         if self.has_begun:
             return UpstreamTimeoutError(
                 "%(upstream)s stopped in the middle of its answer: nothing came for %(seconds)g s. Try again.",
                 seconds=self.timeouts.idle_s,
+                has_begun=True,
             )
         return UpstreamTimeoutError(
             "%(upstream)s did not begin to answer within %(seconds)g s. "

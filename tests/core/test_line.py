@@ -37,22 +37,21 @@ def line(clock: Clock) -> Line:
     return Line("mine", KEYS, 4, clock=clock)
 
 
-def ended(status: TurnStatus, code: str = "", took_s: float = 0.0, http: int = 0) -> Turn:
-    error = TurnError(code, REASONS.get(code, "Bad."), {"upstream": "mine", "status": http})
+def ended(how: TurnStatus, code: str = "", **parameters: object) -> Turn:
+    error = TurnError(code, REASONS.get(code, "Bad."), {"upstream": "mine", **parameters})
     return Turn(
         id=new_id(),
         session_id=new_id(),
         revision="",
         input="Hi",
         upstream="mine",
-        status=status,
+        status=how,
         error=error if code else None,
-        duration_ms=took_s * 1000,
     )
 
 
-def failed(code: str = "upstream_connection", took_s: float = 0.0, http: int = 0) -> Turn:
-    return ended(TurnStatus.FAILED, code, took_s, http)
+def failed(code: str = "upstream_connection", **parameters: object) -> Turn:
+    return ended(TurnStatus.FAILED, code, **parameters)
 
 
 def begin(line: Line, count: int) -> list[Place]:
@@ -113,9 +112,8 @@ def test_nobody_waits_in_a_line_that_is_closed_and_nobody_joins_it() -> None:
 
 
 def test_calls_that_cannot_be_made_for_a_while_are_the_last(line: Line, clock: Clock) -> None:
-    turns = [failed(took_s=1), *[failed()] * 3]
-    assert [None] * 4 == [line.note_end(turn) for turn in turns]
-    clock.now_s += 3.9
+    assert [None] * 4 == [line.note_end(failed()) for _ in range(4)]
+    clock.now_s += 4.9
     assert line.note_end(failed("upstream_silent")) is None
     clock.now_s += 0.1
     found = line.note_end(failed("upstream_silent"))
@@ -130,7 +128,24 @@ def test_calls_that_cannot_be_made_for_a_while_are_the_last(line: Line, clock: C
 def test_few_calls_are_no_row_however_long_they_take(line: Line, clock: Clock) -> None:
     for _ in range(4):
         clock.now_s += 60
-        assert line.note_end(failed("upstream_silent", took_s=60)) is None
+        assert line.note_end(failed("upstream_silent")) is None
+
+
+def test_server_that_hangs_is_not_waited_for_by_every_cell(line: Line, clock: Clock) -> None:
+    found = ends(line, clock, *[failed("upstream_timeout")] * 5)
+    assert [None] * 4 == found[:4]
+    assert found[4] is not None
+    assert ("upstream_timeout", 5) == (found[4].error.code, found[4].calls)
+
+
+def test_calls_that_wait_together_for_a_model_that_is_being_loaded_are_no_row(
+    line: Line, clock: Clock
+) -> None:
+    clock.now_s += 60
+    assert {None} == {line.note_end(failed("upstream_timeout")) for _ in range(20)}
+    clock.now_s += 10
+    assert line.note_end(ended(TurnStatus.COMPLETE)) is None
+    assert {None} == set(ends(line, clock, *[failed("upstream_timeout")] * 4))
 
 
 def ends(line: Line, clock: Clock, *turns: Turn) -> list[Break | None]:
@@ -147,8 +162,9 @@ def ends(line: Line, clock: Clock, *turns: Turn) -> list[Break | None]:
     [
         ended(TurnStatus.COMPLETE),
         ended(TurnStatus.INTERRUPTED, "upstream_connection"),
-        failed("upstream_server", http=500),
-        failed("upstream_rate", http=429),
+        failed("upstream_server", status=500),
+        failed("upstream_rate", status=429),
+        failed("upstream_timeout", has_begun=True),
     ],
 )
 def test_server_that_says_anything_is_there(line: Line, clock: Clock, other: Turn) -> None:
@@ -159,14 +175,14 @@ def test_server_that_says_anything_is_there(line: Line, clock: Clock, other: Tur
 def test_server_in_front_of_one_that_is_down_gives_no_answer(
     line: Line, clock: Clock, http: int
 ) -> None:
-    found = ends(line, clock, *[failed("upstream_server", http=http)] * 5)[-1]
+    found = ends(line, clock, *[failed("upstream_server", status=http)] * 5)[-1]
     assert found is not None
     assert http == found.error.parameters["status"]
 
 
 @pytest.mark.parametrize(
     "other",
-    [failed("invalid_prompt"), failed("upstream_timeout"), ended(TurnStatus.CANCELLED)],
+    [failed("invalid_prompt"), ended(TurnStatus.CANCELLED)],
 )
 def test_call_that_says_nothing_of_the_server_changes_nothing(
     line: Line, clock: Clock, other: Turn
