@@ -93,6 +93,9 @@ class _LazyPackage(ModuleType):
             import_module(whole)
             if name in self.__dict__:
                 return self.__dict__[name]
+            # Some packages have a way of their own to what is missing.
+            if own := self.__dict__.get("__getattr__"):
+                return own(name)
         raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'")
 
 

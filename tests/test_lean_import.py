@@ -127,6 +127,10 @@ def test_what_sqlite_utils_converts_with_is_there_for_who_converts() -> None:
     assert "False 2026-01-02\n" == run(code)
 
 
+def test_package_that_finds_its_names_itself_is_asked() -> None:
+    assert "True\n" == run("import anyio\nprint(anyio.Lock is not None)")
+
+
 def test_threads_that_ask_for_the_whole_at_once_all_get_it() -> None:
     code = (
         "from concurrent.futures import ThreadPoolExecutor\n"

@@ -62,7 +62,7 @@ class Gateways:
     Arguments:
         nursery: makes them.
         told: what each of them tells of itself.
-        on_lost: called in a thread of its own when one has ended unasked.
+        on_lost: called in a thread of its own when one has ended unasked, or several; as soon as there is room for it.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Gateways:
         self._on_lost = on_lost
         self._due = {number: 0.0 for number in range(count)}
         self._gateways: list[_Gateway] = []
+        self._has_lost = False
         self._is_stopping = False
         self._is_nursery_watched = False
         self._can_start = True
@@ -85,6 +86,11 @@ class Gateways:
             self._is_nursery_watched = True
             ended = partial(self._do_without_nursery, poller)
             poller.register(self._nursery.way, selectors.EVENT_READ, ended)
+        if self._has_lost:
+            # What fills the system so that one has ended, may leave no room for a thread for now.
+            with suppress(RuntimeError):
+                threading.Thread(target=self._on_lost, daemon=True).start()
+                self._has_lost = False
         for gateway in self._gateways:
             gateway.forget(self._told[gateway.number].taken)
         moment = time.monotonic()
@@ -144,7 +150,7 @@ class Gateways:
             if not self._is_stopping:
                 if self._can_start:
                     self._due[gateway.number] = max(again_at, time.monotonic() + _PAUSE_S)
-                threading.Thread(target=self._on_lost, daemon=True).start()
+                self._has_lost = True
 
     def give(self, client: socket.socket, rest: bytes) -> bool:
         """Hand a connection to the least busy; False if none can take it."""

@@ -6,6 +6,7 @@ whoever has been free longest, and then a second one that finds nothing to do.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -21,6 +22,8 @@ class Threads:
 
     Arguments:
         most: so many threads; further tasks wait until one is free.
+
+    Raises RuntimeError if the system has no room for a single one.
     """
 
     def __init__(self, most: int) -> None:
@@ -30,6 +33,8 @@ class Threads:
         self._free: list[_Thread] = []
         self._tasks: deque[Task] = deque()
         self._is_over = False
+        # Where the system has no room for more, there is at least this one.
+        self._add_free()
 
     @property
     def is_behind(self) -> bool:
@@ -37,15 +42,16 @@ class Threads:
         return bool(self._tasks)
 
     def do(self, task: Task) -> None:
-        """Have a task done, which must not raise. Returns at once.
-
-        Raises RuntimeError if the system lets us have no thread at all.
-        """
+        """Have a task done, which must not raise. Returns at once."""
         with self._lock:
-            thread = self._free.pop() if self._free else self._another()
-            if thread is None:
+            if not self._free and self._count < self._most:
+                # If the system allows no more than there are, it waits for one of them.
+                with contextlib.suppress(RuntimeError):
+                    self._add_free()
+            if not self._free:
                 self._tasks.append(task)
                 return
+            thread = self._free.pop()
         thread.do(task)
 
     def shutdown(self, wait: bool = False) -> None:
@@ -56,18 +62,10 @@ class Threads:
         for thread in free:
             thread.end()
 
-    def _another(self) -> _Thread | None:
-        """One more, unless there are enough, or the system allows no more than there are."""
-        if self._count >= self._most:
-            return None
-        try:
-            thread = _Thread(self._next_of)
-        except RuntimeError:
-            if not self._count:
-                raise
-            return None
+    def _add_free(self) -> None:
+        """One more. Raises RuntimeError if the system has no room for it."""
+        self._free.append(_Thread(self._next_of))
         self._count += 1
-        return thread
 
     def _next_of(self, thread: _Thread) -> Task | None:
         """What a thread that has done its task does next; None: it waits, or ends."""
@@ -109,6 +107,6 @@ class _Thread:
             while task is not None:
                 try:
                     task()
-                except Exception:
+                except BaseException:
                     _logger.exception("a thread of the server failed")
                 task = self._next_of(self)

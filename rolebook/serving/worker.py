@@ -10,7 +10,6 @@ import resource
 import selectors
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -55,27 +54,37 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        #: Answers that wait for something, in the loop. Threads add to them.
+        #: Answers that wait for something, in the loop.
         self._waiting: set[Answer] = set()
-        self._changing = threading.Lock()
         self._look_at = 0.0
 
     def get_thread_pool(self) -> Threads:
         return Threads(self.cfg.threads)
 
-    def enqueue_req(self, conn: Any) -> None:
-        self.tpool.do(lambda: self._settle(conn, self.handle(conn)))
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            # Whatever has ended the loop, nobody gives the threads anything to do any more.
+            self.tpool.shutdown()
 
-    def _settle(self, conn: Any, kept: Any) -> None:
-        """In a thread that has done with a connection for now: leave it to the loop."""
-        if isinstance(kept, Answer):
-            self._wait(kept)
-        else:
+    def enqueue_req(self, conn: Any) -> None:
+        self.tpool.do(partial(self._serve, conn))
+
+    def _serve(self, conn: Any) -> None:
+        """In a thread: answer what has come by a connection, and leave the rest to the loop."""
+        kept: Any = False
+        try:
+            kept = self.handle(conn)
+        finally:
             self.method_queue.defer(self.finish, conn, kept)
 
     def finish(self, conn: Any, kept: Any) -> None:
-        """In the loop: wait for the next request of a connection, or for its first, or close it."""
-        self.finish_request(conn, _Done(kept))
+        """In the loop: wait for what an answer waits for, or for the next request of a connection, or close it."""
+        if isinstance(kept, Answer):
+            self._wait(kept)
+        else:
+            self.finish_request(conn, _Done(kept))
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -144,30 +153,16 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         )
 
     def _wait(self, answer: Answer) -> None:
-        """In a thread: let the loop look after an answer, which may go on before this returns."""
+        # Here and not in the thread that found nothing more to say: what it waits for may just have served another
+        # answer, of which the loop has not taken leave yet.
         try:
-            is_first = self._register(answer)
-        except (OSError, ValueError) as error:
-            # The system watches no more files than it allows, or the loop has ended.
+            self.poller.register(answer.fd, selectors.EVENT_READ, partial(self._advance, answer))
+        except OSError as error:
+            # The system watches no more files than it allows.
             answer.fail(error)
-            self._go_on(answer)
+            self.tpool.do(partial(self._go_on, answer))
             return
-        if is_first:
-            # The loop may sleep for longer than answers can wait to be looked at.
-            self.method_queue.defer(_nothing)
-
-    def _register(self, answer: Answer) -> bool:
-        """Wake the loop, even if it sleeps already, when an answer can go on; whether no other waited."""
-        with self._changing:
-            self._waiting.add(answer)
-            try:
-                self.poller.register(
-                    answer.fd, selectors.EVENT_READ, partial(self._advance, answer)
-                )
-            except BaseException:
-                self._waiting.remove(answer)
-                raise
-            return len(self._waiting) == 1
+        self._waiting.add(answer)
 
     def _advance(self, answer: Answer, fd: int) -> None:
         """Let an answer go on that waited for `fd`: here if it only passes on what has come, else in a thread."""
@@ -184,18 +179,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         except OSError as error:
             if error.errno not in _GONE:
                 self.log.exception("Socket error processing request.")
-        except Exception:
-            self.log.exception("Error handling request")
-        self._settle(answer.conn, self._part_from(answer.conn, kept))
+        finally:
+            self.method_queue.defer(self.finish, answer.conn, self._part_from(answer.conn, kept))
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, _LOOK_S) if self._waiting else timeout)
         moment = time.monotonic()
         if moment >= self._look_at:
             self._look_at = moment + _LOOK_S
-            with self._changing:
-                due = [answer for answer in self._waiting if answer.until <= moment]
-            for answer in due:
+            for answer in [answer for answer in self._waiting if answer.until <= moment]:
                 assert answer.fd is not None
                 self._advance(answer, answer.fd)
 
@@ -238,10 +230,6 @@ class _Done:
 
     def result(self) -> Any:
         return self._kept
-
-
-def _nothing() -> None:
-    pass
 
 
 class _Application(BaseApplication):  # type: ignore[misc]

@@ -25,6 +25,9 @@ _HEAD = re.compile(rb"[A-Z]+ [!-~]+ HTTP/1\.1\r\n(?:[\w!#$%&'*+.^`|~-]+: [^\0\r\
 _FRAMING = (b"content-length", b"transfer-encoding")
 _LENGTH = re.compile(rb"^content-length:([^\r\n]*)\r?\n", re.IGNORECASE | re.MULTILINE)
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_LONGEST_END = 4
+#: Interim replies (RFC 9110, 15.2), each with its headers.
+_INTERIM = re.compile(rb"\A(?:HTTP/1\.\d 1\d\d[^\n]*\n(?:[^\r\n][^\n]*\n)*\r?\n)+")
 
 
 class Stream(Protocol):
@@ -102,7 +105,7 @@ class Http1Reply:
         self._stream = stream
         self._on_unusable = on_unusable
         self._parser = self._new_parser()
-        self._head = b""
+        self._head = bytearray()
         self._is_length_in_doubt = False
         self._arrived: list[bytes] = []
         self._bytes_without_body = 0
@@ -178,11 +181,12 @@ class Http1Reply:
                     raise
                 self._is_length_in_doubt = True
         # The parser refuses a length that is told twice, also where both say the same (RFC 9110, 8.6).
-        if self._is_length_in_doubt and (head := _with_one_length(self._head)):
+        begin = max(0, len(self._head) - len(data) - _LONGEST_END)
+        if self._is_length_in_doubt and _END_OF_HEAD.search(self._head, begin):
             self._is_length_in_doubt = False
             self._parser = self._new_parser()
             self.headers.clear()
-            self._parser.feed_data(head)
+            self._parser.feed_data(_with_one_length(bytes(self._head)))
 
     def _end(self) -> None:
         """The server has closed the connection, which ends a body of which nothing told the length."""
@@ -244,23 +248,16 @@ def _head_of(request: httpx2.Request) -> bytes:
     return head
 
 
-def _with_one_length(data: bytes) -> bytes | None:
-    """A reply that tells its length but once, where it always tells the same; None: its headers have not ended yet."""
-    first = _LENGTH.search(data)
-    end = _END_OF_HEAD.search(data, first.start()) if first else None
-    if not (first and end):
-        return None
-    lines = list(_LENGTH.finditer(data, 0, end.end()))
-    values = {value.strip() for line in lines for value in line[1].split(b",")}
-    if len(values) > 1:
+def _with_one_length(data: bytes) -> bytes:
+    """A reply whose headers have ended, without interim ones, and its length told once where it always is the same."""
+    data = _INTERIM.sub(b"", data)
+    end = _END_OF_HEAD.search(data)
+    head, rest = (data[: end.end()], data[end.end() :]) if end else (data, b"")
+    values = {value.strip() for line in _LENGTH.finditer(head) for value in line[1].split(b",")}
+    if len(values) != 1:
         return data
-    line = b"Content-Length: " + values.pop() + b"\r\n"
-    return (
-        data[: first.start()]
-        + line
-        + _LENGTH.sub(b"", data[first.start() : end.end()])
-        + data[end.end() :]
-    )
+    status, _, headers = _LENGTH.sub(b"", head).partition(b"\n")
+    return b"%b\nContent-Length: %b\r\n%b%b" % (status, values.pop(), headers, rest)
 
 
 def endless_headers() -> UpstreamReplyError:

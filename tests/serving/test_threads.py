@@ -97,7 +97,7 @@ def test_thread_that_cannot_be_had_is_done_without(
     assert is_done.wait(10)
 
     with pytest.raises(RuntimeError, match="new thread"):
-        Threads(3).do(is_done.set)
+        Threads(3)
 
 
 def test_task_that_fails_costs_no_thread(

@@ -85,6 +85,7 @@ def test_reply_is_read_whole(pieces: list[bytes], answer: tuple[int, bytes]) -> 
         [TWO_LENGTHS % b"3"],
         [TWO_LENGTHS % b"2, 3"],
         [TWO_LENGTHS % b""],
+        [b"HTTP/1.1 200 OK\r\nContent-Length : 2\r\nContent-Length : 2\r\n\r\nok"],
         [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n", CLOSE],
         [CHUNKED, b"5\r\nab", CLOSE],
         [CHUNKED, b"2\r\nab\r\n", CLOSE],
@@ -107,6 +108,8 @@ def test_what_ends_too_early_or_is_no_http_is_an_error(pieces: list[bytes]) -> N
         [b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok"],
         [bytes([byte]) for byte in TWO_LENGTHS % b"2"],
         [b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + TWO_LENGTHS % b"2"],
+        [b"HTTP/1.1 103 Hints\r\nContent-Length: 0\r\n\r\n" + TWO_LENGTHS % b"2"],
+        [b"HTTP/1.1 100 Continue\r\n\r\n", (TWO_LENGTHS % b"2")[:-6], (TWO_LENGTHS % b"2")[-6:]],
     ],
 )
 def test_length_that_is_told_twice_is_one_where_both_say_the_same(pieces: list[bytes]) -> None:
