@@ -55,6 +55,12 @@ def cells_of(rolebook: Rolebook, comparison: Comparison) -> dict[str, Cell]:
     return {str(cell.key): cell for cell in rolebook.comparisons.cells(comparison)}
 
 
+def failed_of(rolebook: Rolebook, comparison: Comparison) -> list[str]:
+    """The cells that have failed."""
+    cells = cells_of(rolebook, comparison).items()
+    return [name for name, cell in cells if cell.status is CellStatus.FAILED]
+
+
 def talk(rolebook: Rolebook, persona_id: str, *inputs: str, **chosen: Any) -> list[Turn]:
     """A session that somebody had."""
     session = rolebook.chat.start_session(Session(new_id(), persona_id, "", **chosen))
@@ -311,6 +317,49 @@ def test_replay_with_fixed_history_answers_each_turn_after_the_recorded_ones(
     ]
     assert recorded[1].id == rolebook.log.get_session(last.session_id).forked_from
     assert 3 == last.position
+
+
+def test_input_whose_session_was_removed_for_good_fails_alone(rolebook: Rolebook) -> None:
+    gone, kept = (talk(rolebook, "plain", *texts) for texts in (("one", "two"), ("three", "four")))
+    comparison = plan(
+        rolebook,
+        variants=["teacher", "friend"],
+        inputs=[{"session": said[0].session_id} for said in (gone, kept)],
+        checks=[{"contains": "Echo"}],
+    )
+    assert gone[0].id == comparison.inputs[1].follows
+    fill(rolebook, comparison, keys=[CellKey(0, 1, 0)])
+    rolebook.log.delete([gone[0].session_id])
+    rolebook.log.purge_deleted("9999-01-01")
+    run = fill(rolebook, comparison, is_reusing=True)
+    assert run.error is None
+    assert ["2-2-1"] == failed_of(rolebook, comparison)
+    assert 7 == rolebook.comparisons.tally(comparison).complete
+    (turn,) = cells_of(rolebook, comparison)["2-2-1"].turns
+    assert turn.error is not None
+    assert "What was said before this input is no longer in the log" in turn.error.text
+    # The session of the cell that had begun has kept what it goes on from; what never had that is not asked without.
+    run = fill(rolebook, comparison, keys=[CellKey(n, 1, 0) for n in (0, 1)])
+    assert (None, 1) == (run.error, run.progress.tally.failed)
+    assert ["2-2-1"] == failed_of(rolebook, comparison)
+
+
+def test_failed_cell_goes_on_from_what_its_own_session_has_kept(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    said = talk(rolebook, "plain", "one", "two")
+    source = said[0].session_id
+    comparison = plan(rolebook, variants=["teacher"], inputs=[{"session": source}])
+    upstream.model_rule("ok", "400")
+    fill(rolebook, comparison)
+    assert 2 == rolebook.comparisons.tally(comparison).failed
+    rolebook.log.delete([source])
+    rolebook.log.purge_deleted("9999-01-01")
+    upstream.model_rule("ok", "ok")
+    fill(rolebook, comparison, with_failed=True)
+    assert 2 == rolebook.comparisons.tally(comparison).complete
+    turn = rolebook.log.get_turn(cells_of(rolebook, comparison)["1-2-1"].turns[0].id)
+    assert ["one", "Echo: one", "two"] == [message.content for message in turn.messages[-3:]]
 
 
 def test_session_of_a_program_is_replayed_like_any_other(

@@ -22,7 +22,7 @@ from rolebook.core.comparison import (
 )
 from rolebook.core.comparison_spec import ComparisonSpec
 from rolebook.core.completion import Usage
-from rolebook.core.errors import ConflictError, UpstreamError
+from rolebook.core.errors import ConflictError, InputError, NotFoundError, UpstreamError
 from rolebook.core.filling import CellPlan, Filling, unchecked_turns
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judging
@@ -362,7 +362,11 @@ class CompareService:
         wanted = {}
         for key in keys:
             if len(comparison.inputs[key.input].turns) == 1:
-                prepared = self.prepare(comparison, key)
+                try:
+                    prepared = self.prepare(comparison, key)
+                except (InputError, NotFoundError):
+                    # It says so itself when it is to be filled.
+                    continue
                 asked = self._chat.pending_turn(
                     self.session_of(comparison, key), prepared, comparison.inputs[key.input].text
                 )
@@ -408,25 +412,34 @@ class CompareService:
     def history_of(self, entry: ComparisonInput) -> Sequence[Turn]:
         """What was said before an input. Raises NotFoundError if that is gone from the log."""
         if entry.follows:
-            return self._comparisons.turns_up_to(entry.follows)
+            try:
+                return self._comparisons.turns_up_to(entry.follows)
+            except NotFoundError:
+                raise NotFoundError(
+                    "What was said before this input is no longer in the log, so it cannot be asked."
+                ) from None
         return [said_before(asked, answered) for asked, answered in entry.earlier]
 
     def _fill(self, run: Run, cell: Cell, place: Place, is_retry: bool) -> Iterator[RunEvent]:
         comparison, key = run.comparison, cell.key
-        entry = comparison.inputs[key.input]
+        flaw = None
+        try:
+            session, history = self._origin_of(comparison, cell)
+        except NotFoundError as error:
+            # The others have nothing to do with it, so it fails like any other, in a session that follows nothing.
+            flaw, history = error, ()
+            session = replace(self.session_of(comparison, key), forked_from="")
+            session = replace(session, id=cell.session_id or session.id)
         plan = CellPlan(
             cell,
-            session=(
-                self._log.get_session(cell.session_id)
-                if cell.turns
-                else self.session_of(comparison, key)
-            ),
+            session=session,
             persona=self.persona_of(comparison.variants[key.variant].revision),
-            history=self.history_of(entry),
+            history=history,
             checks=self.checks_of(comparison, key.variant),
             judge_persona=self.persona_of(comparison.judge.revision) if comparison.judge else None,
             judge_upstream=self._judge_upstream(comparison),
             is_retry=is_retry,
+            flaw=flaw,
         )
         return Filling(
             run,
@@ -437,6 +450,20 @@ class CompareService:
             comparisons=self._comparisons,
             judging=self._judging,
         ).events()
+
+    def _origin_of(self, comparison: Comparison, cell: Cell) -> tuple[Session, Sequence[Turn]]:
+        """The session of a cell, and what was said before. Raises NotFoundError if that is gone from the log."""
+        entry = comparison.inputs[cell.key.input]
+        if not cell.turns:
+            return self.session_of(comparison, cell.key), self.history_of(entry)
+        session = self._log.get_session(cell.session_id)
+        try:
+            return session, self.history_of(entry)
+        except NotFoundError:
+            # A session keeps what it inherits, also where that is removed from its source for good.
+            if session.comparison_id != comparison.id or not session.forked_from:
+                raise
+            return session, self._log.history(session.id, before=cell.turns[0].position)
 
 
 def _waiting(comparison: Comparison, key: CellKey) -> Cell:

@@ -74,7 +74,8 @@ class CellPlan:
 
     ``cell`` is as it stands in the log. ``session`` is its own, recorded with the first turn if the cell has not begun.
     ``history`` are the turns that its input follows; ``judge_persona``, for which ``judge_upstream`` answers, judges
-    rubrics, those that it could not tell before as well if this ``is_retry``.
+    rubrics, those that it could not tell before as well if this ``is_retry``. ``flaw`` is why nothing can be asked:
+    then texts that are still to be asked fail, and no rubric is judged.
     """
 
     cell: Cell
@@ -85,6 +86,7 @@ class CellPlan:
     judge_persona: ResolvedPersona | None
     judge_upstream: str = ""
     is_retry: bool = False
+    flaw: RolebookError | None = None
 
 
 class Filling:
@@ -152,6 +154,8 @@ class Filling:
         text = self._entry.turns[index]
         history = [*self._plan.history, *self._turns]
         try:
+            if self._plan.flaw:
+                raise self._plan.flaw
             with self._run.rendering:
                 prepared = self._chat.prepare(self._session, self._plan.persona, text, history)
             events = self._chat.stream_prepared(
@@ -254,7 +258,7 @@ class Filling:
         missing = missing_checks(
             self._plan.checks, known, judge, self._entry.reference, is_retry=self._plan.is_retry
         )
-        if judge and self._run.is_closed(self._plan.judge_upstream):
+        if self._plan.flaw or (judge and self._run.is_closed(self._plan.judge_upstream)):
             missing = [check for check in missing if not check.is_rubric]
         if not missing:
             return
