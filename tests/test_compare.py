@@ -911,6 +911,33 @@ def two(make_rolebook: Make, library_dir: Path, upstream: FakeUpstream) -> Roleb
     return make_rolebook(KEY)
 
 
+def test_why_a_run_broke_off_is_known_until_another_one_really_goes_on(
+    two: Rolebook, make_rolebook: Make, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    variants = [{"persona": "plain", "upstream": "bad"}]
+    comparison = plan(two, variants=variants, inputs=list("abcdefgh"), concurrency=1)
+    fill(two, comparison)
+    breaks = two.comparisons.breaks_of(comparison.id)
+    assert ["bad"] == [found.upstream for found in breaks]
+    settings = library_dir / "rolebook.yaml"
+    written = settings.read_text("utf-8")
+    settings.write_text(written.replace("bad:", "renamed:"), "utf-8")
+    other = make_rolebook(KEY)
+    with pytest.raises(NotFoundError, match="There is no upstream 'bad'"):
+        other.compare.start(comparison)
+    assert breaks == two.comparisons.breaks_of(comparison.id)
+    settings.write_text(written, "utf-8")
+    # Nothing is wanted of it.
+    run = fill(make_rolebook(KEY), comparison, keys=[])
+    assert breaks == run.progress.breaks == two.comparisons.breaks_of(comparison.id)
+    upstream.model_rule("bad", "ok?latency_ms=300")
+    run = two.compare.start(comparison)
+    assert () == run.progress.breaks == two.comparisons.breaks_of(comparison.id)
+    run.stop()
+    assert run.wait(20)
+    assert () == two.comparisons.breaks_of(comparison.id)
+
+
 @pytest.mark.parametrize(
     ("model", "is_streamed", "is_silent"),
     [

@@ -11,6 +11,7 @@ from functools import partial
 from rolebook.core.chat import ChatService, PreparedTurn, Prices, TokenCounter
 from rolebook.core.check import Check
 from rolebook.core.comparison import (
+    Break,
     Cell,
     CellKey,
     CellStatus,
@@ -276,10 +277,13 @@ class CompareService:
             if running and not running.has_ended:
                 raise ConflictError("This comparison is running already.")
             self._comparisons.claim_comparison(comparison.id)
+            breaks = self._comparisons.breaks_of(comparison.id)
             try:
-                run = self._make_run(comparison, keys, with_failed, is_reusing, concurrency)
+                run = self._make_run(comparison, keys, with_failed, is_reusing, concurrency, breaks)
+                if run.breaks != breaks:
+                    self._comparisons.record_breaks(comparison.id, run.breaks)
             except BaseException:
-                self._comparisons.release_comparison(comparison.id, ())
+                self._comparisons.release_comparison(comparison.id, breaks)
                 raise
             self._runs[comparison.id] = run
         run.start()
@@ -292,6 +296,7 @@ class CompareService:
         with_failed: bool,
         is_reusing: bool,
         concurrency: int | None,
+        breaks: Sequence[Break],
     ) -> Run:
         is_retry = with_failed or keys is not None
         cells = {cell.key: cell for cell in self._comparisons.cells(comparison)}
@@ -313,6 +318,7 @@ class CompareService:
                 queues=self._queues(comparison, wanted),
                 concurrency=concurrency or comparison.concurrency,
                 judge_upstream=self._judge_upstream(comparison),
+                breaks=() if wanted else breaks,
             ),
             fill=lambda run, key, place: self._fill(
                 run, cells.get(key) or _waiting(comparison, key), place, is_retry

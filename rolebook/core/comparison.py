@@ -436,13 +436,13 @@ class ComparisonLog(Protocol):
         """
 
     def claim_comparison(self, comparison_id: str) -> None:
-        """Keep other processes from running it meanwhile, and forget why its last run broke off.
+        """Keep other processes from running it meanwhile. Why its last run broke off stays known.
 
         Raises ConflictError if another one runs it.
         """
 
     def record_breaks(self, comparison_id: str, breaks: Sequence[Break]) -> None:
-        """Keep why the run of this process does not call everybody."""
+        """Keep why the run of this process does not call everybody; nothing: it does."""
 
     def release_comparison(self, comparison_id: str, breaks: Sequence[Break]) -> None:
         """Let others run it again, and keep why this run broke off, if it did."""

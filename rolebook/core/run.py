@@ -119,6 +119,7 @@ class Workload:
     queues: Mapping[str, Sequence[CellKey]]
     concurrency: int
     judge_upstream: str = ""
+    breaks: Sequence[Break] = ()
 
 
 class Run:
@@ -147,7 +148,7 @@ class Run:
         self.id = new_id()
         self.error: RolebookError | None = None
         """What ended it before its time, beside upstreams that gave no answers."""
-        self.breaks: tuple[Break, ...] = ()
+        self.breaks = tuple(workload.breaks)
         self.is_kept = False
         """Whether all that is to be known of it is in the log."""
         #: One cell is rendered at a time: many at once would each start a worker, which costs more than the waiting.

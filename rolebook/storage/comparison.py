@@ -654,13 +654,23 @@ def runner_of(db: Database, comparison_id: str) -> str:
 
 
 def set_runner(
-    db: Database, comparison_id: str, runner: str, breaks: Sequence[Break], *, instead_of: str
+    db: Database,
+    comparison_id: str,
+    runner: str,
+    breaks: Sequence[Break] | None,
+    *,
+    instead_of: str,
 ) -> None:
-    """Note who runs a comparison, and why that run broke off. Raises ConflictError if somebody else runs it by now."""
+    """Note who runs a comparison, and why that run broke off; ``None`` leaves what is known of the last one.
+
+    Raises ConflictError if somebody else runs it by now.
+    """
+    kept = None if breaks is None else encode_some(list(map(_break_row, breaks)))
     cursor = execute(
         db,
-        "UPDATE comparisons SET runner = ?, breaks = ? WHERE id = ? AND coalesce(runner, '') = ?",
-        (runner or None, encode_some(list(map(_break_row, breaks))), comparison_id, instead_of),
+        "UPDATE comparisons SET runner = ?, breaks = CASE WHEN ? THEN breaks ELSE ? END "
+        "WHERE id = ? AND coalesce(runner, '') = ?",
+        (runner or None, breaks is None, kept, comparison_id, instead_of),
     )
     if not cursor.rowcount:
         raise ConflictError("Another Rolebook runs this comparison at the moment.")

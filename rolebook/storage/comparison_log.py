@@ -145,7 +145,7 @@ class SqliteComparisonLog:
         return self._log.read(queries.judging_turns, turn_ids)
 
     def claim_comparison(self, comparison_id: str) -> None:
-        """Keep other processes from running it meanwhile, and forget why its last run broke off.
+        """Keep other processes from running it meanwhile. Why its last run broke off stays known.
 
         Raises ConflictError if another one runs it, NotFoundError.
         """
@@ -153,10 +153,10 @@ class SqliteComparisonLog:
         runner = self._log.read(queries.runner_of, comparison_id)
         if runner and runner != owner and is_alive(self._log.path, runner):
             raise ConflictError("Another Rolebook runs this comparison at the moment.")
-        self._log.change(queries.set_runner, comparison_id, owner, (), instead_of=runner)
+        self._log.change(queries.set_runner, comparison_id, owner, None, instead_of=runner)
 
     def record_breaks(self, comparison_id: str, breaks: Sequence[Break]) -> None:
-        """Keep why the run of this process does not call everybody."""
+        """Keep why the run of this process does not call everybody; nothing: it does."""
         owner = self._log.owner_id()
         self._log.change(queries.set_runner, comparison_id, owner, breaks, instead_of=owner)
 
