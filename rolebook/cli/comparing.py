@@ -196,7 +196,7 @@ def _load_what_shows_it(running: Run, language: str) -> None:
 
 
 def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> None:
-    """Show a comparison as it stands, write its files, and exit with 1 if a cell, a check or a judge has failed."""
+    """Show a comparison as it stands, write its files, and exit with 1 if a file, a cell, a check or a judge failed."""
     from rolebook.cli.answer import tell_unwritten
     from rolebook.cli.findings import show_findings
     from rolebook.report.snapshot import take_snapshot
@@ -204,9 +204,7 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     rolebook, terminal = invocation.rolebook, invocation.terminal
     snapshot = take_snapshot(rolebook, comparison)
     # What was paid for is kept before anything is put out: whoever reads that may have gone, as `head` has.
-    for path in ending.outputs:
-        write_file(terminal, snapshot, path)
-        terminal.tell("Written: %(path)s.", path=path)
+    are_written = all([_is_written(terminal, snapshot, path) for path in ending.outputs])
     if ending.as_json:
         for piece in export(terminal, snapshot, "json"):
             terminal.write(piece)
@@ -216,7 +214,7 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     has_unjudged = bool(rolebook.comparisons.tally(comparison).unjudged)
     _tell_what_next(terminal, comparison, cells, has_unjudged=has_unjudged)
     tell_unwritten(terminal, rolebook)
-    if _has_failed(comparison, cells) or has_unjudged or snapshot.breaks:
+    if not are_written or _has_failed(comparison, cells) or has_unjudged or snapshot.breaks:
         # A judge that could not be asked is no judge that was content.
         click.get_current_context().exit(FAILED)
 
@@ -266,6 +264,17 @@ def export(terminal: Terminal, snapshot: Snapshot, format: str) -> Iterator[str]
     from rolebook.report.export import export_snapshot
 
     return export_snapshot(snapshot, format, translator=terminal.translator)
+
+
+def _is_written(terminal: Terminal, snapshot: Snapshot, path: Path) -> bool:
+    """Write one of its files. That it cannot be written is said, and keeps nothing else from being put out."""
+    try:
+        write_file(terminal, snapshot, path)
+    except RolebookError as error:
+        terminal.fail(error)
+        return False
+    terminal.tell("Written: %(path)s.", path=path)
+    return True
 
 
 def write_file(terminal: Terminal, snapshot: Snapshot, path: Path) -> None:

@@ -218,6 +218,22 @@ def test_all_that_cannot_be_planned_is_told_with_its_place(
     assert typed.notices.startswith("Error: Input 1 with 'Teacher': level must be one of")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
+def test_file_that_finds_no_room_keeps_no_other_from_being_written(shell: Shell) -> None:
+    names = ["a.csv", "b.json", "c.html"]
+    for name in (names[0], names[2]):
+        (shell.folder / name).symlink_to("/dev/full")
+    given = [part for name in names for part in ("-o", name)]
+    done = shell.run("compare", "plain", "--input", "Hi", *given)
+    assert 1 == done.status
+    for name in (names[0], names[2]):
+        assert f"Error: {name} cannot be written: No space left on device." in done.notices
+        assert f"Written: {name}" not in done.notices
+    assert "Written: b.json." in done.notices
+    assert "comparison" in json.loads((shell.folder / "b.json").read_text("utf-8"))
+    assert "Plain assistant" in done.text
+
+
 def test_variants_are_multiplied_by_models_and_options_win_over_the_file(
     shell: Shell, upstream: FakeUpstream, spec: Path, comparisons: SqliteComparisonLog
 ) -> None:
