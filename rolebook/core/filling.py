@@ -191,6 +191,7 @@ class Filling:
     def start_turn(self, turn: Turn, revision: Revision) -> Turn:
         """Record a turn as pending, and wait until its call may be made."""
         begun = self._record_start(turn, revision)
+        self._run.note_ready(self._key)
         self._run.take_place(self._key, self._place)
         return begun
 

@@ -275,6 +275,11 @@ class Run:
             with self._lock:
                 self._subscriptions.remove(subscription)
 
+    def note_ready(self, key: CellKey) -> None:
+        """A cell is recorded as to be called, so it counts as waiting, also where it had failed before."""
+        with self._lock:
+            self._hide(key)
+
     def take_place(self, key: CellKey, place: Place) -> None:
         """Wait until a cell may be called, or the run is stopped. From then on the cell counts as running."""
         place.wait()
@@ -352,7 +357,7 @@ class Run:
                 self._turns.pop(key, None)
 
     def _hide(self, key: CellKey) -> None:
-        """A cell that is filled again counts as running, not as what it was."""
+        """A cell that is filled again counts as waiting or running, not as what it was."""
         before = self._cells.get(key)
         if before is not None:
             self._count(replace(before, turns=()))

@@ -263,6 +263,29 @@ def test_cell_that_is_ready_waits_until_it_is_called(
     assert ["stopped", "stopped", "waiting"] == statuses
 
 
+def test_failed_cell_that_is_ready_to_be_tried_again_counts_as_waiting(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "400")
+    comparison = plan(rolebook, variants=["plain"], inputs=list("abcd"), concurrency=1)
+    run = rolebook.compare.start(comparison)
+    assert run.wait(10)
+    upstream.model_rule("ok", SLOW)
+    act(client, comparison, "retry")
+
+    def is_one_ready() -> bool:
+        tally = rolebook.compare.progress_of(comparison).tally
+        return (1, 1, 2) == (tally.running, tally.waiting, tally.failed)
+
+    upstream.wait_for(is_one_ready)
+    marks = "<i class=r></i><i class=w></i><i class=f></i><i class=f></i>"
+    assert marks in show(client, comparison, "?view=matrix")
+    act(client, comparison, "stop")
+    tally = rolebook.compare.progress_of(comparison).tally
+    assert (0, 0, 2, 2) == (tally.running, tally.waiting, tally.stopped, tally.failed)
+    assert tally == rolebook.comparisons.tally(comparison)
+
+
 def test_faults_stay_in_their_cells(
     client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
