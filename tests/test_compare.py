@@ -795,6 +795,55 @@ def test_two_checks_of_one_name_must_demand_the_same(rolebook: Rolebook) -> None
         plan(rolebook, **spec, checks=[{"name": "short", "max_words": 99}])
 
 
+def test_checks_of_another_comparison_change_nothing_of_the_answers_that_it_reuses(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    (rolebook.library.personas_dir / "judge.yaml").write_text(JUDGE, "utf-8")
+    upstream.model_rule("strict", "ok?text=Perhaps.")
+    spec = {"variants": ["plain", "teacher"], "inputs": ["Why?", "How so?"]}
+    own = plan(rolebook, **spec, checks=[{"max_words": 99}])
+    fill(rolebook, own)
+    reusing = plan(
+        rolebook,
+        **spec,
+        checks=[{"max_words": 1}, {"rubric": "It explains."}],
+        judge={"model": "strict"},
+    )
+    fill(rolebook, reusing, is_reusing=True)
+    log = rolebook.comparisons
+    failing = [[list(s.failing) for s in log.standings(each)] for each in (own, reusing)]
+    assert [[[], []], [[0, 1], [0, 1]]] == failing
+    counted = [{(o.passed, o.failed) for o in log.outlines(each)} for each in (own, reusing)]
+    assert [{(1, 0)}, {(0, 1)}] == counted
+    tallies = [log.tally(each) for each in (own, reusing)]
+    assert [(4, 0, 0), (4, 0, 4)] == [(t.checked, t.unchecked, t.unjudged) for t in tallies]
+    assert [0, 4] == [len(rolebook.compare.unsettled_cells(each)) for each in (own, reusing)]
+
+
+def test_each_answer_is_held_against_the_reference_of_its_own_input(rolebook: Rolebook) -> None:
+    comparison = plan(
+        rolebook,
+        variants=["plain"],
+        inputs=[
+            {"input": "a b c", "reference": "Echo: a b c"},
+            {"turns": ["d e f", "g"], "reference": "Nothing of the kind"},
+            "g h i",
+        ],
+        checks=[{"similarity": {"at_least": 0.9}}, {"max_words": 99}],
+    )
+    fill(rolebook, comparison)
+    # What has no reference is like nothing; that is no failure, and no check that is still to be made.
+    tally = rolebook.comparisons.tally(comparison)
+    assert (7, 0, 0) == (tally.checked, tally.unchecked, tally.unjudged)
+    assert [[1]] == [s.failing for s in rolebook.comparisons.standings(comparison)]
+    with closing(sqlite3.connect(rolebook.log.path)) as db, db:
+        # As a result stands there of the same check on another reference.
+        db.execute("UPDATE check_results SET digest = 'another' WHERE NOT has_passed")
+    tally = rolebook.comparisons.tally(comparison)
+    assert (5, 2, 0) == (tally.checked, tally.unchecked, tally.unjudged)
+    assert [[]] == [s.failing for s in rolebook.comparisons.standings(comparison)]
+
+
 def test_no_answer_counts_twice_and_none_comes_from_the_trash(
     rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
@@ -1011,6 +1060,8 @@ def test_judge_that_gives_no_answers_is_left_out_and_asked_later(
     assert 20 == tally.complete
     # Five in a row, and what had begun until that was known.
     assert 5 <= tally.unjudged <= 9
+    assert (20, 20) == (tally.checked, tally.unjudged + tally.unchecked)
+    assert 20 == len(two.compare.unsettled_cells(comparison))
     told = [r for cell in cells_of(two, comparison).values() for r in cell.checks]
     assert 20 == sum(result.has_passed is True for result in told)
     untold = next(result.said for result in told if result.has_passed is None)
@@ -1024,6 +1075,9 @@ def test_judge_that_gives_no_answers_is_left_out_and_asked_later(
     fill(make_rolebook(KEY), comparison, with_failed=True)
     told = [r for cell in cells_of(two, comparison).values() for r in cell.checks]
     assert [True] * 40 == [result.has_passed for result in told]
+    tally = two.comparisons.tally(comparison)
+    assert (40, 0, 0) == (tally.checked, tally.unchecked, tally.unjudged)
+    assert [] == two.compare.unsettled_cells(comparison)
     assert 20 == Counter(request.body["model"] for request in upstream.requests)["good"]
 
 

@@ -23,8 +23,8 @@ _HELP = """Let personas answer the same inputs, and lay the answers side by side
 ID is a persona, or teacher@3f9c2a for an earlier revision of it that the log knows. FILE is a comparison as a YAML
 file (docs/comparison-files.md); options win over what it says, and inputs given here take the place of its own.
 
-The table at the end goes to standard output. The exit status is 1 when a cell or a check has failed, 130 after Ctrl-C;
---resume goes on where it was left, and answers nothing twice."""
+The table at the end goes to standard output. The exit status is 1 when a cell or a check has failed or an
+answer could not be checked, 130 after Ctrl-C; --resume goes on where it was left, and answers nothing twice."""
 
 _EXAMPLES = """
 rolebook compare teacher socratic-teacher --input "What is a fraction?"

@@ -196,7 +196,7 @@ def _load_what_shows_it(running: Run, language: str) -> None:
 
 
 def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> None:
-    """Show a comparison as it stands, write its files, and exit with 1 if a file, a cell, a check or a judge failed."""
+    """Show a comparison as it stands, write its files, and exit with 1 if something failed or was not checked."""
     from rolebook.cli.answer import tell_unwritten
     from rolebook.cli.findings import show_findings
     from rolebook.report.snapshot import take_snapshot
@@ -211,16 +211,24 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     else:
         show_findings(terminal, snapshot)
     cells = list(snapshot.cells.values())
-    has_unjudged = bool(rolebook.comparisons.tally(comparison).unjudged)
-    _tell_what_next(terminal, comparison, cells, has_unjudged=has_unjudged)
+    tally = rolebook.comparisons.tally(comparison)
+    _tell_what_next(terminal, comparison, cells, tally)
     tell_unwritten(terminal, rolebook)
-    if not are_written or _has_failed(comparison, cells) or has_unjudged or snapshot.breaks:
-        # A judge that could not be asked is no judge that was content.
+    if not are_written:
+        click.get_current_context().exit(FAILED)
+    exit_with_what_came_of_it(snapshot, tally)
+
+
+def exit_with_what_came_of_it(snapshot: Snapshot, tally: Tally) -> None:
+    """End the command with 1 if a cell, a check or a judge has failed, or an answer is not checked."""
+    has_failed = _has_failed(snapshot.comparison, list(snapshot.cells.values()))
+    # A judge that could not be asked is no judge that was content.
+    if has_failed or tally.unchecked or tally.unjudged or snapshot.breaks:
         click.get_current_context().exit(FAILED)
 
 
 def _has_failed(comparison: Comparison, cells: Sequence[Cell]) -> bool:
-    """Whether a cell, a check or a judge has failed.
+    """Whether a cell or a check has failed.
 
     Recorded answers do not count: they are what the others are measured by.
     """
@@ -232,31 +240,40 @@ def _has_failed(comparison: Comparison, cells: Sequence[Cell]) -> bool:
 
 
 def _tell_what_next(
-    terminal: Terminal, comparison: Comparison, cells: Sequence[Cell], *, has_unjudged: bool
+    terminal: Terminal, comparison: Comparison, cells: Sequence[Cell], tally: Tally
 ) -> None:
     recorded = {n for n, variant in enumerate(comparison.variants) if variant.is_recorded}
     reused = sum(cell.is_reused and cell.key.variant not in recorded for cell in cells)
     if reused:
         terminal.tell("Answers taken from the log, not asked for again: %(count)d.", count=reused)
-    is_whole = sum(cell.status in {"complete", "failed"} for cell in cells) == comparison.size
-    if any(cell.status == "failed" for cell in cells):
+    tell_what_is_left(terminal, comparison, tally)
+    terminal.tell(
+        "Comparison %(id)s: see it again with `rolebook comparisons show %(id)s`, or vote on it at "
+        "/comparisons/%(id)s of the pages.",
+        id=comparison.id,
+    )
+
+
+def tell_what_is_left(terminal: Terminal, comparison: Comparison, tally: Tally) -> None:
+    """Say which checks the figures do without, and how to go on where something is left to do."""
+    if tally.unchecked:
+        terminal.tell("Checks that were not made yet: %(count)d.", count=tally.unchecked)
+    if tally.unjudged:
+        terminal.tell("Rubrics that were not judged: %(count)d.", count=tally.unjudged)
+    is_whole = tally.complete + tally.failed == tally.total
+    if tally.failed:
         terminal.tell(
             "Ask the failed cells again with: rolebook comparisons retry %(id)s"
             if is_whole
             else "Go on, with the failed cells too: rolebook comparisons retry %(id)s",
             id=comparison.id,
         )
-    elif has_unjudged:
+    elif tally.unjudged:
         terminal.tell(
             "Ask the judge again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
-    elif not is_whole:
+    elif tally.unchecked or not is_whole:
         terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
-    terminal.tell(
-        "Comparison %(id)s: see it again with `rolebook comparisons show %(id)s`, or vote on it at "
-        "/comparisons/%(id)s of the pages.",
-        id=comparison.id,
-    )
 
 
 def export(terminal: Terminal, snapshot: Snapshot, format: str) -> Iterator[str]:

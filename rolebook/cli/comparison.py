@@ -10,7 +10,12 @@ import click
 
 from rolebook.cli.choices import FORMATS, Ending, resuming_options
 from rolebook.cli.command import group
-from rolebook.cli.comparing import export, run
+from rolebook.cli.comparing import (
+    exit_with_what_came_of_it,
+    export,
+    run,
+    tell_what_is_left,
+)
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.core.errors import InputError
 
@@ -79,7 +84,8 @@ def _variants_text(terminal: Terminal, comparison: Comparison) -> str:
 @comparisons.command(
     help="""Show one comparison as far as it is: a row for each variant, and the answers where they are few.
 
-    --json has all of it: every answer, what the checks found, the personas and the parameters sent.""",
+    --json has all of it: every answer, what the checks found, the personas and the parameters sent. The exit status is
+    that of `compare`: 1 when a cell, a check or a judge has failed, or an answer is not checked yet.""",
     examples="""
     rolebook comparisons show 01kajq3m5w8r2c9x0v
     rolebook comparisons show 01kajq3m5w8r2c9x0v --json | jq '.cells[].turns[].text'
@@ -98,10 +104,15 @@ def show(invocation: Invocation, comparison_id: str, as_json: bool) -> None:
     if as_json:
         for piece in export(terminal, snapshot, "json"):
             terminal.write(piece)
+    else:
+        if comparison.question:
+            terminal.tell_line(comparison.question)
+        show_findings(terminal, snapshot)
+    if rolebook.comparisons.is_run_elsewhere(comparison.id):
         return
-    if comparison.question:
-        terminal.tell_line(comparison.question)
-    show_findings(terminal, snapshot)
+    tally = rolebook.comparisons.tally(comparison)
+    tell_what_is_left(terminal, comparison, tally)
+    exit_with_what_came_of_it(snapshot, tally)
 
 
 @comparisons.command(

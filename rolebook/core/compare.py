@@ -262,7 +262,7 @@ class CompareService:
         """Fill cells in the background, or go on with it. An answer that is complete is never asked for again.
 
         Arguments:
-            keys: only these cells; by default all that are not complete, except failed ones.
+            keys: only these cells; by default all that are not complete and checked, except failed ones.
             with_failed: whether cells that failed are tried again, and rubrics that could not be told; ``keys`` are in
                 any case.
             is_reusing: whether answers that the log has already, asked for in exactly the same way, are taken.
@@ -288,6 +288,15 @@ class CompareService:
             self._runs[comparison.id] = run
         run.start()
         return run
+
+    def unsettled_cells(self, comparison: Comparison) -> Sequence[CellKey]:
+        """The cells that have ended and are worth another try: they failed, or lack what a check has to tell."""
+        ended = {CellStatus.COMPLETE, CellStatus.FAILED}
+        return [
+            cell.key
+            for cell in self._comparisons.cells(comparison)
+            if cell.status in ended and self._is_wanted(comparison, cell, cell.key, True)
+        ]
 
     def _make_run(
         self,

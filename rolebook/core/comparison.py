@@ -306,7 +306,9 @@ class Tally:
     """How many cells of a comparison are how far.
 
     ``cost`` is in US dollars, as far as it is known; ``without_cost`` turns have none that is. Reused answers cost
-    nothing. ``unjudged`` are rubrics that their judge could not tell; trying again asks it once more.
+    nothing. Of the checks that the comparison wants, ``checked`` have told something. Of those on complete cells,
+    ``unchecked`` have no result yet, which going on brings, and ``unjudged`` are rubrics that their judge could not
+    tell; trying again asks it once more. While it runs in this process nobody counts these three.
     """
 
     total: int
@@ -316,6 +318,8 @@ class Tally:
     running: int = 0
     cost: float = 0.0
     without_cost: int = 0
+    checked: int = 0
+    unchecked: int = 0
     unjudged: int = 0
 
     @property

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -36,7 +36,13 @@ from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 from rolebook.storage import lookup
 from rolebook.storage.connection import execute, insert
-from rolebook.storage.encoding import decode_json, decode_text, encode_json, encode_some
+from rolebook.storage.encoding import (
+    decode_json,
+    decode_text,
+    encode_bytes,
+    encode_json,
+    encode_some,
+)
 from rolebook.storage.reach import is_visible, within_reach
 from rolebook.storage.record import (
     decode_phrase,
@@ -237,32 +243,46 @@ def _own() -> str:
 _CELL_STATES = (
     "SELECT cells.variant, cells.input, cells.repeat, sum(turns.status = 'complete') AS complete, "
     "max(turns.position), turns.status AS last_status, "
-    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error "
+    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error, {found} AS found "
     "FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
-    "WHERE cells.comparison = ? AND cells.reused IS NULL "
+    "WHERE cells.comparison = :comparison AND cells.reused IS NULL "
     "GROUP BY cells.input, cells.repeat, cells.variant"
 )
-_UNJUDGED = (
-    "FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
-    "JOIN check_results ON check_results.turn = turns.number "
-    "WHERE cells.comparison = ? AND cells.reused IS NULL "
-    "AND check_results.judged_by IS NOT NULL AND check_results.has_passed IS NULL"
+_REUSED = "SELECT variant, input, repeat FROM cells WHERE comparison = ? AND reused IS NOT NULL"
+_REUSED_STATES = (
+    "SELECT variant, input, {found} AS found FROM cells "
+    "WHERE comparison = :comparison AND reused IS NOT NULL"
 )
-_FAILING = (
-    "SELECT DISTINCT cells.variant, cells.input, cells.repeat FROM cells "
+#: What wanted checks could tell of answers: a row for each answer and check.
+_TOLD = (
+    "SELECT cells.variant, cells.input, cells.repeat, has_passed FROM cells "
     "JOIN turns ON turns.session = cells.session AND turns.is_current "
     "JOIN check_results ON check_results.turn = turns.number "
-    "WHERE cells.comparison = ? AND cells.reused IS NULL AND NOT has_passed"
+    "WHERE cells.comparison = :comparison AND cells.reused IS NULL AND has_passed IS NOT NULL AND {is_wanted} "
+    "UNION ALL "
+    "SELECT cells.variant, cells.input, cells.repeat, has_passed FROM cells "
+    "JOIN json_each(cells.reused) AS listed JOIN check_results ON check_results.turn = listed.value "
+    "WHERE cells.comparison = :comparison AND cells.reused IS NOT NULL AND has_passed IS NOT NULL AND {is_wanted}"
 )
-_REUSED = "SELECT variant, input, repeat FROM cells WHERE comparison = ? AND reused IS NOT NULL"
+#: What may be counted of the results of wanted checks.
+_COUNT_TOLD = "count(has_passed)"
+_COUNT_ALL = "count(*)"
+_COUNT_UNJUDGED = "count(*) FILTER (WHERE has_passed IS NULL AND judged_by IS NOT NULL)"
 
 
 def tally(db: Database, comparison: Comparison) -> Tally:
-    """How many cells are how far, and what they have cost."""
+    """How many cells are how far, what is left to check, and what they have cost."""
     number = comparison_number(db, comparison.id)
+    wanted = _Wanted(db, comparison)
     counted = dict.fromkeys(CellStatus, 0)
-    for group in _alike_cells(db, comparison, number, told="count(*)"):
-        counted[_status(comparison, group)] += group["told"]
+    checked = untold = 0
+    for status, group in _counted_cells(db, comparison, number, wanted, _COUNT_TOLD):
+        counted[status] += group["told"]
+        checked += group["found"]
+        if status is CellStatus.COMPLETE:
+            untold += wanted.expected(group) - group["found"]
+    # Most often every check could tell; where one could not, it is asked why.
+    unchecked, unjudged = _left_to_check(db, comparison, number, wanted) if untold else (0, 0)
     # All that was called for: judges, and attempts that do not count, have cost something too.
     spent = execute(
         db,
@@ -270,41 +290,84 @@ def tally(db: Database, comparison: Comparison) -> Tally:
         "FROM sessions JOIN turns ON turns.session = sessions.number WHERE sessions.comparison = ?",
         (number,),
     ).fetchone()
-    reused = len(execute(db, _REUSED, (number,)).fetchall())
     return Tally(
         total=comparison.size,
-        complete=counted[CellStatus.COMPLETE] + reused,
+        complete=counted[CellStatus.COMPLETE],
         failed=counted[CellStatus.FAILED],
         stopped=counted[CellStatus.STOPPED],
         running=counted[CellStatus.RUNNING],
         cost=spent["cost"],
         without_cost=spent["without_cost"],
-        unjudged=_count_unjudged(db, number) if comparison.judge else 0,
+        checked=checked,
+        unchecked=unchecked,
+        unjudged=unjudged,
     )
 
 
+def _left_to_check(
+    db: Database, comparison: Comparison, number: int | None, wanted: _Wanted
+) -> tuple[int, int]:
+    """How many checks of complete cells have no result, and how many rubrics the judge could not tell."""
+
+    def complete(found: str) -> Iterator[sqlite3.Row]:
+        groups = _counted_cells(db, comparison, number, wanted, found)
+        return (group for status, group in groups if status is CellStatus.COMPLETE)
+
+    unchecked = sum(wanted.expected(group) - group["found"] for group in complete(_COUNT_ALL))
+    return unchecked, sum(group["found"] for group in complete(_COUNT_UNJUDGED))
+
+
+def _counted_cells(
+    db: Database, comparison: Comparison, number: int | None, wanted: _Wanted, found: str
+) -> Iterator[tuple[CellStatus, sqlite3.Row]]:
+    """The cells that have begun in groups of equally far ones of one variant, each with how many and what was found.
+
+    Arguments:
+        found: what is counted of the results that wanted checks have on their answers.
+    """
+    parameters = {"comparison": number, "wanted": wanted.listed}
+    own = f"sum({wanted.counted(found, 'check_results', 'turns.number')})"
+    for group in _alike_cells(db, comparison, parameters, told="count(*)", by="variant", found=own):
+        yield _status(comparison, group), group
+    listed = "json_each(cells.reused) AS listed JOIN check_results"
+    reused = _REUSED_STATES.format(found=wanted.counted(found, listed, "listed.value"))
+    rows = execute(
+        db,
+        f"SELECT count(*) AS told, variant AS by, {_entry(comparison)} AS input, sum(found) AS found "
+        f"FROM ({reused}) GROUP BY 2, 3",
+        parameters,
+    )
+    yield from ((CellStatus.COMPLETE, group) for group in rows)
+
+
 def _alike_cells(
-    db: Database, comparison: Comparison, number: int | None, *, told: str, by: str = "0"
+    db: Database,
+    comparison: Comparison,
+    parameters: Mapping[str, Any],
+    *,
+    told: str,
+    by: str,
+    found: str = "0",
 ) -> sqlite3.Cursor:
     """The cells that have begun with answers of their own, equally far ones together: few groups of ten thousand cells.
 
     Arguments:
         told: what is to be told of each group.
         by: a column by which they are told apart, too.
+        found: what is summed up of the answers of a cell, and of all cells of a group.
     """
-    # How far a cell is depends on how much there is to answer.
-    is_even = len({len(entry.turns) for entry in comparison.inputs}) == 1
-    entry = "0" if is_even else "input"
     return execute(
         db,
-        f"SELECT {told} AS told, {by} AS by, {entry} AS input, complete, last_status, last_error "
-        f"FROM ({_CELL_STATES}) GROUP BY 2, 3, 4, 5, 6",
-        (number,),
+        f"SELECT {told} AS told, {by} AS by, {_entry(comparison)} AS input, complete, last_status, last_error, "
+        f"sum(found) AS found FROM ({_CELL_STATES.format(found=found)}) GROUP BY 2, 3, 4, 5, 6",
+        parameters,
     )
 
 
-def _count_unjudged(db: Database, number: int | None) -> int:
-    return int(execute(db, f"SELECT count(*) {_UNJUDGED}", (number,)).fetchone()[0])
+def _entry(comparison: Comparison) -> str:
+    """By what inputs are told apart: how far a cell is depends on how much there is to answer."""
+    is_even = len({len(entry.turns) for entry in comparison.inputs}) == 1
+    return "0" if is_even else "input"
 
 
 def _status(comparison: Comparison, row: sqlite3.Row) -> CellStatus:
@@ -317,83 +380,43 @@ def _status(comparison: Comparison, row: sqlite3.Row) -> CellStatus:
 def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
     """The cells that have begun, without what was said."""
     number = comparison_number(db, comparison.id)
-    states = {
-        CellKey(row["variant"], row["input"], row["repeat"]): _status(comparison, row)
-        for row in execute(db, _CELL_STATES, (number,))
-    }
+    rows = execute(db, _CELL_STATES.format(found="0"), {"comparison": number})
+    states = {_key_of(row): _status(comparison, row) for row in rows}
     for row in execute(db, _REUSED, (number,)):
-        states[CellKey(row["variant"], row["input"], row["repeat"])] = CellStatus.COMPLETE
-    checked = _checks_of_cells(db, number, _wanted_checks(db, comparison))
+        states[_key_of(row)] = CellStatus.COMPLETE
+    wanted = _Wanted(db, comparison)
+    told = execute(
+        db,
+        "SELECT variant, input, repeat, sum(has_passed) AS passed, sum(NOT has_passed) AS failed "
+        f"FROM ({wanted.told}) GROUP BY 1, 2, 3",
+        {"comparison": number, "wanted": wanted.listed},
+    )
+    checked = {_key_of(row): (row["passed"], row["failed"]) for row in told}
     return [CellOutline(key, status, *checked.get(key, (0, 0))) for key, status in states.items()]
 
 
 def standings(db: Database, comparison: Comparison) -> list[Standing]:
     """How far the cells of each variant are."""
     number = comparison_number(db, comparison.id)
+    wanted = _Wanted(db, comparison)
+    parameters = {"comparison": number, "wanted": wanted.listed}
     places: list[dict[CellStatus, list[int]]] = [defaultdict(list) for _ in comparison.variants]
     failing: list[list[int]] = [[] for _ in comparison.variants]
     listed = f"json_group_array(input * {comparison.repeats} + repeat)"
-    for group in _alike_cells(db, comparison, number, told=listed, by="variant"):
+    for group in _alike_cells(db, comparison, parameters, told=listed, by="variant"):
         places[group["by"]][_status(comparison, group)] += json.loads(group["told"])
-    for row in execute(
-        db, f"SELECT variant AS by, {listed} AS told FROM ({_FAILING}) GROUP BY 1", (number,)
-    ):
-        failing[row["by"]] += json.loads(row["told"])
     for row in execute(db, _REUSED, (number,)):
         places[row["variant"]][CellStatus.COMPLETE].append(_place(comparison, _key_of(row)))
-    checked = _checks_of_reused_cells(db, number, _wanted_checks(db, comparison))
-    for key, (_passed, failed) in checked.items():
-        if failed:
-            failing[key.variant].append(_place(comparison, key))
+    found = f"SELECT DISTINCT variant, input, repeat FROM ({wanted.told}) WHERE NOT has_passed"
+    for row in execute(
+        db, f"SELECT variant AS by, {listed} AS told FROM ({found}) GROUP BY 1", parameters
+    ):
+        failing[row["by"]] += json.loads(row["told"])
     return [Standing(*found) for found in zip(places, failing, strict=True)]
 
 
 def _place(comparison: Comparison, key: CellKey) -> int:
     return key.input * comparison.repeats + key.repeat
-
-
-def unjudged_cells(db: Database, comparison: Comparison) -> list[CellKey]:
-    """The cells with a rubric that its judge could not tell."""
-    number = comparison_number(db, comparison.id)
-    rows = execute(
-        db, f"SELECT DISTINCT cells.variant, cells.input, cells.repeat {_UNJUDGED}", (number,)
-    )
-    return [CellKey(*row) for row in rows]
-
-
-def _checks_of_cells(
-    db: Database, number: int | None, wanted: Callable[[CellKey], set[_CheckIdentity]]
-) -> dict[CellKey, tuple[int, int]]:
-    """How many results of checks each cell has that passed, and that failed."""
-    rows = execute(
-        db,
-        "SELECT cells.variant, cells.input, cells.repeat, coalesce(sum(has_passed), 0) AS passed, "
-        "coalesce(sum(NOT has_passed), 0) AS failed FROM cells "
-        "JOIN turns ON turns.session = cells.session AND turns.is_current "
-        "JOIN check_results ON check_results.turn = turns.number "
-        "WHERE cells.comparison = ? AND cells.reused IS NULL GROUP BY 1, 2, 3",
-        (number,),
-    )
-    counted = {_key_of(row): (row["passed"], row["failed"]) for row in rows}
-    return counted | _checks_of_reused_cells(db, number, wanted)
-
-
-def _checks_of_reused_cells(
-    db: Database, number: int | None, wanted: Callable[[CellKey], set[_CheckIdentity]]
-) -> dict[CellKey, tuple[int, int]]:
-    """The same for answers that others may have held against other checks."""
-    rows = execute(
-        db,
-        "SELECT cells.variant, cells.input, cells.repeat, label, digest, has_passed FROM cells "
-        "JOIN json_each(cells.reused) AS listed JOIN check_results ON check_results.turn = listed.value "
-        "WHERE cells.comparison = ? AND cells.reused IS NOT NULL AND has_passed IS NOT NULL",
-        (number,),
-    )
-    told: dict[CellKey, list[bool]] = defaultdict(list)
-    for row in rows:
-        if (decode_text(row["label"]), row["digest"]) in wanted(_key_of(row)):
-            told[_key_of(row)].append(bool(row["has_passed"]))
-    return {key: (sum(found), len(found) - sum(found)) for key, found in told.items()}
 
 
 def _key_of(row: sqlite3.Row) -> CellKey:
@@ -421,28 +444,78 @@ def cells(
     for row in execute(db, sql, {"comparison": number, **listed}):
         grouped[CellKey(row["variant"], row["input_index"], row["repeat"])].append(row)
     results = _results(db, [row["number"] for rows in grouped.values() for row in rows])
-    wanted = _wanted_checks(db, comparison)
-    return [_cell(comparison, key, rows, results, wanted(key)) for key, rows in grouped.items()]
+    wanted = _Wanted(db, comparison)
+    return [_cell(comparison, key, rows, results, wanted.of(key)) for key, rows in grouped.items()]
 
 
 #: What tells a result from all others on its turn: the check's label and the result's digest.
 _CheckIdentity = tuple[str, str]
 
 
-def _wanted_checks(
-    db: Database, comparison: Comparison
-) -> Callable[[CellKey], set[_CheckIdentity]]:
-    """Tells the checks that an answer is held against: turns may have results of others as well."""
-    by_variant = [_checks_of(db, comparison, variant) for variant in comparison.variants]
+class _Wanted:
+    """The checks that a comparison holds its answers against: turns may have results of others as well."""
 
-    def wanted(key: CellKey) -> set[_CheckIdentity]:
-        reference = comparison.inputs[key.input].reference
+    def __init__(self, db: Database, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self._checks = [_checks_of(db, comparison, variant) for variant in comparison.variants]
+
+    def of(self, key: CellKey) -> set[_CheckIdentity]:
+        """Those that the answers of a cell are held against."""
+        return self._identities(key.variant, self._comparison.inputs[key.input].reference)
+
+    def _identities(self, variant: int, reference: str) -> set[_CheckIdentity]:
+        judge = self._comparison.judge
         return {
-            (check.label, digest_of(check, comparison.judge, reference))
-            for check in by_variant[key.variant]
+            (check.label, digest_of(check, judge, reference)) for check in self._checks[variant]
         }
 
-    return wanted
+    def expected(self, group: sqlite3.Row) -> int:
+        """How many results there are if every answer of so many cells has been checked."""
+        turns = len(self._comparison.inputs[group["input"]].turns)
+        return int(group["told"]) * turns * len(self._checks[group["by"]])
+
+    @cached_property
+    def listed(self) -> str:
+        """All of them for a statement, as JSON."""
+        inputs = self._comparison.inputs
+        references = (entry.reference for entry in inputs) if self._goes_by_input else ("",)
+        # Bytes in hexadecimal digits: a label that is no valid Unicode is kept as its bytes.
+        return json.dumps(
+            [
+                (variant, number, encode_bytes(label).hex().upper(), digest)
+                for number, reference in enumerate(references)
+                for variant in range(len(self._checks))
+                for label, digest in self._identities(variant, reference)
+            ]
+        )
+
+    @cached_property
+    def _goes_by_input(self) -> bool:
+        """Whether a check of one input is not that of another, as it looks at what the input refers to."""
+        reference = next((each.reference for each in self._comparison.inputs if each.reference), "")
+        return any(
+            self._identities(variant, reference) != self._identities(variant, "")
+            for variant in range(len(self._checks))
+        )
+
+    @property
+    def _is_wanted(self) -> str:
+        entry = "cells.input" if self._goes_by_input else "0"
+        return (
+            f"(cells.variant, {entry}, hex(label), digest) IN "
+            "(SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:wanted))"
+        )
+
+    def counted(self, found: str, source: str, turn: str) -> str:
+        """What is counted of an answer's results, as an expression."""
+        if not any(self._checks):
+            return "0"
+        return f"(SELECT {found} FROM {source} WHERE check_results.turn = {turn} AND {self._is_wanted})"
+
+    @property
+    def told(self) -> str:
+        """What they could tell, as a statement."""
+        return _TOLD.format(is_wanted=self._is_wanted)
 
 
 def _checks_of(db: Database, comparison: Comparison, variant: Variant) -> Sequence[Check]:

@@ -67,10 +67,6 @@ class SqliteComparisonLog:
         """How many of its cells are how far, and what they have cost."""
         return self._log.read(queries.tally, comparison)
 
-    def unjudged_cells(self, comparison: Comparison) -> Sequence[CellKey]:
-        """The cells with a rubric that its judge could not tell. Raises NotFoundError."""
-        return self._log.read(queries.unjudged_cells, comparison)
-
     def outlines(self, comparison: Comparison) -> Sequence[CellOutline]:
         """The cells that have begun, without what was said, in no order."""
         return self._log.read(queries.outlines, comparison)

@@ -19,7 +19,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
-from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison, Tally, Variant
+from rolebook.core.comparison import Cell, CellKey, Comparison, Tally, Variant
 from rolebook.core.difference import Piece
 from rolebook.core.errors import ConflictError
 from rolebook.core.frozen import frozen
@@ -105,10 +105,11 @@ def state(comparison_id: str) -> ResponseReturnValue:
 
 
 def _stands(comparison: Comparison, tally: Tally, *, is_running: bool) -> str:
-    """What is another text whenever something else is to be done with it, or another cell is done."""
-    done = (tally.complete, tally.failed, tally.stopped, tally.unjudged)
+    """What is another text whenever something else is to be done with it, or another cell is done or checked."""
+    answered = (tally.complete, tally.failed, tally.stopped)
+    checked = (tally.checked, tally.unchecked, tally.unjudged)
     marks = ("running" * is_running, "deleted" * bool(comparison.deleted_at))
-    return " ".join([*map(str, done), *filter(None, marks)])
+    return " ".join([*map(str, answered + checked), *filter(None, marks)])
 
 
 @blueprint.get("/comparisons/<comparison_id>/events")
@@ -176,17 +177,10 @@ def resume(comparison_id: str) -> ResponseReturnValue:
 def retry(comparison_id: str) -> ResponseReturnValue:
     """Try one ``cell`` again, or all that failed, and ask the judge again about what it could not tell."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
-    named = submitted().get("cell", "")
-    keys = [comparison.key_of(named)] if named else unsettled_cells(comparison)
-    rolebook().compare.start(comparison, keys=keys)
+    compare, named = rolebook().compare, submitted().get("cell", "")
+    keys = [comparison.key_of(named)] if named else compare.unsettled_cells(comparison)
+    compare.start(comparison, keys=keys)
     return _back_to(comparison_id)
-
-
-def unsettled_cells(comparison: Comparison) -> Sequence[CellKey]:
-    """The cells that failed, and those with a rubric that could not be told."""
-    log = rolebook().comparisons
-    failed = {o.key for o in log.outlines(comparison) if o.status is CellStatus.FAILED}
-    return sorted(failed.union(log.unjudged_cells(comparison)))
 
 
 @blueprint.post("/comparisons/<comparison_id>/stop")

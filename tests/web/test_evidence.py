@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask.testing import FlaskClient
 
 from rolebook.core.comparison import Comparison
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.wiring import Rolebook
+from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
+from tests.web.answering import answer_all
 
 PIECE = {"Sec-Fetch-Dest": "empty"}
 
 
-def compare(rolebook: Rolebook, *inputs: str) -> Comparison:
-    spec = parse_spec({"variants": ["teacher", "plain"], "inputs": list(inputs)})
+def compare(rolebook: Rolebook, *inputs: str, **more: Any) -> Comparison:
+    spec = parse_spec({"variants": ["teacher", "plain"], "inputs": list(inputs), **more})
     return rolebook.compare.create(rolebook.compare.plan(spec))
 
 
@@ -45,6 +49,20 @@ def test_what_is_kept_is_left_when_there_is_more(
     assert first == evidence(client, comparison)
     assert rolebook.compare.start(comparison, with_failed=True).wait(20)
     assert "cells failed" not in evidence(client, comparison)
+
+
+def test_what_another_process_has_checked_is_told_at_once(
+    client: FlaskClient, rolebook: Rolebook, make_rolebook: MakeRolebook, upstream: FakeUpstream
+) -> None:
+    comparison = compare(rolebook, "Why?", checks=[{"max_words": 9}])
+    answer_all(rolebook, comparison)
+    state = f"/comparisons/{comparison.id}/state"
+    first, stood = evidence(client, comparison), client.get(state).text
+    assert "max_words: 9" not in first
+    other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+    assert other.compare.start(comparison).wait(20)
+    assert "max_words: 9" in evidence(client, comparison)
+    assert stood != client.get(state).text
 
 
 def test_it_can_be_read_while_the_run_goes_on(

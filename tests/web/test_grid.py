@@ -7,7 +7,6 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
 from tests.judging import JUDGE_MODEL, add_judge, verdict
+from tests.web.answering import answer_all
 from tests.web.checks import assert_error
 
 HTML = {"Accept": "text/html"}
@@ -104,6 +104,35 @@ def test_the_judge_is_asked_again_about_what_it_could_not_tell(
     assert run.wait(10)
     assert ["ok", JUDGE_MODEL, JUDGE_MODEL] == [r.body["model"] for r in upstream.requests]
     assert "Ask the judge again" not in show(client, comparison)
+
+
+@pytest.mark.parametrize("action", ["resume", "retry"])
+@pytest.mark.parametrize("prefix", ["", "/api/v1"])
+def test_answers_that_are_not_checked_yet_are_shown_and_gone_on_with(
+    library_dir: Path,
+    rolebook: Rolebook,
+    client: FlaskClient,
+    upstream: FakeUpstream,
+    action: str,
+    prefix: str,
+) -> None:
+    add_judge(library_dir)
+    upstream.model_rule(JUDGE_MODEL, verdict("true"))
+    comparison = plan(rolebook, checks=[{"rubric": "Greets."}, {"max_words": 9}])
+    # As a process leaves them that is killed before it checks them.
+    answer_all(rolebook, comparison)
+    page = show(client, comparison)
+    assert "8 checks not made yet" in page
+    assert 'id="act-resume"' in page
+    assert "8 checks not made yet" in client.get("/comparisons").text
+    assert client.post(f"{prefix}/comparisons/{comparison.id}/{action}", json={}).status_code < 400
+    run = rolebook.compare.run_of(comparison.id)
+    assert run
+    assert run.wait(10)
+    assert [JUDGE_MODEL] * 4 == [request.body["model"] for request in upstream.requests]
+    page = show(client, comparison)
+    assert "not made yet" not in page
+    assert "act-" not in page
 
 
 def boxes(html: str) -> dict[str, str]:
@@ -626,21 +655,6 @@ def test_many_inputs_are_paged(client: FlaskClient, rolebook: Rolebook) -> None:
     assert 'data-shows="inputs=100-119&amp;repeat=0"' in html
     wide = plan(rolebook, variants=["plain"] * 8, inputs=[f"Question {n}" for n in range(40)])
     assert rows_per_page(wide) == 12
-
-
-def answer_all(rolebook: Rolebook, comparison: Comparison) -> None:
-    """Fill its cells without a call."""
-    for key in comparison.cell_keys():
-        revision = rolebook.compare.persona_of(comparison.variants[key.variant].revision).revision
-        session = rolebook.compare.session_of(comparison, key)
-        prepared, text = (
-            rolebook.compare.prepare(comparison, key),
-            comparison.inputs[key.input].text,
-        )
-        turn = rolebook.chat.pending_turn(session, prepared, text)
-        begun = rolebook.comparisons.start_cell(comparison.id, key, session, turn, revision)
-        answer = (Choice("Because of the air.", "stop"),)
-        rolebook.log.finish_turn(replace(begun, status=TurnStatus.COMPLETE, choices=answer))
 
 
 def calls_for(client: FlaskClient, address: str) -> int:

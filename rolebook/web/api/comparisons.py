@@ -371,7 +371,7 @@ class Retrying(Body):
     """What to try again."""
 
     cell: str = ""
-    """One cell, such as `2-1-1`; left out, all that failed, and rubrics that could not be told."""
+    """One cell, such as `2-1-1`; left out, all that failed, and all with a check that has told nothing yet."""
 
 
 @section.post("/comparisons/<comparison_id>/retry", refusals=(404, 409))
@@ -380,7 +380,9 @@ def retry_comparison(comparison_id: str, body: Retrying) -> ComparisonState:
 
     def choose(comparison: Comparison) -> Mapping[str, Any]:
         named = body.cell
-        keys = [comparison.key_of(named)] if named else grid.unsettled_cells(comparison)
+        keys = (
+            [comparison.key_of(named)] if named else rolebook().compare.unsettled_cells(comparison)
+        )
         return {"keys": keys}
 
     return _begun(comparison_id, choose)
