@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType, MethodType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from jinja2 import StrictUndefined, nodes
 from jinja2.environment import Environment, Template
@@ -290,7 +290,14 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 def _as_json(value: object, indent: int | None = None) -> str:
     """JSON as a model reads it: Jinja's own spells out what HTML or old programs would stumble over."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=_refuse_json)
+
+
+def _refuse_json(value: object) -> NoReturn:
+    """What JSON has no word for. A name that nothing stands for says the same here as anywhere else."""
+    if isinstance(value, StrictUndefined):
+        str(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 class Renderer:
