@@ -258,11 +258,11 @@ _TOLD = (
     "SELECT cells.variant, cells.input, cells.repeat, has_passed FROM cells "
     "JOIN turns ON turns.session = cells.session AND turns.is_current "
     "JOIN check_results ON check_results.turn = turns.number "
-    "WHERE cells.comparison = :comparison AND cells.reused IS NULL AND has_passed IS NOT NULL AND {is_wanted} "
+    "WHERE cells.comparison = :comparison AND cells.reused IS NULL AND {condition} AND {is_wanted} "
     "UNION ALL "
     "SELECT cells.variant, cells.input, cells.repeat, has_passed FROM cells "
     "JOIN json_each(cells.reused) AS listed JOIN check_results ON check_results.turn = listed.value "
-    "WHERE cells.comparison = :comparison AND cells.reused IS NOT NULL AND has_passed IS NOT NULL AND {is_wanted}"
+    "WHERE cells.comparison = :comparison AND cells.reused IS NOT NULL AND {condition} AND {is_wanted}"
 )
 #: What may be counted of the results of wanted checks.
 _COUNT_TOLD = "count(has_passed)"
@@ -388,7 +388,7 @@ def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
     told = execute(
         db,
         "SELECT variant, input, repeat, sum(has_passed) AS passed, sum(NOT has_passed) AS failed "
-        f"FROM ({wanted.told}) GROUP BY 1, 2, 3",
+        f"FROM ({wanted.told()}) GROUP BY 1, 2, 3",
         {"comparison": number, "wanted": wanted.listed},
     )
     checked = {_key_of(row): (row["passed"], row["failed"]) for row in told}
@@ -407,7 +407,7 @@ def standings(db: Database, comparison: Comparison) -> list[Standing]:
         places[group["by"]][_status(comparison, group)] += json.loads(group["told"])
     for row in execute(db, _REUSED, (number,)):
         places[row["variant"]][CellStatus.COMPLETE].append(_place(comparison, _key_of(row)))
-    found = f"SELECT DISTINCT variant, input, repeat FROM ({wanted.told}) WHERE NOT has_passed"
+    found = f"SELECT DISTINCT variant, input, repeat FROM ({wanted.told('NOT has_passed')})"
     for row in execute(
         db, f"SELECT variant AS by, {listed} AS told FROM ({found}) GROUP BY 1", parameters
     ):
@@ -512,10 +512,9 @@ class _Wanted:
             return "0"
         return f"(SELECT {found} FROM {source} WHERE check_results.turn = {turn} AND {self._is_wanted})"
 
-    @property
-    def told(self) -> str:
-        """What they could tell, as a statement."""
-        return _TOLD.format(is_wanted=self._is_wanted)
+    def told(self, condition: str = "has_passed IS NOT NULL") -> str:
+        """What they could tell, as a statement; only what meets a condition on it."""
+        return _TOLD.format(condition=condition, is_wanted=self._is_wanted)
 
 
 def _checks_of(db: Database, comparison: Comparison, variant: Variant) -> Sequence[Check]:
