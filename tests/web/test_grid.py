@@ -124,6 +124,8 @@ def test_answers_that_are_not_checked_yet_are_shown_and_gone_on_with(
     page = show(client, comparison)
     assert "8 checks not made yet" in page
     assert 'id="act-resume"' in page
+    # What comes next stands out, and that is not to vote.
+    assert '"button quiet" id="vote-blind"' in page
     assert "8 checks not made yet" in client.get("/comparisons").text
     assert client.post(f"{prefix}/comparisons/{comparison.id}/{action}", json={}).status_code < 400
     run = rolebook.compare.run_of(comparison.id)
@@ -132,6 +134,7 @@ def test_answers_that_are_not_checked_yet_are_shown_and_gone_on_with(
     assert [JUDGE_MODEL] * 4 == [request.body["model"] for request in upstream.requests]
     page = show(client, comparison)
     assert "not made yet" not in page
+    assert '"button primary" id="vote-blind"' in page
     assert "act-" not in page
 
 
