@@ -70,7 +70,7 @@ def test_server_that_can_open_no_more_files_lives_and_answers_when_it_can(
     with ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(server.open_socket())
-        wait_until(lambda: len(list(files.iterdir())) >= limit)
+        wait_until(lambda: len(list(files.iterdir())) >= limit, timeout_s=30)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (hard, hard))
         assert server.get("/healthz").status == 200
 
