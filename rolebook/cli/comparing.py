@@ -214,16 +214,9 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     tally = rolebook.comparisons.tally(comparison)
     _tell_what_next(terminal, comparison, cells, tally)
     tell_unwritten(terminal, rolebook)
-    if not are_written:
-        click.get_current_context().exit(FAILED)
-    exit_with_what_came_of_it(snapshot, tally)
-
-
-def exit_with_what_came_of_it(snapshot: Snapshot, tally: Tally) -> None:
-    """End the command with 1 if a cell, a check or a judge has failed, or an answer is not checked."""
-    has_failed = _has_failed(snapshot.comparison, list(snapshot.cells.values()))
     # A judge that could not be asked is no judge that was content.
-    if has_failed or tally.unchecked or tally.unjudged or snapshot.breaks:
+    is_left = tally.unchecked or tally.unjudged or snapshot.breaks
+    if not are_written or is_left or _has_failed(comparison, cells):
         click.get_current_context().exit(FAILED)
 
 

@@ -11,7 +11,6 @@ import click
 from rolebook.cli.choices import FORMATS, Ending, resuming_options
 from rolebook.cli.command import group
 from rolebook.cli.comparing import (
-    exit_with_what_came_of_it,
     export,
     run,
     tell_what_is_left,
@@ -84,8 +83,7 @@ def _variants_text(terminal: Terminal, comparison: Comparison) -> str:
 @comparisons.command(
     help="""Show one comparison as far as it is: a row for each variant, and the answers where they are few.
 
-    --json has all of it: every answer, what the checks found, the personas and the parameters sent. The exit status is
-    that of `compare`: 1 when a cell, a check or a judge has failed, or an answer is not checked yet.""",
+    --json has all of it: every answer, what the checks found, the personas and the parameters sent.""",
     examples="""
     rolebook comparisons show 01kajq3m5w8r2c9x0v
     rolebook comparisons show 01kajq3m5w8r2c9x0v --json | jq '.cells[].turns[].text'
@@ -110,9 +108,7 @@ def show(invocation: Invocation, comparison_id: str, as_json: bool) -> None:
         show_findings(terminal, snapshot)
     if rolebook.comparisons.is_run_elsewhere(comparison.id):
         return
-    tally = rolebook.comparisons.tally(comparison)
-    tell_what_is_left(terminal, comparison, tally)
-    exit_with_what_came_of_it(snapshot, tally)
+    tell_what_is_left(terminal, comparison, rolebook.comparisons.tally(comparison))
 
 
 @comparisons.command(
