@@ -1,4 +1,4 @@
-"""Comparisons, cells, check results and ballots: each function is the content of one transaction."""
+"""Comparisons and what fills their cells: each function is the content of one transaction."""
 
 from __future__ import annotations
 
@@ -7,49 +7,35 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from sqlite_utils import Database
 
 from rolebook.core.access import caller
-from rolebook.core.check import Check, CheckResult
 from rolebook.core.comparison import (
-    Ballot,
     Break,
-    Cell,
     CellKey,
-    CellOutline,
-    CellStatus,
     Comparison,
-    Standing,
     Tally,
-    Variant,
-    cell_status,
-    digest_of,
 )
 from rolebook.core.comparison_data import comparison_data, comparison_of
-from rolebook.core.errors import ConflictError, NotFoundError
+from rolebook.core.errors import ConflictError
 from rolebook.core.frozen import frozen
-from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
-from rolebook.storage import lookup
+from rolebook.storage import cell, lookup
 from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import (
     decode_json,
     decode_text,
-    encode_bytes,
     encode_json,
     encode_some,
 )
 from rolebook.storage.reach import is_visible, within_reach
 from rolebook.storage.record import (
-    decode_phrase,
     message_hash,
     revision_of,
     session_columns,
-    turn_of,
 )
 from rolebook.storage.revision import insert_revision
 from rolebook.storage.write import (
@@ -59,32 +45,6 @@ from rolebook.storage.write import (
     last_position,
     unknown_comparison,
 )
-
-_CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
-#: Of a turn in a grid: all but the exact messages and the reply, which are long.
-_CELL_TURN = (
-    "turns.number, turns.id, turns.position, turns.attempt, turns.is_current, turns.status, turns.created_at, "
-    "turns.upstream, turns.upstream_requested, turns.model_requested, turns.model, turns.endpoint, "
-    "turns.is_streamed, turns.dropped_turns, turns.chosen, turns.finish_reason, turns.prompt_tokens, "
-    "turns.completion_tokens, turns.total_tokens, "
-    "turns.cached_tokens, turns.reasoning_tokens, turns.cost, turns.time_to_first_token_ms, turns.duration_ms, "
-    "turns.input, turns.text, turns.parameters_requested, turns.parameters_sent, turns.adaptations, turns.error, "
-    "turns.choices, turns.via, sessions.id AS session_id, "
-    "(SELECT id FROM revisions WHERE number = turns.revision) AS revision_id"
-)
-_CELLS = (
-    "SELECT cells.variant, cells.input AS input_index, cells.repeat, cells.reused, {columns} FROM cells "
-    "JOIN turns ON turns.session = cells.session AND turns.is_current "
-    "JOIN sessions ON sessions.number = turns.session "
-    "WHERE cells.comparison = :comparison AND cells.reused IS NULL AND {condition} "
-    "UNION ALL "
-    "SELECT cells.variant, cells.input AS input_index, cells.repeat, cells.reused, {columns} FROM cells "
-    "JOIN json_each(cells.reused) AS listed JOIN turns ON turns.number = listed.value "
-    "JOIN sessions ON sessions.number = turns.session "
-    "WHERE cells.comparison = :comparison AND cells.reused IS NOT NULL AND {condition} "
-    "ORDER BY 2, 3, 1, position"
-)
-
 
 #: A longer plan is not kept once it is read, in characters.
 _LONGEST_KEPT = 1_000_000
@@ -204,7 +164,7 @@ def list_comparisons(
     summaries = [
         ComparisonSummary(
             comparison := _comparison_of(row),
-            tally(db, comparison),
+            cell.tally(db, comparison),
             _count_votes(db, row["number"]),
             _breaks_of(row),
         )
@@ -238,381 +198,6 @@ def restore_comparisons(db: Database, ids: Iterable[str]) -> int:
 
 def _own() -> str:
     return within_reach("comparisons")
-
-
-_CELL_STATES = (
-    "SELECT cells.variant, cells.input, cells.repeat, sum(turns.status = 'complete') AS complete, "
-    "max(turns.position), turns.status AS last_status, "
-    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error, {found} AS found "
-    "FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
-    "WHERE cells.comparison = :comparison AND cells.reused IS NULL "
-    "GROUP BY cells.input, cells.repeat, cells.variant"
-)
-_REUSED = "SELECT variant, input, repeat FROM cells WHERE comparison = ? AND reused IS NOT NULL"
-_REUSED_STATES = (
-    "SELECT variant, input, {found} AS found FROM cells "
-    "WHERE comparison = :comparison AND reused IS NOT NULL"
-)
-#: What wanted checks could tell of answers: a row for each answer and check.
-_TOLD = (
-    "SELECT cells.variant, cells.input, cells.repeat, has_passed FROM cells "
-    "JOIN turns ON turns.session = cells.session AND turns.is_current "
-    "JOIN check_results ON check_results.turn = turns.number "
-    "WHERE cells.comparison = :comparison AND cells.reused IS NULL AND {condition} AND {is_wanted} "
-    "UNION ALL "
-    "SELECT cells.variant, cells.input, cells.repeat, has_passed FROM cells "
-    "JOIN json_each(cells.reused) AS listed JOIN check_results ON check_results.turn = listed.value "
-    "WHERE cells.comparison = :comparison AND cells.reused IS NOT NULL AND {condition} AND {is_wanted}"
-)
-#: What may be counted of the results of wanted checks.
-_COUNT_TOLD = "count(has_passed)"
-_COUNT_ALL = "count(*)"
-_COUNT_UNJUDGED = "count(*) FILTER (WHERE has_passed IS NULL AND judged_by IS NOT NULL)"
-
-
-def tally(db: Database, comparison: Comparison) -> Tally:
-    """How many cells are how far, what is left to check, and what they have cost."""
-    number = comparison_number(db, comparison.id)
-    wanted = _Wanted(db, comparison)
-    counted = dict.fromkeys(CellStatus, 0)
-    checked = untold = 0
-    for status, group in _counted_cells(db, comparison, number, wanted, _COUNT_TOLD):
-        counted[status] += group["told"]
-        checked += group["found"]
-        if status is CellStatus.COMPLETE:
-            untold += wanted.expected(group) - group["found"]
-    # Most often every check could tell; where one could not, it is asked why.
-    unchecked, unjudged = _left_to_check(db, comparison, number, wanted) if untold else (0, 0)
-    # All that was called for: judges, and attempts that do not count, have cost something too.
-    spent = execute(
-        db,
-        "SELECT coalesce(sum(turns.cost), 0.0) AS cost, coalesce(sum(turns.cost IS NULL), 0) AS without_cost "
-        "FROM sessions JOIN turns ON turns.session = sessions.number WHERE sessions.comparison = ?",
-        (number,),
-    ).fetchone()
-    return Tally(
-        total=comparison.size,
-        complete=counted[CellStatus.COMPLETE],
-        failed=counted[CellStatus.FAILED],
-        stopped=counted[CellStatus.STOPPED],
-        running=counted[CellStatus.RUNNING],
-        cost=spent["cost"],
-        without_cost=spent["without_cost"],
-        checked=checked,
-        unchecked=unchecked,
-        unjudged=unjudged,
-    )
-
-
-def _left_to_check(
-    db: Database, comparison: Comparison, number: int | None, wanted: _Wanted
-) -> tuple[int, int]:
-    """How many checks of complete cells have no result, and how many rubrics the judge could not tell."""
-
-    def complete(found: str) -> Iterator[sqlite3.Row]:
-        groups = _counted_cells(db, comparison, number, wanted, found)
-        return (group for status, group in groups if status is CellStatus.COMPLETE)
-
-    unchecked = sum(wanted.expected(group) - group["found"] for group in complete(_COUNT_ALL))
-    return unchecked, sum(group["found"] for group in complete(_COUNT_UNJUDGED))
-
-
-def _counted_cells(
-    db: Database, comparison: Comparison, number: int | None, wanted: _Wanted, found: str
-) -> Iterator[tuple[CellStatus, sqlite3.Row]]:
-    """The cells that have begun in groups of equally far ones of one variant, each with how many and what was found.
-
-    Arguments:
-        found: what is counted of the results that wanted checks have on their answers.
-    """
-    parameters = {"comparison": number, "wanted": wanted.listed}
-    own = f"sum({wanted.counted(found, 'check_results', 'turns.number')})"
-    for group in _alike_cells(db, comparison, parameters, told="count(*)", by="variant", found=own):
-        yield _status(comparison, group), group
-    listed = "json_each(cells.reused) AS listed JOIN check_results"
-    reused = _REUSED_STATES.format(found=wanted.counted(found, listed, "listed.value"))
-    rows = execute(
-        db,
-        f"SELECT count(*) AS told, variant AS by, {_entry(comparison)} AS input, sum(found) AS found "
-        f"FROM ({reused}) GROUP BY 2, 3",
-        parameters,
-    )
-    yield from ((CellStatus.COMPLETE, group) for group in rows)
-
-
-def _alike_cells(
-    db: Database,
-    comparison: Comparison,
-    parameters: Mapping[str, Any],
-    *,
-    told: str,
-    by: str,
-    found: str = "0",
-) -> sqlite3.Cursor:
-    """The cells that have begun with answers of their own, equally far ones together: few groups of ten thousand cells.
-
-    Arguments:
-        told: what is to be told of each group.
-        by: a column by which they are told apart, too.
-        found: what is summed up of the answers of a cell, and of all cells of a group.
-    """
-    return execute(
-        db,
-        f"SELECT {told} AS told, {by} AS by, {_entry(comparison)} AS input, complete, last_status, last_error, "
-        f"sum(found) AS found FROM ({_CELL_STATES.format(found=found)}) GROUP BY 2, 3, 4, 5, 6",
-        parameters,
-    )
-
-
-def _entry(comparison: Comparison) -> str:
-    """By what inputs are told apart: how far a cell is depends on how much there is to answer."""
-    is_even = len({len(entry.turns) for entry in comparison.inputs}) == 1
-    return "0" if is_even else "input"
-
-
-def _status(comparison: Comparison, row: sqlite3.Row) -> CellStatus:
-    length = len(comparison.inputs[row["input"]].turns)
-    return cell_status(
-        row["complete"], length, TurnStatus(row["last_status"]), row["last_error"] or ""
-    )
-
-
-def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
-    """The cells that have begun, without what was said."""
-    number = comparison_number(db, comparison.id)
-    rows = execute(db, _CELL_STATES.format(found="0"), {"comparison": number})
-    states = {_key_of(row): _status(comparison, row) for row in rows}
-    for row in execute(db, _REUSED, (number,)):
-        states[_key_of(row)] = CellStatus.COMPLETE
-    wanted = _Wanted(db, comparison)
-    told = execute(
-        db,
-        "SELECT variant, input, repeat, sum(has_passed) AS passed, sum(NOT has_passed) AS failed "
-        f"FROM ({wanted.told()}) GROUP BY 1, 2, 3",
-        {"comparison": number, "wanted": wanted.listed},
-    )
-    checked = {_key_of(row): (row["passed"], row["failed"]) for row in told}
-    return [CellOutline(key, status, *checked.get(key, (0, 0))) for key, status in states.items()]
-
-
-def standings(db: Database, comparison: Comparison) -> list[Standing]:
-    """How far the cells of each variant are."""
-    number = comparison_number(db, comparison.id)
-    wanted = _Wanted(db, comparison)
-    parameters = {"comparison": number, "wanted": wanted.listed}
-    places: list[dict[CellStatus, list[int]]] = [defaultdict(list) for _ in comparison.variants]
-    failing: list[list[int]] = [[] for _ in comparison.variants]
-    listed = f"json_group_array(input * {comparison.repeats} + repeat)"
-    for group in _alike_cells(db, comparison, parameters, told=listed, by="variant"):
-        places[group["by"]][_status(comparison, group)] += json.loads(group["told"])
-    for row in execute(db, _REUSED, (number,)):
-        places[row["variant"]][CellStatus.COMPLETE].append(_place(comparison, _key_of(row)))
-    found = f"SELECT DISTINCT variant, input, repeat FROM ({wanted.told('NOT has_passed')})"
-    for row in execute(
-        db, f"SELECT variant AS by, {listed} AS told FROM ({found}) GROUP BY 1", parameters
-    ):
-        failing[row["by"]] += json.loads(row["told"])
-    return [Standing(*found) for found in zip(places, failing, strict=True)]
-
-
-def _place(comparison: Comparison, key: CellKey) -> int:
-    return key.input * comparison.repeats + key.repeat
-
-
-def _key_of(row: sqlite3.Row) -> CellKey:
-    return CellKey(row["variant"], row["input"], row["repeat"])
-
-
-def cells(
-    db: Database,
-    comparison: Comparison,
-    *,
-    inputs: Sequence[int] | None = None,
-    repeats: Sequence[int] | None = None,
-) -> list[Cell]:
-    """The cells that have begun, with turns and results, by input, repeat and variant."""
-    only = {"input": inputs, "repeat": repeats}
-    conditions = [
-        f"cells.{column} IN (SELECT value FROM json_each(:{column}))"
-        for column, wanted in only.items()
-        if wanted is not None
-    ]
-    sql = _CELLS.format(columns=_CELL_TURN, condition=" AND ".join(conditions) or "1")
-    listed = {column: json.dumps(list(wanted or ())) for column, wanted in only.items()}
-    number = comparison_number(db, comparison.id)
-    grouped: dict[CellKey, list[sqlite3.Row]] = defaultdict(list)
-    for row in execute(db, sql, {"comparison": number, **listed}):
-        grouped[CellKey(row["variant"], row["input_index"], row["repeat"])].append(row)
-    results = _results(db, [row["number"] for rows in grouped.values() for row in rows])
-    wanted = _Wanted(db, comparison)
-    return [_cell(comparison, key, rows, results, wanted.of(key)) for key, rows in grouped.items()]
-
-
-#: What tells a result from all others on its turn: the check's label and the result's digest.
-_CheckIdentity = tuple[str, str]
-
-
-class _Wanted:
-    """The checks that a comparison holds its answers against: turns may have results of others as well."""
-
-    def __init__(self, db: Database, comparison: Comparison) -> None:
-        self._comparison = comparison
-        self._checks = [_checks_of(db, comparison, variant) for variant in comparison.variants]
-
-    def of(self, key: CellKey) -> set[_CheckIdentity]:
-        """Those that the answers of a cell are held against."""
-        return self._identities(key.variant, self._comparison.inputs[key.input].reference)
-
-    def _identities(self, variant: int, reference: str) -> set[_CheckIdentity]:
-        judge = self._comparison.judge
-        return {
-            (check.label, digest_of(check, judge, reference)) for check in self._checks[variant]
-        }
-
-    def expected(self, group: sqlite3.Row) -> int:
-        """How many results there are if every answer of so many cells has been checked."""
-        turns = len(self._comparison.inputs[group["input"]].turns)
-        return int(group["told"]) * turns * len(self._checks[group["by"]])
-
-    @cached_property
-    def listed(self) -> str:
-        """All of them for a statement, as JSON."""
-        inputs = self._comparison.inputs
-        references = (entry.reference for entry in inputs) if self._goes_by_input else ("",)
-        # Bytes in hexadecimal digits: a label that is no valid Unicode is kept as its bytes.
-        return json.dumps(
-            [
-                (variant, number, encode_bytes(label).hex().upper(), digest)
-                for number, reference in enumerate(references)
-                for variant in range(len(self._checks))
-                for label, digest in self._identities(variant, reference)
-            ]
-        )
-
-    @cached_property
-    def _goes_by_input(self) -> bool:
-        """Whether a check of one input is not that of another, as it looks at what the input refers to."""
-        reference = next((each.reference for each in self._comparison.inputs if each.reference), "")
-        return any(
-            self._identities(variant, reference) != self._identities(variant, "")
-            for variant in range(len(self._checks))
-        )
-
-    @property
-    def _is_wanted(self) -> str:
-        entry = "cells.input" if self._goes_by_input else "0"
-        return (
-            f"(cells.variant, {entry}, hex(label), digest) IN "
-            "(SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:wanted))"
-        )
-
-    def counted(self, found: str, source: str, turn: str) -> str:
-        """What is counted of an answer's results, as an expression."""
-        if not any(self._checks):
-            return "0"
-        return f"(SELECT {found} FROM {source} WHERE check_results.turn = {turn} AND {self._is_wanted})"
-
-    def told(self, condition: str = "has_passed IS NOT NULL") -> str:
-        """What they could tell, as a statement; only what meets a condition on it."""
-        return _TOLD.format(condition=condition, is_wanted=self._is_wanted)
-
-
-def _checks_of(db: Database, comparison: Comparison, variant: Variant) -> Sequence[Check]:
-    resolved = lookup.get_revision(db, variant.revision).resolved
-    try:
-        own = _CHECKS.validate_python(resolved.get("checks", ()))
-    except ValidationError:
-        own = ()
-    return comparison.checks_with(own)
-
-
-def _cell(
-    comparison: Comparison,
-    key: CellKey,
-    rows: Sequence[sqlite3.Row],
-    results: Mapping[int, tuple[CheckResult, ...]],
-    wanted: set[_CheckIdentity],
-) -> Cell:
-    length = len(comparison.inputs[key.input].turns)
-    own = rows[:length]
-    told = {
-        row["id"]: tuple(r for r in results[row["number"]] if (r.label, r.digest) in wanted)
-        for row in own
-        if row["number"] in results
-    }
-    return Cell(
-        key,
-        length,
-        session_id=rows[0]["session_id"],
-        turns=tuple(turn_of(row) for row in own),
-        results={turn_id: found for turn_id, found in told.items() if found},
-        is_reused=rows[0]["reused"] is not None,
-    )
-
-
-def _results(
-    db: Database, turns: Sequence[int], condition: str = "1"
-) -> dict[int, tuple[CheckResult, ...]]:
-    rows = execute(
-        db,
-        "SELECT check_results.* FROM check_results JOIN turns ON turns.number = check_results.turn "
-        "JOIN sessions ON sessions.number = turns.session "
-        f"WHERE turn IN (SELECT value FROM json_each(?)) AND {condition} "
-        "ORDER BY turn, label, check_results.created_at",
-        (json.dumps(list(turns)),),
-    )
-    found: dict[int, list[CheckResult]] = defaultdict(list)
-    for row in rows:
-        found[row["turn"]].append(_result_of(row))
-    return {turn: tuple(results) for turn, results in found.items()}
-
-
-def _result_of(row: sqlite3.Row) -> CheckResult:
-    has_passed = row["has_passed"]
-    value = row["value"]
-    return CheckResult(
-        label=decode_text(row["label"]),
-        has_passed=None if has_passed is None else bool(has_passed),
-        said=decode_phrase(row["said"]),
-        value=decode_text(value) if isinstance(value, bytes) else value,
-        digest=row["digest"],
-    )
-
-
-def results_of_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, tuple[CheckResult, ...]]:
-    """What checks found on turns, by the turns' ids; those without results are left out.
-
-    What a comparison found on an answer of somebody's talk is left to the comparison. Of several checks that went by
-    one label, as the persona's file said one thing and then another, the last counts.
-    """
-    rows = execute(
-        db,
-        "SELECT number, id FROM turns WHERE id IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(turn_ids)),),
-    ).fetchall()
-    own = "(check_results.comparison IS NULL OR sessions.comparison IS NOT NULL)"
-    results = _results(db, [row["number"] for row in rows], own)
-    return {
-        row["id"]: tuple({result.label: result for result in results[row["number"]]}.values())
-        for row in rows
-        if row["number"] in results
-    }
-
-
-def judging_turns(db: Database, turn_ids: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The turns in which rubrics were judged, by the judged turn's id and the check's label."""
-    rows = execute(
-        db,
-        "SELECT turns.id, check_results.label, judging.id AS judging_id FROM turns "
-        "JOIN check_results ON check_results.turn = turns.number "
-        "JOIN turns AS judging ON judging.number = check_results.judged_by "
-        "WHERE turns.id IN (SELECT value FROM json_each(?)) ORDER BY check_results.created_at",
-        (json.dumps(list(turn_ids)),),
-    )
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    for row in rows:
-        found[row["id"]][decode_text(row["label"])] = row["judging_id"]
-    return dict(found)
 
 
 def start_cell(
@@ -815,80 +400,6 @@ def revision_times(db: Database, persona_id: str) -> dict[str, str]:
     """When the log first saw each revision of a persona, by the revision's id."""
     rows = execute(db, "SELECT id, created_at FROM revisions WHERE persona_id = ?", (persona_id,))
     return {row["id"]: row["created_at"] for row in rows}
-
-
-def create_ballot(db: Database, ballot: Ballot) -> None:
-    """Record that two cells are laid before somebody."""
-    row = {
-        "id": ballot.id,
-        "comparison": comparison_number(db, ballot.comparison_id),
-        "input": ballot.left.input,
-        "left_variant": ballot.left.variant,
-        "left_repeat": ballot.left.repeat,
-        "right_variant": ballot.right.variant,
-        "right_repeat": ballot.right.repeat,
-        "created_at": ballot.created_at,
-    }
-    insert(db, "INTO ballots", row)
-
-
-def get_ballot(db: Database, ballot_id: str) -> Ballot:
-    """Raises NotFoundError."""
-    row = execute(db, f"{_BALLOTS} WHERE ballots.id = ?", (ballot_id,)).fetchone()
-    if row is None:
-        raise NotFoundError("There is no such ballot.")
-    return _ballot_of(row)
-
-
-def cast_ballot(
-    db: Database, ballot_id: str, outcome: Outcome | None, *, is_skipped: bool = False
-) -> Ballot:
-    """Record what somebody said of it, or with neither take that back. Raises NotFoundError, ConflictError.
-
-    A vote that is there already is not overwritten by another one; the same one again changes nothing.
-    """
-    ballot = get_ballot(db, ballot_id)
-    is_cast = ballot.outcome is not None or ballot.is_skipped
-    is_new = outcome is not None or is_skipped
-    if is_cast and is_new:
-        if (ballot.outcome, ballot.is_skipped) != (outcome, is_skipped):
-            raise ConflictError("You have voted on these two already.")
-        return ballot
-    voted_at = now() if is_new else ""
-    execute(
-        db,
-        "UPDATE ballots SET outcome = ?, is_skipped = ?, voted_at = ? WHERE id = ?",
-        (outcome, is_skipped, voted_at or None, ballot_id),
-    )
-    return replace(ballot, outcome=outcome, is_skipped=is_skipped, voted_at=voted_at)
-
-
-def ballots(db: Database, comparison_id: str) -> list[Ballot]:
-    """All ballots of a comparison, the oldest first."""
-    number = comparison_number(db, comparison_id)
-    rows = execute(
-        db, f"{_BALLOTS} WHERE ballots.comparison = ? ORDER BY ballots.number", (number,)
-    )
-    return [_ballot_of(row) for row in rows]
-
-
-_BALLOTS = (
-    "SELECT ballots.*, comparisons.id AS comparison_id FROM ballots "
-    "JOIN comparisons ON comparisons.number = ballots.comparison"
-)
-
-
-def _ballot_of(row: sqlite3.Row) -> Ballot:
-    return Ballot(
-        id=row["id"],
-        comparison_id=row["comparison_id"],
-        left=CellKey(row["left_variant"], row["input"], row["left_repeat"]),
-        right=CellKey(row["right_variant"], row["input"], row["right_repeat"]),
-        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
-        is_skipped=bool(row["is_skipped"]),
-        created_at=row["created_at"],
-        voted_at=row["voted_at"] or "",
-    )
 
 
 def parameters_sent(db: Database, comparison_id: str) -> dict[int, list[dict[str, Any]]]:

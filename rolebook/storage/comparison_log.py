@@ -19,6 +19,8 @@ from rolebook.core.comparison import (
 from rolebook.core.errors import ConflictError
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn
+from rolebook.storage import ballot as votes
+from rolebook.storage import cell
 from rolebook.storage import comparison as queries
 from rolebook.storage.comparison import ComparisonSummary
 from rolebook.storage.log import SqliteLog
@@ -65,15 +67,15 @@ class SqliteComparisonLog:
 
     def tally(self, comparison: Comparison) -> Tally:
         """How many of its cells are how far, and what they have cost."""
-        return self._log.read(queries.tally, comparison)
+        return self._log.read(cell.tally, comparison)
 
     def outlines(self, comparison: Comparison) -> Sequence[CellOutline]:
         """The cells that have begun, without what was said, in no order."""
-        return self._log.read(queries.outlines, comparison)
+        return self._log.read(cell.outlines, comparison)
 
     def standings(self, comparison: Comparison) -> Sequence[Standing]:
         """How far all cells are, by variant: of many cells in a fraction of the time that ``outlines`` takes."""
-        return self._log.read(queries.standings, comparison)
+        return self._log.read(cell.standings, comparison)
 
     def cells(
         self,
@@ -88,7 +90,7 @@ class SqliteComparisonLog:
             inputs: only those of these inputs.
             repeats: only these repeats of them.
         """
-        return self._log.read(queries.cells, comparison, inputs=inputs, repeats=repeats)
+        return self._log.read(cell.cells, comparison, inputs=inputs, repeats=repeats)
 
     def get_cell(self, comparison: Comparison, key: CellKey) -> Cell:
         """One cell; a waiting one if it has not begun."""
@@ -138,7 +140,7 @@ class SqliteComparisonLog:
 
     def judging_turns(self, turn_ids: Iterable[str]) -> Mapping[str, Mapping[str, str]]:
         """The turns in which rubrics were judged, by the judged turn's id and the check's label."""
-        return self._log.read(queries.judging_turns, turn_ids)
+        return self._log.read(cell.judging_turns, turn_ids)
 
     def claim_comparison(self, comparison_id: str) -> None:
         """Keep other processes from running it meanwhile. Why its last run broke off stays known.
@@ -196,18 +198,18 @@ class SqliteComparisonLog:
 
     def create_ballot(self, ballot: Ballot) -> None:
         """Record that two cells are laid before somebody."""
-        self._log.change(queries.create_ballot, ballot)
+        self._log.change(votes.create_ballot, ballot)
 
     def get_ballot(self, ballot_id: str) -> Ballot:
         """Raises NotFoundError."""
-        return self._log.read(queries.get_ballot, ballot_id)
+        return self._log.read(votes.get_ballot, ballot_id)
 
     def cast_ballot(
         self, ballot_id: str, outcome: Outcome | None, *, is_skipped: bool = False
     ) -> Ballot:
         """Record what somebody said of it, or with neither take that back. Raises NotFoundError, ConflictError."""
-        return self._log.change(queries.cast_ballot, ballot_id, outcome, is_skipped=is_skipped)
+        return self._log.change(votes.cast_ballot, ballot_id, outcome, is_skipped=is_skipped)
 
     def ballots(self, comparison_id: str) -> Sequence[Ballot]:
         """All ballots of a comparison, the oldest first. Raises NotFoundError."""
-        return self._log.read(queries.ballots, comparison_id)
+        return self._log.read(votes.ballots, comparison_id)

@@ -18,7 +18,17 @@ from rolebook.core.access import LOCAL, Caller, Reach, acting_for, caller
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError
 from rolebook.core.session import Revision, Session, TranscriptEnd, Turn, TurnMark, TurnStatus
-from rolebook.storage import comparison, edit, export, lookup, mark, query, search, status, trash
+from rolebook.storage import (
+    cell,
+    edit,
+    export,
+    lookup,
+    mark,
+    query,
+    search,
+    status,
+    trash,
+)
 from rolebook.storage.backup import Backup, back_up
 from rolebook.storage.cache import SlowValue
 from rolebook.storage.connection import (
@@ -391,7 +401,7 @@ class SqliteLog:
 
     def results_of_turns(self, turn_ids: Iterable[str]) -> Mapping[str, tuple[CheckResult, ...]]:
         """What checks found on turns, by the turns' ids; those without results are left out."""
-        return self.read(comparison.results_of_turns, turn_ids)
+        return self.read(cell.results_of_turns, turn_ids)
 
     def read(
         self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
