@@ -106,7 +106,7 @@ def show(invocation: Invocation, comparison_id: str, as_json: bool) -> None:
         if comparison.question:
             terminal.tell_line(comparison.question)
         show_findings(terminal, snapshot)
-    if rolebook.comparisons.is_run_elsewhere(comparison.id):
+    if comparison.deleted_at or rolebook.comparisons.is_run_elsewhere(comparison.id):
         return
     tell_what_is_left(terminal, comparison, rolebook.comparisons.tally(comparison))
 

@@ -22,8 +22,6 @@ class Threads:
 
     Arguments:
         most: so many threads; further tasks wait until one is free.
-
-    Raises RuntimeError if the system has no room for a single one.
     """
 
     def __init__(self, most: int) -> None:
@@ -33,8 +31,15 @@ class Threads:
         self._free: list[_Thread] = []
         self._tasks: deque[Task] = deque()
         self._is_over = False
-        # Where the system has no room for more, there is at least this one.
-        self._add_free()
+
+    def start(self) -> None:
+        """Have a first one, which tasks can wait for where the system has no room for more. From now on Python does not
+        end before ``shutdown``.
+
+        Raises RuntimeError if the system has no room for a single one.
+        """
+        with self._lock:
+            self._add_free()
 
     @property
     def is_behind(self) -> bool:
@@ -55,7 +60,7 @@ class Threads:
         thread.do(task)
 
     def shutdown(self, wait: bool = False) -> None:
-        """Let each thread end when it has done what it does. Python does not end before."""
+        """Let each thread end when it has done what it does."""
         with self._lock:
             self._is_over = True
             free, self._free = self._free, []

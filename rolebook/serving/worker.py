@@ -63,6 +63,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         try:
+            self.tpool.start()
             super().run()
         finally:
             # Whatever has ended the loop, nobody gives the threads anything to do any more.

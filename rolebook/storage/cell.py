@@ -105,7 +105,7 @@ def tally(db: Database, comparison: Comparison) -> Tally:
     for status, group in _counted_cells(db, comparison, number, wanted, _COUNT_TOLD):
         counted[status] += group["told"]
         checked += group["found"]
-        if status is CellStatus.COMPLETE:
+        if _counts(comparison, status, group):
             untold += wanted.expected(group) - group["found"]
     # Most often every check could tell; where one could not, it is asked why.
     unchecked, unjudged = _left_to_check(db, comparison, number, wanted) if untold else (0, 0)
@@ -137,10 +137,15 @@ def _left_to_check(
 
     def complete(found: str) -> Iterator[sqlite3.Row]:
         groups = _counted_cells(db, comparison, number, wanted, found)
-        return (group for status, group in groups if status is CellStatus.COMPLETE)
+        return (group for status, group in groups if _counts(comparison, status, group))
 
     unchecked = sum(wanted.expected(group) - group["found"] for group in complete(_COUNT_ALL))
     return unchecked, sum(group["found"] for group in complete(_COUNT_UNJUDGED))
+
+
+def _counts(comparison: Comparison, status: CellStatus, group: sqlite3.Row) -> bool:
+    """Whether cells are to be checked. Recorded answers are what others are measured by; their sessions may be gone."""
+    return status is CellStatus.COMPLETE and not comparison.variants[group["by"]].is_recorded
 
 
 def _counted_cells(

@@ -183,10 +183,12 @@ class Http1Reply:
         # The parser refuses a length that is told twice, also where both say the same (RFC 9110, 8.6).
         begin = max(0, len(self._head) - len(data) - _LONGEST_END)
         if self._is_length_in_doubt and _END_OF_HEAD.search(self._head, begin):
-            self._is_length_in_doubt = False
-            self._parser = self._new_parser()
-            self.headers.clear()
-            self._parser.feed_data(_with_one_length(bytes(self._head)))
+            reply = _with_one_length(bytes(self._head))
+            if reply is not None:
+                self._is_length_in_doubt = False
+                self._parser = self._new_parser()
+                self.headers.clear()
+                self._parser.feed_data(reply)
 
     def _end(self) -> None:
         """The server has closed the connection, which ends a body of which nothing told the length."""
@@ -248,11 +250,16 @@ def _head_of(request: httpx2.Request) -> bytes:
     return head
 
 
-def _with_one_length(data: bytes) -> bytes:
-    """A reply whose headers have ended, without interim ones, and its length told once where it always is the same."""
+def _with_one_length(data: bytes) -> bytes | None:
+    """A reply without the interim ones before it, and its length told once where it always is the same.
+
+    None: its headers have not ended yet.
+    """
     data = _INTERIM.sub(b"", data)
     end = _END_OF_HEAD.search(data)
-    head, rest = (data[: end.end()], data[end.end() :]) if end else (data, b"")
+    if end is None:
+        return None
+    head, rest = data[: end.end()], data[end.end() :]
     values = {value.strip() for line in _LENGTH.finditer(head) for value in line[1].split(b",")}
     if len(values) != 1:
         return data

@@ -445,6 +445,19 @@ def test_session_is_replayed_beside_what_was_recorded(
     assert {"Echo: Do re mi"} == {messages[1]["content"] for messages in followed}
 
 
+def test_recorded_answers_need_no_checks(
+    shell: Shell, comparisons: SqliteComparisonLog, session_id: str
+) -> None:
+    shell.run("replay", session_id, "plain", "--check", "max_words=9")
+    with closing(sqlite3.connect(shell.folder / "data" / "rolebook.db")) as db, db:
+        db.execute("DELETE FROM check_results")
+    shown = shell.run("comparisons", "show", newest(comparisons).id)
+    assert ["As recorded", "Plain assistant"] == [
+        line.split("\t")[0] for line in shown.text.splitlines()[:2]
+    ]
+    assert "Checks that were not made yet: 2.\n" in shown.notices
+
+
 def test_check_that_only_the_recorded_answers_fail_leaves_the_status_good(
     shell: Shell, session_id: str
 ) -> None:

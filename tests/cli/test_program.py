@@ -218,6 +218,22 @@ def test_output_that_finds_no_room_is_an_error_of_the_disk(
     assert said["zh"].startswith("错误: 输出无法写入：")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
+def test_server_that_cannot_say_where_it_is_ends(shell: Shell) -> None:
+    with Path("/dev/full").open("wb") as full:
+        finished = subprocess.run(
+            shell.command("serve", "--port", "0"),
+            env=shell.environment,
+            cwd=shell.folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    assert 1 == finished.returncode
+    assert b"No space left on device" in finished.stderr
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
 def test_closed_stream_leads_nowhere(shell: Shell, closed: str) -> None:
     """Not into a file that is opened later and gets its number, such as the log."""

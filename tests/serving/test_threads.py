@@ -12,6 +12,7 @@ from rolebook.serving.threads import Threads
 @pytest.fixture
 def threads() -> Iterator[Threads]:
     threads = Threads(3)
+    threads.start()
     yield threads
     threads.shutdown()
 
@@ -97,7 +98,7 @@ def test_thread_that_cannot_be_had_is_done_without(
     assert is_done.wait(10)
 
     with pytest.raises(RuntimeError, match="new thread"):
-        Threads(3)
+        Threads(3).start()
 
 
 def test_task_that_fails_costs_no_thread(
@@ -119,6 +120,7 @@ def test_task_that_fails_costs_no_thread(
 def test_free_threads_end_at_once_and_others_when_they_have_done_what_was_asked() -> None:
     before = set(threading.enumerate())
     threads, held, last = Threads(2), Held(), threading.Event()
+    threads.start()
     thread_of(threads)
     wait_for_free(threads, 1)
     threads.do(held)

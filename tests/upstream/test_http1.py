@@ -118,6 +118,13 @@ def test_length_that_is_told_twice_is_one_where_both_say_the_same(pieces: list[b
         assert server.connections == 1
 
 
+def test_length_that_is_told_twice_may_be_cut_anywhere() -> None:
+    reply = b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n" + TWO_LENGTHS % b"2"
+    scripts = [[reply[:at], reply[at:]] for at in range(1, len(reply))]
+    with ScriptedServer(*scripts) as server, connected(server) as it:
+        assert {(200, b"ok")} == {fetch(it) for _ in scripts}
+
+
 def test_headers_of_a_reply_are_its_own() -> None:
     interim = b"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n"
     trailing = CHUNKED + b"2\r\nok\r\n0\r\nTrailer: 1\r\n\r\n"
