@@ -254,19 +254,16 @@ def tell_what_is_left(terminal: Terminal, comparison: Comparison, tally: Tally) 
     if tally.unjudged:
         terminal.tell("Rubrics that were not judged: %(count)d.", count=tally.unjudged)
     is_whole = tally.complete + tally.failed == tally.total
-    if tally.failed:
+    if tally.failed and is_whole:
         terminal.tell(
-            "Ask the failed cells again with: rolebook comparisons retry %(id)s"
-            if is_whole
-            else "Go on, with the failed cells too: rolebook comparisons retry %(id)s",
-            id=comparison.id,
+            "Ask the failed cells again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
-    elif tally.unjudged:
+    elif tally.unjudged and not tally.failed:
         terminal.tell(
             "Ask the judge again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
     elif tally.unchecked or not is_whole:
-        terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
+        _tell_how_to_go_on(terminal, comparison, tally)
 
 
 def export(terminal: Terminal, snapshot: Snapshot, format: str) -> Iterator[str]:

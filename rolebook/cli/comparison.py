@@ -10,11 +10,7 @@ import click
 
 from rolebook.cli.choices import FORMATS, Ending, resuming_options
 from rolebook.cli.command import group
-from rolebook.cli.comparing import (
-    export,
-    run,
-    tell_what_is_left,
-)
+from rolebook.cli.comparing import export, run, tell_what_is_left
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.core.errors import InputError
 

@@ -193,45 +193,45 @@ def test_what_is_left_to_do_is_done_before_the_process_ends(shell: Shell, left: 
     assert b"nobody" in finished.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
-@pytest.mark.parametrize(
-    "arguments", [["personas"], ["personas", "--json"], ["schema"], ["--help"]]
+needs_full_disk = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="this system has no disk that is full"
 )
-def test_output_that_finds_no_room_is_an_error_of_the_disk(
-    shell: Shell, arguments: list[str]
-) -> None:
-    said = {}
-    for language in ("en", "zh"):
-        with Path("/dev/full").open("wb") as full:
-            finished = subprocess.run(
-                shell.command(*arguments),
-                env=shell.environment | {"ROLEBOOK_LANGUAGE": language},
-                cwd=shell.folder,
-                stdout=full,
-                stderr=subprocess.PIPE,
-                timeout=30,
-                check=False,
-            )
-        assert 1 == finished.returncode
-        said[language] = finished.stderr.decode()
-    assert "Error: The output cannot be written: No space left on device.\n" == said["en"]
-    assert said["zh"].startswith("错误: 输出无法写入：")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
-def test_server_that_cannot_say_where_it_is_ends(shell: Shell) -> None:
+def run_on_full_disk(shell: Shell, *arguments: str, language: str = "en") -> tuple[int, str]:
+    """The status of a command whose output finds no room, and what it says."""
     with Path("/dev/full").open("wb") as full:
         finished = subprocess.run(
-            shell.command("serve", "--port", "0"),
-            env=shell.environment,
+            shell.command(*arguments),
+            env=shell.environment | {"ROLEBOOK_LANGUAGE": language},
             cwd=shell.folder,
             stdout=full,
             stderr=subprocess.PIPE,
             timeout=30,
             check=False,
         )
-    assert 1 == finished.returncode
-    assert b"No space left on device" in finished.stderr
+    return finished.returncode, finished.stderr.decode()
+
+
+@needs_full_disk
+@pytest.mark.parametrize(
+    "arguments", [["personas"], ["personas", "--json"], ["schema"], ["--help"]]
+)
+def test_output_that_finds_no_room_is_an_error_of_the_disk(
+    shell: Shell, arguments: list[str]
+) -> None:
+    status, said = run_on_full_disk(shell, *arguments)
+    assert (1, "Error: The output cannot be written: No space left on device.\n") == (status, said)
+    status, said = run_on_full_disk(shell, *arguments, language="zh")
+    assert 1 == status
+    assert said.startswith("错误: 输出无法写入：")
+
+
+@needs_full_disk
+def test_server_that_cannot_say_where_it_is_ends(shell: Shell) -> None:
+    status, said = run_on_full_disk(shell, "serve", "--port", "0")
+    assert 1 == status
+    assert "No space left on device" in said
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
