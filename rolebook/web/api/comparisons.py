@@ -163,7 +163,9 @@ class Progress(Shape):
     """How far a comparison is. Costs are in US dollars, as far as they are known."""
 
     tally: dict[str, int | float]
-    """Cells by how far they are: total, waiting, running, complete, failed, stopped; and what they have cost."""
+    """Cells by how far they are: total, waiting, running, complete, failed, stopped; and what they have cost. Of those
+    complete, the checks with a result (checked) and without (unchecked), and the rubrics that could not be told
+    (unjudged): 0 while it runs in the process that answers."""
     is_running: bool
     """Whether it runs, here or in another process."""
     rate: float | None
