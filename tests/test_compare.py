@@ -35,6 +35,7 @@ from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.language.translator import translator
 from rolebook.wiring import Rolebook
 from tests.fake_upstream import FakeUpstream
+from tests.judging import JUDGE_MODEL, add_judge, verdict
 
 Make = Callable[..., Rolebook]
 
@@ -1146,3 +1147,31 @@ def test_what_was_said_earlier_may_come_as_texts(rolebook: Rolebook) -> None:
     assert ["one", "Once.", "two"] == [message.content for message in turn.messages[1:]]
     said = rolebook.compare.history_of(comparison.inputs[0])
     assert [("one", "Once.")] == [(before.input, before.text) for before in said]
+
+
+def test_reused_answer_whose_session_was_removed_for_good_is_judged_where_that_can_be(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    add_judge(rolebook.library.personas_dir.parent)
+    said = talk(rolebook, "plain", "one", "two")
+    source = said[0].session_id
+    comparison = plan(
+        rolebook, variants=["plain"], inputs=[{"session": source}], checks=[{"rubric": "Counts."}]
+    )
+    upstream.model_rule(JUDGE_MODEL, f"ok?text=Perhaps,ok?text=Perhaps,{verdict('true')}")
+    fill(rolebook, comparison, is_reusing=True)
+    assert {turn.id for turn in said} == {
+        cell.turns[0].id for cell in cells_of(rolebook, comparison).values()
+    }
+    assert 2 == rolebook.comparisons.tally(comparison).unjudged
+    rolebook.log.delete([source])
+    rolebook.log.purge_deleted("9999-01-01")
+    fill(rolebook, comparison, with_failed=True)
+    first, second = (cells_of(rolebook, comparison)[f"1-{n}-1"].checks[0] for n in (1, 2))
+    assert first.has_passed
+    # Nothing is known any more of what the second one answers, and asking again would not help.
+    assert second.has_passed is None
+    assert "What was said before this answer is no longer in the log" in str(second.said)
+    tally = rolebook.comparisons.tally(comparison)
+    assert (1, 0, 0) == (tally.checked, tally.unchecked, tally.unjudged)
+    assert 2 + 2 + 1 == len(upstream.requests)

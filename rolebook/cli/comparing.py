@@ -18,7 +18,7 @@ from rolebook.core.errors import FileError, InputError, Problem, RolebookError
 from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
-    from rolebook.core.compare import Estimate
+    from rolebook.core.compare import CompareService, Estimate
     from rolebook.core.comparison import Cell, Comparison, Tally
     from rolebook.core.comparison_spec import ComparisonSpec
     from rolebook.core.planning import Plan, PlanFault
@@ -215,21 +215,37 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     _tell_what_next(terminal, comparison, cells, tally)
     tell_unwritten(terminal, rolebook)
     # A judge that could not be asked is no judge that was content.
-    is_left = tally.unchecked or tally.unjudged or snapshot.breaks
+    is_left = (
+        tally.unchecked or snapshot.breaks or _is_unjudged(rolebook.compare, comparison, cells)
+    )
     if not are_written or is_left or _has_failed(comparison, cells):
         click.get_current_context().exit(FAILED)
 
 
-def _has_failed(comparison: Comparison, cells: Sequence[Cell]) -> bool:
-    """Whether a cell or a check has failed.
+def _is_unjudged(compare: CompareService, comparison: Comparison, cells: Sequence[Cell]) -> bool:
+    """Whether a rubric could not be judged, be it for now or for good."""
+    rubrics = [
+        {check.label for check in compare.checks_of(comparison, variant) if check.is_rubric}
+        for variant in range(len(comparison.variants))
+    ]
+    return any(
+        result.has_passed is None and result.label in rubrics[cell.key.variant]
+        for cell in _to_be_checked(comparison, cells)
+        for result in cell.checks
+    )
 
-    Recorded answers do not count: they are what the others are measured by.
-    """
+
+def _has_failed(comparison: Comparison, cells: Sequence[Cell]) -> bool:
+    """Whether a cell or a check has failed."""
     return any(
         cell.status == "failed" or any(result.has_passed is False for result in cell.checks)
-        for cell in cells
-        if not comparison.variants[cell.key.variant].is_recorded
+        for cell in _to_be_checked(comparison, cells)
     )
+
+
+def _to_be_checked(comparison: Comparison, cells: Sequence[Cell]) -> Iterator[Cell]:
+    """Recorded answers do not count: they are what the others are measured by."""
+    return (cell for cell in cells if not comparison.variants[cell.key.variant].is_recorded)
 
 
 def _tell_what_next(

@@ -471,12 +471,20 @@ class CompareService:
         entry = comparison.inputs[cell.key.input]
         if not cell.turns:
             return self.session_of(comparison, cell.key), self.history_of(entry)
-        session = self._log.get_session(cell.session_id)
+        try:
+            session = self._log.get_session(cell.session_id)
+        except NotFoundError:
+            # An answer that was only reused outlives its session, and to check it nothing else of that is needed.
+            if cell.status is not CellStatus.COMPLETE:
+                raise
+            session = replace(
+                self.session_of(comparison, cell.key), id=cell.session_id, forked_from=""
+            )
         try:
             return session, self.history_of(entry)
         except NotFoundError:
             # A session keeps what it inherits, also where that is removed from its source for good.
-            if session.comparison_id != comparison.id or not session.forked_from:
+            if session.forked_from != entry.follows:
                 raise
             return session, self._log.history(session.id, before=cell.turns[0].position)
 

@@ -13,7 +13,7 @@ from rolebook.core.chat import ChatService, TurnEnded, TurnStarted
 from rolebook.core.check import Check, CheckResult, run_check
 from rolebook.core.comparison import Cell, Comparison, ComparisonLog, Judge, digest_of
 from rolebook.core.completion import Delta
-from rolebook.core.errors import RolebookError, StorageError
+from rolebook.core.errors import Phrase, RolebookError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judgement, Judging, answer_of
 from rolebook.core.line import Place
@@ -75,7 +75,7 @@ class CellPlan:
     ``cell`` is as it stands in the log. ``session`` is its own, recorded with the first turn if the cell has not begun.
     ``history`` are the turns that its input follows; ``judge_persona``, for which ``judge_upstream`` answers, judges
     rubrics, those that it could not tell before as well if this ``is_retry``. ``flaw`` is why nothing can be asked:
-    then texts that are still to be asked fail, and no rubric is judged.
+    then texts that are still to be asked fail, and rubrics are told to be beyond judging.
     """
 
     cell: Cell
@@ -259,6 +259,9 @@ class Filling:
         missing = missing_checks(
             self._plan.checks, known, judge, self._entry.reference, is_retry=self._plan.is_retry
         )
+        rubrics = [check for check in missing if check.is_rubric]
+        if self._plan.flaw and rubrics:
+            self._record(turn, Judgement(tuple(map(self._beyond_judging, rubrics)), {}))
         if self._plan.flaw or (judge and self._run.is_closed(self._plan.judge_upstream)):
             missing = [check for check in missing if not check.is_rubric]
         if not missing:
@@ -275,16 +278,29 @@ class Filling:
             comparison_id=self._run.comparison.id,
         ):
             if isinstance(found, Judgement):
-                new = {(result.label, result.digest) for result in found.results}
-                kept = [result for result in known if (result.label, result.digest) not in new]
-                self._results[turn.id] = (*kept, *found.results)
-                self._comparisons.record_results(
-                    turn.id,
-                    found.results,
-                    judged_by=found.judged_by,
-                    comparison_id=self._run.comparison.id,
-                )
+                self._record(turn, found)
             elif isinstance(found, Turn):
                 self._run.note_end(found, self._plan.judge_upstream)
             else:
                 self._run.note_turn(self._key, self._plan.judge_upstream, found)
+
+    def _beyond_judging(self, rubric: Check) -> CheckResult:
+        """That a rubric can never be judged, so that nobody is offered to have it done."""
+        said = Phrase(
+            "What was said before this answer is no longer in the log, so it cannot be judged."
+        )
+        digest = digest_of(rubric, self._run.comparison.judge, self._entry.reference)
+        return replace(rubric.result(None, said), digest=digest)
+
+    def _record(self, turn: Turn, found: Judgement) -> None:
+        """Keep what checks found on an answer, in place of what the same ones had found before."""
+        new = {(result.label, result.digest) for result in found.results}
+        known = self._results.get(turn.id, ())
+        kept = [result for result in known if (result.label, result.digest) not in new]
+        self._results[turn.id] = (*kept, *found.results)
+        self._comparisons.record_results(
+            turn.id,
+            found.results,
+            judged_by=found.judged_by,
+            comparison_id=self._run.comparison.id,
+        )

@@ -21,6 +21,7 @@ from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
 from tests.cli.conftest import Shell
 from tests.fake_upstream import FakeUpstream
+from tests.judging import JUDGE_MODEL, add_judge, verdict
 
 SPEC = """\
 question: Who is brief?
@@ -429,6 +430,32 @@ def session_id(shell: Shell, upstream: FakeUpstream) -> Any:
     shell.run("chat", "teacher", "-v", "subject=music", stdin=b"Do re mi\nAnd then?\n")
     upstream.reset()
     return shell.run("sessions", "--json").json[0]["id"]
+
+
+def test_rubric_that_can_never_be_judged_is_told_and_is_no_success(
+    shell: Shell, upstream: FakeUpstream, log: SqliteLog, session_id: str
+) -> None:
+    add_judge(shell.folder)
+    upstream.model_rule(JUDGE_MODEL, "ok?text=Perhaps")
+    arguments = (
+        "-v",
+        "subject=music",
+        "--session",
+        session_id,
+        "--reuse",
+        "--check",
+        "rubric=Sings",
+    )
+    finished = shell.run("compare", "teacher", *arguments)
+    assert "Ask the judge again with: rolebook comparisons retry" in finished.notices
+    log.delete([session_id])
+    log.purge_deleted("9999-01-01")
+    upstream.model_rule(JUDGE_MODEL, verdict("true"))
+    comparison_id = shell.run("comparisons", "--json").json[0]["id"]
+    finished = shell.run("comparisons", "retry", comparison_id)
+    assert "What was said before this answer is no longer in the log" in finished.notices
+    assert "Ask the judge again" not in finished.notices
+    assert 1 == finished.status
 
 
 def test_session_is_replayed_beside_what_was_recorded(
