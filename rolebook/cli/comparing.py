@@ -264,11 +264,12 @@ def _tell_what_next(
 
 
 def tell_what_is_left(terminal: Terminal, comparison: Comparison, tally: Tally) -> None:
-    """Say which checks the figures do without, and how to go on where something is left to do."""
+    """Say how many checks are still to be made, and how to go on where something is left to do.
+
+    What could not be judged is a finding, and told among these.
+    """
     if tally.unchecked:
-        terminal.tell("Checks that were not made yet: %(count)d.", count=tally.unchecked)
-    if tally.unjudged:
-        terminal.tell("Rubrics that were not judged: %(count)d.", count=tally.unjudged)
+        terminal.tell("Checks that have not been made yet: %(count)d.", count=tally.unchecked)
     is_whole = tally.complete + tally.failed == tally.total
     if tally.failed and is_whole:
         terminal.tell(
