@@ -154,9 +154,13 @@ class Comparison:
     def size(self) -> int:
         """How many cells it has."""
         answering = sum(not variant.is_recorded for variant in self.variants)
-        said_before = sum(bool(entry.recorded) for entry in self.inputs)
-        recorded = (len(self.variants) - answering) * said_before
-        return answering * len(self.inputs) * self.repeats + recorded
+        return answering * len(self.inputs) * self.repeats + self.recorded_size
+
+    @property
+    def recorded_size(self) -> int:
+        """How many of its cells are recorded answers: those are complete before it begins."""
+        recorded = sum(variant.is_recorded for variant in self.variants)
+        return recorded * sum(bool(entry.recorded) for entry in self.inputs)
 
     def cell_keys(self) -> Iterator[CellKey]:
         """Every cell in the order in which they run: repeat by repeat, input by input, all variants of one together.

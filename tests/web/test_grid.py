@@ -207,6 +207,22 @@ def test_a_comparison_that_is_not_begun_waits_and_can_be_started(
     assert 'id="act-stop"' not in html
 
 
+def test_recorded_answers_alone_are_no_beginning(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    session = rolebook.chat.start_session(Session(id=new_id(), persona_id="plain", revision=""))
+    client.post(f"/sessions/{session.id}/turns", data={"input": "Why?"}, headers=HTML)
+    upstream.model_rule("ok", SLOW)
+    comparison = plan(rolebook, inputs=[{"session": session.id}], recorded=True)
+    html = show(client, comparison)
+    assert "1 of 3" in html
+    assert re.findall('id="act-([a-z]+)"', html) == ["start"]
+    act(client, comparison, "start")
+    upstream.wait_for(lambda: len(upstream.requests) > 1)
+    act(client, comparison, "stop")
+    assert re.findall('id="act-([a-z]+)"', show(client, comparison)) == ["resume"]
+
+
 def test_an_answer_out_of_the_log_says_so(client: FlaskClient, rolebook: Rolebook) -> None:
     first = fill(rolebook)
     again = rolebook.compare.repeat(first)
