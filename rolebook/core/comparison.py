@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -312,7 +312,7 @@ class Tally:
     ``cost`` is in US dollars, as far as it is known; ``without_cost`` turns have none that is. Reused answers cost
     nothing. Of the checks that the comparison wants, ``checked`` have told something. Of those on complete cells,
     ``unchecked`` have no result yet, which going on brings, and ``unjudged`` are rubrics that their judge could not
-    tell; trying again asks it once more. While it runs in this process nobody counts these three.
+    tell; trying again asks it once more. While it runs nobody counts these.
     """
 
     total: int
@@ -330,6 +330,11 @@ class Tally:
     def waiting(self) -> int:
         """Cells that have not begun."""
         return self.total - self.complete - self.failed - self.stopped - self.running
+
+    @property
+    def without_checks(self) -> Tally:
+        """The same where nobody counts checks."""
+        return replace(self, checked=0, unchecked=0, unjudged=0)
 
 
 @frozen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rolebook.core.check import CheckResult
@@ -49,9 +50,13 @@ class SqliteComparisonLog:
         self, *, limit: int = 40, before: str = "", is_deleted: bool = False
     ) -> tuple[list[ComparisonSummary], str]:
         """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one."""
-        return self._log.read(
+        summaries, cursor = self._log.read(
             queries.list_comparisons, limit=limit, before=before, is_deleted=is_deleted
         )
+        return [
+            replace(summary, tally=self._as_told(summary.comparison.id, summary.tally))
+            for summary in summaries
+        ], cursor
 
     def rename_comparison(self, comparison_id: str, question: str) -> None:
         """Put its question in other words. Raises NotFoundError."""
@@ -67,7 +72,12 @@ class SqliteComparisonLog:
 
     def tally(self, comparison: Comparison) -> Tally:
         """How many of its cells are how far, and what they have cost."""
-        return self._log.read(cell.tally, comparison)
+        return self._as_told(comparison.id, self._log.read(cell.tally, comparison))
+
+    def _as_told(self, comparison_id: str, tally: Tally) -> Tally:
+        """While it runs, what answers still lack is on its way, and nothing that anybody has to see to."""
+        bare = tally.without_checks
+        return bare if tally == bare or self._is_run(comparison_id) else tally
 
     def outlines(self, comparison: Comparison) -> Sequence[CellOutline]:
         """The cells that have begun, without what was said, in no order."""
@@ -170,7 +180,14 @@ class SqliteComparisonLog:
     def is_run_elsewhere(self, comparison_id: str) -> bool:
         """Whether another process runs it at the moment."""
         runner = self._log.read(queries.runner_of, comparison_id)
-        return bool(runner) and runner != self._log.owner_id() and is_alive(self._log.path, runner)
+        return runner != self._log.owner_id() and self._is_at_work(runner)
+
+    def _is_run(self, comparison_id: str) -> bool:
+        """Whether this process or another one runs it at the moment."""
+        return self._is_at_work(self._log.read(queries.runner_of, comparison_id))
+
+    def _is_at_work(self, runner: str) -> bool:
+        return bool(runner) and is_alive(self._log.path, runner)
 
     def recent_turns(self, persona_id: str, limit: int) -> Sequence[Turn]:
         """The newest complete turns that people had with a persona, the oldest of them first."""

@@ -138,6 +138,43 @@ def test_answers_that_are_not_checked_yet_are_shown_and_gone_on_with(
     assert "act-" not in page
 
 
+def test_while_it_runs_checks_are_on_their_way_wherever_it_is_told(
+    library_dir: Path,
+    rolebook: Rolebook,
+    make_rolebook: MakeRolebook,
+    client: FlaskClient,
+    upstream: FakeUpstream,
+) -> None:
+    add_judge(library_dir)
+    upstream.model_rule(JUDGE_MODEL, SLOW)
+    comparison = plan(rolebook, checks=[{"rubric": "Greets."}])
+    other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+
+    def unchecked() -> list[int]:
+        """As the pages, and the API, tell it of one comparison and in the list."""
+        found = []
+        for shown in (client, create_app(other).test_client()):
+            for path in (f"/comparisons/{comparison.id}", "/comparisons"):
+                told = re.search(r"(\d+) checks? not made yet", shown.get(path, headers=HTML).text)
+                found.append(int(told[1]) if told else 0)
+            api = shown.get(f"/api/v1/comparisons/{comparison.id}/progress").json
+            listed = shown.get("/api/v1/comparisons").json
+            assert api
+            assert listed
+            found += [line["tally"]["unchecked"] for line in (api, *listed["comparisons"])]
+        return found
+
+    rolebook.compare.start(comparison)
+    upstream.wait_for(
+        lambda: JUDGE_MODEL in [request.body["model"] for request in upstream.requests]
+    )
+    assert [0] * 8 == unchecked()
+    rolebook.compare.stop(comparison.id)
+    complete = rolebook.comparisons.tally(comparison).complete
+    assert complete > 0
+    assert [complete] * 8 == unchecked()
+
+
 def boxes(html: str) -> dict[str, str]:
     """The boxes of the grid by their ids, each with its status in front."""
     found = re.findall(r'<td class="box (\w+)" id="answer-([\d-]+)">(.*?)</td>', html, re.DOTALL)

@@ -165,7 +165,7 @@ class Progress(Shape):
     tally: dict[str, int | float]
     """Cells by how far they are: total, waiting, running, complete, failed, stopped; and what they have cost. Of those
     complete, the checks with a result (checked) and without (unchecked), and the rubrics that could not be told
-    (unjudged): 0 while it runs in the process that answers."""
+    (unjudged): 0 while it runs."""
     is_running: bool
     """Whether it runs, here or in another process."""
     rate: float | None
