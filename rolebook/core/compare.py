@@ -401,8 +401,12 @@ class CompareService:
         run = self._runs.get(comparison.id)
         if run and not (run.has_ended and run.is_kept):
             return run.progress
+        is_elsewhere = self._comparisons.is_run_elsewhere(comparison.id)
         return Progress(
-            self._comparisons.tally(comparison), breaks=self._comparisons.breaks_of(comparison.id)
+            self._comparisons.tally(comparison),
+            is_running=is_elsewhere,
+            is_elsewhere=is_elsewhere,
+            breaks=self._comparisons.breaks_of(comparison.id),
         )
 
     def stop(self, comparison_id: str) -> bool:

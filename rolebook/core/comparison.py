@@ -454,6 +454,9 @@ class ComparisonLog(Protocol):
         Raises ConflictError if another one runs it.
         """
 
+    def is_run_elsewhere(self, comparison_id: str) -> bool:
+        """Whether another process runs it at the moment."""
+
     def record_breaks(self, comparison_id: str, breaks: Sequence[Break]) -> None:
         """Keep why the run of this process does not call everybody; nothing: it does."""
 

@@ -60,7 +60,8 @@ RunEvent = CellStarted | CellDelta | CellEnded | RunEnded
 class Progress:
     """How far a comparison is, and how fast it goes on: ``rate`` in cells a second.
 
-    ``rate`` and ``seconds_left`` are ``None`` where nothing runs, and until there is something to tell them by.
+    It ``is_running`` in this process or in another one, where alone it can be stopped if it ``is_elsewhere``. ``rate``
+    and ``seconds_left`` are ``None`` where nothing runs here, and until there is something to tell them by.
     ``breaks`` say why the last run has not called everybody, or nobody any more; what is left of it may go on.
     """
 
@@ -68,6 +69,7 @@ class Progress:
     rate: float | None = None
     seconds_left: float | None = None
     is_running: bool = False
+    is_elsewhere: bool = False
     breaks: Sequence[Break] = ()
 
 

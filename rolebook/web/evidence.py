@@ -25,15 +25,14 @@ def show(comparison_id: str) -> str:
     """The findings: a piece of HTML for a script that asks for them, else a page."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
     progress = rolebook().compare.progress_of(comparison)
-    is_running = progress.is_running or rolebook().comparisons.is_run_elsewhere(comparison.id)
-    found = _find(comparison) if is_running else _find_once(comparison, progress.tally)
+    found = _find(comparison) if progress.is_running else _find_once(comparison, progress.tally)
     is_piece = request.headers.get("Sec-Fetch-Dest") == "empty"
     return render_template(
         "evidence_piece.html" if is_piece else "evidence_page.html",
         comparison=comparison,
         findings=found,
         # Beside answers that are on their way it needs no saying that there are none yet.
-        is_early=is_running and found.is_empty,
+        is_early=progress.is_running and found.is_empty,
     )
 
 

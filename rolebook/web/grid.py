@@ -19,10 +19,11 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
-from rolebook.core.comparison import Cell, CellKey, Comparison, Tally, Variant
+from rolebook.core.comparison import Cell, CellKey, Comparison, Variant
 from rolebook.core.difference import Piece
 from rolebook.core.errors import ConflictError
 from rolebook.core.frozen import frozen
+from rolebook.core.run import Progress
 from rolebook.report.differing import Setting
 from rolebook.web.comparison_cells import (
     Layout,
@@ -75,17 +76,14 @@ def show(comparison_id: str) -> str:
     answering = [v for v in layout.order if not comparison.variants[v].is_recorded]
     marks = marks_of(comparison) if layout.is_matrix else ()
     progress = rolebook().compare.progress_of(comparison)
-    is_elsewhere = rolebook().comparisons.is_run_elsewhere(comparison.id)
-    is_running = progress.is_running or is_elsewhere
     return render_template(
         "comparison.html",
         comparison=comparison,
         grid=grid,
         layout=layout,
         progress=progress,
-        findings=None if is_running else findings_at_once(comparison, progress.tally),
-        is_elsewhere=is_elsewhere,
-        stands=_stands(comparison, progress.tally, is_running=is_running),
+        findings=None if progress.is_running else findings_at_once(comparison, progress.tally),
+        stands=_stands(comparison, progress),
         settings=differing_settings(comparison, answering),
         prompts=prompt_differences(comparison, answering),
         answering=answering,
@@ -99,16 +97,15 @@ def show(comparison_id: str) -> str:
 def state(comparison_id: str) -> ResponseReturnValue:
     """How it stands, in short: a page at rest looks whether somebody has gone on with it elsewhere."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
-    progress = rolebook().compare.progress_of(comparison)
-    is_running = progress.is_running or rolebook().comparisons.is_run_elsewhere(comparison_id)
-    return {"stands": _stands(comparison, progress.tally, is_running=is_running)}
+    return {"stands": _stands(comparison, rolebook().compare.progress_of(comparison))}
 
 
-def _stands(comparison: Comparison, tally: Tally, *, is_running: bool) -> str:
+def _stands(comparison: Comparison, progress: Progress) -> str:
     """What is another text whenever something else is to be done with it, or another cell is done or checked."""
+    tally = progress.tally
     answered = (tally.complete, tally.failed, tally.stopped)
     checked = (tally.checked, tally.unchecked, tally.unjudged)
-    marks = ("running" * is_running, "deleted" * bool(comparison.deleted_at))
+    marks = ("running" * progress.is_running, "deleted" * bool(comparison.deleted_at))
     return " ".join([*map(str, answered + checked), *filter(None, marks)])
 
 

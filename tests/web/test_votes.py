@@ -18,7 +18,9 @@ from rolebook.core.preference import preference
 from rolebook.core.session import Session, new_id
 from rolebook.core.voting import votes_of
 from rolebook.report.presentation import hue
+from rolebook.web.app import create_app
 from rolebook.wiring import Rolebook
+from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
 from tests.web.checks import assert_error
 
@@ -245,8 +247,8 @@ def test_answers_that_are_the_same_are_not_voted_on(
     assert [] == outcomes(rolebook, comparison)
 
 
-def test_voting_goes_on_while_the_run_does(
-    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+def test_voting_goes_on_while_the_run_does_wherever_that_is(
+    client: FlaskClient, rolebook: Rolebook, make_rolebook: MakeRolebook, upstream: FakeUpstream
 ) -> None:
     upstream.model_rule("slow", "ok?text=Short.,ok?text=Slow.,hang")
     variants = [
@@ -258,8 +260,10 @@ def test_voting_goes_on_while_the_run_does(
     run = rolebook.compare.start(comparison)
     upstream.wait_for(lambda: rolebook.comparisons.tally(comparison).complete == 2)
     address = client.post(begin(client, comparison), data={"vote": "left"}).location
-    page = client.get(address).text
-    assert "More answers are on their way: 2 of 4 are there." in page
+    other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+    for shown in (client, create_app(other).test_client()):
+        page = shown.get(address).text
+        assert "More answers are on their way: 2 of 4 are there." in page
     run.stop()
     assert run.wait(10)
 

@@ -208,11 +208,10 @@ def _state(comparison: Comparison) -> ComparisonState:
 
 def progress_shape(comparison: Comparison) -> Progress:
     """How far a comparison is."""
-    book = rolebook()
-    progress = book.compare.progress_of(comparison)
+    progress = rolebook().compare.progress_of(comparison)
     return {
         "tally": tally_data(progress.tally),
-        "is_running": progress.is_running or book.comparisons.is_run_elsewhere(comparison.id),
+        "is_running": progress.is_running,
         "rate": progress.rate,
         "seconds_left": progress.seconds_left,
         "error": " ".join(phrase(each.said) for each in progress.breaks),
