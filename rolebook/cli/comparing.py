@@ -211,7 +211,7 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     else:
         show_findings(terminal, snapshot)
     cells = list(snapshot.cells.values())
-    tally = rolebook.comparisons.tally(comparison)
+    tally = snapshot.tally
     _tell_what_next(terminal, comparison, cells, tally)
     tell_unwritten(terminal, rolebook)
     # A judge that could not be asked is no judge that was content.

@@ -104,7 +104,7 @@ def show(invocation: Invocation, comparison_id: str, as_json: bool) -> None:
         show_findings(terminal, snapshot)
     if comparison.deleted_at or rolebook.comparisons.is_run_elsewhere(comparison.id):
         return
-    tell_what_is_left(terminal, comparison, rolebook.comparisons.tally(comparison))
+    tell_what_is_left(terminal, comparison, snapshot.tally)
 
 
 @comparisons.command(

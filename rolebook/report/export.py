@@ -70,6 +70,7 @@ _CSV_COLUMNS = (
     "duration_ms",
     "checks_passed",
     "checks_failed",
+    "checks_not_made",
     "checks",
     "votes_won",
     "votes_lost",
@@ -315,6 +316,7 @@ def _turn_row(snapshot: Snapshot, cell: Cell, turn: Turn) -> dict[str, Any]:
         "questions": count_questions(turn.text),
         "checks_passed": sum(result.has_passed is True for result in results),
         "checks_failed": sum(result.has_passed is False for result in results),
+        "checks_not_made": snapshot.unchecked_in(cell, turn),
         "checks": "; ".join(f"{result.label}: {result.said}" for result in results),
     }
 

@@ -61,6 +61,8 @@ class _Report:
             _("Answered cells"): f"{progress['complete']} / {progress['total']}",
             _("Failed cells"): str(progress["failed"] or ""),
             _("Running cells"): str(progress["running"] or ""),
+            _("Checks not made yet"): str(progress["unchecked"] or ""),
+            _("Rubrics not judged"): str(progress["unjudged"] or ""),
             _("Broken off"): " ".join(
                 _inline(self._translator.say(each.said.message, each.said.parameters))
                 for each in self._snapshot.breaks

@@ -19,6 +19,7 @@ from rolebook.core.comparison import (
     CellStatus,
     Comparison,
     ComparisonInput,
+    Tally,
     said_before,
 )
 from rolebook.core.comparison_data import comparison_data
@@ -57,6 +58,8 @@ class Comparisons(Protocol):
 
     def ballots(self, comparison_id: str) -> Sequence[Ballot]: ...
 
+    def tally(self, comparison: Comparison) -> Tally: ...
+
     def breaks_of(self, comparison_id: str) -> Sequence[Break]: ...
 
     def turns_up_to(self, turn_id: str) -> Sequence[Turn]: ...
@@ -92,7 +95,7 @@ class Snapshot:
 
     ``cells`` are those that have begun, by their keys; ``votes`` the ballots with an outcome. ``revisions`` are by id;
     ``histories`` are the turns that an input follows, by the id of the last of them; one that is gone is left out.
-    ``breaks`` say why the last run broke off.
+    ``tally`` says what its checks lack, as pages do; ``breaks`` say why the last run broke off.
     """
 
     comparison: Comparison
@@ -102,6 +105,7 @@ class Snapshot:
     histories: Mapping[str, Sequence[Turn]]
     marks: Mapping[str, TurnMark]
     taken_at: str
+    tally: Tally
     breaks: Sequence[Break] = ()
 
     @property
@@ -178,11 +182,19 @@ class Snapshot:
 
     @cached_property
     def progress(self) -> Mapping[str, int]:
-        """How many cells are how far, by the names of CellStatus; ``total`` is all of them."""
+        """How many cells are how far, by the names of CellStatus; ``total`` is all of them.
+
+        ``unchecked`` and ``unjudged`` are what a tally calls so: the figures do without these checks.
+        """
         counted = Counter(cell.status.value for cell in self.cells.values())
         total = self.comparison.size
         counted[CellStatus.WAITING.value] += total - len(self.cells)
-        return {"total": total, **{status.value: counted[status.value] for status in CellStatus}}
+        return {
+            "total": total,
+            **{status.value: counted[status.value] for status in CellStatus},
+            "unchecked": self.tally.unchecked,
+            "unjudged": self.tally.unjudged,
+        }
 
     def persona_of(self, variant: int) -> Persona | None:
         """The persona of a variant at its revision; ``None`` if this version cannot read it any more."""
@@ -191,6 +203,23 @@ class Snapshot:
             return persona_of_revision(revision).persona
         except FaultyDataError:
             return None
+
+    @cached_property
+    def _checks(self) -> Sequence[int]:
+        """So many checks an answer of each variant is held against: none of what was recorded."""
+        personas = map(self.persona_of, range(len(self.comparison.variants)))
+        return [
+            0
+            if variant.is_recorded
+            else len(self.comparison.checks_with(persona.checks if persona else ()))
+            for variant, persona in zip(self.comparison.variants, personas, strict=True)
+        ]
+
+    def unchecked_in(self, cell: Cell, turn: Turn) -> int:
+        """How many checks of an answer have no result, in a cell that is complete."""
+        if cell.status is not CellStatus.COMPLETE:
+            return 0
+        return max(0, self._checks[cell.key.variant] - len(cell.results.get(turn.id, ())))
 
     def history_of(self, entry: ComparisonInput) -> Sequence[Turn]:
         """What was said before an input, as far as it is still known."""
@@ -231,6 +260,7 @@ def take_snapshot(source: Source, comparison: Comparison) -> Snapshot:
         histories=dict(_histories(comparisons, comparison)),
         marks=log.marks_of(turn_ids),
         taken_at=now(),
+        tally=comparisons.tally(comparison),
         breaks=comparisons.breaks_of(comparison.id),
     )
 

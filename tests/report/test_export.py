@@ -25,7 +25,9 @@ from rolebook.report.export import EXPORT_FORMATS, export_comparison
 from rolebook.wiring import Rolebook
 from tests.conftest import Failures, MakeRolebook, NewPage
 from tests.fake_upstream import FakeUpstream
+from tests.judging import JUDGE_MODEL, add_judge
 from tests.test_compare import cells_of, fill, plan, talk
+from tests.web.answering import answer_all
 from tests.web.checks import assert_accessible
 
 QUESTION = "Which teacher is better?"
@@ -264,6 +266,33 @@ def test_it_says_how_far_the_run_was(rolebook: Rolebook) -> None:
     assert (4, 1, 3) == (progress["total"], progress["complete"], progress["waiting"])
     assert "Answered cells: 1 / 4" in exported(rolebook, comparison, "md")
     assert "3 of 4 cells had no complete answer yet" in exported(rolebook, comparison, "html")
+
+
+def test_it_says_which_checks_its_figures_do_without(
+    rolebook: Rolebook, upstream: FakeUpstream, library_dir: Path
+) -> None:
+    add_judge(library_dir)
+    upstream.model_rule(JUDGE_MODEL, "ok?text=Perhaps.")
+    comparison = planned(
+        rolebook,
+        variants=["plain", "teacher"],
+        inputs=["One", "Two"],
+        checks=[{"max_words": 9}, {"rubric": "Explains."}],
+    )
+    answer_all(rolebook, comparison)
+    fill(rolebook, comparison, keys=[CellKey(0, 0, 0)])
+    told = {format: exported(rolebook, comparison, format) for format in EXPORT_FORMATS}
+    head, _, _ = told["jsonl"].partition("\n")
+    for text in (told["json"], head):
+        progress = json.loads(text)["progress"]
+        assert (4, 6, 1) == tuple(progress[name] for name in ("complete", "unchecked", "unjudged"))
+    assert ["0", "2", "2", "2"] == [row["checks_not_made"] for row in rows_of(told["csv"])]
+    assert "- Checks not made yet: 6\n- Rubrics not judged: 1\n" in told["md"]
+    assert "6 checks not made yet" in told["html"]
+    assert "1 rubric not judged" in told["html"]
+    fill(rolebook, comparison)
+    told = {format: exported(rolebook, comparison, format) for format in READABLE}
+    assert not [text for text in told.values() if "not made yet" in text]
 
 
 def test_unknown_format_is_refused_at_once(rolebook: Rolebook, comparison: Comparison) -> None:

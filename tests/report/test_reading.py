@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rolebook.core.check import Check
-from rolebook.core.comparison import Comparison, ComparisonInput, Judge, Variant
+from rolebook.core.comparison import Comparison, ComparisonInput, Judge, Tally, Variant
 from rolebook.core.errors import InputError
 from rolebook.core.session import Revision, now
 from rolebook.report.export import EXPORT_FORMATS, export_comparison
@@ -266,6 +266,9 @@ class Shelf:
 
     def cells(self, comparison: Comparison) -> list[Any]:
         return []
+
+    def tally(self, comparison: Comparison) -> Tally:
+        return Tally(comparison.size)
 
     def breaks_of(self, comparison_id: str) -> list[Any]:
         return []

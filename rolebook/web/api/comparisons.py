@@ -558,6 +558,8 @@ class Results(Shape):
     """What has come out so far."""
 
     progress: dict[str, int]
+    """Cells by how far they are, and the checks that these figures do without: those not made yet (unchecked), and
+    rubrics that could not be judged (unjudged)."""
     variants: list[VariantResult]
     measures: list[Measured]
     check_shares: list[CheckShare]
