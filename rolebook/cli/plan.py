@@ -9,7 +9,7 @@ from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
 from rolebook.report.money import money
 from rolebook.report.preview import asked_variants, variant_differences
-from rolebook.report.sameness import tell_same_inputs
+from rolebook.report.sameness import tell_same_inputs, tell_same_variants
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
@@ -43,6 +43,8 @@ def tell_estimate(terminal: Terminal, comparison: Comparison, estimate: Estimate
         calls=estimate.calls,
     )
     if said := tell_same_inputs(comparison, terminal.translator):
+        terminal.tell_line(said)
+    for said in tell_same_variants(comparison, terminal.translator):
         terminal.tell_line(said)
     tokens = {"sent": estimate.prompt_tokens, "received": estimate.completion_tokens}
     if estimate.cost is None:

@@ -183,6 +183,11 @@ class Comparison:
         first: dict[Hashable, int] = {}
         return [first.setdefault(entry.said, index) for index, entry in enumerate(self.inputs)]
 
+    def same_variants(self) -> Sequence[int]:
+        """For each variant the index of the first one that is made of the same: most often its own."""
+        made = [replace(variant, name="") for variant in self.variants]
+        return [made.index(variant) for variant in made]
+
     def key_of(self, text: str) -> CellKey:
         """The cell that ``str(key)`` names. Raises NotFoundError if there is none."""
         parts = text.split("-")

@@ -13,6 +13,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from rolebook.core.check import Checks
 from rolebook.core.errors import Phrase
@@ -45,6 +46,33 @@ def _variant(value: object) -> object:
     return {"persona": persona_id, "revision": revision}
 
 
+def _require_effect(changes: dict[str, Any]) -> dict[str, Any]:
+    """Refuse keys that would change nothing: left out, they would have a persona compared with itself."""
+    found = {fault.path: _idle_key(fault) for fault in find_unknown_keys(changes)}
+    if "extends" in changes:
+        found["extends",] = flaw(
+            "%(key)s: bases are merged before anything is changed here. Write what the base would say, or compare a "
+            "persona that extends it."
+        )
+    if found:
+        raise ValidationError.from_exception_data(
+            "changes",
+            [{"type": error, "loc": path, "input": None} for path, error in found.items()],
+        )
+    return changes
+
+
+def _idle_key(fault: Fault) -> PydanticCustomError:
+    near = str(fault.parameters["near"] or "")
+    if "name" in fault.parameters:
+        return flaw(fault.message, **fault.parameters)
+    if near in Sampling.model_fields and len(fault.path) == 1:
+        near = f"sampling.{near}"
+    if near:
+        return flaw("'%(key)s' is no key of a persona file. Did you mean '%(near)s'?", near=near)
+    return flaw("'%(key)s' is no key of a persona file and would change nothing: take it out.")
+
+
 class VariantSpec(Part):
     """A persona as it takes part, and what is different about it here."""
 
@@ -66,7 +94,9 @@ class VariantSpec(Part):
     """Sampling parameters over the persona's own."""
     request: dict[RequestField, JsonData] = Field(default_factory=dict)
     """Other fields of the request."""
-    changes: dict[str, JsonData] = Field(default_factory=dict)
+    changes: Annotated[dict[str, JsonData], AfterValidator(_require_effect)] = Field(
+        default_factory=dict
+    )
     """Any keys of the persona's file with other values: what it would be if its file said so."""
 
     @model_validator(mode="after")

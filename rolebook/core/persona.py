@@ -592,8 +592,8 @@ def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str
     parameters = {"key": describe_path(path), "near": near}
     if value is None and not near and (" " in name or not is_root):
         # {user: One, two} is a map of 'user' and 'two'.
-        message = "A comma cut the text before '%(key)s'. Put the whole text in quotes."
-        parameters["key"] = in_line(name)
+        message = "A comma cut the text before '%(name)s'. Put the whole text in quotes."
+        parameters["name"] = in_line(name)
     elif near == name:
         message = "'%(key)s' belongs under 'sampling'; here it is left out."
     elif near and near not in known:

@@ -13,7 +13,7 @@ from rolebook.core.comparison_data import comparison_data
 from rolebook.core.difference import LineDifference, line_differences
 from rolebook.core.persona import ResolvedPersona
 from rolebook.library.yaml_text import dump_yaml
-from rolebook.report.sameness import same_inputs_data
+from rolebook.report.sameness import same_inputs_data, same_variants_data
 
 
 def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def plan_data(
         "comparison": comparison_data(comparison),
         "estimate": asdict(estimate),
         "same_inputs": same_inputs_data(comparison),
+        "same_variants": same_variants_data(comparison),
         "differences": [
             {
                 "variant": comparison.variants[index].name,

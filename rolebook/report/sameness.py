@@ -1,8 +1,8 @@
-"""Inputs of a comparison that say the same as others: which they are, in words and as data."""
+"""Inputs of a comparison that say the same as others, and variants that are: which they are, in words and as data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,5 +36,24 @@ def same_inputs_data(comparison: Comparison) -> Sequence[dict[str, Any]]:
     return [
         {"input": index + 1, "same_as": first + 1}
         for index, first in enumerate(comparison.same_inputs())
+        if index != first
+    ]
+
+
+def tell_same_variants(comparison: Comparison, speaker: Translator) -> Iterator[str]:
+    """A sentence on each of them."""
+    for same in same_variants_data(comparison):
+        other, first = (comparison.variants[same[name] - 1].name for name in ("variant", "same_as"))
+        yield speaker.gettext(
+            "Nothing is different between '%(first)s' and '%(other)s': their answers show how much answers vary by "
+            "chance."
+        ) % {"first": first, "other": other}
+
+
+def same_variants_data(comparison: Comparison) -> Sequence[dict[str, int]]:
+    """Each of them beside the first that is the same, counted from 1."""
+    return [
+        {"variant": index + 1, "same_as": first + 1}
+        for index, first in enumerate(comparison.same_variants())
         if index != first
     ]

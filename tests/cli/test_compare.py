@@ -301,6 +301,15 @@ def test_plan_says_which_inputs_are_the_same(shell: Shell, tmp_path: Path) -> No
     assert 3 == planned["estimate"]["cells"]
 
 
+def test_plan_says_which_variants_are_the_same(shell: Shell) -> None:
+    command = ("compare", "plain", "teacher", "plain", "--input", "Hello", "--plan")
+    assert (
+        "Nothing is different between 'Plain assistant' and 'Plain assistant 2': their answers show how much answers "
+        "vary by chance.\n"
+    ) in shell.run(*command).notices
+    assert [{"variant": 3, "same_as": 1}] == shell.run(*command, "--json").json["same_variants"]
+
+
 def test_stopped_by_ctrl_c_it_goes_on_where_it_was(
     shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
 ) -> None:

@@ -78,6 +78,20 @@ def test_whole_file() -> None:
             "variants: [teacher]\ninputs:\n  - {input: a, turns: [b]}\nreapets: 2\n",
             ["c.yaml:3:5: inputs[0] needs one of", "c.yaml:4:1: warning: 'reapets' is no known"],
         ),
+        (
+            "variants:\n  - persona: teacher\n    changes:\n      sytem: Be brief.\n"
+            "      sampling: {temprature: 3}\n      temperature: 1\n      extends: friend\ninputs: [Hi]\n",
+            [
+                "c.yaml:4:14: 'variants[0].changes.sytem' is no key of a persona file. Did you mean 'system'?",
+                "c.yaml:5:30: 'variants[0].changes.sampling.temprature' is no key of a persona file.",
+                "c.yaml:6:20: 'variants[0].changes.temperature' is no key of a persona file. Did you mean 'sampling.t",
+                "c.yaml:7:16: variants[0].changes.extends: bases are merged before",
+            ],
+        ),
+        (
+            "variants: [{persona: teacher, changes: {system: Be kind, and brief}}]\ninputs: [Hi]\n",
+            ["c.yaml:1:", "A comma cut the text before 'and brief'."],
+        ),
         ("- teacher\n", ["c.yaml:1:1: "]),
         ("variants: [teacher\ninputs: [Hi]\n", ["c.yaml:1:11: The '[' that opens here"]),
     ],

@@ -262,6 +262,7 @@ def test_everything_that_can_be_different_reaches_the_plan(
         ({"variant-1-upstream": "gone"}, "variant-1-upstream", "no upstream 'gone'"),
         ({"variant-1-revision": "abc"}, "variant-1-revision", "no label or revision 'abc'"),
         ({"variant-1-changes": "a: [b"}, "variant-1-changes", ""),
+        ({"variant-1-changes": "sytem: Be kind."}, "variant-1-changes", "mean 'system'?"),
         ({"variant-1-more": "nonsense"}, "variant-1-more", "name=value"),
         ({"lines": " \n"}, "lines", "Write what is said"),
         ({"repeats": "x"}, "repeats", "repeats must be a whole number from 1 to 100"),

@@ -103,12 +103,20 @@ class SameInput(Shape):
     same_as: int
 
 
+class SameVariant(Shape):
+    """A variant that is made of the same as an earlier one. Counted from 1."""
+
+    variant: int
+    same_as: int
+
+
 class PlanPreview(Shape):
     """What a comparison would take and send. Tokens and cost (US dollars) are estimates; null is unknown."""
 
     comparison: ComparisonPlan
     estimate: Estimate
     same_inputs: list[SameInput]
+    same_variants: list[SameVariant]
     differences: list[PlannedDifference]
     cells: list[PlannedCell]
 
