@@ -95,6 +95,9 @@ def test_requests_and_turns_are_lines_of_json_that_tell_nothing_private(shell: S
             request_id = stream.headers["X-Request-Id"]
         with asked(port, "GET", "/sessions?q=secret") as response:
             response.read()
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nAuthorization Bearer secret\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
         notices = stop(process, signal.SIGTERM)
     lines = [json.loads(line) for line in notices.splitlines() if line.startswith("{")]
     turn, asking, listing = (
@@ -110,7 +113,10 @@ def test_requests_and_turns_are_lines_of_json_that_tell_nothing_private(shell: S
     )
     assert asking["duration_ms"] >= turn["duration_ms"]
     assert ("GET", 200) == (listing["method"], listing["status"])
+    assert "A malformed request was refused: header" in [line["message"] for line in lines]
     assert "secret" not in notices
+    # A turn names its upstream, which has no other name here.
+    assert not any("127.0.0.1" in str(line) for line in lines if line is not turn)
 
 
 def test_port_that_is_taken_is_said_with_what_to_do(rehearsing: Shell) -> None:

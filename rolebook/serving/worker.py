@@ -22,6 +22,7 @@ from gunicorn.http import wsgi  # type: ignore[import-untyped]
 from gunicorn.util import close_graceful  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
+from rolebook.serving import refusal
 from rolebook.serving.answer import LINGER_S, Answer, Response, can_be_read
 from rolebook.serving.threads import Threads
 
@@ -122,6 +123,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
                 close_graceful(conn.sock.dup())
                 conn.sock.shutdown(socket.SHUT_RD)
         return kept
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        # Gunicorn logs and answers what it was sent, and from which address.
+        found = refusal.refusal_of(exc)
+        if found is refusal.FAULT:
+            self.log.error("A request failed inside the server", exc_info=exc)
+        else:
+            self.log.warning("A malformed request was refused: %s", found.kind)
+        refusal.answer(client, found)
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         response, environ = wsgi.create(

@@ -178,5 +178,7 @@ def _respond_to_http(error: HTTPException) -> BaseResponse:
 
 
 def _respond_to_unexpected(error: Exception) -> BaseResponse:
-    current_app.logger.exception("%s %s failed", request.method, request.path, exc_info=error)
+    # In a path may stand what nobody but whom it concerns should read.
+    route = request.url_rule.rule if request.url_rule else "a request"
+    current_app.logger.exception("%s %s failed", request.method, route, exc_info=error)
     return respond(RolebookError(UNEXPECTED))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -208,6 +209,42 @@ def test_what_is_no_request_is_refused_and_leaves_no_control_bytes(
     assert b"Traceback" not in response
     assert b"<b>X" not in response
     assert "\x1b" not in shared_server.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "kind"),
+    [
+        (400, "GET /sessions?q=PRIVATE one two HTTP/1.1", "request line"),
+        (400, "GET /sessions?q=PRIVATE HTTP/9.9", "request line"),
+        (400, "get /sessions?q=PRIVATE HTTP/1.1", "request line"),
+        (400, "GET /v1/models HTTP/1.1\nAuthorization Bearer rb-PRIVATE", "header"),
+        (400, "GET /v1/models HTTP/1.1\nAuthorization : Bearer rb-PRIVATE", "header"),
+        (400, "GET /v1/models HTTP/1.1\nA: b\n Authorization: Bearer rb-PRIVATE", "header"),
+        (400, "POST /v1/completions HTTP/1.1\nContent-Length: PRIVATE", "header"),
+        (400, "POST /v1/completions HTTP/1.1\nContent-Length: 5\nContent-Length: 6", "header"),
+        (414, f"GET /?q=PRIVATE{'x' * 9000} HTTP/1.1", "long request line"),
+        (431, f"GET / HTTP/1.1\nX-Private: PRIVATE{'x' * 9000}", "large headers"),
+        (417, "POST /v1/completions HTTP/1.1\nContent-Length: 2\nExpect: PRIVATE", "Expect header"),
+        (501, "POST /v1/completions HTTP/1.1\nTransfer-Encoding: PRIVATE", "Transfer-Encoding"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_malformed_request_is_answered_as_programs_expect_and_nothing_of_it_is_repeated(
+    shared_server: Server, status: int, lines: str, kind: str
+) -> None:
+    logged = len(shared_server.stderr)
+    response = send(shared_server, f"{lines}\nHost: 127.0.0.1")
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert status == status_of(response)
+    assert b"Content-Type: application/json\r\n" in head
+    error = json.loads(body)["error"]
+    assert {"message", "type", "param", "code"} == set(error)
+    assert ("server_error" if status == 501 else "invalid_request_error") == error["type"]
+    line = shared_server.stderr[logged:]
+    assert f"A malformed request was refused: {kind}" in line
+    for text in (response.decode().lower(), line.lower()):
+        assert "private" not in text
+        assert "127.0.0.1" not in text
 
 
 def test_chunked_body_is_limited_too(shared_server: Server) -> None:
