@@ -513,6 +513,51 @@ def test_rubric_is_judged_by_a_persona_whose_turn_is_in_the_log(
     assert () == rolebook.log.list_sessions().summaries
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "judged", "reason"),
+    [
+        (
+            'reference: ""',
+            "reference: {type: text, required: true}",
+            [2],
+            "It could not be judged: 'reference' is needed: please fill it in.",
+        ),
+        (
+            "{{ reference }}",
+            "{{ 100 // (input|length - 8) }}",
+            [1, 2, 3],
+            "It could not be judged: judge.yaml:2:9: The template fails: integer division or modulo by zero",
+        ),
+    ],
+)
+def test_answer_that_cannot_be_put_to_the_judge_keeps_no_other_from_being_judged(
+    rolebook: Rolebook, upstream: FakeUpstream, old: str, new: str, judged: list[int], reason: str
+) -> None:
+    judge = JUDGE.replace(old, new)
+    (rolebook.library.personas_dir / "judge.yaml").write_text(judge, "utf-8")
+    upstream.model_rule("strict", verdict("true"))
+    comparison = plan(
+        rolebook,
+        variants=["plain"],
+        inputs=["ab", "a", {"input": "abc", "reference": "abc"}, "abcd"],
+        checks=[{"rubric": "It explains."}],
+        judge={"model": "strict"},
+        concurrency=1,
+    )
+    run = fill(rolebook, comparison)
+    assert run.error is None
+    assert {CellStatus.COMPLETE} == {c.status for c in cells_of(rolebook, comparison).values()}
+    found = [cell.checks[0] for cell in cells_of(rolebook, comparison).values()]
+    assert judged == [n for n, result in enumerate(found) if result.has_passed]
+    assert reason == str(found[0].said)
+    # Trying again helps nothing, so nobody is offered to, and whoever does calls for nothing.
+    before = len(upstream.requests)
+    fill(rolebook, comparison, with_failed=True)
+    assert before == len(upstream.requests)
+    tally = rolebook.comparisons.tally(comparison)
+    assert (len(judged), 0, 0) == (tally.checked, tally.unchecked, tally.unjudged)
+
+
 def test_rubric_without_a_judge_is_an_error_before_anything_is_called(rolebook: Rolebook) -> None:
     with pytest.raises(UnplannableError, match="no persona 'judge'"):
         plan(rolebook, variants=["plain"], inputs=["x"], checks=[{"rubric": "It explains."}])

@@ -15,6 +15,7 @@ from rolebook.core.check import CheckResult
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.errors import ConflictError, NotFoundError
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
+from rolebook.language.translator import translator
 from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
@@ -130,6 +131,8 @@ def test_persona_that_cannot_judge_is_told(make_rolebook: MakeRolebook, library_
     add_checks(library_dir, GENTLE)
     result = judged(book := make_rolebook(judge="teacher"), ask(book))
     assert "The persona 'teacher' cannot judge: it has no variable rubric" in str(result.said)
+    chinese = translator("zh").say(result.said.message, result.said.parameters)
+    assert chinese.startswith("没能评判：角色“teacher”不能评判")
 
 
 def test_rehearsal_gives_no_verdict_whatever_the_answer_says(

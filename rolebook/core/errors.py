@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from pathlib import PurePath
 from typing import Any, ClassVar, Literal
 
 from rolebook.core.frozen import frozen
@@ -68,6 +69,11 @@ class RolebookError(Exception):
         super().__init__(message)
         self.message = message
         self.parameters = parameters
+
+    @property
+    def said(self) -> Phrase:
+        """The same where it stands in other words that are kept. Of a file it names no more than the file itself."""
+        return Phrase(self.message, self.parameters)
 
     def __str__(self) -> str:
         return self.message % self.parameters
@@ -127,9 +133,21 @@ class FileError(InputError):
         first = next((p for p in problems if p.severity == "error"), problems[0])
         super().__init__(first.message, **first.parameters)
         self.problems = tuple(problems)
+        self._place = first.place
+
+    @property
+    def said(self) -> Phrase:
+        return _phrase_at(self._place, super().said)
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
+
+
+def _phrase_at(place: str, said: Phrase) -> Phrase:
+    """A phrase with the place that it is about before it, if that is known."""
+    if not place:
+        return said
+    return Phrase("%(place)s: %(reason)s", {"place": PurePath(place).name, "reason": said})
 
 
 class VariableError(InputError):
@@ -163,6 +181,10 @@ class PromptError(InputError):
     def place(self) -> str:
         """``file:line:column`` as far as they are known."""
         return ":".join([self.file, *(str(part) for part in (self.line, self.column) if part)])
+
+    @property
+    def said(self) -> Phrase:
+        return _phrase_at(self.place, super().said)
 
     def __str__(self) -> str:
         return f"{self.place}: {super().__str__()}" if self.place else super().__str__()
@@ -252,6 +274,10 @@ class UpstreamError(RolebookError):
         self.status = status
         self.detail = detail
         self.retry_after_s = retry_after_s
+
+    @property
+    def said(self) -> Phrase:
+        return phrase_with_detail(super().said, self.detail)
 
     def __str__(self) -> str:
         return with_detail(super().__str__(), self.detail)

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rolebook.core.chat import ChatService, TurnEnded, TurnStarted
+from rolebook.core.chat import ChatService, TurnEnded, TurnEvent, TurnStarted
 from rolebook.core.check import Answer, Check, CheckResult, run_check
 from rolebook.core.comparison import Judge, digest_of
-from rolebook.core.errors import Phrase, RolebookError
+from rolebook.core.errors import Phrase, RolebookError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, SessionLog, Turn, TurnStatus, new_id
@@ -92,40 +92,48 @@ class Judging:
                 found = run_check(check, answer)
                 results.append(replace(found, digest=digest_of(check, judge, reference)))
             elif judge is not None and judge_persona is not None:
+                digest = digest_of(check, judge, reference)
                 values = {
                     "rubric": check.rubric or "",
                     "conversation": _written(conversation, turn.input),
                     "reference": reference,
                 }
-                session = Session(
-                    id=new_id(),
-                    persona_id=judge.persona_id,
-                    revision=judge_persona.revision.id,
-                    variables=values,
-                    model=judge.model,
-                    upstream=judge.upstream,
-                    comparison_id=comparison_id,
-                    judges=turn.id,
-                )
-                for event in self._ask(session, judge_persona, turn.text):
-                    # A judge that was stopped has said nothing, and can be asked again.
-                    if isinstance(event, Turn) and event.status is not TurnStatus.CANCELLED:
-                        judged_by[check.label] = event.id
-                        found = _result(check, event)
-                        results.append(replace(found, digest=digest_of(check, judge, reference)))
-                    yield event
+                try:
+                    session = Session(
+                        id=new_id(),
+                        persona_id=judge.persona_id,
+                        revision=judge_persona.revision.id,
+                        variables=judge_persona.persona.parse_variables(values),
+                        model=judge.model,
+                        upstream=judge.upstream,
+                        comparison_id=comparison_id,
+                        judges=turn.id,
+                    )
+                    events = self._ask(session, judge_persona, turn.text)
+                except StorageError:
+                    raise
+                except RolebookError as error:
+                    # This answer cannot be put to the judge. Others may be, which have nothing to do with it.
+                    results.append(replace(not_judged(check, error.said), digest=digest))
+                    continue
+                for event in events:
+                    if isinstance(event, TurnStarted):
+                        yield event.turn.id
+                    elif isinstance(event, TurnEnded):
+                        # A judge that was stopped has said nothing, and can be asked again.
+                        if event.turn.status is not TurnStatus.CANCELLED:
+                            judged_by[check.label] = event.turn.id
+                            results.append(replace(_result(check, event.turn), digest=digest))
+                        yield event.turn
         yield Judgement(tuple(results), judged_by)
 
-    def _ask(self, session: Session, persona: ResolvedPersona, answer: str) -> Iterator[str | Turn]:
+    def _ask(self, session: Session, persona: ResolvedPersona, answer: str) -> Iterator[TurnEvent]:
+        """Raises at once where the judge cannot be asked."""
         prepared = self._chat.prepare(session, persona, answer)
         self._log.create_session(session, persona.revision)
-        for event in self._chat.stream_prepared(
+        return self._chat.stream_prepared(
             session, prepared, answer, is_streamed=False, reader="nobody"
-        ):
-            if isinstance(event, TurnStarted):
-                yield event.turn.id
-            elif isinstance(event, TurnEnded):
-                yield event.turn
+        )
 
 
 def _written(conversation: Sequence[tuple[str, str]], question: str) -> str:
@@ -142,6 +150,11 @@ def _written(conversation: Sequence[tuple[str, str]], question: str) -> str:
         ensure_ascii=False,
         indent=1,
     )
+
+
+def not_judged(rubric: Check, reason: Phrase) -> CheckResult:
+    """That the judge cannot be asked about an answer, and why."""
+    return rubric.result(None, Phrase("It could not be judged: %(reason)s", {"reason": reason}))
 
 
 def _result(check: Check, turn: Turn) -> CheckResult:

@@ -13,7 +13,7 @@ from rolebook.core.chat import ChatService, Library
 from rolebook.core.check import Check, CheckResult, run_check
 from rolebook.core.comparison import Judge
 from rolebook.core.errors import ConflictError, Phrase, RolebookError, StorageError
-from rolebook.core.judge import Judgement, Judging, answer_of, require_judge
+from rolebook.core.judge import Judgement, Judging, answer_of, not_judged, require_judge
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, SessionLog, Turn, TurnStatus
 
@@ -140,8 +140,7 @@ class LiveChecks:
         except StorageError as error:
             _logger.warning("the turn %s could not be judged: %s", turn.id, error)
         except RolebookError as error:
-            said = Phrase("It could not be judged: %(reason)s", {"reason": str(error)})
-            self._record(turn, check.result(None, said), {})
+            self._record(turn, not_judged(check, error.said), {})
         except Exception:
             _logger.exception("the turn %s could not be judged", turn.id)
         finally:
