@@ -34,6 +34,8 @@ _CARRIERS = {"Problem", "Fault", "Advice", "TurnError", "flaw"}
 _BILINGUAL = ROOT / "rolebook" / "upstream" / "rehearsal.py"
 #: Speaks to editors, in English as the descriptions of the fields do.
 _SCHEMA = ROOT / "rolebook" / "core" / "persona_schema.py"
+#: Speaks to programs, of whose requests not even the language could be read.
+_REFUSAL = ROOT / "rolebook" / "serving" / "refusal.py"
 
 
 def find_messages() -> Catalog:
@@ -68,7 +70,7 @@ def _of_code() -> Iterator[tuple[Path, Text]]:
     ]
     errors = {name for name in classes if name.endswith(("Error", "Cancelled"))} - _CARRIERS
     for path, tree in sorted(trees.items()):
-        if path not in (_BILINGUAL, _SCHEMA):
+        if path not in (_BILINGUAL, _SCHEMA, _REFUSAL):
             for node in ast.walk(tree):
                 yield from ((path, message) for message in _messages_of(node, _SPEAKERS | errors))
 
