@@ -18,8 +18,8 @@ from rolebook.core.errors import (
     PromptError,
     RolebookError,
     UpstreamError,
-    with_detail,
 )
+from rolebook.language.punctuation import PUNCTUATION, close_up
 
 if TYPE_CHECKING:
     from rolebook.core.session import TurnError
@@ -36,6 +36,7 @@ class Translator:
 
     def __init__(self, language: str) -> None:
         self.language = language
+        self.punctuation = PUNCTUATION.get(language, PUNCTUATION["en"])
         self._catalogue = _read_catalogue(language)
 
     def gettext(self, message: str) -> str:
@@ -56,7 +57,11 @@ class Translator:
             name: self.say(value.message, value.parameters) if isinstance(value, Phrase) else value
             for name, value in parameters.items()
         }
-        return self.gettext(message) % filled
+        return self.fill(self.gettext(message), filled)
+
+    def fill(self, pattern: str, parameters: Mapping[str, Any]) -> str:
+        """A translated message, given its parameters as they are; set closely where both are Chinese."""
+        return (close_up(pattern, parameters) if self.language == "zh" else pattern) % parameters
 
     def problem(self, problem: Problem) -> str:
         """What is wrong in a file, without the place."""
@@ -72,7 +77,7 @@ class Translator:
         text = self.say(error.message, error.parameters)
         place = error.place if isinstance(error, PromptError) else ""
         if isinstance(error, UpstreamError):
-            return with_detail(text, error.detail)
+            return self._with_detail(text, error.detail)
         return f"{place}: {text}" if place else text
 
     def _placed(self, problem: Problem) -> str:
@@ -82,7 +87,14 @@ class Translator:
     def turn_error(self, error: TurnError) -> str:
         """Why a turn did not complete, told as the error was that ended it."""
         text = self.say(error.message, error.parameters)
-        return with_detail(text, error.parameters.get("detail"))
+        return self._with_detail(text, error.parameters.get("detail"))
+
+    def _with_detail(self, text: str, detail: str | None) -> str:
+        return (
+            f"{text}{self.punctuation.opening}{detail}{self.punctuation.closing}"
+            if detail
+            else text
+        )
 
 
 @lru_cache

@@ -124,7 +124,7 @@ class Differing:
             "" if turns is None else say("at most %(count)s turns", {"count": turns}),
             "" if tokens is None else say("at most %(count)s tokens", {"count": tokens}),
         ]
-        return ", ".join(filter(None, parts)) or None
+        return self._translator.punctuation.comma.join(filter(None, parts)) or None
 
 
 def _lines(old: str, new: str) -> tuple[LineDifference, ...]:

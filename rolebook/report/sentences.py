@@ -308,7 +308,7 @@ class Narrator:
 
     def _listed(self, counts: Sequence[int], totals: Sequence[int]) -> str:
         """The variants with a count above zero: ``Teacher 2/60, Poet 1/60``."""
-        return ", ".join(
+        return self._speaker.punctuation.listing.join(
             f"{who.name} {count}/{total}"
             for who, count, total in zip(self.who, counts, totals, strict=True)
             if count

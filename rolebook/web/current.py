@@ -58,5 +58,6 @@ def current_translator() -> Translator:
 
 def gettext(message: str, **parameters: Any) -> str:
     """A text in the reader's language, its ``%(name)s`` filled in if parameters are given."""
-    text = current_translator().gettext(message)
-    return text % parameters if parameters else text
+    speaker = current_translator()
+    text = speaker.gettext(message)
+    return speaker.fill(text, parameters) if parameters else text

@@ -16,6 +16,7 @@ from rolebook.core.planning import Plan
 from rolebook.report.sameness import tell_same_inputs
 from rolebook.web.current import current_translator, rolebook
 from rolebook.web.current import gettext as _
+from rolebook.web.presentation import count
 from rolebook.web.preview import Preview, show_prepared
 
 #: So many inputs can be chosen to be looked at; nobody looks through a longer list.
@@ -160,7 +161,8 @@ def _described(plan: Plan, number: int, entry: int) -> dict[str, str]:
 
 def _policy(policy: Mapping[str, int]) -> str:
     words = {"turns": _("at most %(count)s turns"), "tokens": _("at most %(count)s tokens")}
-    return ", ".join(words[name] % {"count": limit} for name, limit in policy.items()) or _("all")
+    said = (words[name] % {"count": count(limit)} for name, limit in policy.items())
+    return current_translator().punctuation.comma.join(said) or _("all")
 
 
 def _text(value: Any) -> str:

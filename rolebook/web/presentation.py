@@ -119,6 +119,7 @@ def _page_context() -> dict[str, Any]:
     book = rolebook()
     return {
         "language": language(),
+        "punctuation": current_translator().punctuation,
         "say": current_translator().say,
         "theme": theme(),
         "settings": book.settings,

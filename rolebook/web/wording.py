@@ -6,12 +6,14 @@ escaped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
+from rolebook.language.punctuation import close_up
 from rolebook.language.translator import translator
 from rolebook.web.current import current_translator, language
 
@@ -28,13 +30,17 @@ def gettext(message: str, /, **parameters: Any) -> Markup:
     """A text with its ``%(name)s`` filled in; without any, a ``%`` is still written ``%%``."""
     if not parameters:
         return _whole(message, language())
-    return _pattern(message, language()) % parameters
+    return _filled(_pattern(message, language()), parameters)
 
 
 def ngettext(singular: str, plural: str, number: float, /, **parameters: Any) -> Markup:
     """The form that fits a number, which is ``%(num)s`` there."""
     text = current_translator().ngettext(singular, plural, number)  # type: ignore[arg-type]
-    return Markup(text) % {"num": number, **parameters}
+    return _filled(Markup(text), {"num": number, **parameters})
+
+
+def _filled(pattern: Markup, parameters: Mapping[str, Any]) -> Markup:
+    return (Markup(close_up(pattern, parameters)) if language() == "zh" else pattern) % parameters
 
 
 @lru_cache(maxsize=_MOST_TEXTS)

@@ -185,7 +185,7 @@ def test_an_upstreams_own_words_follow_as_they_are(chinese: Translator) -> None:
     )
     logged = TurnError(error.code, error.message, error.parameters)
     assert (
-        "work 拒绝了请求，状态码400。 (No connected db. 100%)"
+        "work 拒绝了请求，状态码400。（No connected db. 100%）"
         == chinese.error(error)
         == chinese.turn_error(logged)
     )

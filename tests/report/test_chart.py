@@ -15,6 +15,7 @@ import pytest
 from jinja2 import Environment, FileSystemLoader
 
 import rolebook.web
+from rolebook.language.translator import translator
 from rolebook.report import PAGES, STATIC, chart
 from rolebook.report.chart import (
     DOLLARS,
@@ -298,6 +299,7 @@ def render(call: str, **values: Any) -> str:
     pages = Environment(
         loader=FileSystemLoader(PAGES), autoescape=True, extensions=["jinja2.ext.i18n"]
     )
+    pages.globals["punctuation"] = translator("en").punctuation
     pages.install_null_translations(newstyle=True)  # type: ignore[attr-defined]
     source = '{% import "charts.html" as charts with context %}' + call
     return pages.from_string(source).render(values)

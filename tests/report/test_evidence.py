@@ -77,6 +77,7 @@ def rendered(found: Findings, **values: str) -> str:
         undefined=StrictUndefined,
     )
     spoken = translator("en")
+    environment.globals["punctuation"] = spoken.punctuation
     environment.install_gettext_callables(  # type: ignore[attr-defined]
         spoken.gettext, spoken.ngettext, newstyle=True
     )

@@ -475,7 +475,7 @@ def test_an_upstream_that_stands_in_is_named_under_its_answer_and_in_the_log(
         assert "spare answered with ok, because work failed." in page
         request = client.get(f"/turns/{turn.id}/request", headers=HTML).text
         assert "spare, for work" in request
-        assert ">spare <" in client.get("/status").text
+        assert ">spare<" in client.get("/status").text
 
 
 def test_an_upstream_stands_in_for_one_whose_models_nobody_knows(
