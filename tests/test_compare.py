@@ -1033,6 +1033,46 @@ def test_why_a_run_broke_off_is_known_until_another_one_really_goes_on(
     assert () == two.comparisons.breaks_of(comparison.id)
 
 
+@pytest.fixture
+def old(two: Rolebook, make_rolebook: Make, library_dir: Path) -> tuple[Rolebook, str]:
+    """A Rolebook without the upstream of a persona that somebody has talked to, and the session of that."""
+    (library_dir / "personas" / "old.yaml").write_text(
+        "name: Old\nsystem: Be old.\nupstream: bad\nmodel: good\n", "utf-8"
+    )
+    (turn,) = talk(two, "old", "Hello")
+    settings = library_dir / "rolebook.yaml"
+    settings.write_text(settings.read_text("utf-8").replace("bad:", "renamed:"), "utf-8")
+    return make_rolebook(KEY), turn.session_id
+
+
+def test_recorded_answers_need_no_upstream(old: tuple[Rolebook, str]) -> None:
+    rolebook, session = old
+    comparison = plan(rolebook, variants=["plain"], inputs=[{"session": session}], recorded=True)
+    fill(rolebook, comparison)
+    assert [("1-1-1", "Echo: Hello"), ("2-1-1", "Echo: Hello")] == [
+        (name, cell.turns[0].text) for name, cell in cells_of(rolebook, comparison).items()
+    ]
+
+
+def test_cells_of_an_upstream_that_is_gone_fail_and_the_others_are_asked(
+    two: Rolebook, make_rolebook: Make, library_dir: Path
+) -> None:
+    variants = [{"persona": "plain", "upstream": name} for name in ("bad", "good")]
+    comparison = plan(two, variants=variants, inputs=["Hello"])
+    settings = library_dir / "rolebook.yaml"
+    written = settings.read_text("utf-8")
+    settings.write_text(written.replace("bad:", "renamed:"), "utf-8")
+    other = make_rolebook(KEY)
+    fill(other, comparison)
+    failed, answered = cells_of(other, comparison).values()
+    assert CellStatus.COMPLETE is answered.status
+    assert failed.turns[0].error
+    assert "There is no upstream 'bad'" in str(failed.turns[0].error.said)
+    with pytest.raises(UnplannableError, match="There is no upstream 'bad'"):
+        other.compare.repeat(comparison)
+    assert 1 == len(other.comparisons.list_comparisons()[0])
+
+
 @pytest.mark.parametrize(
     ("model", "is_streamed", "is_silent"),
     [

@@ -23,7 +23,13 @@ from rolebook.core.comparison import (
 )
 from rolebook.core.comparison_spec import ComparisonSpec
 from rolebook.core.completion import Usage
-from rolebook.core.errors import ConflictError, InputError, NotFoundError, UpstreamError
+from rolebook.core.errors import (
+    ConflictError,
+    InputError,
+    NotFoundError,
+    UpstreamError,
+    UpstreamKeyError,
+)
 from rolebook.core.filling import CellPlan, Filling, unchecked_turns
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judging
@@ -119,17 +125,17 @@ class CompareService:
         Arguments:
             revisions: of its variants and its judge, as far as they need not be in the log.
 
-        Raises NotFoundError for other revisions that are not in the log either.
+        Raises NotFoundError for other revisions that are not in the log either, UnplannableError where something that
+        it needs is missing here.
         """
-        again = self._planner.again(comparison)
         given = {revision.id: revision for revision in revisions}
-        needed = {variant.revision for variant in again.variants}
-        if again.judge:
-            needed.add(again.judge.revision)
-        self._comparisons.create_comparison(
-            again, [given.get(id) or self._log.get_revision(id) for id in needed]
-        )
-        return again
+        needed = {variant.revision for variant in comparison.variants}
+        if comparison.judge:
+            needed.add(comparison.judge.revision)
+        known = [given.get(id) or self._log.get_revision(id) for id in needed]
+        plan = self._planner.again(comparison, {found.id: persona_at(found) for found in known})
+        self._comparisons.create_comparison(plan.comparison, known)
+        return plan.comparison
 
     def persona_of(self, revision_id: str) -> ResolvedPersona:
         """A persona at a revision. Raises NotFoundError, InputError."""
@@ -326,7 +332,7 @@ class CompareService:
                 spent=self._comparisons.tally(comparison),
                 queues=self._queues(comparison, wanted),
                 concurrency=concurrency or comparison.concurrency,
-                judge_upstream=self._judge_upstream(comparison),
+                judge_upstream=self._judge_upstream(comparison) if wanted else "",
                 breaks=() if wanted else breaks,
             ),
             fill=lambda run, key, place: self._fill(
@@ -340,13 +346,21 @@ class CompareService:
     def _queues(
         self, comparison: Comparison, keys: Sequence[CellKey]
     ) -> Mapping[str, Sequence[CellKey]]:
-        """The cells by the upstream that answers them."""
-        upstreams = [
-            self._chat.upstream_name(
-                variant.upstream or self.persona_of(variant.revision).persona.upstream
-            )
-            for variant in comparison.variants
-        ]
+        """The cells by the upstream that answers them.
+
+        Cells of an upstream that there is not fail, and say so. Raises its error if there are no others.
+        """
+        upstreams: dict[int, str] = {}
+        missing: dict[int, NotFoundError | UpstreamKeyError] = {}
+        for number in sorted({key.variant for key in keys}):
+            variant = comparison.variants[number]
+            name = variant.upstream or self.persona_of(variant.revision).persona.upstream
+            try:
+                upstreams[number] = self._chat.upstream_name(name)
+            except (NotFoundError, UpstreamKeyError) as error:
+                upstreams[number], missing[number] = name, error
+        if missing and len(missing) == len(upstreams):
+            raise next(iter(missing.values()))
         queues: dict[str, list[CellKey]] = {}
         for key in keys:
             queues.setdefault(upstreams[key.variant], []).append(key)

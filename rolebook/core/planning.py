@@ -175,15 +175,35 @@ class Planner:
         with faults.at("inputs"):
             _require_sensible_size(comparison)
         _require_clear_names(comparison, personas, faults)
+        _require_known_values(comparison, personas, origins, faults)
         _require_fitting_values(comparison, personas, origins, faults)
         faults.raise_if_any()
         return Plan(comparison, personas)
 
-    def again(self, comparison: Comparison) -> Comparison:
-        """The same comparison once more, with nothing in it yet."""
-        return replace(
+    def again(self, comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> Plan:
+        """The same comparison once more, with nothing in it yet.
+
+        Arguments:
+            personas: of its variants and its judge, by the id of their revision.
+
+        Raises UnplannableError where an upstream is not there, or a variable does not fit.
+        """
+        faults = _Faults()
+        for index, variant in enumerate(comparison.variants):
+            if not variant.is_recorded:
+                upstream = variant.upstream or personas[variant.revision].persona.upstream
+                with faults.at("variants", index):
+                    self._upstreams.get(upstream)
+        judge = comparison.judge
+        if judge is not None:
+            with faults.at("judge", "upstream"):
+                self._upstreams.get(judge.upstream or personas[judge.revision].persona.upstream)
+        _require_fitting_values(comparison, personas, range(len(comparison.inputs)), faults)
+        faults.raise_if_any()
+        again = replace(
             comparison, id=new_id(), repeats_of=comparison.id, created_at=now(), deleted_at=""
         )
+        return Plan(again, personas)
 
     def _resolved(self, given: VariantSpec, spec: ComparisonSpec) -> ResolvedPersona:
         if given.system:
@@ -350,10 +370,6 @@ def _short(pin: str) -> str:
     return pin[:_SHORT_REVISION] if len(pin) == _WHOLE_REVISION else pin
 
 
-def _require_sensible(comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> None:
-    """Raises InputError for more cells than can be meant, and for variables that nobody has or that do not fit."""
-
-
 def _require_sensible_size(comparison: Comparison) -> None:
     """Raises InputError for more cells than can be meant."""
     count = len(comparison.variants) * len(comparison.inputs) * comparison.repeats
@@ -365,19 +381,23 @@ def _require_sensible_size(comparison: Comparison) -> None:
         )
 
 
-def _require_fitting_values(
+def _require_known_values(
     comparison: Comparison,
     personas: Mapping[str, ResolvedPersona],
     origins: Sequence[int],
     faults: _Faults,
 ) -> None:
-    """Note the variables that nobody has or that do not fit.
+    """Note the variables of inputs that no persona has.
 
     Arguments:
         origins: for each input the place of what it came from.
     """
-    answering = [variant for variant in comparison.variants if not variant.is_recorded]
-    known = {name for variant in answering for name in personas[variant.revision].persona.variables}
+    known = {
+        name
+        for variant in comparison.variants
+        if not variant.is_recorded
+        for name in personas[variant.revision].persona.variables
+    }
     for number, (entry, index) in enumerate(zip(comparison.inputs, origins, strict=True), start=1):
         unknown = [name for name in entry.variables if name not in known and not entry.source]
         if unknown:
@@ -389,7 +409,21 @@ def _require_fitting_values(
                 known=", ".join(sorted(known)) or "–",
             )
             faults.add(("inputs", index, "variables", unknown[0]), error)
-            continue
+
+
+def _require_fitting_values(
+    comparison: Comparison,
+    personas: Mapping[str, ResolvedPersona],
+    origins: Sequence[int],
+    faults: _Faults,
+) -> None:
+    """Note the variables that do not fit.
+
+    Arguments:
+        origins: for each input the place of what it came from.
+    """
+    answering = [variant for variant in comparison.variants if not variant.is_recorded]
+    for number, (entry, index) in enumerate(zip(comparison.inputs, origins, strict=True), start=1):
         for place, variant in enumerate(answering):
             misfit = _misfit(variant, entry, personas[variant.revision].persona, number)
             if misfit and misfit.name not in variant.variables:

@@ -314,6 +314,18 @@ def test_any_comparison_comes_back_equal(
     assert comparison == read_export(path).comparison
 
 
+def test_a_value_that_fits_no_variable_is_told_before_anything_is_recorded(
+    rolebook: Rolebook, comparison: Comparison, save: Save
+) -> None:
+    path = save(comparison, "json")
+    data = json.loads(path.read_text("utf-8"))
+    data["comparison"]["variants"][1]["variables"] = {"levle": "expert"}
+    path.write_text(json.dumps(data), "utf-8")
+    with pytest.raises(InputError, match=r"Teacher .* has no variable 'levle'"):
+        repeat_export(rolebook, path)
+    assert 1 == len(rolebook.comparisons.list_comparisons()[0])
+
+
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_what_was_said_before_an_input_is_taken_along(
     rolebook: Rolebook,
