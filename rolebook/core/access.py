@@ -6,17 +6,21 @@ whichever page, export or stream asks, and none of these can forget to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import field
 from enum import StrEnum
-from typing import NamedTuple
+from functools import wraps
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from rolebook.core.budget import Limits
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import is_persona_id
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Role(StrEnum):
@@ -168,6 +172,7 @@ def is_within(reach: Reach | None, user: int | None, api_key: int | None) -> boo
 NOBODY = Caller(User(0, "", Role.READER))
 
 _caller: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
+_payer: ContextVar[Caller | None] = ContextVar("payer", default=None)
 
 
 def caller() -> Caller:
@@ -188,6 +193,29 @@ def acting_for(caller: Caller) -> Iterator[None]:
         yield
     finally:
         _caller.reset(token)
+
+
+def payer() -> Caller:
+    """On whose account this thread calls upstreams at the moment: usually whoever calls it."""
+    return _payer.get() or _caller.get()
+
+
+def on_this_account(function: Callable[P, T]) -> Callable[P, T]:
+    """A function to be run by a thread of our own: it sees all, and pays with the key of whoever calls now.
+
+    Whatever asks upstreams on somebody's behalf in another thread is handed to that thread through this.
+    """
+    who = payer()
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        token = _payer.set(who)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _payer.reset(token)
+
+    return run
 
 
 def opens(persona_id: str, pin: str = "") -> bool:

@@ -420,6 +420,10 @@ class ChatService:
         call = _Call(turn, self._prices, reader)
         return self._run(call, upstream, end, dismiss)
 
+    def require_budget(self) -> None:
+        """For what begins a turn in another thread. Raises BudgetError if whoever calls may begin none now."""
+        self._prices.admit()()
+
     def upstream_name(self, name: str) -> str:
         """An upstream by its own name; an empty one is the default. Raises NotFoundError, UpstreamKeyError."""
         return self._upstreams.get(name).name

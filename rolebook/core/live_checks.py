@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from typing import Protocol
 
+from rolebook.core.access import on_this_account
 from rolebook.core.chat import ChatService, Library
 from rolebook.core.check import Check, CheckResult, run_check
 from rolebook.core.comparison import Judge
@@ -75,14 +76,21 @@ class LiveChecks:
             _logger.exception("the turn %s could not be checked", turn.id)
 
     def check_again(self, turn_id: str) -> None:
-        """Run all checks that the persona of a turn has now. Raises NotFoundError, ConflictError, StorageError."""
+        """Run all checks that the persona of a turn has now.
+
+        Raises NotFoundError, ConflictError, StorageError, and BudgetError where a judge would have to be paid by a key
+        that has used up its budget.
+        """
         turn = self._log.get_turn(turn_id)
         session = self._log.get_session(turn.session_id)
         if not session.is_talk:
             raise ConflictError("This answer belongs to a comparison and is checked there.")
         if turn.status is not TurnStatus.COMPLETE:
             raise ConflictError("Only an answer that is complete can be checked.")
-        self._run(self._chat.persona_of(session).persona.checks, turn)
+        checks = self._chat.persona_of(session).persona.checks
+        if any(check.is_rubric for check in checks):
+            self._chat.require_budget()
+        self._run(checks, turn)
 
     def being_judged(self, turn_id: str) -> Sequence[str]:
         """The labels of the rubrics that a judge is asked about, or soon will be."""
@@ -125,7 +133,8 @@ class LiveChecks:
                 self._workers = self._workers or ThreadPoolExecutor(
                     _JUDGES_AT_ONCE, thread_name_prefix="rolebook-judge"
                 )
-                self._waiting[key] = self._workers.submit(self._judge, check, turn)
+                judge = on_this_account(self._judge)
+                self._waiting[key] = self._workers.submit(judge, check, turn)
         if is_full:
             said = Phrase("Too many answers waited to be judged. Check it again later.")
             self._record(turn, check.result(None, said), {})

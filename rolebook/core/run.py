@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from rolebook.core.access import on_this_account
 from rolebook.core.comparison import Break, Cell, CellKey, CellStatus, Comparison, Tally
 from rolebook.core.errors import ConflictError, RolebookError, StorageError
 from rolebook.core.frozen import frozen
@@ -181,8 +182,9 @@ class Run:
 
     def start(self) -> None:
         """Begin. Returns at once."""
+        work = on_this_account(self._work)
         threads = [
-            threading.Thread(target=self._work, args=(line,), name="rolebook-run", daemon=True)
+            threading.Thread(target=work, args=(line,), name="rolebook-run", daemon=True)
             for line in self._lines.values()
             for _ in range(line.fillers)
         ]

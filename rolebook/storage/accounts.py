@@ -14,7 +14,16 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from rolebook.core.access import EVERYTHING, LOCAL, ApiKey, Caller, Role, User, acting_for, caller
+from rolebook.core.access import (
+    EVERYTHING,
+    LOCAL,
+    ApiKey,
+    Caller,
+    Role,
+    User,
+    acting_for,
+    payer,
+)
 from rolebook.core.budget import (
     Limits,
     RateLimit,
@@ -235,12 +244,12 @@ class SqliteAccounts:
         require_rate(known[1].take(key.number, time.monotonic()))
 
     def admit(self) -> Callable[[], None]:
-        """Let a turn begin for whoever calls, within the budget of their key if it has one.
+        """Let a turn begin on the account that is paid with now, within the budget of its key if it has one.
 
         Returns what is to be called once when it has ended. What runs counts as a usual turn until it is over and
         known: so a budget is passed by no more than the turns that ran when it was reached. Raises BudgetError.
         """
-        key = caller().key
+        key = payer().key
         if key is None or not key.limits.has_budget:
             return _nothing
         with self._lock:

@@ -208,8 +208,13 @@ def start_cell(
     revision: Revision,
     *,
     owner: str,
+    api_key: int | None,
 ) -> Turn:
-    """Record a cell's session, its place in the grid and its first turn as pending. Returns the turn as recorded."""
+    """Record a cell's session, its place in the grid and its first turn as pending. Returns the turn as recorded.
+
+    Arguments:
+        owner, api_key: as for ``insert_turn``.
+    """
     # All that a new cell must know, in one look.
     known = execute(
         db,
@@ -245,6 +250,7 @@ def start_cell(
         session=number,
         revision=row["revision"],
         owner=owner,
+        api_key=api_key,
     )
     _link(db, known["number"], key, number, ())
     return placed

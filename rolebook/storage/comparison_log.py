@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rolebook.core.access import payer
 from rolebook.core.check import CheckResult
 from rolebook.core.comparison import (
     Ballot,
@@ -113,7 +114,13 @@ class SqliteComparisonLog:
     ) -> Turn:
         """Record in one piece that a cell begins: its session, its place in the grid, its first turn as pending."""
         return self._log.begin(
-            queries.start_cell, key, session, turn, revision, owner=self._log.owner_id()
+            queries.start_cell,
+            key,
+            session,
+            turn,
+            revision,
+            owner=self._log.owner_id(),
+            api_key=payer().key_number,
         )
 
     def reuse_answers(

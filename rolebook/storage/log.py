@@ -14,7 +14,7 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from rolebook.core.access import LOCAL, Caller, Reach, acting_for, caller
+from rolebook.core.access import LOCAL, Caller, Reach, acting_for, caller, payer
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError
 from rolebook.core.session import Revision, Session, TranscriptEnd, Turn, TurnMark, TurnStatus
@@ -227,7 +227,7 @@ class SqliteLog:
             turn,
             revision,
             self.owner_id(),
-            api_key=caller().key_number,
+            api_key=payer().key_number,
             is_appended=not turn.position,
             session=new,
         )

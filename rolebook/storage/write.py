@@ -105,7 +105,7 @@ def insert_turn(
 
     Arguments:
         owner: names the process that will finish it; empty: unknown.
-        api_key: the number of the key that pays, if one does; what judges a turn is paid by the key that paid for that.
+        api_key: the number of the key that pays, if one does.
         begins_session: whether its session was recorded with it, a moment ago.
 
     Returns the turn as recorded. Raises NotFoundError for an unknown session.
@@ -127,7 +127,7 @@ def insert_turn(
         session=session["number"],
         revision=session["known_revision"] or insert_revision(db, revision),
         owner=owner,
-        api_key=session["judged_key"] if api_key is None else api_key,
+        api_key=api_key,
     )
     if session["activity"] and not begins_session:
         execute(
@@ -345,7 +345,6 @@ def _surroundings(db: Database, turn: Turn, revision: Revision) -> sqlite3.Row:
         "(SELECT coalesce(max(activity), 0) + 1 FROM sessions) AS next_activity, "
         "(SELECT max(position) FROM turns WHERE session = sessions.number) AS last_position, "
         "(SELECT max(attempt) FROM turns WHERE session = sessions.number AND position = ?) AS last_attempt, "
-        "(SELECT api_key FROM turns WHERE number = sessions.judges) AS judged_key, "
         "(SELECT number FROM revisions WHERE id = ?) AS known_revision, "
         "EXISTS (SELECT 1 FROM turns WHERE id = ?) AS is_recorded "
         "FROM sessions WHERE id = ? AND NOT is_purged",

@@ -450,6 +450,64 @@ def test_key_pays_for_the_judging_of_what_it_asked(
     assert (2, turns, tokens) == (turns, day.turns, day.tokens)
 
 
+@pytest.mark.parametrize("path", ["/api/v1/turns/{0}/check", "/turns/{0}/check"])
+def test_key_that_has_used_up_its_budget_has_nothing_judged(
+    people: People, upstream: FakeUpstream, library_dir: Path, path: str
+) -> None:
+    book = people.rolebook
+    program = people.program("Ada", tokens_per_day=1)
+    turn = book.log.session_turns(begin(program, persona="plain"))[0]
+    add_checks(library_dir, GENTLE)
+    add_judge(library_dir)
+    refused = program.post(path.format(turn.id), json={})
+    assert "1 tokens a day" in assert_error(refused, 429, "insufficient_quota")
+    book.live_checks.wait(turn.id, 5)
+    assert 1 == len(upstream.requests)
+    # It is the key that has no more, not its user, who pays for what they ask themselves.
+    people.known["Ada"].browser.post(path.format(turn.id), json={})
+    book.live_checks.wait(turn.id, 5)
+    assert 2 == len(upstream.requests)
+    assert 1 == book.accounts.spending(book.accounts.list_keys()[0])[0].turns
+
+
+@pytest.mark.parametrize("way", ["gateway", "stream of the gateway", "page", "api"])
+def test_answer_that_has_used_up_the_budget_is_not_judged(
+    people: People, upstream: FakeUpstream, library_dir: Path, way: str
+) -> None:
+    book = people.rolebook
+    add_checks(library_dir, GENTLE)
+    add_judge(library_dir)
+    program = people.program("Ada", tokens_per_day=1)
+    if way == "page":
+        begin(program, persona="plain")
+    elif way == "api":
+        session = program.post("/api/v1/sessions", json={"persona": "plain"}).get_json()
+        program.post(f"/api/v1/sessions/{session['id']}/turns", json={"input": "Why?"})
+    else:
+        said = {"model": "plain", "messages": [{"role": "user", "content": "Why?"}]}
+        with program.post("/v1/chat/completions", json=said | {"stream": "stream" in way}) as got:
+            assert "Echo" in got.text
+    (summary,) = book.log.list_sessions().summaries
+    (turn,) = book.log.session_turns(summary.session.id)
+    book.live_checks.wait(turn.id, 5)
+    (result,) = book.log.results_of_turns([turn.id])[turn.id]
+    assert "The budget of this key is used up" in str(result.said)
+    assert 1 == len(upstream.requests)
+
+
+def test_key_pays_for_the_comparisons_that_it_starts(people: People) -> None:
+    book = people.rolebook
+    program = people.program("Bo", requests_per_minute=100)
+    plan = {
+        "variants": [{"persona": "teacher"}, {"persona": "plain"}],
+        "inputs": [{"input": "Why?"}],
+    }
+    created = program.post("/api/v1/comparisons", json=plan)
+    assert 201 == created.status_code, created.text
+    book.compare.wait_all(20)
+    assert 2 == book.accounts.spending(book.accounts.list_keys()[0])[0].turns
+
+
 def test_stream_of_the_gateway_ends_what_it_was_let_in_for(people: People) -> None:
     program = people.program("Ada", tokens_per_day=100_000)
     said = {"model": "teacher", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
