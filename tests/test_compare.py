@@ -33,6 +33,7 @@ from rolebook.core.planning import AS_RECORDED, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.language.translator import translator
+from rolebook.report.left_out import tell_left_out
 from rolebook.wiring import Rolebook
 from tests.fake_upstream import FakeUpstream
 from tests.judging import JUDGE_MODEL, add_judge, verdict
@@ -420,6 +421,37 @@ def test_newest_real_inputs_of_a_persona_lay_two_revisions_side_by_side(rolebook
     assert 4 == rolebook.comparisons.tally(comparison).complete
     with pytest.raises(UnplannableError, match="no label or revision 'ffffff'"):
         plan(rolebook, variants=[{"persona": "plain", "revision": "ffffff"}], inputs=["x"])
+
+
+ART = "name: Art\nsystem: 'You teach {{ topic }}.'\nvariables:\n  topic: {type: choice, choices: [maths, art]}\n"
+
+
+def test_inputs_that_an_edit_lets_fit_no_more_are_left_out_and_why_is_said(
+    rolebook: Rolebook, library_dir: Path
+) -> None:
+    file = library_dir / "personas" / "art.yaml"
+    file.write_text(ART, "utf-8")
+    (kept,) = talk(rolebook, "art", "What is a number?", variables={"topic": "maths"})
+    (lost,) = talk(rolebook, "art", "What is a line?", variables={"topic": "art"})
+    file.write_text(ART.replace("art]", "painting]"), "utf-8")
+    spec = {
+        "variants": [f"art@{kept.revision}", "art"],
+        "inputs": [{"persona": "art"}],
+        "recorded": True,
+    }
+    found = rolebook.compare.plan(parse_spec(spec))
+    assert ["What is a number?"] == [entry.text for entry in found.comparison.inputs]
+    assert (
+        "1 input from the log does not fit and is left out: 'Art': topic must be one of maths, painting, got 'art'."
+        == tell_left_out(found, translator("en"))
+    )
+    with pytest.raises(UnplannableError, match=r"None of the inputs fits\. 'Art': topic must be"):
+        plan(rolebook, variants=["art"], inputs=[{"session": lost.session_id}])
+    plan(
+        rolebook,
+        variants=["art"],
+        inputs=[{"session": lost.session_id, "variables": {"topic": "painting"}}],
+    )
 
 
 def test_answers_that_the_log_has_are_reused_on_request_and_say_so(

@@ -91,7 +91,7 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     if choices.is_only_planned and choices.ending.as_json:
         from rolebook.report.preview import plan_data
 
-        terminal.write_json(plan_data(rolebook.compare, plan.comparison, estimate, choices.cell))
+        terminal.write_json(plan_data(rolebook.compare, plan, estimate, choices.cell))
         return
     from rolebook.cli.plan import show_plan, tell_estimate
 
@@ -99,7 +99,7 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
         _show_cell(invocation, plan.comparison, choices.cell)
     elif choices.is_only_planned:
         show_plan(terminal, rolebook, plan.comparison)
-    tell_estimate(terminal, plan.comparison, estimate)
+    tell_estimate(terminal, plan, estimate)
     if not choices.is_only_planned:
         _agree(invocation, choices, estimate)
         comparison = rolebook.compare.create(plan)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
+from rolebook.report.left_out import tell_left_out
 from rolebook.report.money import money
 from rolebook.report.preview import asked_variants, variant_differences
 from rolebook.report.sameness import tell_same_inputs, tell_same_variants
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
     from rolebook.core.comparison import Comparison, Variant
     from rolebook.core.difference import LineDifference
+    from rolebook.core.planning import Plan
     from rolebook.wiring import Rolebook
 
 _SHORT_REVISION = 8
@@ -33,8 +35,9 @@ def show_plan(terminal: Terminal, rolebook: Rolebook, comparison: Comparison) ->
             _show_difference(terminal, line)
 
 
-def tell_estimate(terminal: Terminal, comparison: Comparison, estimate: Estimate) -> None:
+def tell_estimate(terminal: Terminal, plan: Plan, estimate: Estimate) -> None:
     """What filling it takes, on standard error."""
+    comparison = plan.comparison
     terminal.tell(
         "Variants: %(variants)d, inputs: %(inputs)d, repeats: %(repeats)d, calls: %(calls)d.",
         variants=len(comparison.variants),
@@ -42,6 +45,8 @@ def tell_estimate(terminal: Terminal, comparison: Comparison, estimate: Estimate
         repeats=comparison.repeats,
         calls=estimate.calls,
     )
+    if said := tell_left_out(plan, terminal.translator):
+        terminal.tell_line(said)
     if said := tell_same_inputs(comparison, terminal.translator):
         terminal.tell_line(said)
     for said in tell_same_variants(comparison, terminal.translator):

@@ -47,27 +47,28 @@ Path = tuple[str | int, ...]
 
 
 @frozen
-class Plan:
-    """A comparison that is not recorded yet, with the personas of its variants and of its judge.
-
-    ``personas`` are by the id of their revision.
-    """
-
-    comparison: Comparison
-    personas: Mapping[str, ResolvedPersona]
-
-    @property
-    def revisions(self) -> Sequence[Revision]:
-        """The revisions of all personas."""
-        return [persona.revision for persona in self.personas.values()]
-
-
-@frozen
 class PlanFault:
     """Why a part of a comparison, at ``path``, cannot be planned."""
 
     path: Path
     error: RolebookError
+
+
+@frozen
+class Plan:
+    """A comparison that is not recorded yet, with the personas of its variants and of its judge.
+
+    ``personas`` are by the id of their revision. ``left_out`` says of each input from the log why it is not taken.
+    """
+
+    comparison: Comparison
+    personas: Mapping[str, ResolvedPersona]
+    left_out: tuple[PlanFault, ...] = ()
+
+    @property
+    def revisions(self) -> Sequence[Revision]:
+        """The revisions of all personas."""
+        return [persona.revision for persona in self.personas.values()]
 
 
 class UnplannableError(InputError):
@@ -151,6 +152,7 @@ class Planner:
             for given, persona, name in zip(spec.variants, resolved, names, strict=True)
         ]
         personas = {persona.revision.id: persona for persona in resolved}
+        inputs, left_out = _sift(variants, personas, inputs, origins, faults)
         if spec.recorded and any(entry.recorded for entry in inputs):
             recorded, persona = self._recorded_variant(inputs)
             variants.insert(0, recorded)
@@ -175,10 +177,8 @@ class Planner:
         with faults.at("inputs"):
             _require_sensible_size(comparison)
         _require_clear_names(comparison, personas, faults)
-        _require_known_values(comparison, personas, origins, faults)
-        _require_fitting_values(comparison, personas, origins, faults)
         faults.raise_if_any()
-        return Plan(comparison, personas)
+        return Plan(comparison, personas, tuple(left_out))
 
     def again(self, comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> Plan:
         """The same comparison once more, with nothing in it yet.
@@ -198,7 +198,11 @@ class Planner:
         if judge is not None:
             with faults.at("judge", "upstream"):
                 self._upstreams.get(judge.upstream or personas[judge.revision].persona.upstream)
-        _require_fitting_values(comparison, personas, range(len(comparison.inputs)), faults)
+        for number, entry in enumerate(comparison.inputs, start=1):
+            for variant in comparison.variants:
+                misfit = _misfit(variant, entry, personas[variant.revision].persona)
+                if misfit and not variant.is_recorded:
+                    faults.add(("inputs", number - 1), _in_input(number, misfit))
         faults.raise_if_any()
         again = replace(
             comparison, id=new_id(), repeats_of=comparison.id, created_at=now(), deleted_at=""
@@ -381,24 +385,25 @@ def _require_sensible_size(comparison: Comparison) -> None:
         )
 
 
-def _require_known_values(
-    comparison: Comparison,
+def _sift(
+    variants: Sequence[Variant],
     personas: Mapping[str, ResolvedPersona],
+    inputs: Sequence[ComparisonInput],
     origins: Sequence[int],
     faults: _Faults,
-) -> None:
-    """Note the variables of inputs that no persona has.
+) -> tuple[list[ComparisonInput], list[PlanFault]]:
+    """The inputs whose variables fit, and why others from the log do not.
+
+    What does not fit of what somebody has written, or if nothing is left of what was taken from the log, is noted.
 
     Arguments:
+        variants: those that answer.
         origins: for each input the place of what it came from.
     """
-    known = {
-        name
-        for variant in comparison.variants
-        if not variant.is_recorded
-        for name in personas[variant.revision].persona.variables
-    }
-    for number, (entry, index) in enumerate(zip(comparison.inputs, origins, strict=True), start=1):
+    known = {name for variant in variants for name in personas[variant.revision].persona.variables}
+    kept: list[ComparisonInput] = []
+    left_out: list[PlanFault] = []
+    for number, (entry, index) in enumerate(zip(inputs, origins, strict=True), start=1):
         unknown = [name for name in entry.variables if name not in known and not entry.source]
         if unknown:
             error = InputError(
@@ -409,46 +414,57 @@ def _require_known_values(
                 known=", ".join(sorted(known)) or "–",
             )
             faults.add(("inputs", index, "variables", unknown[0]), error)
-
-
-def _require_fitting_values(
-    comparison: Comparison,
-    personas: Mapping[str, ResolvedPersona],
-    origins: Sequence[int],
-    faults: _Faults,
-) -> None:
-    """Note the variables that do not fit.
-
-    Arguments:
-        origins: for each input the place of what it came from.
-    """
-    answering = [variant for variant in comparison.variants if not variant.is_recorded]
-    for number, (entry, index) in enumerate(zip(comparison.inputs, origins, strict=True), start=1):
-        for place, variant in enumerate(answering):
-            misfit = _misfit(variant, entry, personas[variant.revision].persona, number)
-            if misfit and misfit.name not in variant.variables:
-                faults.add(("inputs", index, "variables", misfit.name), misfit)
-                break
-            if misfit and number == 1:
+            continue
+        for place, variant in enumerate(variants):
+            misfit = _misfit(variant, entry, personas[variant.revision].persona)
+            if misfit is None:
+                continue
+            if misfit.name in variant.variables:
                 # What the variant says itself goes with every input.
-                faults.add(("variants", place, "variables", misfit.name), misfit)
+                if number == 1:
+                    faults.add(
+                        ("variants", place, "variables", misfit.name), _in_input(number, misfit)
+                    )
+            elif entry.source:
+                left_out.append(PlanFault(("inputs", index, "variables", misfit.name), misfit))
+                break
+            else:
+                faults.add(("inputs", index, "variables", misfit.name), _in_input(number, misfit))
+                break
+        else:
+            kept.append(entry)
+    if left_out and not kept:
+        faults.add(left_out[0].path, _nothing_left(left_out[0].error))
+    return kept, left_out
 
 
-def _misfit(
-    variant: Variant, entry: ComparisonInput, persona: Persona, number: int
-) -> VariableError | None:
+def _nothing_left(misfit: RolebookError) -> InputError:
+    return InputError(
+        "None of the inputs fits. %(reason)s Give this variable a value that fits, or take other inputs.",
+        reason=Phrase(misfit.message, misfit.parameters),
+    )
+
+
+def _misfit(variant: Variant, entry: ComparisonInput, persona: Persona) -> VariableError | None:
     """What does not fit of the variables that a variant gets with an input."""
     try:
         persona.parse_variables(values_for(variant, entry, persona))
     except VariableError as error:
         return VariableError(
-            "Input %(number)d with '%(variant)s': %(reason)s",
+            "'%(variant)s': %(reason)s",
             name=error.name,
-            number=number,
             variant=variant.name,
             reason=Phrase(error.message, error.parameters),
         )
     return None
+
+
+def _in_input(number: int, misfit: VariableError) -> VariableError:
+    """The same as being about one of several inputs."""
+    return VariableError(
+        "Input %(number)d with '%(variant)s': %(reason)s",
+        **{**misfit.parameters, "name": misfit.name, "number": number},
+    )
 
 
 def _require_clear_names(

@@ -12,7 +12,9 @@ from rolebook.core.comparison import CellKey, Comparison, Variant
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.difference import LineDifference, line_differences
 from rolebook.core.persona import ResolvedPersona
+from rolebook.core.planning import Plan
 from rolebook.library.yaml_text import dump_yaml
+from rolebook.report.left_out import left_out_data
 from rolebook.report.sameness import same_inputs_data, same_variants_data
 
 
@@ -28,15 +30,17 @@ def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:
 
 
 def plan_data(
-    compare: CompareService, comparison: Comparison, estimate: Estimate, cell: str = ""
+    compare: CompareService, plan: Plan, estimate: Estimate, cell: str = ""
 ) -> dict[str, Any]:
     """A planned comparison, with the exact messages of one cell, or of each variant's first. Raises NotFoundError."""
+    comparison = plan.comparison
     asked = asked_variants(comparison)
     first = comparison.variants[asked[0]]
     return {
         "comparison": comparison_data(comparison),
         "estimate": asdict(estimate),
         "same_inputs": same_inputs_data(comparison),
+        "left_out": left_out_data(plan),
         "same_variants": same_variants_data(comparison),
         "differences": [
             {

@@ -13,6 +13,7 @@ from rolebook.core.difference import Piece, differences
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 from rolebook.core.planning import Plan
+from rolebook.report.left_out import tell_left_out
 from rolebook.report.sameness import tell_same_inputs
 from rolebook.web.current import current_translator, rolebook
 from rolebook.web.current import gettext as _
@@ -54,7 +55,7 @@ class PlanPreview:
     ``estimate`` is ``None`` while nothing is said yet. ``shown`` is the cell whose messages are in ``cell``.
     """
 
-    comparison: Comparison
+    plan: Plan
     estimate: Estimate | None
     variants: tuple[tuple[int, Variant], ...]
     shown: CellKey
@@ -62,6 +63,16 @@ class PlanPreview:
     settings: tuple[Setting, ...]
     prompts: tuple[PromptDifference, ...]
     has_same_prompts: bool
+
+    @property
+    def comparison(self) -> Comparison:
+        """What is planned."""
+        return self.plan.comparison
+
+    @property
+    def left_out(self) -> str:
+        """That some inputs from the log are not taken, in words; empty if all are."""
+        return tell_left_out(self.plan, current_translator())
 
     @property
     def inputs(self) -> Sequence[ComparisonInput]:
@@ -104,7 +115,7 @@ def preview_of(plan: Plan, *, variant: int, entry: int, is_sketch: bool) -> Plan
     }
     systems = [_system_of(turn.messages) for turn in prepared.values()]
     return PlanPreview(
-        comparison=comparison,
+        plan=plan,
         estimate=None if is_sketch else compare.estimate(comparison),
         variants=tuple(answering),
         shown=CellKey(index, entry, 0),

@@ -110,12 +110,20 @@ class SameVariant(Shape):
     same_as: int
 
 
+class LeftOut(Shape):
+    """An input from the log that does not fit, by the entry of `inputs` that it comes from, counted from 1."""
+
+    input: int
+    reason: str
+
+
 class PlanPreview(Shape):
     """What a comparison would take and send. Tokens and cost (US dollars) are estimates; null is unknown."""
 
     comparison: ComparisonPlan
     estimate: Estimate
     same_inputs: list[SameInput]
+    left_out: list[LeftOut]
     same_variants: list[SameVariant]
     differences: list[PlannedDifference]
     cells: list[PlannedCell]
@@ -131,9 +139,9 @@ class PlanQuery(Body):
 @section.post("/plan", refusals=(404,))
 def plan_comparison(query: PlanQuery, body: ComparisonSpec) -> PlanPreview:
     """Show what a comparison would take and send. Nothing is called, and nothing is kept."""
-    comparison, compare = _plan(body).comparison, rolebook().compare
-    estimate = compare.estimate(comparison)
-    return cast(PlanPreview, plan_data(compare, comparison, estimate, query.cell))
+    plan, compare = _plan(body), rolebook().compare
+    estimate = compare.estimate(plan.comparison)
+    return cast(PlanPreview, plan_data(compare, plan, estimate, query.cell))
 
 
 def _plan(spec: ComparisonSpec) -> Plan:
