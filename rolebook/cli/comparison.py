@@ -51,6 +51,9 @@ def comparisons(
     else:
         headings = ("ID", "Made", "Cells", "Failed", "Votes", "Question")
         terminal.write_table(headings, [_row(terminal, summary) for summary in summaries])
+    for summary in summaries:
+        if summary.flaw:
+            terminal.tell_line(terminal.translator.error(summary.flaw))
     if cursor:
         terminal.tell("There are more: see them with --limit.")
     elif not summaries:
@@ -63,8 +66,8 @@ def _row(terminal: Terminal, summary: ComparisonSummary) -> Sequence[str]:
     return (
         comparison.id,
         made.strftime("%Y-%m-%d %H:%M"),
-        f"{tally.complete}/{tally.total}",
-        str(tally.failed),
+        "–" if summary.flaw else f"{tally.complete}/{tally.total}",
+        "–" if summary.flaw else str(tally.failed),
         str(summary.votes),
         comparison.question or _variants_text(terminal, comparison),
     )
@@ -206,7 +209,7 @@ def restore(invocation: Invocation, comparison_ids: tuple[str, ...]) -> None:
 def _require(invocation: Invocation, comparison_ids: Sequence[str]) -> None:
     """Raises NotFoundError for the first that is not there, before any is touched."""
     for comparison_id in comparison_ids:
-        invocation.rolebook.comparisons.get_comparison(comparison_id)
+        invocation.rolebook.comparisons.require_comparison(comparison_id)
 
 
 @comparisons.command(

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from rolebook.core.check import Check
+from rolebook.core.check import Check, Checks
 from rolebook.core.comparison import Comparison, ComparisonInput, Judge, Variant
-
-_CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
+from rolebook.core.comparison_spec import (
+    MAX_CELLS,
+    MAX_CONCURRENCY,
+    MAX_REPEATS,
+    TOO_MANY_CELLS,
+    some,
+)
+from rolebook.core.errors import Phrase
+from rolebook.core.fields import Boolean, Lines, Text, flaw, integer, misfit, quote
+from rolebook.core.persona import (
+    FaultyDataError,
+    JsonData,
+    RequestField,
+    Sampling,
+    fault_of,
+)
 
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:
@@ -31,32 +52,160 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
     return _filled(data) | {"stream": comparison.is_streamed}
 
 
-def comparison_of(data: Mapping[str, Any], *, deleted_at: str = "") -> Comparison:
-    """The comparison that ``comparison_data`` has described.
+def comparison_of(data: object) -> Comparison:
+    """The comparison that ``comparison_data`` has described, as the log has it.
 
-    Raises ValueError, TypeError or KeyError for anything else.
+    Raises FaultyDataError for what cannot be shown. What is only sensible to demand of a new one, this leaves alone:
+    it was carried out as it is.
     """
-    judge = data.get("judge")
+    return _read(_Recorded, data)
+
+
+def parse_comparison(data: object) -> Comparison:
+    """The same from a file, in which anybody may have changed anything: all is demanded of it that a comparison file is
+    held to. Raises FaultyDataError with all that is wrong.
+    """
+    return _read(_Given, data)
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise misfit(Phrase("text that is not empty"), value)
+    return value
+
+
+_Filled = Annotated[Text, AfterValidator(_text)]
+
+
+class _Part(BaseModel):
+    """A mapping of which every key is known: one that is misspelt would silently be what it is where left out."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+
+class _Variant(_Part):
+    name: _Filled
+    persona_id: Text = ""
+    revision: _Filled
+    model: Text = ""
+    upstream: Text = ""
+    variables: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    is_recorded: Boolean = False
+
+
+class _Input(_Part):
+    turns: Annotated[tuple[str, ...], AfterValidator(some)]
+    name: str = ""
+    variables: dict[str, Any] = Field(default_factory=dict)
+    reference: str = ""
+    tags: tuple[str, ...] = ()
+    follows: str = ""
+    earlier: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    recorded: tuple[str, ...] = ()
+
+
+class _Judge(_Part):
+    persona_id: Text
+    revision: _Filled
+    model: Text = ""
+    upstream: Text = ""
+
+
+class _Recorded(_Part):
+    id: _Filled
+    question: Text = ""
+    variants: Annotated[tuple[_Variant, ...], AfterValidator(some)]
+    inputs: Annotated[tuple[_Input, ...], AfterValidator(some)]
+    repeats: integer(1, MAX_REPEATS) = 1  # type: ignore[valid-type]
+    checks: tuple[Check, ...] = ()
+    judge: _Judge | None = None
+    concurrency: integer(1, MAX_CONCURRENCY) = 4  # type: ignore[valid-type]
+    stream: Boolean = True
+    repeats_of: Text = ""
+    created_at: _Filled
+
+    @model_validator(mode="after")
+    def _require_names(self) -> _Recorded:
+        """Votes, charts and tables tell variants apart by nothing else."""
+        names = [variant.name for variant in self.variants]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise flaw(
+                "Two variants are called '%(name)s'. Give each a name of its own.", name=twice
+            )
+        return self
+
+
+class _Parameters(Sampling):
+    """What is chosen over a persona's parameters. One that is null is left out, even if the persona sets it."""
+
+    model_config = ConfigDict(extra="allow", defer_build=True)
+    __pydantic_extra__: dict[RequestField, JsonData]
+
+
+class _GivenVariant(_Variant):
+    variables: dict[str, JsonData] = Field(default_factory=dict)
+    parameters: _Parameters = Field(default_factory=_Parameters)  # type: ignore[assignment]
+
+
+class _GivenInput(_Input):
+    variables: dict[str, JsonData] = Field(default_factory=dict)
+    tags: Lines = ()
+
+    @model_validator(mode="after")
+    def _require_words(self) -> _GivenInput:
+        # What the log has is said as it was, also where that is blank.
+        if not self.recorded and not any(map(str.strip, self.turns)):
+            expected = Phrase("text that is not empty")
+            raise flaw(
+                "%(key)s must be %(expected)s, got %(got)s.",
+                expected=expected,
+                got=quote("".join(self.turns)),
+                of_field="turns",
+            )
+        return self
+
+
+class _Given(_Recorded):
+    variants: Annotated[tuple[_GivenVariant, ...], AfterValidator(some)]
+    inputs: Annotated[tuple[_GivenInput, ...], AfterValidator(some)]
+    checks: Checks = ()
+
+    @model_validator(mode="after")
+    def _require_sensible_size(self) -> _Given:
+        count = len(self.variants) * len(self.inputs) * self.repeats
+        if count > MAX_CELLS:
+            raise flaw(TOO_MANY_CELLS, count=count, limit=MAX_CELLS)
+        return self
+
+
+def _read(form: type[_Recorded], data: object) -> Comparison:
+    try:
+        found = form.model_validate(data)
+    except ValidationError as error:
+        raise FaultyDataError([fault_of(detail) for detail in error.errors()]) from None
     return Comparison(
-        id=data["id"],
-        question=data.get("question", ""),
-        variants=tuple(Variant(**{"persona_id": "", **variant}) for variant in data["variants"]),
-        inputs=tuple(_input_of(entry) for entry in data["inputs"]),
-        repeats=data.get("repeats", 1),
-        checks=_CHECKS.validate_python(data.get("checks", ())),
-        judge=Judge(**judge) if judge else None,
-        concurrency=data.get("concurrency", 4),
-        is_streamed=data.get("stream", True),
-        repeats_of=data.get("repeats_of", ""),
-        created_at=data["created_at"],
-        deleted_at=deleted_at,
+        id=found.id,
+        question=found.question,
+        variants=tuple(map(_variant_of, found.variants)),
+        inputs=tuple(ComparisonInput(**entry.__dict__) for entry in found.inputs),
+        repeats=found.repeats,
+        checks=found.checks,
+        judge=Judge(**dict(found.judge)) if found.judge else None,
+        concurrency=found.concurrency,
+        is_streamed=found.stream,
+        repeats_of=found.repeats_of,
+        created_at=found.created_at,
     )
 
 
-def _input_of(data: Mapping[str, Any]) -> ComparisonInput:
-    lists = {name: tuple(data[name]) for name in ("turns", "tags", "recorded") if name in data}
-    earlier = tuple((asked, answered) for asked, answered in data.get("earlier", ()))
-    return ComparisonInput(**{**data, **lists, "earlier": earlier})
+def _variant_of(found: _Variant) -> Variant:
+    parameters = found.parameters
+    if isinstance(parameters, _Parameters):
+        parameters = parameters.model_dump(mode="json", exclude_unset=True)
+    return Variant(**{**dict(found), "parameters": parameters})
 
 
 def _filled(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,9 @@ from rolebook.core.persona import (
 MAX_CELLS = 100_000
 MAX_REPEATS = 100
 MAX_CONCURRENCY = 64
+TOO_MANY_CELLS = (
+    "That makes %(count)d cells, and %(limit)d are the most. Take fewer inputs or repeats."
+)
 
 T = TypeVar("T")
 
@@ -111,7 +114,8 @@ class VariantSpec(Part):
         return {**self.sampling.as_parameters(), **self.request}
 
 
-def _some(entries: tuple[T, ...]) -> tuple[T, ...]:
+def some(entries: tuple[T, ...]) -> tuple[T, ...]:
+    """The entries of a list that must have one. Raises the flaw that it is empty."""
     if not entries:
         raise misfit(Phrase("a list that is not empty"), list(entries))
     return entries
@@ -181,11 +185,11 @@ class ComparisonSpec(Part):
     question: Text = ""
     """What it shall answer, in words."""
     variants: Annotated[
-        tuple[Annotated[VariantSpec, BeforeValidator(_variant)], ...], AfterValidator(_some)
+        tuple[Annotated[VariantSpec, BeforeValidator(_variant)], ...], AfterValidator(some)
     ]
     """Who takes part: ids of personas, or more about each."""
     inputs: Annotated[
-        tuple[Annotated[InputSpec, BeforeValidator(_input)], ...], AfterValidator(_some)
+        tuple[Annotated[InputSpec, BeforeValidator(_input)], ...], AfterValidator(some)
     ]
     """What is said to each."""
     repeats: integer(1, MAX_REPEATS) = 1  # type: ignore[valid-type]

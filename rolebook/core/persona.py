@@ -453,6 +453,7 @@ _EXPECTED = {
     "dict_type": Phrase("'key: value' pairs"),
     "tuple_type": Phrase("a list, each item after a '- '"),
     "list_type": Phrase("a list, each item after a '- '"),
+    "string_type": Phrase("text"),
 }
 
 
@@ -470,6 +471,9 @@ def fault_of(detail: Any) -> Fault:
         return Fault(path, context["message"], {**parameters, "key": describe_path(path)})
     if kind == "missing":
         return Fault(path, "'%(key)s' is missing.", {"key": describe_path(path)})
+    if kind == "extra_forbidden":
+        message = "There is no key '%(key)s'. Remove it, or correct its name."
+        return Fault(path, message, {"key": describe_path(path)})
     expected = _EXPECTED.get(kind, Phrase("something else"))
     parameters = {"key": describe_path(path), "expected": expected, "got": quote(got)}
     return Fault(path, "%(key)s must be %(expected)s, got %(got)s.", parameters)

@@ -12,6 +12,7 @@ from rolebook.core.chat import Library, Upstreams
 from rolebook.core.comparison import Comparison, ComparisonInput, ComparisonLog, Judge, Variant
 from rolebook.core.comparison_spec import (
     MAX_CELLS,
+    TOO_MANY_CELLS,
     ComparisonSpec,
     InputSpec,
     JudgeSpec,
@@ -378,11 +379,7 @@ def _require_sensible_size(comparison: Comparison) -> None:
     """Raises InputError for more cells than can be meant."""
     count = len(comparison.variants) * len(comparison.inputs) * comparison.repeats
     if count > MAX_CELLS:
-        raise InputError(
-            "That makes %(count)d cells, and %(limit)d are the most. Take fewer inputs or repeats.",
-            count=count,
-            limit=MAX_CELLS,
-        )
+        raise InputError(TOO_MANY_CELLS, count=count, limit=MAX_CELLS)
 
 
 def _sift(

@@ -7,22 +7,24 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from rolebook.core.comparison import Comparison, ComparisonInput
-from rolebook.core.comparison_data import comparison_of
-from rolebook.core.comparison_spec import MAX_CELLS, MAX_CONCURRENCY, MAX_REPEATS
-from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.comparison_data import parse_comparison
+from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import FaultyDataError, persona_of_revision
+from rolebook.core.persona import FaultyDataError, describe_path, persona_of_revision
 from rolebook.core.session import Revision, Turn
 from rolebook.report.html_export import PLAN_IN_HTML
 from rolebook.report.markdown_export import PLAN_IN_MARKDOWN
 from rolebook.report.snapshot import FORMAT_VERSION, KIND
+
+#: After so many mistakes the rest is not worth reading.
+_MOST_FAULTS = 100
 
 
 @frozen
@@ -75,14 +77,6 @@ class _Head(BaseModel):
     version: str = ""
 
 
-def _fields_of(data: Any) -> Any:
-    """The fields of a comparison from its data, so that each is looked at for what it may hold."""
-    try:
-        return asdict(comparison_of(data))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(str(error)) from None
-
-
 class _Said(BaseModel):
     input: str
     text: str
@@ -104,7 +98,6 @@ class _History(BaseModel):
 
 class _Document(BaseModel):
     rolebook: _Head
-    comparison: Annotated[Comparison, BeforeValidator(_fields_of)]
     revisions: tuple[Revision, ...] = Field(min_length=1)
     history: _History = Field(default_factory=_History)
 
@@ -126,7 +119,8 @@ def repeat_export(book: Book, path: Path) -> Comparison:
 def read_export(path: Path) -> ExportedPlan:
     """The plan in a comparison that was exported, in whatever format.
 
-    Raises InputError for any other file, a newer format, and a revision whose text is not what its id stands for.
+    Raises InputError for any other file, a newer format, and a revision whose text is not what its id stands for;
+    FileError with all that is wrong in a plan that somebody has changed.
     """
     return _parse(_read(path), path)
 
@@ -157,8 +151,8 @@ def _parse(text: str, path: Path) -> ExportedPlan:
         document = _Document.model_validate(data)
     except ValidationError:
         raise _foreign(path) from None
-    plan = ExportedPlan(document.comparison, document.revisions, document.history.texts)
-    _require_sensible(plan.comparison, path)
+    comparison = _comparison_in(data, path)
+    plan = ExportedPlan(comparison, document.revisions, document.history.texts)
     _require_unchanged(plan, path)
     return plan
 
@@ -201,18 +195,21 @@ def _require_format(data: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _require_sensible(comparison: Comparison, path: Path) -> None:
-    """Raises InputError for what no plan can be, however it came into the file."""
-    is_sensible = (
-        comparison.variants
-        and comparison.inputs
-        and all(entry.turns for entry in comparison.inputs)
-        and 1 <= comparison.repeats <= MAX_REPEATS
-        and 1 <= comparison.concurrency <= MAX_CONCURRENCY
-        and len(comparison.variants) * len(comparison.inputs) * comparison.repeats <= MAX_CELLS
-    )
-    if not is_sensible:
+def _comparison_in(data: Mapping[str, Any], path: Path) -> Comparison:
+    if not isinstance(data.get("comparison"), Mapping):
         raise _foreign(path)
+    try:
+        return parse_comparison(data["comparison"])
+    except FaultyDataError as error:
+        raise FileError(
+            [
+                Problem(
+                    *(str(path), 0, 0, fault.message),
+                    {**fault.parameters, "key": describe_path(("comparison", *fault.path))},
+                )
+                for fault in error.faults[:_MOST_FAULTS]
+            ]
+        ) from None
 
 
 def _require_unchanged(plan: ExportedPlan, path: Path) -> None:

@@ -20,8 +20,9 @@ from rolebook.core.comparison import (
     Tally,
 )
 from rolebook.core.comparison_data import comparison_data, comparison_of
-from rolebook.core.errors import ConflictError
+from rolebook.core.errors import ConflictError, Phrase, StorageError
 from rolebook.core.frozen import frozen
+from rolebook.core.persona import Fault, FaultyDataError, describe_path
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 from rolebook.storage import cell, lookup
 from rolebook.storage.connection import execute, insert
@@ -52,12 +53,16 @@ _LONGEST_KEPT = 1_000_000
 
 @frozen
 class ComparisonSummary:
-    """A comparison as a line of a list: how far it is, how often it was voted on, and why its last run broke off."""
+    """A comparison as a line of a list: how far it is, how often it was voted on, and why its last run broke off.
+
+    ``flaw`` is why its plan cannot be read: it has no variants, inputs and cells then, and can only be deleted.
+    """
 
     comparison: Comparison
     tally: Tally
     votes: int
     breaks: tuple[Break, ...] = ()
+    flaw: StorageError | None = None
 
 
 def summary_data(summary: ComparisonSummary) -> dict[str, Any]:
@@ -68,6 +73,7 @@ def summary_data(summary: ComparisonSummary) -> dict[str, Any]:
         "tally": tally_data(summary.tally),
         "votes": summary.votes,
         "breaks": list(map(break_data, summary.breaks)),
+        "flaw": str(summary.flaw or ""),
     }
 
 
@@ -88,7 +94,12 @@ def break_data(found: Break) -> dict[str, Any]:
 
 
 def create_comparison(db: Database, comparison: Comparison, revisions: Iterable[Revision]) -> None:
-    """Record a comparison, and link the cells whose answers are in the log already. Raises NotFoundError."""
+    """Record a comparison, and link the cells whose answers are in the log already.
+
+    Raises NotFoundError, and FaultyDataError for one that could not be read back.
+    """
+    plan = encode_json(comparison_data(comparison))
+    _plan_in(plan)
     for revision in revisions:
         insert_revision(db, revision)
     row: dict[str, Any] = {
@@ -96,7 +107,7 @@ def create_comparison(db: Database, comparison: Comparison, revisions: Iterable[
         "question": comparison.question,
         "created_at": comparison.created_at,
         "repeats_of": comparison.repeats_of,
-        "plan": encode_json(comparison_data(comparison)),
+        "plan": plan,
     }
     if (user := caller().user) is not None:
         row["user"] = user.number
@@ -128,21 +139,55 @@ def _link(db: Database, comparison: int, key: CellKey, session: int, reused: Seq
 
 
 def get_comparison(db: Database, comparison_id: str) -> Comparison:
-    """Raises NotFoundError."""
+    """Raises NotFoundError, StorageError where its plan is damaged."""
+    return _comparison_of(_row_of(db, comparison_id))
+
+
+def require_comparison(db: Database, comparison_id: str) -> None:
+    """Raises NotFoundError if there is none; one that cannot be read is there."""
+    _row_of(db, comparison_id)
+
+
+def get_summary(db: Database, comparison_id: str) -> ComparisonSummary:
+    """One comparison as its line of the list, also where its plan is damaged. Raises NotFoundError."""
+    return _summary_of(db, _row_of(db, comparison_id))
+
+
+def _row_of(db: Database, comparison_id: str) -> sqlite3.Row:
     row = execute(db, "SELECT * FROM comparisons WHERE id = ?", (comparison_id,)).fetchone()
     if row is None or not is_visible(row["user"], None):
         raise unknown_comparison(comparison_id)
-    return _comparison_of(row)
+    found: sqlite3.Row = row
+    return found
 
 
 def _comparison_of(row: sqlite3.Row) -> Comparison:
-    read = _plan_kept if len(row["plan"]) <= _LONGEST_KEPT else _read_plan
+    try:
+        planned = _plan_in(row["plan"])
+    except FaultyDataError as error:
+        fault = error.faults[0]
+        raise StorageError(
+            "The plan of the comparison %(id)s in the log is damaged, so it cannot be shown: %(reason)s Delete it in "
+            "the list of comparisons, or with: rolebook comparisons delete %(id)s",
+            id=row["id"],
+            reason=Phrase(
+                fault.message, {**fault.parameters, "key": describe_path(("plan", *fault.path))}
+            ),
+        ) from None
     question = decode_text(row["question"])
-    return replace(read(row["plan"]), question=question, deleted_at=row["deleted_at"] or "")
+    return replace(planned, question=question, deleted_at=row["deleted_at"] or "")
+
+
+def _plan_in(plan: str) -> Comparison:
+    return (_plan_kept if len(plan) <= _LONGEST_KEPT else _read_plan)(plan)
 
 
 def _read_plan(plan: str) -> Comparison:
-    return comparison_of(decode_json(plan, {}))
+    try:
+        data = decode_json(plan, {})
+    except ValueError:
+        raise FaultyDataError([Fault((), "It is no JSON.")]) from None
+    return comparison_of(data)
 
 
 #: Reading the plan of a large comparison takes milliseconds, and each of its pages needs it. A plan never changes; what
@@ -153,7 +198,10 @@ _plan_kept = lru_cache(maxsize=8)(_read_plan)
 def list_comparisons(
     db: Database, *, limit: int, before: str, is_deleted: bool
 ) -> tuple[list[ComparisonSummary], str]:
-    """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one."""
+    """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one.
+
+    One whose plan is damaged stands there like the others.
+    """
     rows = execute(
         db,
         "SELECT * FROM comparisons WHERE (deleted_at IS NOT NULL) = ? AND number < ? "
@@ -161,16 +209,25 @@ def list_comparisons(
         (is_deleted, int(before) if before.isdecimal() else 2**62, limit + 1),
     ).fetchall()
     shown = rows[:limit]
-    summaries = [
-        ComparisonSummary(
-            comparison := _comparison_of(row),
-            cell.tally(db, comparison),
-            _count_votes(db, row["number"]),
-            _breaks_of(row),
-        )
-        for row in shown
-    ]
+    summaries = [_summary_of(db, row) for row in shown]
     return summaries, str(shown[-1]["number"]) if len(rows) > limit else ""
+
+
+def _summary_of(db: Database, row: sqlite3.Row) -> ComparisonSummary:
+    votes, breaks = _count_votes(db, row["number"]), _breaks_of(row)
+    try:
+        comparison = _comparison_of(row)
+    except StorageError as error:
+        bare = Comparison(
+            id=row["id"],
+            question=decode_text(row["question"]),
+            variants=(),
+            inputs=(),
+            created_at=row["created_at"],
+            deleted_at=row["deleted_at"] or "",
+        )
+        return ComparisonSummary(bare, Tally(0), votes, breaks, flaw=error)
+    return ComparisonSummary(comparison, cell.tally(db, comparison), votes, breaks)
 
 
 def _count_votes(db: Database, number: int) -> int:
@@ -180,7 +237,7 @@ def _count_votes(db: Database, number: int) -> int:
 
 def rename_comparison(db: Database, comparison_id: str, question: str) -> None:
     """Put its question in other words. Raises NotFoundError."""
-    number = comparison_number(db, get_comparison(db, comparison_id).id)
+    number = _row_of(db, comparison_id)["number"]
     execute(db, "UPDATE comparisons SET question = ? WHERE number = ?", (question, number))
 
 

@@ -40,24 +40,38 @@ class SqliteComparisonLog:
         self._log = log
 
     def create_comparison(self, comparison: Comparison, revisions: Sequence[Revision]) -> None:
-        """Record a comparison with the revisions of its variants and its judge, and link its recorded cells."""
+        """Record a comparison with the revisions of its variants and its judge, and link its recorded cells.
+
+        Raises FaultyDataError for one that could not be read back, and records nothing.
+        """
         self._log.change(queries.create_comparison, comparison, revisions)
 
     def get_comparison(self, comparison_id: str) -> Comparison:
-        """Also finds one in the trash. Raises NotFoundError."""
+        """Also finds one in the trash. Raises NotFoundError, StorageError where its plan is damaged."""
         return self._log.read(queries.get_comparison, comparison_id)
+
+    def require_comparison(self, comparison_id: str) -> None:
+        """Raises NotFoundError if there is none; one that cannot be read is there."""
+        self._log.read(queries.require_comparison, comparison_id)
+
+    def get_summary(self, comparison_id: str) -> ComparisonSummary:
+        """One comparison as its line of the list, also where its plan is damaged. Raises NotFoundError."""
+        return self._told(self._log.read(queries.get_summary, comparison_id))
 
     def list_comparisons(
         self, *, limit: int = 40, before: str = "", is_deleted: bool = False
     ) -> tuple[list[ComparisonSummary], str]:
-        """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one."""
+        """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one.
+
+        One whose plan is damaged stands there like the others.
+        """
         summaries, cursor = self._log.read(
             queries.list_comparisons, limit=limit, before=before, is_deleted=is_deleted
         )
-        return [
-            replace(summary, tally=self._as_told(summary.comparison.id, summary.tally))
-            for summary in summaries
-        ], cursor
+        return list(map(self._told, summaries)), cursor
+
+    def _told(self, summary: ComparisonSummary) -> ComparisonSummary:
+        return replace(summary, tally=self._as_told(summary.comparison.id, summary.tally))
 
     def rename_comparison(self, comparison_id: str, question: str) -> None:
         """Put its question in other words. Raises NotFoundError."""

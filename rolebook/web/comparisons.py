@@ -97,8 +97,8 @@ def delete() -> BaseResponse:
     for comparison_id in ids:
         # Whoever does not see it must not stop it.
         with suppress(NotFoundError):
-            log = rolebook().comparisons
-            rolebook().compare.stop(log.get_comparison(comparison_id).id)
+            rolebook().comparisons.require_comparison(comparison_id)
+            rolebook().compare.stop(comparison_id)
     rolebook().comparisons.delete_comparisons(ids)
     parts = urlsplit(local_path(request.form.get("next", "") or url_for("comparisons.list")))
     query = [(name, value) for name, value in parse_qsl(parts.query) if name != "deleted"]

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import os
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,54 @@ def test_failed_cells_are_told_and_asked_again(
     assert f"rolebook comparisons retry {failing}\n" in chinese.notices
     retried = shell.run("comparisons", "retry", failing)
     assert (0, sent + 1) == (retried.status, len(upstream.requests))
+
+
+DAMAGES = {
+    "$.variants[0].name": None,
+    "$.variants[1].name": "Plain assistant",
+    "$.repeats": "often",
+    "$": "no plan at all",
+}
+
+
+def damage(shell: Shell, comparison_id: str, path: str) -> None:
+    """Leave a plan in the log as no Rolebook writes one any more."""
+    damaged = "json_set(plan, ?1, ?2)" if path != "$" else "?2 || ?1"
+    with closing(sqlite3.connect(shell.folder / "data/rolebook.db")) as db, db:
+        changed = db.execute(
+            f"UPDATE comparisons SET plan = {damaged} WHERE id = ?3",
+            (path, DAMAGES[path], comparison_id),
+        )
+        assert 1 == changed.rowcount
+
+
+@pytest.mark.parametrize("path", DAMAGES)
+def test_damaged_plan_takes_no_others_away_and_can_be_deleted(
+    shell: Shell, comparison_id: str, path: str
+) -> None:
+    whole = compare(shell, "--input", "Hi")
+    damage(shell, comparison_id, path)
+    listed = shell.run("comparisons")
+    lines = [line.split("\t") for line in listed.text.splitlines()]
+    assert (0, [whole, comparison_id]) == (listed.status, [line[0] for line in lines])
+    assert ["–", "–", "0", "Who adds?"] == lines[1][2:]
+    told = f"The plan of the comparison {comparison_id} in the log is damaged"
+    assert told in listed.notices
+    assert ["", True] == [
+        told in line["flaw"] or line["flaw"] for line in shell.run("comparisons", "--json").json
+    ]
+    shown = shell.run("comparisons", "show", comparison_id)
+    assert (1, True) == (
+        shown.status,
+        f"rolebook comparisons delete {comparison_id}" in shown.notices,
+    )
+    assert 0 == shell.run("comparisons", "delete", comparison_id).status
+    assert [whole] == [line["id"] for line in shell.run("comparisons", "--json").json]
+    assert 0 == shell.run("comparisons", "restore", comparison_id).status
+    assert 0 == shell.run("comparisons", "delete", comparison_id).status
+    emptied = shell.run("empty-trash", "--days", "0", "--yes")
+    assert "comparisons: 1" in emptied.notices
+    assert [] == shell.run("comparisons", "--deleted", "--json").json
 
 
 def test_comparisons_are_tidied(shell: Shell, comparison_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from rolebook.core.check import Check
 from rolebook.core.comparison import Comparison, ComparisonInput, Judge, Tally, Variant
-from rolebook.core.errors import InputError
+from rolebook.core.errors import FileError, InputError
 from rolebook.core.session import Revision, now
 from rolebook.report.export import EXPORT_FORMATS, export_comparison
 from rolebook.report.reading import read_export, repeat_export
@@ -192,24 +193,89 @@ def test_a_changed_revision_does_not_pass_for_the_one_it_was(
 @pytest.mark.parametrize(
     "change",
     [
-        lambda data: data["comparison"].update(repeats="often"),
-        lambda data: data["comparison"].update(repeats=10**9),
-        lambda data: data["comparison"].update(repeats=-1),
-        lambda data: data["comparison"].update(concurrency=0),
-        lambda data: data["comparison"].update(variants=[]),
-        lambda data: data["comparison"]["inputs"].append({"turns": []}),
-        lambda data: data["comparison"]["inputs"].append({"turns": [{"text": 1}]}),
-        lambda data: data["comparison"]["variants"][0].update(model=["m"]),
-        lambda data: data["comparison"]["variants"][0].update(colour="red"),
-        lambda data: data["comparison"]["checks"].append({"max_words": "many"}),
+        lambda data: data.update(comparison="none"),
         lambda data: data["revisions"].pop(),
     ],
 )
-def test_a_plan_that_cannot_be_carried_out_is_refused(
+def test_a_file_without_all_that_a_plan_needs_is_refused(
     comparison: Comparison, save: Save, change: Callable[[dict[str, Any]], Any]
 ) -> None:
     path = edited(save(comparison, "json"), change)
     with pytest.raises(InputError, match="is no comparison"):
+        read_export(path)
+
+
+def _variant(number: int, **changed: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda data: data["comparison"]["variants"][number].update(changed)
+
+
+def _plan(**changed: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda data: data["comparison"].update(changed)
+
+
+def _input(entry: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
+    return lambda data: data["comparison"]["inputs"].append(entry)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_plan(repeats="often"), "repeats must be a whole number from 1 to 100, got 'often'."),
+        (_plan(repeats=-1), "repeats must be a whole number from 1 to 100, got '-1'."),
+        (_plan(concurrency=0), "concurrency must be a whole number from 1 to 64, got '0'."),
+        (_plan(variants=[]), "variants must be a list that is not empty, got a list."),
+        (_plan(question=5), "question must be text, got '5'."),
+        (_input({"turns": []}), "inputs[2].turns must be a list that is not empty, got a list."),
+        (_input({"turns": ["", " "]}), "inputs[2].turns must be text that is not empty, got ' '."),
+        (_input({"turns": [{"text": 1}]}), "inputs[2].turns[0] must be text, got a mapping."),
+        (_variant(1, name=""), "variants[1].name must be text that is not empty, got ''."),
+        (_variant(0, model=["m"]), "variants[0].model must be text, got a list"),
+        (
+            _variant(0, colour="red"),
+            "There is no key 'comparison.variants[0].colour'. Remove it, or correct its name.",
+        ),
+        (
+            _variant(0, parameters={"n": -4}),
+            "variants[0].parameters.n must be a whole number from 1 to 16, got '-4'.",
+        ),
+        (_variant(0, parameters={"Messages": []}), "'Messages' cannot be set under 'request'."),
+        (
+            _variant(0, name="Twin", is_recorded=False),
+            "Two variants are called 'Twin'. Give each a name of its own.",
+        ),
+        (
+            lambda data: data["comparison"]["checks"].append({"max_words": "many"}),
+            "checks[1].max_words must be a whole number from 0 to 10000000, got 'many'.",
+        ),
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_says_where_and_why_and_is_not_recorded(
+    rolebook: Rolebook,
+    comparison: Comparison,
+    save: Save,
+    change: Callable[[dict[str, Any]], Any],
+    said: str,
+) -> None:
+    path = edited(save(comparison, "json"), _variant(1, name="Twin"))
+    with pytest.raises(FileError, match=re.escape(said)) as caught:
+        repeat_export(rolebook, edited(path, change))
+    assert str(caught.value).startswith(f"{path}: ")
+    summaries, _cursor = rolebook.comparisons.list_comparisons()
+    assert [comparison.id] == [summary.comparison.id for summary in summaries]
+
+
+def test_all_that_is_wrong_in_a_plan_is_told_at_once(comparison: Comparison, save: Save) -> None:
+    path = edited(save(comparison, "json"), _variant(0, name="", parameters={"n": -4}))
+    with pytest.raises(FileError) as caught:
+        read_export(edited(path, _input({"turns": []})))
+    assert 3 == len(caught.value.problems)
+
+
+def test_a_plan_of_more_cells_than_anybody_means_is_refused(
+    comparison: Comparison, save: Save
+) -> None:
+    path = edited(save(comparison, "json"), _plan(inputs=[{"turns": ["Hi"]}] * 501, repeats=100))
+    with pytest.raises(FileError, match="That makes 100200 cells, and 100000 are the most"):
         read_export(path)
 
 
@@ -231,16 +297,20 @@ variants = st.builds(
     model=texts,
     upstream=texts,
     variables=values,
-    parameters=values,
+    parameters=st.fixed_dictionaries(
+        {}, optional={"temperature": st.none() | st.just(0.5), "user": texts}
+    ),
     is_recorded=st.booleans(),
 )
 inputs = st.builds(
     ComparisonInput,
-    turns=st.lists(texts, min_size=1, max_size=3).map(tuple),
+    turns=st.lists(texts, min_size=1, max_size=3)
+    .filter(lambda said: any(map(str.strip, said)))
+    .map(tuple),
     name=texts,
     variables=values,
     reference=texts,
-    tags=st.lists(texts, max_size=2).map(tuple),
+    tags=st.lists(texts.filter(str.strip), max_size=2).map(tuple),
     source=texts,
     recorded=st.lists(filled, max_size=2).map(tuple),
 )
@@ -248,6 +318,7 @@ checks = st.lists(
     st.builds(lambda words: Check.model_validate({"max_words": words}), st.integers(1, 9))
     | st.builds(lambda text: Check.model_validate({"contains": [text]}), filled),
     max_size=2,
+    unique_by=lambda check: check.label,
 ).map(tuple)
 
 
@@ -287,7 +358,7 @@ class Shelf:
 )
 @given(
     question=texts,
-    variants=st.lists(variants, min_size=1, max_size=3).map(tuple),
+    variants=st.lists(variants, min_size=1, max_size=3, unique_by=lambda v: v.name).map(tuple),
     inputs=st.lists(inputs, min_size=1, max_size=3).map(tuple),
     repeats=st.integers(1, 100),
     checks=checks,

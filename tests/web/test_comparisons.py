@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any
@@ -654,6 +656,45 @@ def test_deleted_comparisons_are_stopped_and_can_be_taken_back(
     assert comparison_id in client.get("/comparisons?trash=1").text
     client.post("/comparisons/restore", data={"id": comparison_id})
     assert f'href="/comparisons/{comparison_id}"' in client.get("/comparisons").text
+
+
+def damage(rolebook: Rolebook, comparison_id: str) -> None:
+    """Leave a plan in the log as no Rolebook writes one any more."""
+    sql = "UPDATE comparisons SET plan = json_remove(plan, '$.variants[0].name') WHERE id = ?"
+    with closing(sqlite3.connect(rolebook.log.path)) as db, db:
+        assert 1 == db.execute(sql, (comparison_id,)).rowcount
+
+
+def test_a_damaged_plan_takes_no_others_away_and_can_be_deleted(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    fields = {**opened(client), "question": "Which one is lost?"}
+    lost, kept = (finished(rolebook, start(client, fields)).id for _ in range(2))
+    damage(rolebook, lost)
+    page = client.get("/comparisons").text
+    assert "damaged in the log: it cannot be shown, only deleted" in page
+    assert f'value="{lost}"' in page
+    assert f'href="/comparisons/{lost}"' not in page
+    assert f'href="/comparisons/{kept}"' in page
+    shown = client.get(f"/comparisons/{lost}")
+    assert (503, True) == (shown.status_code, "in the log is damaged" in shown.text)
+    client.post("/comparisons/delete", data={"id": lost})
+    assert f'value="{lost}"' not in client.get("/comparisons").text.partition("<tbody>")[2]
+    assert f'value="{lost}"' in client.get("/comparisons?trash=1").text
+
+
+def test_programs_are_told_of_a_damaged_plan_and_can_delete_it(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    lost, kept = (finished(rolebook, start(client, opened(client))).id for _ in range(2))
+    damage(rolebook, lost)
+    listed = client.get("/api/v1/comparisons").get_json()["comparisons"]
+    assert [(kept, False), (lost, True)] == [(line["id"], bool(line["flaw"])) for line in listed]
+    path = f"/api/v1/comparisons/{lost}"
+    assert client.get(path).status_code == 503
+    assert client.delete(path).get_json()["deleted_at"]
+    assert client.delete(path).status_code == 404
+    assert client.post(f"{path}/restore", json={}).get_json()["deleted_at"] == ""
 
 
 def test_the_list_goes_on_page_by_page(client: FlaskClient, rolebook: Rolebook) -> None:

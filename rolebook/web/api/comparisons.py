@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from flask import Response, request, stream_with_context
 from pydantic import ConfigDict, Field
 
+from rolebook.core import run
 from rolebook.core.compare import Estimate
 from rolebook.core.comparison import Cell, CellKey, Comparison
 from rolebook.core.comparison_data import comparison_data
@@ -222,9 +223,24 @@ def _state(comparison: Comparison) -> ComparisonState:
     }
 
 
+def _state_at_hand(comparison_id: str) -> ComparisonState:
+    """The same of one that may be in the trash, or damaged: of that, what is left of it."""
+    summary = rolebook().comparisons.get_summary(comparison_id)
+    if summary.flaw is None:
+        return _state(summary.comparison)
+    return {
+        "comparison": cast(ComparisonPlan, comparison_data(summary.comparison)),
+        "deleted_at": summary.comparison.deleted_at,
+        "progress": _progress_shape(run.Progress(summary.tally, breaks=summary.breaks)),
+    }
+
+
 def progress_shape(comparison: Comparison) -> Progress:
     """How far a comparison is."""
-    progress = rolebook().compare.progress_of(comparison)
+    return _progress_shape(rolebook().compare.progress_of(comparison))
+
+
+def _progress_shape(progress: run.Progress) -> Progress:
     return {
         "tally": tally_data(progress.tally),
         "is_running": progress.is_running,
@@ -252,6 +268,8 @@ class ComparisonLine(ComparisonPlan):
     tally: dict[str, int | float]
     votes: int
     breaks: list[Break]
+    flaw: str
+    """Why its plan in the log cannot be read: it can only be deleted. Empty if it can."""
 
 
 class ComparisonList(Shape):
@@ -275,8 +293,12 @@ def find_comparison(comparison_id: str) -> Comparison:
     """A comparison outside the trash. Raises NotFoundError."""
     comparison = rolebook().comparisons.get_comparison(comparison_id)
     if comparison.deleted_at:
-        raise NotFoundError("This comparison is in the trash. Restore it to go on with it.")
+        raise _in_trash()
     return comparison
+
+
+def _in_trash() -> NotFoundError:
+    return NotFoundError("This comparison is in the trash. Restore it to go on with it.")
 
 
 @section.get("/comparisons/<comparison_id>", refusals=(404,))
@@ -343,18 +365,21 @@ def delete_comparison(comparison_id: str) -> ComparisonState:
 
     Until it is restored it is listed with `is_deleted`, and found nowhere else.
     """
-    comparison = find_comparison(comparison_id)
-    rolebook().compare.stop(comparison.id)
-    rolebook().comparisons.delete_comparisons([comparison.id])
-    return _state(rolebook().comparisons.get_comparison(comparison_id))
+    log = rolebook().comparisons
+    if log.get_summary(comparison_id).comparison.deleted_at:
+        raise _in_trash()
+    rolebook().compare.stop(comparison_id)
+    log.delete_comparisons([comparison_id])
+    return _state_at_hand(comparison_id)
 
 
 @section.post("/comparisons/<comparison_id>/restore", refusals=(404,))
 def restore_comparison(comparison_id: str) -> ComparisonState:
     """Take a comparison out of the trash."""
     log = rolebook().comparisons
-    log.restore_comparisons([log.get_comparison(comparison_id).id])
-    return _state(find_comparison(comparison_id))
+    log.require_comparison(comparison_id)
+    log.restore_comparisons([comparison_id])
+    return _state_at_hand(comparison_id)
 
 
 class Starting(Body):
