@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ _PLACES = 16_384
 #: that will be forgotten first.
 _WAYS = 16
 _GROUPS = _PLACES // _WAYS
+#: For so many names, each in so many processes, somebody may wait at once.
+_MARKS = 256
 
 
 class Told(NamedTuple):
@@ -122,25 +124,96 @@ class SharedRates:
 
 
 class SharedPlaces:
-    """So many places for each of many names, each taken by one call at a time."""
+    """So many places for each of many names, each taken by one call at a time; who has waited longer goes first.
+
+    No process tells another that a place is free, so that whoever waits has to look now and then.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._locks = _Locks()
         self._taken: set[int] = set()
+        # A mark is a process's that waits: for which name, and since when. Its lock says that the process is alive.
+        memory = memoryview(mmap.mmap(-1, 16 * _MARKS))
+        self._waiting_for = memory[: 8 * _MARKS].cast("q")
+        self._waiting_since = memory[8 * _MARKS :].cast("d")
+        self._marks: dict[int, int] = {}
 
-    def take(self, name: str, most: int) -> int | None:
-        """A place of a name, of which there are ``most``; None if all are taken."""
-        begin = int.from_bytes(hashlib.sha256(name.encode()).digest()[:5]) << 20
+    def take(self, names: Sequence[str], most: int, since: float) -> tuple[int, int] | None:
+        """A place of one of the names, the first that has one, as the number of the name and that of the place. None if
+        there is none left, but for those of other processes who have waited longer.
+
+        Arguments:
+            most: how many places each name has.
+            since: when the caller began to wait, in seconds of a clock that is the same in all processes.
+        """
         with self._lock:
-            for place in range(begin, begin + most):
-                if place not in self._taken and self._locks.acquire(place, waits=False):
-                    self._taken.add(place)
-                    return place
+            is_line = any(self._waiting_for)
+            for position, name in enumerate(names):
+                number = _number_of(name)
+                ahead = self._count_ahead(number, since) if is_line else 0
+                found: list[int] = []
+                for place in range(number << 20, (number << 20) + most):
+                    if place not in self._taken and self._locks.acquire(place, waits=False):
+                        self._taken.add(place)
+                        found.append(place)
+                        if len(found) > ahead:
+                            break
+                is_enough = len(found) > ahead
+                for place in found[is_enough:]:
+                    self._give_back(place)
+                if is_enough:
+                    return position, found[0]
         return None
 
     def give_back(self, place: int) -> None:
         """Another call may take it."""
         with self._lock:
-            self._taken.discard(place)
-            self._locks.release(place)
+            self._give_back(place)
+
+    def _give_back(self, place: int) -> None:
+        self._taken.discard(place)
+        self._locks.release(place)
+
+    def wait(self, names: Collection[str], since: float) -> None:
+        """Let others know for which places the first in line of this process waits, and since when: for these alone."""
+        numbers = {_number_of(name) for name in names}
+        with self._lock:
+            for number in self._marks.keys() - numbers:
+                self._wipe(self._marks.pop(number))
+            for number in numbers:
+                if number not in self._marks and (free := self._free_mark()) is not None:
+                    self._marks[number] = free
+                # If none is free, so many wait that this one is served when it looks at the right moment.
+                if (mark := self._marks.get(number)) is not None:
+                    self._waiting_since[mark] = since
+                    self._waiting_for[mark] = number
+
+    def _count_ahead(self, number: int, since: float) -> int:
+        count = 0
+        for mark, waiting_for in enumerate(self._waiting_for):
+            is_ours = self._marks.get(number) == mark
+            if waiting_for != number or is_ours or self._waiting_since[mark] >= since:
+                continue
+            if self._locks.acquire(mark, waits=False):
+                # Whoever waited has ended without a word.
+                self._wipe(mark)
+            else:
+                count += 1
+        return count
+
+    def _free_mark(self) -> int | None:
+        own = self._marks.values()
+        for mark in range(_MARKS):
+            if mark not in own and self._locks.acquire(mark, waits=False):
+                return mark
+        return None
+
+    def _wipe(self, mark: int) -> None:
+        self._waiting_for[mark] = 0
+        self._locks.release(mark)
+
+
+def _number_of(name: str) -> int:
+    """What stands for a name among processes; not 0, so that no place is a mark."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:5]) | 1

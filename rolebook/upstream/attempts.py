@@ -98,6 +98,7 @@ class Attempts:
             max(self._patience_s, _SHORT_PAUSE_S) if is_first else self._patience
         )
         for_room = time.monotonic() + self._settings.timeouts.first_byte_s
+        beat_at = time.monotonic() + HEARTBEAT_S
         try:
             while True:
                 ticket.clear()
@@ -112,7 +113,10 @@ class Attempts:
                 if time.monotonic() + rest_s > latest:
                     raise self._errors.explain(self._pool.refusal(self._model))
                 self._raise_if_cancelled()
-                if not ticket.wait(min(rest_s or HEARTBEAT_S, HEARTBEAT_S)):
+                until_beat_s = max(0.0, beat_at - time.monotonic())
+                pause_s = min(rest_s or HEARTBEAT_S, until_beat_s, self._pool.look_s(ticket))
+                if not ticket.wait(pause_s) and time.monotonic() >= beat_at:
+                    beat_at = time.monotonic() + HEARTBEAT_S
                     yield Waiting()
                 self._raise_if_cancelled()
         finally:

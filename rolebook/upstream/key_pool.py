@@ -41,6 +41,9 @@ _FIRST_REST_S = 0.5
 """How long a limited key rests where the server does not say; twice as long each time that it happens again."""
 _LONGEST_GUESS_S = 30.0
 _MOST_MODELS = 256
+_FIRST_LOOK_S = 0.001
+"""How soon the first in line looks whether another process has given back a place; each time twice as long after."""
+_LONGEST_LOOK_S = 0.01
 
 
 @frozen
@@ -123,7 +126,15 @@ class Lease:
 
 
 class Ticket(threading.Event):
-    """A place in the line of those who wait for a key with room; set when it may be worth another look."""
+    """A place in the line of those who wait for a key with room; set when it may be worth another look.
+
+    ``since`` is when it came to stand there, ``looks`` how often it has looked in vain since it is the first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since = math.inf
+        self.looks = 0
 
 
 class KeyPool:
@@ -167,7 +178,7 @@ class KeyPool:
         with self._lock:
             if self._line and self._line[0] is not ticket:
                 return None
-            slot, place = self._choose(model)
+            slot, place = self._choose(model, ticket)
             if slot is None:
                 return None
             slot.running += 1
@@ -177,11 +188,11 @@ class KeyPool:
                 self._step_out(ticket)
             return Lease(self, slot, model, place)
 
-    def _choose(self, model: str) -> tuple[_Slot | None, int | None]:
+    def _choose(self, model: str, ticket: Ticket | None) -> tuple[_Slot | None, int | None]:
         """The next key, and its place among those of all processes where these are counted."""
         now, best = self._clock(), None
         if self._places is not None:
-            return self._choose_shared(model, self._places, now)
+            return self._choose_shared(model, self._places, now, ticket)
         for slot in self._slots:
             if slot.free_at(model) > now or slot.running >= self._most:
                 continue
@@ -190,15 +201,18 @@ class KeyPool:
         return best, None
 
     def _choose_shared(
-        self, model: str, places: SharedPlaces, now: float
+        self, model: str, places: SharedPlaces, now: float, ticket: Ticket | None
     ) -> tuple[_Slot | None, int | None]:
         free = [slot for slot in self._slots if slot.free_at(model) <= now]
-        for slot in sorted(free, key=lambda slot: (slot.running, slot.last_used)):
-            name = f"{self._settings.name} {slot.position}"
-            place = places.take(name, self._settings.concurrency)
-            if place is not None:
-                return slot, place
-        return None, None
+        free.sort(key=lambda slot: (slot.running, slot.last_used))
+        names = [f"{self._settings.name} {slot.position}" for slot in free]
+        since = ticket.since if ticket is not None else now
+        found = places.take(names, self._settings.concurrency, since)
+        if found is None:
+            if ticket is not None:
+                places.wait(names, since)
+            return None, None
+        return free[found[0]], found[1]
 
     def give_back(self, lease: Lease) -> None:
         """The call is over, however it went."""
@@ -213,6 +227,7 @@ class KeyPool:
         """Wait for a key with room; those who came first are served first."""
         with self._lock:
             if ticket not in self._line:
+                ticket.since = self._clock()
                 self._line.append(ticket)
 
     def leave_line(self, ticket: Ticket) -> None:
@@ -223,8 +238,19 @@ class KeyPool:
     def _step_out(self, ticket: Ticket) -> None:
         if ticket in self._line:
             self._line.remove(ticket)
+            ticket.looks = 0
             if self._line:
                 self._line[0].set()
+            elif self._places is not None:
+                self._places.wait((), ticket.since)
+
+    def look_s(self, ticket: Ticket) -> float:
+        """Seconds after which a ticket should look again though nothing was heard; infinity where all is heard."""
+        with self._lock:
+            if self._places is None or not self._line or self._line[0] is not ticket:
+                return math.inf
+            ticket.looks += 1
+            return min(_FIRST_LOOK_S * 2.0 ** min(ticket.looks - 1, 16), _LONGEST_LOOK_S)
 
     def rest_s(self, model: str) -> float:
         """Seconds until a key has rested; 0 where one is only busy, infinity where none ever will."""

@@ -56,11 +56,11 @@ def test_many_numbers_cost_no_memory_and_those_that_count_are_remembered() -> No
 
 def test_places_are_those_of_all_processes_and_come_back_when_one_is_killed() -> None:
     places = SharedPlaces()
-    own = places.take("a", 3)
+    own = places.take(["a"], 3, 100.0)
     assert own is not None
 
     def take_all() -> int:
-        taken = [places.take("a", 3) for _ in range(4)]
+        taken = [places.take(["a"], 3, 100.0) for _ in range(4)]
         os.write(ready[1], bytes([taken.count(None)]))
         signal.pause()
         return 0
@@ -70,13 +70,44 @@ def test_places_are_those_of_all_processes_and_come_back_when_one_is_killed() ->
     if child == 0:
         take_all()
     assert b"\x02" == os.read(ready[0], 1)
-    assert places.take("a", 3) is None
-    assert places.take("b", 3) is not None
-    places.give_back(own)
-    assert own == places.take("a", 3)
+    assert places.take(["a"], 3, 100.0) is None
+    other = places.take(["a", "b"], 3, 100.0)
+    assert other is not None
+    assert 1 == other[0]
+    places.give_back(own[1])
+    assert own == places.take(["a"], 3, 100.0)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert [True, True, False] == [places.take("a", 3) is not None for _ in range(3)]
+    assert [True, True, False] == [places.take(["a"], 3, 100.0) is not None for _ in range(3)]
+    for end in ready:
+        os.close(end)
+
+
+def test_free_place_is_left_to_the_process_that_has_waited_longer_unless_it_is_gone() -> None:
+    places = SharedPlaces()
+
+    def wait() -> int:
+        places.wait(["a"], 100.0)
+        os.write(ready[1], b"x")
+        signal.pause()
+        return 0
+
+    ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        wait()
+    os.read(ready[0], 1)
+    assert places.take(["a"], 1, 101.0) is None
+    assert places.take(["b"], 1, 101.0) is not None
+    # Of two places one is for the other.
+    assert places.take(["a"], 2, 101.0) is not None
+    assert places.take(["a"], 2, 101.0) is None
+    earlier = places.take(["a"], 2, 99.0)
+    assert earlier is not None
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    places.give_back(earlier[1])
+    assert earlier == places.take(["a"], 2, 101.0)
     for end in ready:
         os.close(end)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -361,6 +362,38 @@ def test_calls_at_once_with_a_key_are_limited_in_sum(
     assert 3 == max(at_once)
     answered = figures(server, "rolebook_turns_total")
     assert {"gateway-1", "gateway-2"} == {process for process, _ in answered}
+
+
+def test_calls_of_all_processes_wait_in_one_line(
+    start: StartServer, folder: Path, upstream: FakeUpstream
+) -> None:
+    settings = {"base_url": upstream.base_url, "model": "ok", "concurrency": 1}
+    (folder / "rolebook.yaml").write_text(
+        json.dumps({"upstream": "fake", "upstreams": {"fake": settings}})
+    )
+    server = wait_for_all(start(arguments=SEVERAL, environment={"OPENAI_BASE_URL": ""}))
+    clients, rounds = 6, 6
+    answered, when_first_is_done = [-1] * clients, [0] * clients
+    all_are_warm = Barrier(clients)
+
+    def ask_again_and_again(client: int) -> None:
+        with closing(server.connect()) as connection:
+            for _ in range(rounds + 1):
+                response = ask(server, "ok?ttft_ms=20", over=connection).getresponse()
+                response.read()
+                assert 200 == response.status
+                answered[client] += 1
+                if answered[client] == 0:
+                    all_are_warm.wait(20)
+                if answered[client] == rounds and not any(when_first_is_done):
+                    when_first_is_done[:] = answered
+
+    with ThreadPoolExecutor(clients) as threads:
+        for _ in threads.map(ask_again_and_again, range(clients)):
+            pass
+    processes = {process for process, _ in figures(server, "rolebook_turns_total")}
+    assert {"gateway-1", "gateway-2"} == processes
+    assert min(when_first_is_done) >= rounds / 2, when_first_is_done
 
 
 def test_keys_and_upstreams_are_shown_and_tried_again_in_all_processes(
