@@ -89,6 +89,8 @@ class Choices:
                 return ("variants", index // max(1, len(self.models)), *rest)
             case ("inputs", _, "variables", name) if name in self.variables:
                 return ()
+            case ("judge", "persona") if self.judge:
+                return ()
         return path
 
     def require_unchanged(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rolebook.core.chat import ChatService, TurnEnded, TurnEvent, TurnStarted
 from rolebook.core.check import Answer, Check, CheckResult, run_check
 from rolebook.core.comparison import Judge, digest_of
-from rolebook.core.errors import Phrase, RolebookError, StorageError
+from rolebook.core.errors import InputError, Phrase, RolebookError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, SessionLog, Turn, TurnStatus, new_id
@@ -170,10 +170,10 @@ def _result(check: Check, turn: Turn) -> CheckResult:
 
 
 def require_judge(resolved: ResolvedPersona) -> None:
-    """Raises RolebookError unless a persona can judge: it needs the judge's variables."""
+    """Raises InputError unless a persona can judge: it needs the judge's variables."""
     missing = [name for name in JUDGE_VARIABLES if name not in resolved.persona.variables]
     if missing:
-        raise RolebookError(
+        raise InputError(
             "The persona '%(id)s' cannot judge: it has no variable %(names)s.",
             id=resolved.persona.id,
             names=", ".join(missing),

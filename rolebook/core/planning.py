@@ -146,6 +146,7 @@ class Planner:
             with faults.at("variants", index):
                 resolved.append(self._resolved(given, spec))
                 self._require_answerable(given, resolved[-1])
+        judge = self._judge(spec, resolved, faults)
         faults.raise_if_any()
         names = _names(spec.variants, [persona.persona for persona in resolved])
         variants = [
@@ -158,12 +159,8 @@ class Planner:
             recorded, persona = self._recorded_variant(inputs)
             variants.insert(0, recorded)
             personas.setdefault(recorded.revision, persona)
-        checks = [*spec.checks, *(check for p in resolved for check in p.persona.checks)]
-        judge = None
-        if any(check.is_rubric for check in checks):
-            with faults.at("judge", "persona"):
-                judge, persona = self._judge(spec.judge)
-                personas.setdefault(judge.revision, persona)
+        if judge:
+            personas.setdefault(judge.revision.id, judge)
         comparison = Comparison(
             id=new_id(),
             question=" ".join(spec.question.split()),
@@ -171,7 +168,7 @@ class Planner:
             inputs=tuple(inputs),
             repeats=spec.repeats,
             checks=spec.checks,
-            judge=judge,
+            judge=_judge_at(spec.judge, judge) if judge else None,
             concurrency=spec.concurrency,
             is_streamed=spec.stream,
         )
@@ -228,12 +225,19 @@ class Planner:
             if variable not in resolved.persona.variables:
                 resolved.persona.parse_variables(given.variables)
 
-    def _judge(self, given: JudgeSpec) -> tuple[Judge, ResolvedPersona]:
-        resolved = self._library.get_persona(given.persona or self._judge_id)
-        require_judge(resolved)
-        self._upstreams.get(given.upstream or resolved.persona.upstream)
-        judge = Judge(resolved.persona.id, resolved.revision.id, given.model, given.upstream)
-        return judge, resolved
+    def _judge(
+        self, spec: ComparisonSpec, answering: Sequence[ResolvedPersona], faults: _Faults
+    ) -> ResolvedPersona | None:
+        """The persona that judges, if there is a rubric. Notes why it cannot."""
+        checks = [*spec.checks, *(check for p in answering for check in p.persona.checks)]
+        if any(check.is_rubric for check in checks):
+            with faults.at("judge", "persona"):
+                resolved = self._library.get_persona(spec.judge.persona or self._judge_id)
+                require_judge(resolved)
+                with faults.at("judge", "upstream"):
+                    self._upstreams.get(spec.judge.upstream or resolved.persona.upstream)
+                return resolved
+        return None
 
     def _recorded_variant(
         self, inputs: Sequence[ComparisonInput]
@@ -320,6 +324,10 @@ def _variant(given: VariantSpec, resolved: ResolvedPersona, name: str) -> Varian
         variables=given.variables,
         parameters=given.parameters,
     )
+
+
+def _judge_at(given: JudgeSpec, resolved: ResolvedPersona) -> Judge:
+    return Judge(resolved.persona.id, resolved.revision.id, given.model, given.upstream)
 
 
 def persona_at(revision: Revision) -> ResolvedPersona:

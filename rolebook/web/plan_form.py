@@ -305,6 +305,9 @@ class Draft:
                 return "lines"
             case ["checks", int(index), *_]:
                 return f"check-{self.checks[index]}-value"
+            case ["judge", "upstream"]:
+                # It is hidden in the form, and belongs to whoever judges.
+                return "judge-persona"
             case ["judge" | "context" as part, *rest]:
                 return "-".join([part, *map(str, rest[:1])])
             case [str(name), *_]:

@@ -220,6 +220,27 @@ def test_all_that_cannot_be_planned_is_told_with_its_place(
     assert typed.notices.startswith("Error: Input 1 with 'Teacher': level must be one of")
 
 
+def test_judge_that_cannot_judge_is_told_with_all_else_that_is_wrong(
+    shell: Shell, spec: Path
+) -> None:
+    add_judge(shell.folder)
+    text = "variants:\n  - nobody\ninputs: [Hi]\nchecks: [{rubric: It rhymes.}]\njudge:\n"
+    spec.write_text(f"{text}  persona: teacher\n  upstream: none\n", "utf-8")
+    finished = shell.run("compare", "spec.yaml")
+    assert 2 == finished.status
+    wrong = finished.notices.removeprefix("Error: ")
+    places = [line.split(": ")[0] for line in wrong.splitlines()]
+    assert ["spec.yaml:2:5", "spec.yaml:6:12"] == places
+    assert "The persona 'teacher' cannot judge: it has no variable rubric" in wrong
+    spec.write_text(f"{text}  persona: judge\n  upstream: none\n", "utf-8")
+    assert (
+        "spec.yaml:7:13: There is no upstream 'none'" in shell.run("compare", "spec.yaml").notices
+    )
+    spec.write_text(text.replace("nobody", "plain") + "  model: ok\n", "utf-8")
+    typed = shell.run("compare", "spec.yaml", "--judge", "plain")
+    assert typed.notices.startswith("Error: The persona 'plain' cannot judge")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
 def test_file_that_finds_no_room_keeps_no_other_from_being_written(shell: Shell) -> None:
     names = ["a.csv", "b.json", "c.html"]

@@ -278,6 +278,11 @@ def test_everything_that_can_be_different_reaches_the_plan(
             "judge-persona",
             "gone",
         ),
+        (
+            {"check-0-kind": "rubric", "check-0-value": "x", "judge-persona": "teacher"},
+            "judge-persona",
+            "The persona 'teacher' cannot judge",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_at_its_field_and_nothing_is_lost(

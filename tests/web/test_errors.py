@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 from flask import Flask
@@ -26,6 +27,7 @@ from rolebook.core.errors import (
     VariableError,
 )
 from rolebook.web.errors import STATUSES, status_of
+from tests.conftest import ROOT
 from tests.web.checks import assert_error
 
 CASES = [
@@ -58,6 +60,14 @@ def raising(app: Flask) -> FlaskClient:
         raise RuntimeError("sk-secret in /home/me/rolebook <b>")
 
     return app.test_client()
+
+
+def test_every_error_of_the_inner_layers_has_a_kind_and_so_a_status() -> None:
+    bare = re.compile(r"\braise RolebookError\(")
+    layers = ("core", "library", "storage", "upstream", "report", "web")
+    files = [path for layer in layers for path in (ROOT / "rolebook" / layer).rglob("*.py")]
+    assert len(files) > 100
+    assert [] == [path.name for path in files if bare.search(path.read_text("utf-8"))]
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))

@@ -58,11 +58,16 @@ def test_plan_says_what_it_takes_and_sends_nothing(
 
 
 def test_what_cannot_be_planned_is_told_all_at_once(client: FlaskClient) -> None:
-    spec = {"variants": [{"persona": "nobody"}, {"persona": "plain", "variables": {"x": 1}}]}
-    error = error_of(client, "POST", "/plan", 422, **spec, inputs=[{"session": "0" * 18}])
-    assert {"variants[0]", "variants[1].variables.x", "inputs[0]"} == {
-        problem["key"] for problem in error["problems"]
+    spec = {
+        "variants": [{"persona": "nobody"}, {"persona": "plain", "variables": {"x": 1}}],
+        "inputs": [{"session": "0" * 18}],
+        "checks": [{"rubric": "It rhymes."}],
+        "judge": {"persona": "teacher"},
     }
+    wrong = {"variants[0]", "variants[1].variables.x", "inputs[0]", "judge.persona"}
+    for path in ("/plan", "/comparisons"):
+        error = error_of(client, "POST", path, 422, **spec)
+        assert wrong == {problem["key"] for problem in error["problems"]}
     strict = error_of(client, "POST", "/plan", 400, **{**SPEC, "repeats": "3"})
     assert "repeats" == strict["problems"][0]["key"]
     mistyped = error_of(client, "POST", "/plan", 400, **SPEC, quesion="x")
