@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import combinations
 from statistics import fmean
@@ -91,7 +91,10 @@ class Measured:
 
 @frozen
 class CheckShare:
-    """How often a check was passed, by the variant's index. ``untold`` answers could not be judged by it."""
+    """How often a check was passed, by the variant's index. ``untold`` answers could not be judged by it.
+
+    Where several have one label, they demand different things, each of other variants.
+    """
 
     label: str
     shares: tuple[Interval | None, ...]
@@ -115,6 +118,12 @@ class Evidence:
     lengths: tuple[Distribution | None, ...]
     words: tuple[Sequence[float], ...] = field(repr=False)
 
+    @property
+    def ambiguous_checks(self) -> Sequence[str]:
+        """The labels that do not demand the same of all variants."""
+        counted = Counter(check.label for check in self.checks)
+        return [label for label, count in counted.items() if count > 1]
+
     def get(self, name: str) -> Measured:
         """A measure by its name. Raises KeyError."""
         return {measured.name: measured for measured in self.measured}[name]
@@ -133,6 +142,7 @@ def _summarise(
     comparison: Comparison, cells: Iterable[Cell], same_inputs: Sequence[int]
 ) -> Evidence:
     grouped = _Grouped(len(comparison.variants), cells, same_inputs)
+    demands = grouped.demands()
     words = tuple([float(_counts(turn.text)[0]) for turn in turns] for turns in grouped.turns)
     return Evidence(
         measured=(
@@ -141,9 +151,9 @@ def _summarise(
                 for measure in MEASURES
             ),
             _measured(SIMILARITY, "share", grouped.similarities()),
-            _shares(grouped),
+            _shares(grouped, demands),
         ),
-        checks=_check_shares(grouped),
+        checks=tuple(_check_share(grouped, demand) for demand in demands),
         answers=tuple(len(turns) for turns in grouped.turns),
         failed=tuple(grouped.failed),
         inputs=len({index for by_input in grouped.by_input for index in by_input}),
@@ -177,6 +187,44 @@ class _Answered(NamedTuple):
     turns: Sequence[Turn]
 
 
+@dataclass
+class _Held:
+    """What one variant was held against under one label: the digests of the results by the input's index.
+
+    So many of them are ``untold``.
+    """
+
+    digests: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    untold: int = 0
+
+
+class _Demand(NamedTuple):
+    """A check as some variants have it; ``held`` is by the variant's index."""
+
+    label: str
+    held: dict[int, _Held]
+
+    def is_the_same(self, other: _Held) -> bool:
+        """Whether what another variant was held against demands the same, as far as can be told."""
+        return all(
+            index not in held.digests or held.digests[index] == digests
+            for held in self.held.values()
+            for index, digests in other.digests.items()
+        )
+
+
+def _held(by_input: Mapping[int, Sequence[_Answered]]) -> Mapping[str, _Held]:
+    """What the answers of a variant were held against, by label."""
+    found: dict[str, _Held] = defaultdict(_Held)
+    for cells in by_input.values():
+        for cell, _turns in cells:
+            for result in cell.checks:
+                held = found[result.label]
+                held.digests[cell.key.input].add(result.digest)
+                held.untold += result.has_passed is None
+    return found
+
+
 class _Grouped:
     """The complete turns of cells by variant and input; of inputs that say the same, by the first of them."""
 
@@ -198,9 +246,24 @@ class _Grouped:
         """The turns of one cell are no repeats of each other: their mean is one value."""
         return self._each(lambda answered: _known(value, answered.turns))
 
-    def passed(self, label: str | None = None) -> _Values:
-        """For each cell the share of checks that its answers passed; of those that could be told."""
-        return self._each(lambda answered: _passed(answered.cell, label))
+    def passed(self, labels: Container[str]) -> _Values:
+        """For each cell the share of these checks that its answers passed; of those that could be told."""
+        return self._each(lambda answered: _passed(answered.cell, labels))
+
+    def demands(self) -> Sequence[_Demand]:
+        """What the variants were held against. Where one label demands different things of them, each is one.
+
+        A result's digest tells what was demanded; where a check looks at the input's reference, for that input only.
+        """
+        found: dict[str, list[_Demand]] = {}
+        for variant, by_label in enumerate(map(_held, self.by_input)):
+            for label, held in by_label.items():
+                known = found.setdefault(label, [])
+                demand = next((demand for demand in known if demand.is_the_same(held)), None)
+                if demand is None:
+                    known.append(demand := _Demand(label, {}))
+                demand.held[variant] = held
+        return [demand for demands in found.values() for demand in demands]
 
     def _each(self, values: Callable[[_Answered], Sequence[float]]) -> _Values:
         return [
@@ -243,12 +306,12 @@ def _pairwise(cells: Iterable[Cell]) -> Sequence[float]:
     ]
 
 
-def _passed(cell: Cell, label: str | None) -> Sequence[float]:
+def _passed(cell: Cell, labels: Container[str]) -> Sequence[float]:
     told = [
         [
             result.has_passed
             for result in results
-            if result.has_passed is not None and label in (None, result.label)
+            if result.has_passed is not None and result.label in labels
         ]
         for results in cell.results.values()
     ]
@@ -300,9 +363,14 @@ def _difference(
     return difference_interval([(first[index], other[index]) for index in shared], among=among)
 
 
-def _shares(grouped: _Grouped) -> Measured:
-    """Checks passed: a share, whose interval must not leave 0 to 1."""
-    values = grouped.passed()
+def _shares(grouped: _Grouped, demands: Sequence[_Demand]) -> Measured:
+    """Checks passed: a share, whose interval must not leave 0 to 1.
+
+    It counts what all variants that are checked at all were held against: more demanded of one than of another says
+    nothing of their answers.
+    """
+    checked = {variant for demand in demands for variant in demand.held}
+    values = grouped.passed({demand.label for demand in demands if demand.held.keys() == checked})
     measured = _measured(CHECKS, "share", values)
     return Measured(
         CHECKS, "share", tuple(_share(by_input) for by_input in values), measured.differences
@@ -318,15 +386,11 @@ def _share(by_input: Mapping[int, Sequence[float]]) -> Interval | None:
     return share_interval(sum(map(fmean, told)), len(told), over=over)
 
 
-def _check_shares(grouped: _Grouped) -> tuple[CheckShare, ...]:
-    labels: dict[str, list[int]] = {}
-    for variant, by_input in enumerate(grouped.by_input):
-        for cells in by_input.values():
-            for answered in cells:
-                for result in answered.cell.checks:
-                    untold = labels.setdefault(result.label, [0] * len(grouped.by_input))
-                    untold[variant] += result.has_passed is None
-    return tuple(
-        CheckShare(label, tuple(map(_share, grouped.passed(label))), tuple(untold))
-        for label, untold in labels.items()
+def _check_share(grouped: _Grouped, demand: _Demand) -> CheckShare:
+    held = [demand.held.get(variant) for variant in range(len(grouped.by_input))]
+    shares = zip(held, map(_share, grouped.passed({demand.label})), strict=True)
+    return CheckShare(
+        demand.label,
+        tuple(share if each else None for each, share in shares),
+        tuple(each.untold if each else 0 for each in held),
     )

@@ -298,6 +298,14 @@ class Narrator:
             if any(counts):
                 answers = self._listed(counts, evidence.answers)
                 yield Sentence(self._speaker.say(message, {"answers": answers}), "warning")
+        if labels := evidence.ambiguous_checks:
+            names = listed([f"“{visible(label)}”" for label in labels], self._speaker.language)
+            said = self._speaker.say(
+                "What is called the same is not the same check for all variants: %(names)s. Each has a row of its own, "
+                "and counts for nothing that is said between variants.",
+                {"names": names},
+            )
+            yield Sentence(said, "note")
         untold = sum(sum(check.untold) for check in evidence.checks)
         if untold:
             said = self._speaker.say(

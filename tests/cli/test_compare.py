@@ -432,6 +432,24 @@ def test_figures_and_findings_are_written_as_pages_have_them(shell: Shell) -> No
     assert any(line.endswith("14 of 14 cells · $0.00075") for line in lines)
 
 
+MOVED = """\
+variants:
+  - {persona: plain, name: Then, changes: {checks: [{name: short, max_words: 1}]}}
+  - {persona: plain, name: Now, changes: {checks: [{name: short, max_words: 1000}]}}
+inputs: [a, b, c, d, e, f, g, h]
+"""
+
+
+def test_a_limit_that_was_moved_under_its_name_is_no_verdict_on_the_answers(shell: Shell) -> None:
+    (shell.folder / "moved.yaml").write_text(MOVED, "utf-8")
+    finished = shell.run("compare", "moved.yaml")
+    lines = finished.text.splitlines()
+    told = [line.split(" [")[0] for line in lines if line.startswith("short\t")]
+    assert ["short\tThen\t0 %", "short\tNow\t–", "short\tThen\t–", "short\tNow\t100 %"] == told
+    assert "passes more" not in finished.notices
+    assert "not the same check for all variants: “short”." in finished.notices
+
+
 def test_answers_of_the_log_are_reused_on_request(shell: Shell, upstream: FakeUpstream) -> None:
     shell.run("compare", "plain", "--input", "Hi", "--input", "Hello")
     finished = shell.run("compare", "plain", "teacher", "--input", "Hi", "--reuse")

@@ -54,13 +54,20 @@ def turn(text: str, **values: Any) -> Turn:
 
 
 def cell(
-    key: str, *texts: str, checks: Mapping[str, bool | None] | None = None, **values: Any
+    key: str,
+    *texts: str,
+    checks: Mapping[str, bool | None] | None = None,
+    demanded: str = "",
+    **values: Any,
 ) -> Cell:
-    """A cell by its name, such as ``2-1-1``, with its answers; every one of them has the results of ``checks``."""
+    """A cell by its name, such as ``2-1-1``, with its answers; every one of them has the results of ``checks``.
+
+    ``demanded`` tells these from results of other checks that are called the same.
+    """
     variant, entry, repeat = (int(part) - 1 for part in key.split("-"))
     turns = tuple(turn(text, **values) for text in texts)
     results = tuple(
-        CheckResult(label, has_passed, Phrase("Said."))
+        CheckResult(label, has_passed, Phrase("Said."), digest=demanded)
         for label, has_passed in (checks or {}).items()
     )
     found = {t.id: results for t in turns} if results else {}

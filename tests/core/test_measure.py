@@ -208,6 +208,46 @@ def test_finish_reasons_and_lengths_are_of_single_answers() -> None:
     assert (3, 4.5, 9, 4) == (spread.minimum, spread.median, spread.maximum, spread.count)
 
 
+def test_checks_of_one_name_that_demand_different_things_are_told_apart() -> None:
+    def cells(*demanded: str) -> list[Cell]:
+        return [
+            cell(f"{v}-{n}-1", "Yes.", checks={"short": v == 2}, demanded=demand)
+            for v, demand in enumerate(demanded, 1)
+            for n in range(1, 9)
+        ]
+
+    different = summarise(grid(2, 8), cells("1 word", "1000 words"))
+    assert ["short", "short"] == [check.label for check in different.checks]
+    assert [(0.0, None), (None, 1.0)] == [
+        tuple(share and share.value for share in check.shares) for check in different.checks
+    ]
+    assert ["short"] == different.ambiguous_checks
+    assert not different.get(CHECKS).is_known
+
+    same = summarise(grid(2, 8), cells("1 word", "1 word"))
+    assert [] == same.ambiguous_checks
+    assert same.get(CHECKS).differences[1]
+
+    # A reference makes each result that of its input, and it stays one check.
+    by_input = [
+        cell(f"{v}-{n}-1", "Yes.", checks={"like": v == 2}, demanded=f"reference {n}")
+        for v in (1, 2)
+        for n in range(1, 9)
+    ]
+    assert ["like"] == [check.label for check in summarise(grid(2, 8), by_input).checks]
+
+
+def test_only_checks_that_all_have_count_between_variants() -> None:
+    cells = [
+        cell(f"{v}-{n}-1", "Yes.", checks={"both": True, **({"first": False} if v == 1 else {})})
+        for v in (1, 2)
+        for n in range(1, 9)
+    ]
+    evidence = summarise(grid(3, 8), cells)
+    assert [1.0, 1.0, None] == [s and s.value for s in evidence.get(CHECKS).intervals]
+    assert ["both", "first"] == [check.label for check in evidence.checks]
+
+
 def test_a_check_has_a_share_for_each_variant_that_it_was_run_on() -> None:
     outcomes = [True, True, False, None]
     cells = [cell(f"1-{n}-1", "Yes.", checks={"short": ok}) for n, ok in enumerate(outcomes, 1)]
