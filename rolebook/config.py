@@ -5,6 +5,7 @@ Flags win over the environment, the environment over ``.env``, and that over ``r
 
 from __future__ import annotations
 
+import ipaddress
 import locale
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -123,6 +124,16 @@ class Settings:
         """Whether nothing but rehearsal answers by default."""
         return self.upstream == REHEARSAL
 
+    @property
+    def exposure(self) -> str:
+        """The setting by which others than this computer reach the pages, with its value; empty if none lets them."""
+        if not is_loopback(self.host):
+            return f"host {self.host}"
+        if self.proxies:
+            return f"proxies {self.proxies}"
+        names = [name for name in self.host_names.split(",") if name and not is_loopback(name)]
+        return f"host_names {','.join(names)}" if names else ""
+
 
 def load_settings(
     *,
@@ -190,6 +201,16 @@ def load_settings(
         prices=_prices(file.get("prices") or {}, locate),
         notices=tuple(keys.notices),
     )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _host_names(text: str) -> str:

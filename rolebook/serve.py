@@ -6,7 +6,6 @@ The one place that knows the command line and the pages; in the layers it stands
 from __future__ import annotations
 
 import errno
-import ipaddress
 import logging
 import socket
 import sys
@@ -14,6 +13,7 @@ import threading
 import time
 import webbrowser
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,8 @@ _GONE_S = 0.3
 
 _HELP = """Serve the pages, until Ctrl-C or SIGTERM.
 
-They are served to this computer only, unless --host says otherwise; then people log in (see `rolebook users`)."""
+They are served to this computer only, unless --host, --proxies or --host-names says otherwise; then people log in (see
+`rolebook users`)."""
 
 _EXAMPLES = """
 rolebook serve
@@ -54,7 +55,7 @@ OPENAI_BASE_URL=http://127.0.0.1:11434/v1 ROLEBOOK_MODEL=llama3 rolebook serve
 @click.option(
     "--allow-network",
     is_flag=True,
-    help="Serve on an address that other computers reach without a login: everyone there may use it.",
+    help="Serve without a login where other computers reach it: everyone there may use it.",
 )
 @pass_invocation
 def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
@@ -63,7 +64,7 @@ def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
     give_back_large_blocks()
     rolebook = invocation.rolebook
     settings = rolebook.settings
-    is_exposed = not (allow_network or is_loopback(settings.host))
+    is_exposed = bool(settings.exposure) and not allow_network
     # Processes are forked while there is nothing open yet that they could not share.
     several = _Several(rolebook, is_exposed=is_exposed) if settings.gateway_processes else None
     rolebook.log.open(check=True)
@@ -155,34 +156,28 @@ def _get_ready(rolebook: Rolebook) -> None:
         from rolebook.web.request_log import write_json_lines
 
         write_json_lines()
+    # Where nobody has to log in, that has to be seen once, so that pages can say it if the log is damaged later.
+    with suppress(StorageError):
+        rolebook.accounts.has_users()
     rolebook.sandbox.warm()
 
 
 def _require_login(rolebook: Rolebook) -> None:
     """Raises SettingError if everyone in the network could do as they like."""
-    host = rolebook.settings.host
+    exposure = rolebook.settings.exposure
     if rolebook.settings.login == "never":
         raise SettingError(
-            "With login set to never, everyone who reaches %(host)s could read the log and use your key."
+            "With login set to never, everyone who reaches Rolebook by %(setting)s could read the log and use your key."
             " If that is what you want, add --allow-network.",
-            host=host,
+            setting=exposure,
         )
     if not rolebook.accounts.has_users():
         raise SettingError(
-            "On %(host)s others reach Rolebook, and there is nobody yet who could log in. Make an administrator first:"
-            " rolebook users add NAME --role administrator. To let everyone in without a login, add --allow-network.",
-            host=host,
+            "By %(setting)s others reach Rolebook, and there is nobody yet who could log in. Make an administrator"
+            " first: rolebook users add NAME --role administrator. To let everyone in without a login, add"
+            " --allow-network.",
+            setting=exposure,
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this computer reaches the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _explained(error: OSError, host: str, port: int) -> RolebookError:

@@ -27,6 +27,27 @@ def load(
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("host", "127.0.0.1", ""),
+        ("host", "127.9.9.9", ""),
+        ("host", "::1", ""),
+        ("host", "localhost", ""),
+        ("host", "0.0.0.0", "host 0.0.0.0"),
+        ("host", "::", "host ::"),
+        ("host", "192.168.1.2", "host 192.168.1.2"),
+        ("host", "example.com", "host example.com"),
+        ("proxies", "0", ""),
+        ("proxies", "2", "proxies 2"),
+        ("host_names", "localhost,127.0.0.1", ""),
+        ("host_names", "localhost, Roles.example.com", "host_names roles.example.com"),
+    ],
+)
+def test_what_lets_others_reach_the_pages_is_known(name: str, value: str, expected: str) -> None:
+    assert expected == load(flags={name: value}).exposure
+
+
 def test_nothing_configured_means_rehearsal() -> None:
     settings = load()
     assert settings.is_rehearsal

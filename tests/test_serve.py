@@ -14,9 +14,6 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 from urllib.parse import urlencode
 
-import pytest
-
-from rolebook.serve import is_loopback
 from tests.cli.conftest import Shell, log, rehearsing, shell
 from tests.conftest import ROOT
 
@@ -137,28 +134,22 @@ def test_log_that_is_no_database_is_said_and_left_alone(rehearsing: Shell) -> No
     assert (rehearsing.folder / "notes.txt").read_text().startswith("not a database")
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.9.9.9", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.168.1.2", False),
-        ("example.com", False),
-    ],
-)
-def test_only_loopback_needs_no_permission(host: str, expected: bool) -> None:
-    assert expected is is_loopback(host)
-
-
 def test_network_is_not_served_before_somebody_can_log_in(rehearsing: Shell) -> None:
-    refused = rehearsing.spawn("serve", "--port", "0", "--host", "0.0.0.0")
-    assert 2 == refused.status
-    assert "rolebook users add NAME --role administrator" in refused.notices
-    assert "--allow-network" in refused.notices
+    for option, value in (
+        ("host", "0.0.0.0"),
+        ("proxies", "1"),
+        ("host-names", "roles.example.com"),
+    ):
+        refused = rehearsing.spawn("serve", "--port", "0", f"--{option}", value)
+        assert 2 == refused.status
+        assert f"By {option.replace('-', '_')} {value} others reach Rolebook" in refused.notices
+        assert "rolebook users add NAME --role administrator" in refused.notices
+        assert "--allow-network" in refused.notices
+    with (
+        serving(rehearsing, "--proxies", "1", "--allow-network") as (_, port),
+        asked(port, "GET", "/sessions") as response,
+    ):
+        assert 200 == response.status
     rehearsing.run("users", "add", "Chen", "--role", "administrator", stdin=b"correct horse")
     never = rehearsing.spawn("serve", "--port", "0", "--host", "0.0.0.0", "--login", "never")
     assert 2 == never.status

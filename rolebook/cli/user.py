@@ -126,16 +126,20 @@ def role(invocation: Invocation, name: str, role: str) -> None:
     examples="rolebook users remove Ada",
 )
 @click.argument("name", metavar="NAME")
+@click.option(
+    "--last",
+    "may_be_last",
+    is_flag=True,
+    help="Also the last one: then nobody has to log in any more.",
+)
 @pass_invocation
-def remove(invocation: Invocation, name: str) -> None:
+def remove(invocation: Invocation, name: str, may_be_last: bool) -> None:
     accounts = invocation.rolebook.accounts
     user = accounts.get_user(name)
-    accounts.remove_user(user)
+    accounts.remove_user(user, may_be_last=may_be_last)
     invocation.terminal.tell("%(name)s is removed.", name=user.name)
     if not accounts.has_users():
-        invocation.terminal.tell(
-            "That was the last one: no login is needed on this computer any more."
-        )
+        invocation.terminal.tell("That was the last one: nobody has to log in any more.")
 
 
 def _password(invocation: Invocation) -> str:

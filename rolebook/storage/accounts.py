@@ -113,9 +113,12 @@ class SqliteAccounts:
         """Raises ConflictError if it would leave no administrator."""
         self._log.change(users.set_role, user, role)
 
-    def remove_user(self, user: User) -> None:
-        """With their keys and logins; what they said stays. Raises ConflictError if it would leave no administrator."""
-        self._log.change(users.remove_user, user)
+    def remove_user(self, user: User, *, may_be_last: bool = False) -> None:
+        """With their keys and logins; what they said stays.
+
+        Raises ConflictError if it would leave no administrator, or nobody at all unless that is meant.
+        """
+        self._log.change(users.remove_user, user, may_be_last=may_be_last)
         self.forget()
 
     def is_password_of(self, user: User, password: str) -> bool:

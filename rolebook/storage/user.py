@@ -102,13 +102,22 @@ def set_role(db: Database, user: User, role: Role) -> None:
     execute(db, "UPDATE users SET role = ? WHERE number = ?", (role.value, user.number))
 
 
-def remove_user(db: Database, user: User) -> None:
+def remove_user(db: Database, user: User, *, may_be_last: bool = False) -> None:
     """Remove a user with their keys and logins; what they said stays in the log.
 
-    Raises ConflictError if those who remain could administer nothing.
+    Arguments:
+        may_be_last: whether it is meant that afterwards nobody has to log in.
+
+    Raises ConflictError if those who remain could administer nothing, and if nobody remains unless that is meant.
     """
     if execute(db, "SELECT count(*) FROM users").fetchone()[0] > 1:
         _require_another_administrator(db, user)
+    elif not may_be_last:
+        raise ConflictError(
+            "'%(name)s' is the only user, and without users nobody has to log in: who reaches Rolebook then, may do"
+            " everything. If that is what you want: rolebook users remove NAME --last",
+            name=user.name,
+        )
     execute(db, "DELETE FROM users WHERE number = ?", (user.number,))
 
 

@@ -55,11 +55,11 @@ def _has_users() -> bool:
     try:
         return accounts.has_users()
     except StorageError:
-        # Nobody gets in because the file cannot be read at the moment; nor is anybody kept from the pages of their
-        # own computer, which say what is the matter with it.
-        if accounts.had_users is None and rolebook().settings.proxies:
+        # Nobody gets in because the file cannot be read at the moment; nor is anybody kept from pages that were open
+        # to them a moment ago, and say what is the matter with it.
+        if accounts.had_users is None:
             raise
-        return bool(accounts.had_users)
+        return accounts.had_users
 
 
 def visitor() -> User | None:

@@ -70,12 +70,13 @@ class _App(Flask):
         )
 
 
-def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) -> Flask:
+def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool | None = None) -> Flask:
     """A WSGI application over a Rolebook.
 
     Arguments:
         rolebook: what the pages work with; by default what the environment, ``.env`` and ``rolebook.yaml`` say.
-        is_exposed: whether others than this computer reach it, so that people log in even if there is no user yet.
+        is_exposed: whether others than this computer reach it, so that people log in even if there is no user yet; by
+            default as the settings say.
 
     Raises SettingError, FileError.
     """
@@ -105,7 +106,7 @@ def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool = False) ->
         proxies=settings.proxies,
         larger={gateway.blueprint.name: gateway.MAX_BODY_BYTES},
     )
-    access.guard(app, is_exposed=is_exposed)
+    access.guard(app, is_exposed=bool(settings.exposure) if is_exposed is None else is_exposed)
     errors.handle_errors(app)
     presentation.add_filters(app)
     metrics.measure(app, rolebook)

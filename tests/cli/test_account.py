@@ -48,7 +48,11 @@ def test_users_are_changed_and_removed(shell: Shell, log: SqliteLog) -> None:
     assert 1 == refused.status
     assert "only administrator" in refused.notices
     assert 0 == shell.run("users", "remove", "Ada").status
-    assert "no login is needed" in shell.run("users", "remove", "Chen").notices
+    kept = shell.run("users", "remove", "Chen")
+    assert 1 == kept.status
+    assert "--last" in kept.notices
+    assert "nobody has to log in" in shell.run("users", "remove", "Chen", "--last").notices
+    assert "" == shell.run("users").text
 
 
 @pytest.mark.parametrize(

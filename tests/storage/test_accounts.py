@@ -190,13 +190,16 @@ def test_last_administrator_stays_one(accounts: SqliteAccounts) -> None:
             change()
     accounts.set_role(ada, Role.ADMINISTRATOR)
     accounts.remove_user(chen)
-    accounts.remove_user(ada)
+    with pytest.raises(ConflictError, match="only user"):
+        accounts.remove_user(ada)
+    assert accounts.has_users()
+    accounts.remove_user(ada, may_be_last=True)
     assert not accounts.has_users()
 
 
 def test_number_of_somebody_gone_is_not_given_again(accounts: SqliteAccounts) -> None:
     first = accounts.create_user("Ada", Role.ADMINISTRATOR, PASSWORD)
-    accounts.remove_user(first)
+    accounts.remove_user(first, may_be_last=True)
     assert accounts.create_user("Ada", Role.ADMINISTRATOR, PASSWORD).number > first.number
 
 

@@ -151,6 +151,26 @@ def test_setting_says_whether_people_log_in(
     assert status == app.test_client().get("/").status_code
 
 
+@pytest.mark.parametrize("setting", [{"proxies": "1"}, {"host_names": "roles.example"}])
+def test_pages_that_others_reach_are_open_to_nobody_before_there_is_a_user(
+    make_rolebook: MakeRolebook, setting: dict[str, str]
+) -> None:
+    client = create_app(make_rolebook(**setting)).test_client()
+    assert 303 == client.get("/sessions").status_code
+    said = {"model": "teacher", "messages": [{"role": "user", "content": "Why?"}]}
+    assert_error(client.post("/v1/chat/completions", json=said), 401, "invalid_api_key")
+
+
+def test_last_user_cannot_remove_themselves_and_so_open_the_door(
+    people: People, client: FlaskClient
+) -> None:
+    chen = people.known["Chen"].browser
+    for name in ("Ada", "Bo"):
+        assert 303 == chen.post("/users/remove", data={"name": name}).status_code
+    assert "only user" in chen.post("/users/remove", data={"name": "Chen"}).text
+    assert 303 == client.get("/sessions").status_code
+
+
 def test_door_without_anybody_who_could_come_in_says_what_to_do(
     make_rolebook: MakeRolebook,
 ) -> None:
