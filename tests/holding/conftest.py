@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fake_upstream import FakeUpstream
-from tests.holding.server import Server, connected, make_folder, running
+from tests.holding.server import HASTY, Server, connected, make_folder, running
 
 #: Starts a server whose upstream is the fake one. Keywords as for `launch`, and `environment`.
 StartServer = Callable[..., Server]
@@ -48,4 +48,14 @@ def shared_server(
     """One server for all tests that leave it alive; each begins sessions of its own."""
     folder = make_folder(tmp_path_factory.mktemp("shared") / "rolebook")
     with running(folder, connected(shared_upstream)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def hasty_server(
+    tmp_path_factory: pytest.TempPathFactory, shared_upstream: FakeUpstream
+) -> Iterator[Server]:
+    """Another one, for those that see what comes after a wait."""
+    folder = make_folder(tmp_path_factory.mktemp("hasty") / "rolebook")
+    with running(folder, connected(shared_upstream), command=HASTY) as server:
         yield server

@@ -26,6 +26,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent.parent
 START_S = 20
 """The longest that a start may take on a busy machine; a start without a load takes about one second."""
+HASTY = ("-m", "tests.holding.hasty")
+"""The command of a server with shorter waits than people get."""
 PLAIN = "name: Plain\nsystem: Answer briefly.\n"
 FORM = "application/x-www-form-urlencoded"
 
@@ -72,6 +74,8 @@ class Stream:
                 yield self._noted(Event(name, json.loads(text.removeprefix("data: "))))
             elif text.startswith(":"):
                 yield Event("ping", text)
+        # A server that is stopped waits two seconds for what may still be asked on a connection.
+        self._connection.close()
 
     def _noted(self, event: Event) -> Event:
         if event.name == "turn":

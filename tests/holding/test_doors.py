@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -279,12 +278,9 @@ def test_errors_show_nothing_of_the_inside_and_echo_no_html(
     assert "<b>" not in shared_server.get(quoted, Accept="text/html").text
 
 
-def test_slow_body_is_told_and_its_thread_taken_back(shared_server: Server) -> None:
+def test_slow_body_is_told_and_its_thread_taken_back(hasty_server: Server) -> None:
     head = (
         b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %s\r\nContent-Length: 100\r\n"
         b"Connection: close\r\n\r\ntheme=" % FORM.encode()
     )
-    began = time.monotonic()
-    response = shared_server.exchange(head, timeout_s=20)
-    assert time.monotonic() - began < 15
-    assert status_of(response) == 408
+    assert status_of(hasty_server.exchange(head)) == 408

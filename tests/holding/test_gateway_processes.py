@@ -28,6 +28,7 @@ from rolebook.wiring import Rolebook, open_rolebook
 from tests.fake_upstream import FakeUpstream
 from tests.holding.conftest import StartServer
 from tests.holding.server import (
+    HASTY,
     Reply,
     Server,
     connected,
@@ -429,7 +430,7 @@ def test_keys_and_upstreams_are_shown_and_tried_again_in_all_processes(
 
 
 def test_killed_process_takes_nobody_along_and_is_replaced(start: StartServer) -> None:
-    server = wait_for_all(start(arguments=SEVERAL))
+    server = wait_for_all(start(arguments=SEVERAL, command=HASTY))
     with ExitStack() as stack:
         streams = [begin_stream(stack, server) for _ in range(2)]
         turns = [stream.headers["X-Request-Id"] for stream in streams]
@@ -486,7 +487,7 @@ def test_connections_wait_for_a_main_process_that_has_no_time_to_take_them_back(
 def test_server_whose_nursery_was_killed_says_once_that_it_goes_on_without(
     start: StartServer,
 ) -> None:
-    server = wait_for_all(start(arguments=SEVERAL))
+    server = wait_for_all(start(arguments=SEVERAL, command=HASTY))
     (nursery,) = children(server.process.pid)
     killed, living = children(nursery)
     os.kill(nursery, signal.SIGKILL)
@@ -497,7 +498,7 @@ def test_server_whose_nursery_was_killed_says_once_that_it_goes_on_without(
     os.kill(living, signal.SIGKILL)
     assert [200] * 4 == [server.get("/v1/models").status for _ in range(4)]
     # Another one would be started by now.
-    time.sleep(6)
+    time.sleep(1.5)
     assert "another one" not in server.stderr
     assert 1 == server.stderr.count("has ended")
     assert 200 == status_of(ask(server))

@@ -58,14 +58,14 @@ def test_stop_reaches_the_upstream_and_the_next_turn_works_at_once(
 
 
 def test_reader_who_makes_no_room_costs_no_memory_and_is_let_go(
-    shared_server: Server, shared_upstream: FakeUpstream
+    hasty_server: Server, shared_upstream: FakeUpstream
 ) -> None:
-    session = shared_server.start_session("huge-chunk?kb=3900")
+    session = hasty_server.start_session("huge-chunk?kb=3900")
     body = b"input=Hello"
-    before_mb = shared_server.rss_mb
+    before_mb = hasty_server.rss_mb
     with socket.socket() as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        reader.connect(("127.0.0.1", shared_server.port))
+        reader.connect(("127.0.0.1", hasty_server.port))
         reader.sendall(
             b"POST %s/turns HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n"
             b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s"
@@ -73,15 +73,15 @@ def test_reader_who_makes_no_room_costs_no_memory_and_is_let_go(
         )
 
         def found() -> list[sqlite3.Row]:
-            assert shared_server.get("/healthz").took_s < 1
-            assert shared_server.rss_mb - before_mb < 64
-            time.sleep(0.2)
-            turns = shared_server.turns().values()
+            assert hasty_server.get("/healthz").took_s < 1
+            assert hasty_server.rss_mb - before_mb < 64
+            time.sleep(0.1)
+            turns = hasty_server.turns().values()
             return [
                 t for t in turns if session.endswith(t["session_id"]) and t["status"] != "pending"
             ]
 
-        # The system tells of ten seconds without room only after it has told twice of a part that had room.
-        (turn,) = wait_until(found, 45)
+        # The system tells of a wait without room only after it has told twice of a part that had room.
+        (turn,) = wait_until(found, 20)
     assert turn["status"] == "cancelled"
-    assert "Traceback" not in shared_server.stderr
+    assert "Traceback" not in hasty_server.stderr

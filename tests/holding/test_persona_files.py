@@ -16,7 +16,7 @@ from tests.fake_upstream import FakeUpstream
 from tests.holding.conftest import StartServer
 from tests.holding.server import PLAIN, Server, environment_of, make_folder, running, wait_until
 
-SLOW = "ok?tokens=60&delay_ms=20"
+SLOW = "ok?tokens=25&delay_ms=20"
 
 
 def edit(path: Path) -> None:
