@@ -147,9 +147,14 @@ def _fill(book: Rolebook) -> Mapping[str, Sequence[str]]:
     ]
     for session in sessions[:2]:
         for text in ("Why is the sky blue?", "天空为什么是蓝色的？"):
-            list(book.chat.stream_turn(TurnRequest(session.id, text)))
+            # Rehearsal takes its time only where somebody watches.
+            list(book.chat.stream_turn(TurnRequest(session.id, text, is_streamed=False)))
     turns = [turn.id for session in sessions for turn in book.log.session_turns(session.id)]
-    spec = {"variants": ["teacher", "socratic-teacher"], "inputs": ["What is rain?", "And snow?"]}
+    variants = [
+        {"persona": persona, "upstream": "elsewhere", "model": "ok"}
+        for persona in ("teacher", "socratic-teacher")
+    ]
+    spec = {"variants": variants, "inputs": ["What is rain?", "And snow?"]}
     comparison = book.compare.create(book.compare.plan(parse_spec(spec)))
     book.compare.start(comparison).wait(30)
     key, author = FileKey("persona", "teacher"), Author("command")
