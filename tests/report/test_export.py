@@ -8,6 +8,7 @@ import json
 import re
 import tracemalloc
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,7 @@ from tests.fake_upstream import FakeUpstream
 from tests.judging import JUDGE_MODEL, add_judge
 from tests.test_compare import cells_of, fill, plan, talk
 from tests.web.answering import answer_all
-from tests.web.checks import assert_accessible
+from tests.web.checks import assert_accessible_and_fitting
 
 QUESTION = "Which teacher is better?"
 READABLE = ("md", "html")
@@ -400,14 +401,11 @@ def test_html_plan_is_text_that_a_browser_shows_as_it_is(
     assert hostile.question == document["comparison"]["question"]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
 def test_html_is_accessible_and_fits_its_screen(
-    comparison: Comparison, open_page: OpenPage, theme: str, width: int
+    comparison: Comparison, open_page: OpenPage
 ) -> None:
-    page = open_page(comparison, theme=theme, width=width)
-    assert_accessible(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    looks = product(("light", "dark"), (390, 1280))
+    assert_accessible_and_fitting(open_page(comparison), looks)
 
 
 def test_html_folds_many_inputs_to_a_line_each(rolebook: Rolebook, open_page: OpenPage) -> None:

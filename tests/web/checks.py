@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from axe_playwright_python.base import (  # type: ignore[import-untyped]
+    AXE_SCRIPT,
+    AxeResults,
+)
 from werkzeug.test import TestResponse
 
 KINDS = {"invalid_request_error", "rate_limit_error", "server_error"}
@@ -31,11 +34,31 @@ def assert_error(
     return error["message"]
 
 
+def look_at(page: Any, *, theme: str, width: int, height: int = 800) -> None:
+    """The page as it stands, in another scheme and on a screen of another size."""
+    page.emulate_media(color_scheme=theme)
+    page.set_viewport_size({"width": width, "height": height})
+
+
+def assert_accessible_and_fitting(
+    page: Any, looks: Iterable[tuple[str, int]], *, height: int = 800
+) -> None:
+    """axe finds nothing, and there is no scrolling sideways, in several schemes and widths."""
+    for theme, width in looks:
+        look_at(page, theme=theme, width=width, height=height)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (page.url, width)
+        assert_accessible(page)
+
+
 def assert_accessible(page: Any) -> None:
     """axe finds nothing on the page as it stands."""
-    # All rules are tried; what they let pass need not be described.
-    results = Axe().run(page, options={"resultTypes": ["violations"]})
-    assert results.response["violations"] == [], results.generate_report()
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE_SCRIPT)
+    # All rules are tried; what they let pass need not be described, nor be handed over.
+    violations = page.evaluate(
+        "axe.run({resultTypes: ['violations']}).then(({violations}) => violations)"
+    )
+    assert violations == [], AxeResults({"violations": violations}).generate_report()
 
 
 def eventually(read: Callable[[], str], part: str, *, within_s: float = 5.0) -> str:

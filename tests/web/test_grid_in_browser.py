@@ -12,7 +12,7 @@ from rolebook.core.comparison import Comparison
 from tests.conftest import LiveServer, NewPage
 from tests.fake_upstream import FakeUpstream
 from tests.test_compare import cells_of
-from tests.web.checks import assert_accessible
+from tests.web.checks import assert_accessible, assert_accessible_and_fitting
 from tests.web.test_grid import fill, plan
 
 LONG = "ok?text=" + "A line of an answer that goes on for a while, and then for longer. " * 40
@@ -286,15 +286,9 @@ def test_a_cells_page_is_left_by_arrow_keys(
     page.wait_for_url(f"**/comparisons/{comparison.id}#input-1")
 
 
-@pytest.mark.parametrize("width", [390, 768, 1280])
 @pytest.mark.parametrize(("theme", "language"), [("light", "en"), ("dark", "zh")])
 def test_axe_finds_nothing_and_the_page_does_not_scroll_sideways(
-    new_page: NewPage,
-    live_server: LiveServer,
-    upstream: FakeUpstream,
-    width: int,
-    theme: str,
-    language: str,
+    new_page: NewPage, live_server: LiveServer, upstream: FakeUpstream, theme: str, language: str
 ) -> None:
     upstream.model_rule("bad", "rst-mid?text=One two three four")
     upstream.model_rule("long", LONG)
@@ -310,13 +304,12 @@ def test_axe_finds_nothing_and_the_page_does_not_scroll_sideways(
         repeats=2,
         checks=[{"max_words": 10}],
     )
-    page = new_page(width=width, theme=theme, language=language)
+    page = new_page(theme=theme, language=language)
     for path in ("", "?view=matrix", "?repeat=2&wide=1", "/cells/3-1-1?with=1-1-1"):
         look(page, live_server, comparison, path)
         for details in page.locator("details.differences > summary").all():
             details.click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert_accessible(page)
+        assert_accessible_and_fitting(page, [(theme, width) for width in (390, 768, 1280)])
 
 
 def test_axe_finds_nothing_while_it_runs_and_answers_scroll_in_step(

@@ -13,7 +13,7 @@ from rolebook.report.presentation import hue
 from rolebook.wiring import Rolebook
 from tests.conftest import LiveServer, NewPage
 from tests.fake_upstream import FakeUpstream
-from tests.web.checks import assert_accessible
+from tests.web.checks import assert_accessible_and_fitting, look_at
 
 INPUTS = [f"Question {number}?" for number in range(1, 9)]
 NAMES = ("Teacher", "Plain assistant")
@@ -213,35 +213,33 @@ def test_at_the_end_it_leads_to_the_results(
 
 
 @pytest.mark.parametrize(
-    ("language", "theme", "width"),
-    [("en", "light", 1280), ("en", "dark", 390), ("zh", "dark", 768), ("zh", "light", 360)],
+    ("language", "looks"),
+    [("en", [("light", 1280), ("dark", 390)]), ("zh", [("dark", 768), ("light", 360)])],
 )
 def test_every_step_is_accessible_and_fits(
     new_page: NewPage,
     live_server: LiveServer,
     comparison: Comparison,
     language: str,
-    theme: str,
-    width: int,
+    looks: list[tuple[str, int]],
 ) -> None:
-    page = new_page(language=language, theme=theme, width=width, height=700)
+    page = new_page(language=language)
     open_start(page, live_server, comparison)
-    steps = ["start", "Enter", "ArrowLeft", "Space"]
-    for step in steps:
-        if step != "start":
-            strike(page, step)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert_accessible(page)
-    bar = page.locator("#ballot").bounding_box()
-    assert bar["y"] + bar["height"] <= 700
-    for button in page.locator("#ballot button").all():
-        assert button.bounding_box()["height"] >= 44
+    assert_accessible_and_fitting(page, looks, height=700)
+    for key in ("Enter", "ArrowLeft", "Space"):
+        strike(page, key)
+        assert_accessible_and_fitting(page, looks, height=700)
+    for theme, width in looks:
+        look_at(page, theme=theme, width=width, height=700)
+        bar = page.locator("#ballot").bounding_box()
+        assert bar["y"] + bar["height"] <= 700
+        for button in page.locator("#ballot button").all():
+            assert button.bounding_box()["height"] >= 44
     page.goto(f"{live_server.url}/comparisons/{comparison.id}/evidence")
     for summary in page.locator("summary").all():
         if summary.is_visible():
             summary.click()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert_accessible(page)
+    assert_accessible_and_fitting(page, looks)
 
 
 def test_boxes_are_equal(page: Any, live_server: LiveServer, comparison: Comparison) -> None:
