@@ -359,6 +359,31 @@ def test_second_input_waits_for_the_turn_before_it_or_is_refused(ada: Rolebook) 
     assert TurnStatus.COMPLETE == run(ada, session, "five", model="ok").status
 
 
+def test_of_inputs_that_come_together_each_answer_has_seen_those_before_it(ada: Rolebook) -> None:
+    session = begin(ada, model="ok?ttft_ms=100")
+    start = threading.Barrier(6)
+    refused: list[str] = []
+
+    def say(number: int) -> None:
+        start.wait(10)
+        try:
+            run(ada, session, f"input {number}")
+        except ConflictError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=say, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    turns = ada.log.session_turns(session.id, is_whole=True)
+    assert 6 == len(turns) + len(refused)
+    inputs = [turn.input for turn in turns]
+    for number, turn in enumerate(turns):
+        seen = [message.content for message in turn.messages if message.role == "user"]
+        assert inputs[: number + 1] == seen
+
+
 def test_session_in_the_trash_takes_no_turns(ada: Rolebook) -> None:
     session = begin(ada)
     ada.log.delete([session.id])

@@ -53,6 +53,7 @@ from rolebook.core.session import (
     Turn,
     TurnError,
     TurnStatus,
+    being_answered,
     new_id,
 )
 from rolebook.core.transcript import INSTRUCTING
@@ -352,6 +353,7 @@ class ChatService:
             session = replace(session, model=request.model)
         self._check_position(request)
         history = self._log.history(session.id, before=request.position or None)
+        seen = request.position or last_position(history)
         resolved = self.persona_of(session)
         prepared = self.prepare(session, resolved, request.input, history, request.parameters)
         return self.stream_prepared(
@@ -360,6 +362,7 @@ class ChatService:
             request.input,
             position=request.position,
             is_streamed=request.is_streamed,
+            recorder=_TalkRecorder(self._log, seen, partial(self._finish, session, resolved)),
         )
 
     def session_to_go_on_with(self, session_id: str) -> Session:
@@ -477,11 +480,11 @@ class ChatService:
         deadline = time.monotonic() + _END_S
         for call in running:
             if not call.has_ended.wait(max(0.0, deadline - time.monotonic())):
-                raise _is_answered()
+                raise being_answered()
         # Those of this process have ended, so what is pending is answered by another one.
         while self.has_company and self._has_pending(session_id):
             if time.monotonic() > deadline:
-                raise _is_answered()
+                raise being_answered()
             time.sleep(_LOOK_S)
 
     def _has_pending(self, session_id: str) -> bool:
@@ -554,10 +557,24 @@ class ChatService:
                 call.cancellation.cancel()
 
 
-def _is_answered() -> ConflictError:
-    return ConflictError(
-        "An answer is still on its way in this session. Wait for its end, or stop it first."
-    )
+@frozen
+class _TalkRecorder:
+    """Records a turn that builds on what was seen of its session."""
+
+    log: SessionLog
+    seen: int
+    finish: Callable[[Turn], None]
+
+    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        return self.log.start_turn(turn, revision, seen=self.seen)
+
+    def finish_turn(self, turn: Turn) -> None:
+        self.finish(turn)
+
+
+def last_position(history: Sequence[Turn]) -> int:
+    """Up to where somebody has seen a session whose history this is."""
+    return history[-1].position if history else 0
 
 
 def prepared_turn(

@@ -15,10 +15,11 @@ from rolebook.core.chat import (
     PreparedTurn,
     Program,
     TurnEvent,
+    last_position,
     prepared_turn,
 )
 from rolebook.core.completion import Suspend
-from rolebook.core.errors import InputError, StorageError
+from rolebook.core.errors import ConflictError, InputError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin
 from rolebook.core.persona import Persona, ResolvedPersona
@@ -65,11 +66,17 @@ class TranscriptRequest:
 
 @frozen
 class _Place:
-    """Where in the log a turn goes."""
+    """Where in the log a turn goes.
+
+    ``seen`` is the position up to which it builds on its session, if it must be so; ``fork`` the session in which it
+    begins instead where that one has gone on meanwhile.
+    """
 
     session: Session
     position: int = 0
     is_new: bool = False
+    seen: int | None = None
+    fork: Session | None = None
 
 
 class GatewayService:
@@ -115,8 +122,10 @@ class GatewayService:
         if request.session_id:
             session = self._chat.session_to_go_on_with(request.session_id)
             _require_same(session, request.session)
-            history = self._log.history(session.id) if request.transcript.is_first else ()
-            return _Place(replace(session, model=request.session.model or session.model)), history
+            history = self._log.history(session.id)
+            chosen = replace(session, model=request.session.model or session.model)
+            place = _Place(chosen, seen=last_position(history))
+            return place, history if request.transcript.is_first else ()
         persona = request.resolved.persona
         values = persona.parse_variables(request.session.variables)
         begun = replace(request.session, revision=request.resolved.revision.id, variables=values)
@@ -138,7 +147,10 @@ class GatewayService:
                 session = replace(begun, id=end.session_id)
                 if end.choice != end.chosen:
                     self._choose(end, session, request.resolved)
-                return _Place(session, end.position + 1)
+                if is_again:
+                    return _Place(session, end.position + 1)
+                fork = replace(begun, forked_from=end.turn_id)
+                return _Place(session, end.position + 1, seen=end.position, fork=fork)
         if ends:
             begun = replace(begun, forked_from=ends[0].turn_id)
         return _Place(begun, is_new=True)
@@ -258,8 +270,16 @@ class _TranscriptRecorder:
     on_end: EndListener
 
     def start_turn(self, turn: Turn, revision: Revision) -> Turn:
-        new = self.place.session if self.place.is_new else None
-        return self.log.start_turn(turn, revision, new)
+        place = self.place
+        new = place.session if place.is_new else None
+        try:
+            return self.log.start_turn(turn, revision, new, seen=place.seen)
+        except ConflictError:
+            # Of two transcripts that go on differently at the same moment, each gets a session of its own.
+            if place.fork is None:
+                raise
+        turn = replace(turn, session_id=place.fork.id, position=0)
+        return self.log.start_turn(turn, revision, place.fork)
 
     def finish_turn(self, turn: Turn) -> None:
         digests: Sequence[str] = ()
@@ -267,4 +287,6 @@ class _TranscriptRecorder:
         if turn.status is TurnStatus.COMPLETE and not self.request.session_id:
             digests = self.request.transcript.digests_with(self.request.scope, turn.choices)
         self.log.finish_turn(turn, (), digests)
-        self.on_end(turn, self.place.session, self.request.resolved)
+        fork = self.place.fork
+        is_forked = fork is not None and turn.session_id == fork.id
+        self.on_end(turn, fork if is_forked and fork else self.place.session, self.request.resolved)

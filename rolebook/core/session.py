@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from rolebook.core.check import CheckResult
 from rolebook.core.completion import Choice, Endpoint, Usage
-from rolebook.core.errors import Phrase, phrase_with_detail, with_detail
+from rolebook.core.errors import ConflictError, Phrase, phrase_with_detail, with_detail
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 
@@ -218,6 +218,20 @@ class TurnMark:
         return not (self.is_starred or self.thumb or self.note)
 
 
+def being_answered() -> ConflictError:
+    """The error for a session in which a turn is pending: the next one builds on how that ends."""
+    return ConflictError(
+        "An answer is still on its way in this session. Wait for its end, or stop it first."
+    )
+
+
+def gone_on() -> ConflictError:
+    """The error for a turn that would not know what was said in its session a moment ago."""
+    return ConflictError(
+        "Somebody else has gone on with this session at the same moment. Read what was said, then send this again."
+    )
+
+
 class SessionLog(Protocol):
     """What the chat needs of a log. Every method may raise StorageError."""
 
@@ -243,11 +257,24 @@ class SessionLog(Protocol):
         positions lower than ``before``, if it is given.
         """
 
-    def start_turn(self, turn: Turn, revision: Revision, session: Session | None = None) -> Turn:
+    def start_turn(
+        self,
+        turn: Turn,
+        revision: Revision,
+        session: Session | None = None,
+        *,
+        seen: int | None = None,
+    ) -> Turn:
         """Record a turn as pending, before the call; together with its session, if that is given as a new one.
 
         A turn at position 0 goes to the end of its session; one at a position that is taken becomes the next
         attempt there and the current one. Returns the turn as recorded.
+
+        Arguments:
+            seen: the position up to which it builds on what was said. If another turn of the session is pending, or
+                something was said behind that position, nothing is recorded. None: that does not matter.
+
+        Raises ConflictError.
         """
 
     def finish_turn(

@@ -17,7 +17,16 @@ from sqlite_utils import Database
 from rolebook.core.access import LOCAL, Caller, Reach, acting_for, caller, payer
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError
-from rolebook.core.session import Revision, Session, TranscriptEnd, Turn, TurnMark, TurnStatus
+from rolebook.core.session import (
+    Revision,
+    Session,
+    TranscriptEnd,
+    Turn,
+    TurnMark,
+    TurnStatus,
+    being_answered,
+    gone_on,
+)
 from rolebook.storage import (
     cell,
     edit,
@@ -215,11 +224,24 @@ class SqliteLog:
                     counting[turn.position] = turn
         return [counting[position] for position in sorted(counting)]
 
-    def start_turn(self, turn: Turn, revision: Revision, session: Session | None = None) -> Turn:
+    def start_turn(
+        self,
+        turn: Turn,
+        revision: Revision,
+        session: Session | None = None,
+        *,
+        seen: int | None = None,
+    ) -> Turn:
         """Record a turn as pending, before the call; together with its session, if that is given as a new one.
 
         A turn at position 0 goes to the end of its session; one at a position that is taken becomes the next
-        attempt there and the current one. Returns the turn as recorded. Raises NotFoundError.
+        attempt there and the current one. Returns the turn as recorded.
+
+        Arguments:
+            seen: the position up to which it builds on what was said. If another turn of the session is pending, or
+                something was said behind that position, nothing is recorded. None: that does not matter.
+
+        Raises NotFoundError, ConflictError.
         """
         self.open()
         new = NewSession(session, revision, caller()) if session else None
@@ -230,6 +252,8 @@ class SqliteLog:
             api_key=payer().key_number,
             is_appended=not turn.position,
             session=new,
+            seen=seen,
+            is_alive=partial(is_alive, self.path),
         )
         try:
             # What a program asks, it can ask again: the disk is waited for once, when the turn has ended.
@@ -237,10 +261,13 @@ class SqliteLog:
         except OutageError as outage:
             with self._lock:
                 self._require_room(outage)
+                if seen is not None and not new:
+                    self._require_unchanged(turn.session_id, seen)
                 if new:
                     self._keep(new, outage)
                 placed = self._placed(turn)
-                self._keep(replace(write, turn=placed, session=None), outage)
+                # What comes to it later, from whichever process, does not undo it.
+                self._keep(replace(write, turn=placed, session=None, seen=None), outage)
                 return placed
 
     def finish_turn(
@@ -509,6 +536,14 @@ class SqliteLog:
                 path=str(self.path),
                 reason=str(outage),
             ) from outage
+
+    def _require_unchanged(self, session_id: str, seen: int) -> None:
+        """As where a turn is recorded in the file, while that cannot be written. Raises ConflictError."""
+        own = [turn for turn in self.session_turns(session_id) if turn.session_id == session_id]
+        if any(turn.status is TurnStatus.PENDING for turn in own):
+            raise being_answered()
+        if any(turn.position > seen and turn.is_current and turn.text for turn in own):
+            raise gone_on()
 
     def _placed(self, turn: Turn) -> Turn:
         """The turn at the place that it will have in the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from rolebook.storage.write import (
     insert_transcripts,
     insert_turn,
     interrupt_turns,
+    require_unchanged,
 )
 
 
@@ -57,6 +58,9 @@ class StartedTurn:
     is_appended: bool
     session: NewSession | None = None
     """Its session, where that is recorded with it."""
+    seen: int | None = None
+    """As for ``SqliteLog.start_turn``."""
+    is_alive: Callable[[str], bool] = bool
 
     @property
     def is_typed(self) -> bool:
@@ -68,6 +72,8 @@ class StartedTurn:
         new = self.session
         if new:
             insert_session(db, new.session, new.revision, by=new.by, used_at=self.turn.created_at)
+        elif self.seen is not None:
+            require_unchanged(db, self.turn, seen=self.seen, is_alive=self.is_alive)
         is_placed = self.is_appended and self.turn.position
         turn = replace(self.turn, position=0) if is_placed else self.turn
         return insert_turn(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,16 @@ from rolebook.core.access import LOCAL, Caller
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError
 from rolebook.core.message import MESSAGE_ROLES, Message
-from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
+from rolebook.core.session import (
+    Revision,
+    Session,
+    Turn,
+    TurnError,
+    TurnStatus,
+    being_answered,
+    gone_on,
+    now,
+)
 from rolebook.storage import index, lookup
 from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import decode_text, encode_json, encode_some
@@ -136,6 +145,31 @@ def insert_turn(
             (session["next_activity"], turn.created_at, session["number"]),
         )
     return turn
+
+
+def require_unchanged(
+    db: Database, turn: Turn, *, seen: int, is_alive: Callable[[str], bool]
+) -> None:
+    """Raises ConflictError if another turn of a turn's session is pending, or if more was said in it than was seen.
+
+    Arguments:
+        seen: the position up to which the turn builds on what was said.
+        is_alive: whether the owner of this name still runs; what others have left pending is marked.
+    """
+    of_session = "FROM turns WHERE session = (SELECT number FROM sessions WHERE id = ?)"
+    pending = execute(
+        db,
+        f"SELECT DISTINCT owner {of_session} AND status <> 'complete' AND status = 'pending' AND id <> ?",
+        (turn.session_id, turn.id),
+    ).fetchall()
+    for row in pending:
+        # Of one without a name nobody knows.
+        if row["owner"] is None or is_alive(row["owner"]):
+            raise being_answered()
+        interrupt_turns(db, row["owner"])
+    sql = f"SELECT 1 {of_session} AND position > ? AND is_current AND coalesce(text, '') <> ''"
+    if execute(db, sql, (turn.session_id, seen)).fetchone():
+        raise gone_on()
 
 
 def add_turn(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rolebook.core.errors import ConflictError
 from rolebook.core.session import TurnStatus
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
@@ -66,6 +67,27 @@ def test_turn_of_a_living_process_stays_pending(log: SqliteLog) -> None:
     assert (turn.status, turn.error and turn.error.code) == (TurnStatus.INTERRUPTED, "interrupted")
     assert later.search("sky").hits[0].turn.id == turn_id
     later.close()
+
+
+def test_session_takes_the_next_turn_when_the_one_before_it_has_ended_or_its_process(
+    log: SqliteLog,
+) -> None:
+    session = log_session(log)
+    child = start("hold_pending", log.path, session.id)
+    assert child.stdout
+    turn_id = child.stdout.readline().strip()
+    with pytest.raises(ConflictError, match="still on its way"):
+        log.start_turn(new_turn(session), REVISION, seen=0)
+    child.kill()
+    child.communicate()
+    turn = log.start_turn(new_turn(session), REVISION, seen=0)
+    assert (TurnStatus.INTERRUPTED, 2) == (log.get_turn(turn_id).status, turn.position)
+    with pytest.raises(ConflictError, match="still on its way"):
+        log.start_turn(new_turn(session), REVISION, seen=2)
+    log.finish_turn(answered(turn))
+    with pytest.raises(ConflictError, match="Somebody else"):
+        log.start_turn(new_turn(session), REVISION, seen=0)
+    assert 3 == log.start_turn(new_turn(session), REVISION, seen=2).position
 
 
 def test_second_log_in_one_process_leaves_the_turns_of_the_first_alone(log: SqliteLog) -> None:

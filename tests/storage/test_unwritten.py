@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rolebook.core.errors import StorageError
+from rolebook.core.errors import ConflictError, StorageError
 from rolebook.core.session import TurnStatus
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_session, new_turn
@@ -68,6 +68,21 @@ def test_sessions_and_forks_begun_meanwhile_are_seen(log: SqliteLog) -> None:
         assert own.position == 2
     wait_for(lambda: log.unwritten == 0)
     assert [turn.id for turn in log.history(fork.id)] == [one.id, own.id]
+
+
+def test_session_takes_one_turn_after_the_other_while_the_file_is_locked(log: SqliteLog) -> None:
+    session = log_session(log)
+    with locked(log.path):
+        first = log.start_turn(new_turn(session), REVISION, seen=0)
+        with pytest.raises(ConflictError, match="still on its way"):
+            log.start_turn(new_turn(session), REVISION, seen=0)
+        log.finish_turn(answered(first))
+        with pytest.raises(ConflictError, match="Somebody else"):
+            log.start_turn(new_turn(session), REVISION, seen=0)
+        second = log.start_turn(new_turn(session), REVISION, seen=1)
+        log.finish_turn(answered(second))
+    wait_for(lambda: log.unwritten == 0)
+    assert [first.id, second.id] == [turn.id for turn in log.history(session.id)]
 
 
 def test_turn_that_began_before_the_lock_can_end_within_it(log: SqliteLog) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -425,6 +427,23 @@ def test_asking_the_same_again_is_another_attempt_and_something_else_a_fork(
     assert fork.id == turn_of(
         rolebook, sdk.chat.completions.create(model="plain", messages=on)
     ).session_id  # fmt: skip
+
+
+def test_transcript_that_goes_on_differently_at_the_same_moment_is_forked(
+    sdk: openai.OpenAI, rolebook: Rolebook
+) -> None:
+    history = talk(sdk, "one")
+    start = threading.Barrier(4)
+
+    def go_on(number: int) -> Turn:
+        start.wait(10)
+        messages = [*history, said(f"two {number}")]
+        return turn_of(rolebook, sdk.chat.completions.create(model="plain", messages=messages))
+
+    with ThreadPoolExecutor(4) as threads:
+        turns = list(threads.map(go_on, range(4)))
+    assert {(2, 1, True)} == {(turn.position, turn.attempt, turn.is_current) for turn in turns}
+    assert 4 == len({turn.session_id for turn in turns})
 
 
 def test_going_on_with_another_of_several_answers_makes_it_count(
