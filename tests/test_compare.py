@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sqlite3
 import time
@@ -33,6 +34,7 @@ from rolebook.core.planning import AS_RECORDED, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.language.translator import translator
+from rolebook.report.export import export_comparison
 from rolebook.report.left_out import tell_left_out
 from rolebook.wiring import Rolebook
 from tests.fake_upstream import FakeUpstream
@@ -424,6 +426,35 @@ def test_newest_real_inputs_of_a_persona_lay_two_revisions_side_by_side(rolebook
 
 
 ART = "name: Art\nsystem: 'You teach {{ topic }}.'\nvariables:\n  topic: {type: choice, choices: [maths, art]}\n"
+
+
+def test_recorded_answers_of_several_personas_are_held_against_what_all_of_them_demand(
+    rolebook: Rolebook, library_dir: Path
+) -> None:
+    personas, one = library_dir / "personas", "{name: one word, max_words: 1}"
+    text = "name: {}\nsystem: Be brief.\nchecks: [{}]\n"
+    (personas / "p1.yaml").write_text(text.format("P1", f"{one}, {{max_words: 9}}"), "utf-8")
+    (personas / "p2.yaml").write_text(text.format("P2", "{max_words: 9}"), "utf-8")
+    told = [talk(rolebook, persona_id, "Say it")[0] for persona_id in ("p1", "p2")]
+    comparison = plan(
+        rolebook,
+        variants=["plain"],
+        inputs=[{"session": turn.session_id} for turn in told],
+        recorded=True,
+        checks=[{"contains": "Echo"}],
+    )
+    assert tuple(turn.revision for turn in told) == comparison.variants[0].revisions
+    assert comparison == rolebook.comparisons.get_comparison(comparison.id)
+    fill(rolebook, comparison)
+    cells = cells_of(rolebook, comparison)
+    for recorded in (cells["1-1-1"], cells["1-2-1"]):
+        assert {"max_words: 9", "contains: Echo"} == {check.label for check in recorded.checks}
+    rows = list(csv.DictReader(export_comparison(rolebook, comparison, "csv")))
+    assert ["p1", "p2"] == [row["persona_id"] for row in rows if row["cell"].startswith("1-")]
+    for format in ("md", "html"):
+        text = "".join(export_comparison(rolebook, comparison, format))
+        assert "P1 (p1), P2 (p2)" in text
+        assert all(turn.revision in text for turn in told)
 
 
 def test_inputs_that_an_edit_lets_fit_no_more_are_left_out_and_why_is_said(

@@ -66,11 +66,12 @@ def tell_estimate(terminal: Terminal, plan: Plan, estimate: Estimate) -> None:
 
 
 def _row(terminal: Terminal, rolebook: Rolebook, variant: Variant) -> Sequence[str]:
-    persona = rolebook.compare.persona_of(variant.revision).persona
+    personas = [rolebook.compare.persona_of(id).persona for id in variant.revisions]
+    persona = personas[0]
     return (
         variant_name(terminal, variant),
-        variant.persona_id,
-        variant.revision[:_SHORT_REVISION],
+        ", ".join(dict.fromkeys([variant.persona_id, *(other.id for other in personas[1:])])),
+        ", ".join(id[:_SHORT_REVISION] for id in variant.revisions),
         variant.model
         or persona.model
         or rolebook.upstreams.known_model(variant.upstream or persona.upstream)

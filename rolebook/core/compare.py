@@ -153,8 +153,8 @@ class CompareService:
 
     def checks_of(self, comparison: Comparison, variant: int) -> Sequence[Check]:
         """What the answers of a variant must be: the persona's checks, then those of the comparison."""
-        persona = self.persona_of(comparison.variants[variant].revision).persona
-        return comparison.checks_with(persona.checks)
+        revisions = comparison.variants[variant].revisions
+        return comparison.checks_with(*(self.persona_of(id).persona.checks for id in revisions))
 
     def session_of(self, comparison: Comparison, key: CellKey) -> Session:
         """A new session for a cell, not recorded yet."""

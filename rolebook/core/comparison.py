@@ -34,7 +34,8 @@ class Variant:
 
     ``name`` is unique in its comparison. ``persona_id`` is empty for a role without a file. ``variables`` win over
     those of an input, ``parameters`` are as in a session. A variant that ``is_recorded`` makes no call: its cells are
-    turns that were in the log before.
+    turns that were in the log before. Where these come from several revisions, of one persona or of several, ``others``
+    are those beside the first.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Variant:
     variables: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     is_recorded: bool = False
+    others: tuple[str, ...] = ()
+
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """All revisions that its answers are from."""
+        return (self.revision, *self.others)
 
 
 @frozen
@@ -142,12 +149,21 @@ class Comparison:
     created_at: str = field(default_factory=now)
     deleted_at: str = ""
 
-    def checks_with(self, own: Sequence[Check]) -> Sequence[Check]:
+    def checks_with(self, *own: Sequence[Check]) -> Sequence[Check]:
         """What the answers of a variant must be: the checks of its persona, then those of the comparison.
 
         Without a judge nobody can say whether a rubric holds, so it is left out.
+
+        Arguments:
+            own: the checks of each of its revisions; all of them must have a check, or it holds for none.
         """
-        checks = {(check.label, check.digest): check for check in (*own, *self.checks)}
+        sets = [{(check.label, check.digest) for check in checks} for checks in own]
+        shared = [
+            check
+            for check in (own[0] if own else ())
+            if all((check.label, check.digest) in each for each in sets)
+        ]
+        checks = {(check.label, check.digest): check for check in (*shared, *self.checks)}
         return [check for check in checks.values() if self.judge or not check.is_rubric]
 
     @property

@@ -92,6 +92,7 @@ class _Variant(_Part):
     variables: dict[str, Any] = Field(default_factory=dict)
     parameters: dict[str, Any] = Field(default_factory=dict)
     is_recorded: Boolean = False
+    others: tuple[str, ...] = ()
 
 
 class _Input(_Part):

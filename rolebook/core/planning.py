@@ -137,9 +137,10 @@ class Planner:
         faults = _Faults()
         inputs: list[ComparisonInput] = []
         origins: list[int] = []
+        answered: dict[str, str] = {}
         for index, said in enumerate(spec.inputs):
             with faults.at("inputs", index):
-                inputs += self._inputs(said)
+                inputs += self._inputs(said, answered)
                 origins += [index] * (len(inputs) - len(origins))
         resolved: list[ResolvedPersona] = []
         for index, given in enumerate(spec.variants):
@@ -156,7 +157,7 @@ class Planner:
         personas = {persona.revision.id: persona for persona in resolved}
         inputs, left_out = _sift(variants, personas, inputs, origins, faults)
         if spec.recorded and any(entry.recorded for entry in inputs):
-            recorded, persona = self._recorded_variant(inputs)
+            recorded, persona = self._recorded_variant(inputs, answered)
             variants.insert(0, recorded)
             personas.setdefault(recorded.revision, persona)
         if judge:
@@ -240,17 +241,23 @@ class Planner:
         return None
 
     def _recorded_variant(
-        self, inputs: Sequence[ComparisonInput]
+        self, inputs: Sequence[ComparisonInput], answered: Mapping[str, str]
     ) -> tuple[Variant, ResolvedPersona]:
-        first = next(entry.recorded[0] for entry in inputs if entry.recorded)
-        turn = self._log.get_turn(first)
-        revision = self._log.get_revision(turn.revision)
-        variant = Variant(AS_RECORDED, revision.persona_id, revision.id, is_recorded=True)
+        first, *others = dict.fromkeys(answered[id] for entry in inputs for id in entry.recorded)
+        revision = self._log.get_revision(first)
+        variant = Variant(
+            AS_RECORDED, revision.persona_id, first, is_recorded=True, others=tuple(others)
+        )
         return variant, persona_at(revision)
 
-    def _inputs(self, given: InputSpec) -> Iterator[ComparisonInput]:
+    def _inputs(self, given: InputSpec, answered: dict[str, str]) -> Iterator[ComparisonInput]:
+        """What is said by one entry.
+
+        Arguments:
+            answered: gets the revision that has answered each turn of the log that is taken.
+        """
         if given.session:
-            yield from self._session_inputs(given)
+            yield from self._session_inputs(given, answered)
         elif given.persona:
             turns = self._comparisons.recent_turns(given.persona, given.last)
             if not turns:
@@ -258,6 +265,7 @@ class Planner:
                     "The log has no turn with '%(persona)s' yet, so there is nothing to compare by.",
                     persona=given.persona,
                 )
+            answered |= {turn.id: turn.revision for turn in turns}
             for turn in turns:
                 before = self._log.history(turn.session_id, before=turn.position)
                 yield self._fixed(given, turn, before[-1].id if before else "")
@@ -271,7 +279,9 @@ class Planner:
                 tags=given.tags,
             )
 
-    def _session_inputs(self, given: InputSpec) -> Iterator[ComparisonInput]:
+    def _session_inputs(
+        self, given: InputSpec, answered: dict[str, str]
+    ) -> Iterator[ComparisonInput]:
         session = self._log.get_session(given.session)
         turns = [
             turn
@@ -282,6 +292,7 @@ class Planner:
             raise InputError(
                 "The session %(id)s has no answered turn that could be replayed.", id=session.id
             )
+        answered |= {turn.id: turn.revision for turn in turns}
         if given.history == "free":
             yield ComparisonInput(
                 turns=tuple(turn.input for turn in turns),

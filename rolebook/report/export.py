@@ -183,6 +183,14 @@ def _variant_data(snapshot: Snapshot, index: int) -> dict[str, Any]:
         "persona_id": variant.persona_id,
         "persona_name": persona_name(snapshot.revisions[variant.revision]),
         "revision": variant.revision,
+        "others": [
+            {
+                "persona_id": other.persona_id,
+                "persona_name": persona_name(other),
+                "revision": other.id,
+            }
+            for other in snapshot.revisions_of(index)[1:]
+        ],
         "variables": variant.variables,
         **asdict(snapshot.conduct_of(index)),
         "answers": evidence.answers[index],
@@ -282,15 +290,18 @@ def _cell_row(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
     comparison = snapshot.comparison
     variant, entry = comparison.variants[cell.key.variant], comparison.inputs[cell.key.input]
     data = cell_data(snapshot.comparison, cell)
+    revision = snapshot.revisions[variant.revision]
+    if variant.is_recorded and cell.turns:
+        revision = snapshot.revisions.get(cell.turns[0].revision, revision)
     return {
         **data,
         "comparison_id": comparison.id,
         "question": comparison.question,
         "cell": data["key"],
         "cell_status": data["status"],
-        "persona_id": variant.persona_id,
-        "persona_name": persona_name(snapshot.revisions[variant.revision]),
-        "revision": variant.revision,
+        "persona_id": revision.persona_id if variant.is_recorded else variant.persona_id,
+        "persona_name": persona_name(revision),
+        "revision": revision.id,
         "input_number": data["input"],
         "input_name": entry.name,
         "input_tags": ", ".join(entry.tags),

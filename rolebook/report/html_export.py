@@ -27,7 +27,6 @@ from rolebook.report.presentation import count, hues_of, lang, seconds, variant_
 from rolebook.report.snapshot import FORMAT_VERSION, Conduct, Snapshot
 from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text
-from rolebook.storage.export import persona_name
 
 #: The plan in a file: text of the last such element, as nothing that anybody said can make one.
 PLAN_IN_HTML = re.compile(r'\A.*<pre id="plan"[^>]*>(.*?)</pre>', re.DOTALL)
@@ -47,10 +46,9 @@ class Member:
     name: str
     hue_class: str
     language: str
-    persona_id: str
-    persona_name: str
-    revision: str
-    system: str
+    personas: str
+    revisions: str
+    systems: tuple[str, ...]
     variables: str
     conduct: Conduct
 
@@ -123,17 +121,16 @@ def _members(snapshot: Snapshot, translator: Translator) -> Sequence[Member]:
     members = []
     hues = hues_of(snapshot.comparison.variants)
     for index, variant in enumerate(snapshot.comparison.variants):
-        persona, revision = snapshot.persona_of(index), snapshot.revisions[variant.revision]
+        persona, revisions = snapshot.persona_of(index), snapshot.revisions_of(index)
         members.append(
             Member(
                 index,
                 name=visible(variant_name(variant, translator)),
                 hue_class=hues[index],
                 language=persona.language if persona else "",
-                persona_id=variant.persona_id,
-                persona_name=persona_name(revision),
-                revision=revision.id,
-                system=str(revision.resolved.get("system", "")),
+                personas=", ".join(snapshot.personas_of(index)),
+                revisions=", ".join(variant.revisions),
+                systems=tuple(dict.fromkeys(str(r.resolved.get("system", "")) for r in revisions)),
                 variables=encode_json(variant.variables) if variant.variables else "",
                 conduct=snapshot.conduct_of(index),
             )

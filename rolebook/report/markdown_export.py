@@ -15,7 +15,6 @@ from rolebook.report.presentation import seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot
 from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text
-from rolebook.storage.export import persona_name
 
 _PLAN = "json rolebook-comparison"
 #: The plan in a file: it is the last thing there, whatever answers before it look like.
@@ -142,14 +141,10 @@ class _Report:
 
     def _variant(self, index: int) -> str:
         _, variant = self._translator.gettext, self._comparison.variants[index]
-        revision, conduct = (
-            self._snapshot.revisions[variant.revision],
-            self._snapshot.conduct_of(index),
-        )
+        revisions, conduct = self._snapshot.revisions_of(index), self._snapshot.conduct_of(index)
         facts = {
-            _("Persona"): _inline(persona_name(revision))
-            + (f" ({variant.persona_id})" if variant.persona_id else ""),
-            _("Revision"): variant.revision,
+            _("Persona"): ", ".join(map(_inline, self._snapshot.personas_of(index))),
+            _("Revision"): ", ".join(variant.revisions),
             _("Model asked for"): _inline(", ".join(conduct.models_requested) or variant.model),
             _("Model that answered"): _inline(", ".join(conduct.models)),
             _("Upstream"): _inline(", ".join(conduct.upstreams) or variant.upstream),
@@ -157,7 +152,8 @@ class _Report:
             _("Parameters sent"): _codes(conduct.parameters_sent),
             _("Variables"): _codes([variant.variables] if variant.variables else ()),
         }
-        return _list(facts) + "\n" + _fenced(str(revision.resolved.get("system", "")))
+        systems = dict.fromkeys(str(revision.resolved.get("system", "")) for revision in revisions)
+        return _list(facts) + "".join("\n" + _fenced(system) for system in systems)
 
     def _input(self, index: int) -> str:
         entry = self._comparison.inputs[index]

@@ -229,7 +229,7 @@ def _require_unchanged(plan: ExportedPlan, path: Path) -> None:
             )
     known = {revision.id for revision in plan.revisions}
     judge = plan.comparison.judge
-    needed = {variant.revision for variant in plan.comparison.variants}
+    needed = {id for variant in plan.comparison.variants for id in variant.revisions}
     if not needed | ({judge.revision} if judge else set()) <= known:
         raise _foreign(path)
 

@@ -204,6 +204,24 @@ class Snapshot:
         except FaultyDataError:
             return None
 
+    def revisions_of(self, variant: int) -> Sequence[Revision]:
+        """All revisions that the answers of a variant are from: several only where they were recorded."""
+        return [self.revisions[id] for id in self.comparison.variants[variant].revisions]
+
+    def personas_of(self, variant: int) -> Sequence[str]:
+        """Each persona that the answers of a variant are from, by its name and its id."""
+        from rolebook.storage.export import persona_name
+
+        first, *others = self.revisions_of(variant)
+        found = [(first, self.comparison.variants[variant].persona_id)]
+        found += [(other, other.persona_id) for other in others]
+        return list(
+            dict.fromkeys(
+                f"{persona_name(revision)} ({id})" if id else persona_name(revision)
+                for revision, id in found
+            )
+        )
+
     @cached_property
     def _checks(self) -> Sequence[int]:
         """So many checks an answer of each variant is held against: none of what was recorded."""
@@ -249,7 +267,7 @@ def take_snapshot(source: Source, comparison: Comparison) -> Snapshot:
     """Read all of a comparison. Raises StorageError."""
     comparisons, log = source.comparisons, source.log
     cells = {cell.key: cell for cell in comparisons.cells(comparison)}
-    ids = [variant.revision for variant in comparison.variants]
+    ids = [id for variant in comparison.variants for id in variant.revisions]
     ids += [comparison.judge.revision] if comparison.judge else []
     turn_ids = [turn.id for cell in cells.values() for turn in cell.turns]
     return Snapshot(

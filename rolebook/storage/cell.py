@@ -349,12 +349,15 @@ class _Wanted:
 
 
 def _checks_of(db: Database, comparison: Comparison, variant: Variant) -> Sequence[Check]:
-    resolved = lookup.get_revision(db, variant.revision).resolved
+    return comparison.checks_with(*(_own_checks(db, revision) for revision in variant.revisions))
+
+
+def _own_checks(db: Database, revision: str) -> Sequence[Check]:
+    resolved = lookup.get_revision(db, revision).resolved
     try:
-        own = _CHECKS.validate_python(resolved.get("checks", ()))
+        return _CHECKS.validate_python(resolved.get("checks", ()))
     except ValidationError:
-        own = ()
-    return comparison.checks_with(own)
+        return ()
 
 
 def _cell(

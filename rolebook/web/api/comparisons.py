@@ -45,6 +45,8 @@ class ComparedVariant(Shape, total=False):
     parameters: dict[str, Any]
     is_recorded: bool
     """Whether its answers were in the log before, so that nothing is called."""
+    others: list[str]
+    """The revisions beside the first that recorded answers come from."""
 
 
 class ComparedInput(Shape, total=False):
@@ -542,6 +544,14 @@ class CheckShare(Shape):
     untold: dict[str, int]
 
 
+class OtherRevision(Shape):
+    """A revision beside the first that recorded answers come from."""
+
+    persona_id: str
+    persona_name: str
+    revision: str
+
+
 class VariantResult(Shape):
     """How the answers of a variant were asked for, and how they ended."""
 
@@ -550,6 +560,7 @@ class VariantResult(Shape):
     persona_id: str
     persona_name: str
     revision: str
+    others: list[OtherRevision]
     variables: dict[str, Any]
     models_requested: list[str]
     models: list[str]
