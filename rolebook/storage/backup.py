@@ -12,6 +12,14 @@ from rolebook.core.errors import ConflictError, InputError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.storage.connection import storage_error
 
+#: A piece of a file, or its end, could not be written.
+_WRITE_ERRORS = {
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_CLOSE,
+}
+
 
 @frozen
 class Backup:
@@ -35,7 +43,7 @@ def back_up(source: Path, target: Path) -> Backup:
         )
     unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
     try:
-        _copy(source, unfinished)
+        _copy(source, unfinished, target.name)
         turns = _checked(unfinished)
         _keep(unfinished, target)
         return Backup(target, target.stat().st_size, turns)
@@ -47,7 +55,8 @@ def back_up(source: Path, target: Path) -> Backup:
         unfinished.unlink(missing_ok=True)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, name: str) -> None:
+    """Copy to a file that will get this name."""
     if not source.exists():
         raise StorageError(
             "There is no log %(path)s yet, so there is nothing to back up.", path=str(source)
@@ -58,6 +67,14 @@ def _copy(source: Path, target: Path) -> None:
         with closing(_opened(source)) as connection:
             connection.execute("VACUUM INTO ?", (str(target),))
     except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code == sqlite3.SQLITE_FULL or code in _WRITE_ERRORS:
+            # The source is only read, so it is the copy that has no room.
+            raise StorageError(
+                "The backup %(path)s cannot be written: its disk is full, or takes no file so large. Make room there, "
+                "or choose another folder.",
+                path=str(target.with_name(name)),
+            ) from error
         raise storage_error(error, source) from error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlite_utils import Database, Migrations
@@ -472,6 +472,7 @@ def prepare(path: Path, *, patience_s: float) -> Database:
     """
     try:
         _require_folder(path)
+        _require_file(path)
         return _opened(path, patience_s)
     except sqlite3.Error as error:
         raise storage_error(error, path) from error
@@ -514,6 +515,15 @@ def _require_folder(path: Path) -> None:
             path=str(path),
             place=str(unwritable),
         )
+
+
+def _require_file(path: Path) -> None:
+    """Make the file, if there is none, such that no other account of this computer can read it; SQLite makes those
+    beside it alike. Whoever has opened it for others afterwards has done so on purpose.
+    """
+    # Why it cannot be made, SQLite finds as well.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _require_known_schema(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -26,6 +27,12 @@ class DatabaseStatus:
     turns: int
     unwritten: int
     problems: tuple[str, ...]
+
+    @property
+    def is_private(self) -> bool:
+        """Whether no other account of this computer may read the file."""
+        path = Path(self.path)
+        return os.name != "posix" or not (path.exists() and path.stat().st_mode & 0o077)
 
 
 def database_status(db: Database, path: Path, *, unwritten: int, check: bool) -> DatabaseStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from contextlib import closing
 
@@ -43,6 +44,21 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(shell: Shell, session_id
     assert 2 == done.status
     assert "nowhere/log.db cannot be written: No such file or directory." in done.notices
     assert [] == list(shell.folder.glob("**/*unfinished*"))
+
+
+def test_a_backup_onto_a_full_disk_names_the_backup(shell: Shell, session_id: str) -> None:
+    log = shell.open_log()
+    log.open()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        done = shell.run("backup", "copy.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        log.close()
+    assert 1 == done.status
+    assert "The backup copy.db cannot be written: its disk is full" in done.notices
+    assert [] == list(shell.folder.glob("**/*copy.db*"))
 
 
 def test_a_backup_of_a_damaged_log_says_so(shell: Shell, session_id: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from flask.testing import FlaskClient
 
 from rolebook.web.app import create_app
+from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
 from tests.web.checks import assert_error, eventually
@@ -103,6 +104,13 @@ def test_the_database_and_the_settings_are_shown(client: FlaskClient) -> None:
     assert "rolebook.db" in page
     assert re.search(r"Sessions 0 Turns 0 Not written yet 0", page)
     assert "ROLEBOOK_PERSONAS Folder of the persona files. personas" in page
+
+
+def test_log_that_others_can_read_is_told(rolebook: Rolebook, client: FlaskClient) -> None:
+    assert "Other accounts" not in client.get("/status").text
+    assert 0o600 == rolebook.log.path.stat().st_mode & 0o777
+    rolebook.log.path.chmod(0o640)
+    assert f"chmod 600 {rolebook.log.path}*" in words(client.get("/status").text)
 
 
 def test_a_broken_database_is_told_and_the_page_stands(
