@@ -17,7 +17,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rolebook.core.errors import UpstreamError, UpstreamRefusedError
 from rolebook.core.frozen import frozen
@@ -27,6 +27,8 @@ LASTING = (200, 400, 404, 413, 422)
 """Statuses that hang on the request. The others, of limits, keys and passing trouble, would be no use the next time."""
 
 _FORMAT = 1
+_BEGIN = f'{{"format": {_FORMAT}, "digest": "'.encode()
+"""What each line begins with."""
 _HOW_IT_COMES = ("stream", "stream_options")
 _LONGEST_SAID = 80
 _ALIKE = 3
@@ -117,7 +119,9 @@ class Recorder:
     def _append(self, line: bytes) -> None:
         with self._lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._path, "ab", opener=_for_nobody_else) as file:
+            with open(self._path, "ab+", opener=_for_nobody_else) as file:
+                if line and _ends_within_line(file):
+                    line = b"\n" + line
                 file.write(line)
 
     def _line(self, asked: Asked, answer: Answer) -> dict[str, Any]:
@@ -144,6 +148,14 @@ class Recorder:
         if clean_text != text or len(pieces) != len(answer.pauses_ms):
             return {"pauses_ms": total_ms, "pieces": [clean_text]}
         return {"pauses_ms": [round(pause, 1) for pause in answer.pauses_ms], "pieces": pieces}
+
+
+def _ends_within_line(file: BinaryIO) -> bool:
+    """Whether a file ends with half a line, as a process leaves it that was killed while it wrote."""
+    if file.seek(0, os.SEEK_END) == 0:
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"
 
 
 def _for_nobody_else(path: str, flags: int) -> int:
@@ -223,12 +235,28 @@ def _read(path: Path) -> Iterator[tuple[Asked, Answer]]:
             try:
                 yield _parsed(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError):
+                if _is_half(line):
+                    _log.warning(
+                        "Line %d of the recording %s is left out: whoever wrote it was interrupted.",
+                        number,
+                        path,
+                    )
+                    continue
                 raise UpstreamError(
                     "Line %(number)d of the recording %(path)s is none that Rolebook has written. Remove it, or "
                     "record anew.",
                     path=str(path),
                     number=number,
                 ) from None
+
+
+def _is_half(line: bytes) -> bool:
+    """Whether a line that cannot be read is the beginning of one of ours."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return line.startswith(_BEGIN) or _BEGIN.startswith(line)
+    return False
 
 
 def _parsed(line: Mapping[str, Any]) -> tuple[Asked, Answer]:

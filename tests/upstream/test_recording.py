@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import stat
 import time
 from collections.abc import Callable
@@ -239,6 +240,29 @@ def test_file_that_is_no_recording_is_named_with_its_line(
     error = ask(play_back(), ask_for()).upstream_error
 
     assert str(error).startswith(f"Line 2 of the recording {path}")
+
+
+@pytest.mark.parametrize("left", [1, 20, 200])
+def test_half_a_line_that_a_kill_has_left_is_told_and_costs_nothing_else(
+    recorded: OpenAIUpstream,
+    play_back: OpenPlayback,
+    path: Path,
+    left: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second, third = (ask_for(text=text) for text in ("one", "two", "three"))
+    ask(recorded, first)
+    whole = path.stat().st_size
+    ask(recorded, second)
+    os.truncate(path, whole + left)
+
+    assert ask(play_back(), first).is_complete
+    assert f"Line 2 of the recording {path} is left out" in caplog.text
+    assert "holds no answer" in str(ask(play_back(), second).error)
+
+    ask(recorded, third)
+
+    assert all(ask(play_back(), request).is_complete for request in (first, third))
 
 
 def test_recording_that_is_not_there_is_named(play_back: OpenPlayback, path: Path) -> None:
