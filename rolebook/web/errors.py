@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from math import ceil
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
@@ -89,8 +91,29 @@ def status_of(error: RolebookError) -> int:
 
 
 def describe(error: RolebookError) -> str:
-    """An error in the reader's language, with the upstream's own words where there are any."""
-    return current_translator().error(error)
+    """An error in the reader's language, with the upstream's own words where there are any.
+
+    Of files of this computer it names no folders: a program that calls may be anybody's. Standard error has them.
+    """
+    if isinstance(error, StorageError):
+        current_app.logger.warning("%s", error)
+    return current_translator().error(_without_folders(error))
+
+
+def _without_folders(error: RolebookError) -> RolebookError:
+    path = PurePath(str(error.parameters.get("path", "")))
+    if not path.is_absolute():
+        return error
+    shown = copy(error)
+    shown.parameters = {
+        name: _shortened(value, path) if isinstance(value, str) else value
+        for name, value in error.parameters.items()
+    }
+    return shown
+
+
+def _shortened(text: str, path: PurePath) -> str:
+    return path.parent.name if text == str(path.parent) else text.replace(str(path), path.name)
 
 
 def error_body(error: RolebookError) -> dict[str, Any]:

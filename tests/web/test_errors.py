@@ -47,6 +47,23 @@ CASES = [
 ]
 
 
+FOLDERS = [
+    StorageError("%(path)s is no SQLite database.", path="/srv/private/rolebook.db"),
+    StorageError(
+        "%(count)d wait. %(reason)s",
+        count=1,
+        path="/srv/private/rolebook.db",
+        reason="The disk of /srv/private/rolebook.db is full.",
+    ),
+    StorageError(
+        "%(path)s cannot be kept: %(place)s is read-only.",
+        path="/srv/private/rolebook.db",
+        place="/srv/private",
+    ),
+    UpstreamRefusedError("%(path)s holds no answer.", path="/srv/private/answers.jsonl"),
+]
+
+
 @pytest.fixture
 def raising(app: Flask) -> FlaskClient:
     """A client of an application in which `/raise/N` raises the error N of the table."""
@@ -55,11 +72,27 @@ def raising(app: Flask) -> FlaskClient:
     def raise_it(number: int) -> str:
         raise CASES[number][0]
 
+    @app.get("/folder/<int:number>")
+    def raise_folder(number: int) -> str:
+        raise FOLDERS[number]
+
     @app.get("/crash")
     def crash() -> str:
         raise RuntimeError("sk-secret in /home/me/rolebook <b>")
 
     return app.test_client()
+
+
+@pytest.mark.parametrize("number", range(len(FOLDERS)))
+def test_no_folder_of_this_computer_is_told_to_who_calls(
+    raising: FlaskClient, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for accept in ("application/json", "text/html"):
+        said = raising.get(f"/folder/{number}", headers={"Accept": accept}).text
+        assert "/srv" not in said
+        assert "rolebook.db" in said or "answers.jsonl" in said or "1 wait" in said
+    if isinstance(FOLDERS[number], StorageError):
+        assert str(FOLDERS[number]) in caplog.messages
 
 
 def test_every_error_of_the_inner_layers_has_a_kind_and_so_a_status() -> None:
