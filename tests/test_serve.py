@@ -92,6 +92,12 @@ def test_requests_and_turns_are_lines_of_json_that_tell_nothing_private(shell: S
             request_id = stream.headers["X-Request-Id"]
         with asked(port, "GET", "/sessions?q=secret") as response:
             response.read()
+        with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as program:
+            said = {"model": "plain", "messages": [{"role": "user", "content": "A secret"}]}
+            headers = {"Content-Type": "application/json", "X-Request-Id": "proxy-7"}
+            program.request("POST", "/v1/chat/completions", json.dumps(said), headers)
+            called = program.getresponse()
+            called.read()
         with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
             client.sendall(b"GET / HTTP/1.1\r\nAuthorization Bearer secret\r\n\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
@@ -110,10 +116,13 @@ def test_requests_and_turns_are_lines_of_json_that_tell_nothing_private(shell: S
     )
     assert asking["duration_ms"] >= turn["duration_ms"]
     assert ("GET", 200) == (listing["method"], listing["status"])
+    by_proxy = [line for line in lines if line.get("request_id") == "proxy-7"]
+    assert {"rolebook.turn", "rolebook.request"} == {line["logger"] for line in by_proxy}
+    assert {called.headers["X-Request-Id"]} == {line["turn_id"] for line in by_proxy}
     assert "A malformed request was refused: header" in [line["message"] for line in lines]
     assert "secret" not in notices
     # A turn names its upstream, which has no other name here.
-    assert not any("127.0.0.1" in str(line) for line in lines if line is not turn)
+    assert not any("127.0.0.1" in str(line) for line in lines if "upstream" not in line)
 
 
 def test_port_that_is_taken_is_said_with_what_to_do(rehearsing: Shell) -> None:

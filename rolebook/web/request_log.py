@@ -59,16 +59,17 @@ def write_json_lines() -> None:
 
 
 class _Request(Request):
-    """A request that has an id: the one that it came with, else one of ours."""
+    """A request that has an id: the one that it came with, else that of the turn it begins, else one of ours."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.began = time.monotonic()
+        self.turn_id = ""
 
     @cached_property
     def id(self) -> str:
         given = self.headers.get(REQUEST_ID, "")
-        return given if _GIVEN_ID.fullmatch(given) else new_id()
+        return given if _GIVEN_ID.fullmatch(given) else self.turn_id or new_id()
 
 
 def _request() -> _Request:
@@ -82,20 +83,23 @@ def follow(app: Flask, book: Rolebook) -> None:
     book.chat.listen(_log_turn)
 
 
-def name_request(request_id: str) -> None:
-    """Give the request at hand the id by which its answer is found: in its headers, and in all that is logged of it."""
-    _request().id = request_id
+def name_request(turn_id: str) -> None:
+    """Let the answer to the request at hand be found by the id of its turn: it is in the headers of the response, and
+    in the line that is logged of it, beside the id that the request came with.
+    """
+    _request().turn_id = turn_id
 
 
 def _end(response: Response) -> Response:
     asked = _request()
-    response.headers[REQUEST_ID] = asked.id
+    response.headers[REQUEST_ID] = asked.turn_id or asked.id
     if _requests.isEnabledFor(logging.INFO):
         fields = {
             "request_id": asked.id,
             "method": asked.method,
             "route": asked.url_rule.rule if asked.url_rule else "",
             "status": response.status_code,
+            **({"turn_id": asked.turn_id} if asked.turn_id else {}),
         }
         # A stream has ended only when its last byte is out.
         response.call_on_close(partial(_log_request, fields, asked.began))
