@@ -35,7 +35,7 @@ from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, 
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.language.translator import translator
 from rolebook.report.export import export_comparison
-from rolebook.report.left_out import tell_left_out
+from rolebook.report.unasked import tell_failing, tell_left_out
 from rolebook.wiring import Rolebook
 from tests.fake_upstream import FakeUpstream
 from tests.judging import JUDGE_MODEL, add_judge, verdict
@@ -227,6 +227,38 @@ def test_cell_that_cannot_be_rendered_fails_with_its_reason(rolebook: Rolebook) 
     error = cells["1-2-1"].turns[0].error
     assert error is not None
     assert "nothing" in error.text
+
+
+PICKY = """\
+name: Picky
+system: "{{ {'a': 'x'}[about] }}"
+variables: {about: a}
+"""
+
+
+def test_input_that_cannot_be_rendered_keeps_no_comparison_from_beginning_wherever_it_stands(
+    rolebook: Rolebook, library_dir: Path
+) -> None:
+    (library_dir / "personas" / "picky.yaml").write_text(PICKY, "utf-8")
+    compare = rolebook.compare
+    for place in (0, 1, 99):
+        inputs: list[Any] = [f"input {number}" for number in range(100)]
+        inputs[place] = {"input": "abc", "variables": {"about": "b"}}
+        found = compare.plan(parse_spec({"variants": ["plain", "picky"], "inputs": inputs}))
+        compare.try_out(found.comparison, 1)
+        assert 200 == compare.estimate(found.comparison).cells
+        estimate = compare.estimate(found.comparison, look_at=200)
+        assert [f"2-{place + 1}-1"] == [str(fault.key) for fault in estimate.faults]
+        said = tell_failing(found.comparison, estimate, translator("en"))
+        assert (
+            f"1 of 200 cells that were looked at cannot be asked and will fail: Picky, input {place + 1}: "
+            in said
+        )
+    spec = parse_spec({"variants": ["plain", "picky"], "inputs": inputs[-1:]})
+    with pytest.raises(InputError, match="'Picky' cannot be asked: "):
+        compare.estimate(compare.plan(spec).comparison)
+    with pytest.raises(InputError):
+        compare.try_out(compare.plan(spec).comparison, 1)
 
 
 def test_resuming_runs_only_what_is_missing_and_retry_only_what_failed(

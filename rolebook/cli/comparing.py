@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: By then the first calls are on their way, and there is nothing to do but to wait for their answers.
 _CALLED_S = 0.15
+#: A plan that is only looked at may take a second to find cells that will fail.
+_PLANNED_CELLS = 2_000
 #: Above these somebody at a terminal is asked first: calls, and US dollars.
 _MANY_CALLS, _MUCH_MONEY = 200, 1.0
 
@@ -87,7 +89,8 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     plan = _plan(invocation, given, choices)
     if not choices.is_only_planned:
         _get_ready(invocation)
-    estimate = rolebook.compare.estimate(plan.comparison)
+    look_at = {"look_at": _PLANNED_CELLS} if choices.is_only_planned else {}
+    estimate = rolebook.compare.estimate(plan.comparison, **look_at)
     if choices.is_only_planned and choices.ending.as_json:
         from rolebook.report.preview import plan_data
 

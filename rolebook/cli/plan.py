@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
-from rolebook.report.left_out import tell_left_out
 from rolebook.report.money import money
 from rolebook.report.preview import asked_variants, variant_differences
 from rolebook.report.sameness import tell_same_inputs, tell_same_variants
+from rolebook.report.unasked import tell_failing, tell_left_out
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
@@ -49,6 +49,8 @@ def tell_estimate(terminal: Terminal, plan: Plan, estimate: Estimate) -> None:
         terminal.tell_line(said)
     if said := tell_same_inputs(comparison, terminal.translator):
         terminal.tell_line(said)
+    if said := tell_failing(comparison, estimate, terminal.translator):
+        terminal.tell_line(f"{terminal.gettext('warning')}: {said}")
     for said in tell_same_variants(comparison, terminal.translator):
         terminal.tell_line(said)
     tokens = {"sent": estimate.prompt_tokens, "received": estimate.completion_tokens}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -49,11 +50,20 @@ _JUDGE_PROMPT, _VERDICT = 350, 60
 
 
 @frozen
+class CellFault:
+    """Why a cell cannot be asked, as can be told before."""
+
+    key: CellKey
+    error: InputError | NotFoundError
+
+
+@frozen
 class Estimate:
     """What filling the cells of a comparison takes, as far as it can be told before.
 
-    ``prompt_tokens`` and ``completion_tokens`` are estimates, judging included; ``cost`` is in US dollars, ``None``
-    where a price is not known. ``judgements`` are calls of the judge, which ``calls`` has too.
+    ``looked_at`` cells tell it; ``faults`` are those of them that will fail. ``prompt_tokens`` and
+    ``completion_tokens`` are estimates, judging included; ``cost`` is in US dollars, ``None`` where a price is not
+    known. ``judgements`` are calls of the judge, which ``calls`` has too.
     """
 
     cells: int
@@ -62,6 +72,8 @@ class Estimate:
     prompt_tokens: int
     completion_tokens: int
     cost: float | None
+    looked_at: int = 0
+    faults: tuple[CellFault, ...] = ()
 
 
 class CompareService:
@@ -182,19 +194,46 @@ class CompareService:
         session = self.session_of(comparison, key)
         return self._chat.prepare(session, persona, entry.text, self.history_of(entry))
 
-    def estimate(self, comparison: Comparison) -> Estimate:
+    def try_out(self, comparison: Comparison, variant: int) -> None:
+        """Raises what ``prepare`` raises if none of a variant's cells, as far as they are looked at, can be asked."""
+        found: InputError | NotFoundError | None = None
+        for key in _sample(comparison, variant, _SAMPLE):
+            try:
+                self.prepare(comparison, key)
+            except (InputError, NotFoundError) as error:
+                found = found or error
+            else:
+                return
+        if found is not None:
+            raise found
+
+    def estimate(self, comparison: Comparison, *, look_at: int = _SAMPLE) -> Estimate:
         """What it takes to fill every cell, told by a sample of them. Calls nobody and writes nothing.
 
-        Raises what ``prepare`` raises.
+        Arguments:
+            look_at: so many cells are looked at, about as many of each variant.
+
+        Raises InputError if none that was looked at of a variant can be asked.
         """
         keys = [k for k in comparison.cell_keys() if not comparison.variants[k.variant].is_recorded]
-        step = max(1, len(keys) // _SAMPLE)
-        sample = keys[::step]
+        variants = sorted({key.variant for key in keys})
+        sample = [
+            key
+            for variant in variants
+            for key in _sample(comparison, variant, max(1, look_at // len(variants)))
+        ]
         usual = {
             persona_id: self._comparisons.usual_answer(persona_id) or _USUAL_ANSWER
             for persona_id in {variant.persona_id for variant in comparison.variants}
         }
-        parts = [self._estimate_cell(comparison, key, usual) for key in sample]
+        parts: list[Estimate] = []
+        faults: list[CellFault] = []
+        for key in sample:
+            try:
+                parts.append(self._estimate_cell(comparison, key, usual))
+            except (InputError, NotFoundError) as error:
+                faults.append(CellFault(key, error))
+        _require_some(comparison, sample, faults)
         scale = len(keys) / len(parts) if parts else 0.0
         costs = [part.cost for part in parts]
         known = [cost for cost in costs if cost is not None]
@@ -205,6 +244,8 @@ class CompareService:
             prompt_tokens=round(scale * sum(part.prompt_tokens for part in parts)),
             completion_tokens=round(scale * sum(part.completion_tokens for part in parts)),
             cost=scale * sum(known) if len(known) == len(costs) else None,
+            looked_at=len(sample),
+            faults=tuple(faults),
         )
 
     def _rubrics(self, comparison: Comparison, key: CellKey) -> int:
@@ -509,3 +550,26 @@ class CompareService:
 
 def _waiting(comparison: Comparison, key: CellKey) -> Cell:
     return Cell(key, len(comparison.inputs[key.input].turns))
+
+
+def _sample(comparison: Comparison, variant: int, size: int) -> Iterator[CellKey]:
+    """Cells of a variant that answers, evenly over the inputs. What repeats are sent is the same."""
+    count = len(comparison.inputs)
+    for number in range(min(size, count)):
+        yield CellKey(variant, number * count // min(size, count), 0)
+
+
+def _require_some(
+    comparison: Comparison, sample: Sequence[CellKey], faults: Sequence[CellFault]
+) -> None:
+    """Raises InputError if all cells of a variant have a fault."""
+    looked_at = Counter(key.variant for key in sample)
+    failing = Counter(fault.key.variant for fault in faults)
+    for fault in faults:
+        variant = fault.key.variant
+        if failing[variant] == looked_at[variant]:
+            raise InputError(
+                "'%(variant)s' cannot be asked: %(reason)s",
+                variant=comparison.variants[variant].name,
+                reason=fault.error.said,
+            )

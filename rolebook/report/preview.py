@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rolebook.core.chat import PreparedTurn
@@ -14,8 +13,18 @@ from rolebook.core.difference import LineDifference, line_differences
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.planning import Plan
 from rolebook.library.yaml_text import dump_yaml
-from rolebook.report.left_out import left_out_data
 from rolebook.report.sameness import same_inputs_data, same_variants_data
+from rolebook.report.unasked import failing_data, left_out_data
+
+_ESTIMATED = (
+    "cells",
+    "calls",
+    "judgements",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost",
+    "looked_at",
+)
 
 
 def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:
@@ -38,8 +47,9 @@ def plan_data(
     first = comparison.variants[asked[0]]
     return {
         "comparison": comparison_data(comparison),
-        "estimate": asdict(estimate),
+        "estimate": {name: getattr(estimate, name) for name in _ESTIMATED},
         "same_inputs": same_inputs_data(comparison),
+        "failing": failing_data(estimate),
         "left_out": left_out_data(plan),
         "same_variants": same_variants_data(comparison),
         "differences": [
@@ -57,7 +67,7 @@ def plan_data(
             for key in (
                 [comparison.key_of(cell)]
                 if cell
-                else [_first_key(comparison, index) for index in asked]
+                else [_first_key(comparison, index, estimate) for index in asked]
             )
         ],
     }
@@ -68,8 +78,12 @@ def asked_variants(comparison: Comparison) -> Sequence[int]:
     return [n for n, variant in enumerate(comparison.variants) if not variant.is_recorded]
 
 
-def _first_key(comparison: Comparison, index: int) -> CellKey:
-    return next(key for key in comparison.cell_keys() if key.variant == index)
+def _first_key(comparison: Comparison, index: int, estimate: Estimate) -> CellKey:
+    """The first cell of a variant that can be asked."""
+    failing = {fault.key for fault in estimate.faults}
+    return next(
+        key for key in comparison.cell_keys() if key.variant == index and key not in failing
+    )
 
 
 def _cell(compare: CompareService, comparison: Comparison, key: CellKey) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from dataclasses import field, replace
 from datetime import datetime
 from typing import Any
 
-from rolebook.core.comparison import CellKey
 from rolebook.core.comparison_spec import ComparisonSpec, InputSpec, VariantSpec, parse_spec
 from rolebook.core.errors import InputError, Phrase, PromptError, RolebookError, VariableError
 from rolebook.core.frozen import frozen
@@ -686,11 +685,11 @@ def _place_in_variant(error: RolebookError, given: Fields, number: int) -> str:
 
 
 def _try_out(plan: Plan, form: PlanForm, draft: Draft) -> None:
-    """Render the first cell of each variant, so that a text that cannot be rendered is told before it is paid for."""
+    """Try each variant out, so that a text that cannot be rendered is told before it is paid for."""
     answering = [i for i, v in enumerate(plan.comparison.variants) if not v.is_recorded]
     for number, index in zip(draft.variants, answering, strict=True):
         try:
-            rolebook().compare.prepare(plan.comparison, CellKey(index, 0, 0))
+            rolebook().compare.try_out(plan.comparison, index)
         except InputError as error:
             place = _place_in_variant(error, form.variants[number], number)
             raise FaultyFormError({place: error}) from None

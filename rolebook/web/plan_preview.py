@@ -13,8 +13,8 @@ from rolebook.core.difference import Piece, differences
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 from rolebook.core.planning import Plan
-from rolebook.report.left_out import tell_left_out
 from rolebook.report.sameness import tell_same_inputs
+from rolebook.report.unasked import tell_failing, tell_left_out
 from rolebook.web.current import current_translator, rolebook
 from rolebook.web.current import gettext as _
 from rolebook.web.presentation import count
@@ -70,6 +70,13 @@ class PlanPreview:
         return self.plan.comparison
 
     @property
+    def failing(self) -> str:
+        """That some cells cannot be asked, in words; empty if all that were looked at can."""
+        if self.estimate is None:
+            return ""
+        return tell_failing(self.comparison, self.estimate, current_translator())
+
+    @property
     def left_out(self) -> str:
         """That some inputs from the log are not taken, in words; empty if all are."""
         return tell_left_out(self.plan, current_translator())
@@ -109,14 +116,19 @@ def preview_of(plan: Plan, *, variant: int, entry: int, is_sketch: bool) -> Plan
     answering = [(i, v) for i, v in enumerate(comparison.variants) if not v.is_recorded]
     index = answering[variant][0] if 0 <= variant < len(answering) else answering[0][0]
     entry = entry if 0 <= entry < min(_INPUTS_OFFERED, len(comparison.inputs)) else 0
+    numbers = [number for number, _variant in answering]
+    estimate = compare.estimate(comparison)
+    failing = {fault.key.input for fault in estimate.faults}
+    if entry in failing:
+        # One that is asked of all shows more than an error, which is told beside it.
+        entry = next((n for n in range(len(comparison.inputs)) if n not in failing), entry)
     prepared = {
-        number: compare.prepare(comparison, CellKey(number, entry, 0))
-        for number, _variant in answering
+        number: compare.prepare(comparison, CellKey(number, entry, 0)) for number in numbers
     }
     systems = [_system_of(turn.messages) for turn in prepared.values()]
     return PlanPreview(
         plan=plan,
-        estimate=None if is_sketch else compare.estimate(comparison),
+        estimate=None if is_sketch else estimate,
         variants=tuple(answering),
         shown=CellKey(index, entry, 0),
         cell=show_prepared(prepared[index]),

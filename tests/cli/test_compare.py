@@ -322,6 +322,26 @@ def test_plan_says_which_inputs_are_the_same(shell: Shell, tmp_path: Path) -> No
     assert 3 == planned["estimate"]["cells"]
 
 
+def test_plan_names_the_cells_that_will_fail_and_a_run_has_them_as_failed(shell: Shell) -> None:
+    (shell.folder / "personas" / "picky.yaml").write_text(
+        "name: Picky\nsystem: \"{{ {'a': 'x'}[about] }}\"\nvariables: {about: a}\n", "utf-8"
+    )
+    (shell.folder / "q.csv").write_text("input,about\nabc,b\nHello,a\n", "utf-8")
+    command = ("compare", "picky", "plain", "--inputs", "q.csv")
+    planned = shell.run(*command, "--plan")
+    assert (
+        "warning: 1 of 4 cells that were looked at cannot be asked and will fail: Picky, input 1: "
+        in planned.notices
+    )
+    data = shell.run(*command, "--plan", "--json").json
+    assert (["1-1-1"], ["1-2-1", "2-1-1"]) == (
+        [cell["cell"] for cell in data["failing"]],
+        [cell["cell"] for cell in data["cells"]],
+    )
+    finished = shell.run(*command)
+    assert (1, True) == (finished.status, "1 of 4 cells failed" in finished.notices)
+
+
 def test_plan_says_which_variants_are_the_same(shell: Shell) -> None:
     command = ("compare", "plain", "teacher", "plain", "--input", "Hello", "--plan")
     assert (

@@ -9,8 +9,7 @@ from flask import Response, request, stream_with_context
 from pydantic import ConfigDict, Field
 
 from rolebook.core import run
-from rolebook.core.compare import Estimate
-from rolebook.core.comparison import Cell, CellKey, Comparison
+from rolebook.core.comparison import Cell, Comparison
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.comparison_spec import ComparisonSpec
 from rolebook.core.errors import NotFoundError
@@ -120,12 +119,32 @@ class LeftOut(Shape):
     reason: str
 
 
+class Estimate(Shape):
+    """What filling the cells takes. Of the calls, `judgements` are the judge's; `looked_at` cells tell the tokens."""
+
+    cells: int
+    calls: int
+    judgements: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    looked_at: int
+
+
+class Failing(Shape):
+    """A cell that cannot be asked and will fail, found among those that were looked at for the estimate."""
+
+    cell: str
+    reason: str
+
+
 class PlanPreview(Shape):
     """What a comparison would take and send. Tokens and cost (US dollars) are estimates; null is unknown."""
 
     comparison: ComparisonPlan
     estimate: Estimate
     same_inputs: list[SameInput]
+    failing: list[Failing]
     left_out: list[LeftOut]
     same_variants: list[SameVariant]
     differences: list[PlannedDifference]
@@ -152,7 +171,7 @@ def _plan(spec: ComparisonSpec) -> Plan:
     compare = rolebook().compare
     plan = compare.plan(spec)
     for index in asked_variants(plan.comparison):
-        compare.prepare(plan.comparison, CellKey(index, 0, 0))
+        compare.try_out(plan.comparison, index)
     return plan
 
 
