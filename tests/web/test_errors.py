@@ -162,6 +162,24 @@ def test_what_is_not_found_does_not_come_back_as_html(client: FlaskClient, path:
         assert piece not in response.text
 
 
+@pytest.mark.parametrize(
+    ("path", "way"),
+    [
+        ("/sessions/gone", "sessions"),
+        ("/turns/gone", "sessions"),
+        ("/comparisons/gone", "comparisons"),
+        ("/personas/gone", "personas"),
+        ("/nothing", "personas"),
+    ],
+)
+def test_the_first_way_on_leads_to_the_list_of_what_was_looked_for(
+    client: FlaskClient, path: str, way: str
+) -> None:
+    page = client.get(path).text
+    assert [f"Back to the {way}"] == re.findall(r'class="button primary"[^>]*>([^<]+)<', page)
+    assert "Back to the personas" in page
+
+
 def test_programs_get_json_and_readers_get_pages(client: FlaskClient) -> None:
     assert client.get("/nothing").mimetype == "text/html"
     assert client.get("/nothing", headers={"Accept": "text/html,*/*;q=0.8"}).mimetype == "text/html"

@@ -55,6 +55,7 @@ def test_an_answer_appears_as_it_comes_and_is_set_at_the_end(
     expect(page.locator("#input")).to_be_focused()
     expect(page.locator("#announcer")).to_have_text("One two three four five six seven eight")
     expect(page.get_by_role("heading", level=1)).to_have_text("Why?")
+    expect(page).to_have_title("Why? · Teacher · Rolebook")
     expect(page.locator("#sums")).to_contain_text("1 turn")
 
 

@@ -37,6 +37,15 @@ def test_the_history_tells_what_happened_by_whom_and_why(changed: FlaskClient) -
     assert words.index("Kinder") < words.index("found on disk")
 
 
+def test_what_is_as_it_is_now_is_not_compared_with_itself(changed: FlaskClient) -> None:
+    assert 1 == changed.get(HISTORY).text.count("Differences to now")
+    changed.post("/sessions", data={"persona": "plain", "input": "Hm?"})
+    alone = changed.get("/library/personas/plain/history").text
+    assert "as it is now" in alone
+    assert "Differences to now" not in alone
+    assert [] == changes_on(alone)
+
+
 def test_a_revision_leads_to_its_sessions(changed: FlaskClient) -> None:
     changed.post("/sessions", data={"persona": "teacher", "input": "Why?"})
     changed.post("/sessions", data={"persona": "plain", "input": "Hm?"})

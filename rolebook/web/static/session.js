@@ -201,6 +201,7 @@ function entitle(words) {
   delete heading.dataset.untitled;
   const line = words.trim().replace(/\s+/g, " ");
   heading.textContent = written(line.length > 70 ? `${line.slice(0, 70)}…` : line);
+  document.title = [heading.textContent, ...document.title.split(" · ").slice(1)].join(" · ");
 }
 
 /** Text with its invisible characters written out, as the server does for the finished answer. */
