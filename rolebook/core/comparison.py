@@ -388,7 +388,8 @@ class Break:
 class Ballot:
     """Two cells laid before somebody without their names, and what was said of them: ``None`` is nothing yet.
 
-    One that ``is_skipped`` was passed over and stays without an outcome.
+    One that ``is_skipped`` was passed over and stays without an outcome. ``round`` is how often the two had been voted
+    on or skipped when they were laid before somebody: once that is more, it is too late for this one.
     """
 
     id: str
@@ -397,8 +398,19 @@ class Ballot:
     right: CellKey
     outcome: Outcome | None = None
     is_skipped: bool = False
+    round: int = 0
     created_at: str = field(default_factory=now)
     voted_at: str = ""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it was voted on or skipped."""
+        return self.outcome is not None or self.is_skipped
+
+    @property
+    def pair(self) -> frozenset[CellKey]:
+        """The two cells, whichever side they are on."""
+        return frozenset((self.left, self.right))
 
 
 class ComparisonLog(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import combinations, product
 from random import Random
 from typing import Any, TypeVar
@@ -167,13 +167,23 @@ class _Seen:
         self.inputs: Counter[tuple[int, int, int]] = Counter()
         for ballot in ballots:
             one, other = sorted((ballot.left, ballot.right))
-            if ballot.outcome is None and not ballot.is_skipped:
-                self.open.add((one, other))
-            else:
+            if ballot.is_used:
                 self.uses[one, other] += 1
+            else:
+                self.open.add((one, other))
             if ballot.outcome is not None:
                 self.variants[one.variant, other.variant] += 1
                 self.inputs[same_inputs[one.input], one.variant, other.variant] += 1
+
+
+def uses_of(pair: Collection[CellKey], ballots: Iterable[Ballot]) -> int:
+    """How often two cells were voted on or skipped."""
+    return sum(ballot.is_used and ballot.pair == frozenset(pair) for ballot in ballots)
+
+
+def is_open(ballot: Ballot, ballots: Iterable[Ballot]) -> bool:
+    """Whether a vote on it counts: nobody has voted on it, nor on another ballot of this round with the same two."""
+    return not ballot.is_used and uses_of(ballot.pair, ballots) <= ballot.round
 
 
 def _mixed(

@@ -30,6 +30,7 @@ def create_ballot(db: Database, ballot: Ballot) -> None:
         "left_repeat": ballot.left.repeat,
         "right_variant": ballot.right.variant,
         "right_repeat": ballot.right.repeat,
+        "round": ballot.round,
         "created_at": ballot.created_at,
     }
     insert(db, "INTO ballots", row)
@@ -46,24 +47,54 @@ def get_ballot(db: Database, ballot_id: str) -> Ballot:
 def cast_ballot(
     db: Database, ballot_id: str, outcome: Outcome | None, *, is_skipped: bool = False
 ) -> Ballot:
-    """Record what somebody said of it, or with neither take that back. Raises NotFoundError, ConflictError.
+    """Record what somebody said of it, or that they skip it. Raises NotFoundError, ConflictError.
 
-    A vote that is there already is not overwritten by another one; the same one again changes nothing.
+    A vote that is there already is not overwritten by another one; the same one again changes nothing. Nor does one
+    count on two answers that were voted on or skipped meanwhile, as in another tab: whoever did so may know the names.
     """
     ballot = get_ballot(db, ballot_id)
-    is_cast = ballot.outcome is not None or ballot.is_skipped
-    is_new = outcome is not None or is_skipped
-    if is_cast and is_new:
+    if ballot.is_used:
         if (ballot.outcome, ballot.is_skipped) != (outcome, is_skipped):
             raise ConflictError("You have voted on these two already.")
         return ballot
-    voted_at = now() if is_new else ""
+    if _uses(db, ballot) > ballot.round:
+        raise ConflictError(
+            "These two were voted on or skipped meanwhile, in another tab for example."
+        )
+    return _mark(db, replace(ballot, outcome=outcome, is_skipped=is_skipped, voted_at=now()))
+
+
+def _uses(db: Database, ballot: Ballot) -> int:
+    """How often its two cells were voted on or skipped."""
+    (left, _, left_repeat), (right, _, right_repeat) = ballot.left, ballot.right
+    sides = (left, left_repeat, right, right_repeat, right, right_repeat, left, left_repeat)
+    row = execute(
+        db,
+        "SELECT count(*) FROM ballots WHERE comparison = ? AND input = ? AND (outcome IS NOT NULL OR is_skipped) "
+        "AND (left_variant, left_repeat, right_variant, right_repeat) IN (VALUES (?, ?, ?, ?), (?, ?, ?, ?))",
+        (comparison_number(db, ballot.comparison_id), ballot.left.input, *sides),
+    ).fetchone()
+    return int(row[0])
+
+
+def withdraw_vote(db: Database, ballot_id: str) -> Ballot:
+    """Take back what somebody said of it; without a vote nothing changes. Raises NotFoundError.
+
+    Whoever has voted knows the names, so nobody could vote blind on the same two: they count as skipped.
+    """
+    ballot = get_ballot(db, ballot_id)
+    if ballot.outcome is None:
+        return ballot
+    return _mark(db, replace(ballot, outcome=None, is_skipped=True, voted_at=now()))
+
+
+def _mark(db: Database, ballot: Ballot) -> Ballot:
     execute(
         db,
         "UPDATE ballots SET outcome = ?, is_skipped = ?, voted_at = ? WHERE id = ?",
-        (outcome, is_skipped, voted_at or None, ballot_id),
+        (ballot.outcome, ballot.is_skipped, ballot.voted_at, ballot.id),
     )
-    return replace(ballot, outcome=outcome, is_skipped=is_skipped, voted_at=voted_at)
+    return ballot
 
 
 def ballots(db: Database, comparison_id: str) -> list[Ballot]:
@@ -89,6 +120,7 @@ def _ballot_of(row: sqlite3.Row) -> Ballot:
         right=CellKey(row["right_variant"], row["input"], row["right_repeat"]),
         outcome=Outcome(row["outcome"]) if row["outcome"] else None,
         is_skipped=bool(row["is_skipped"]),
+        round=row["round"],
         created_at=row["created_at"],
         voted_at=row["voted_at"] or "",
     )

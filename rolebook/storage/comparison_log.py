@@ -245,8 +245,15 @@ class SqliteComparisonLog:
     def cast_ballot(
         self, ballot_id: str, outcome: Outcome | None, *, is_skipped: bool = False
     ) -> Ballot:
-        """Record what somebody said of it, or with neither take that back. Raises NotFoundError, ConflictError."""
+        """Record what somebody said of it, or that they skip it.
+
+        Raises NotFoundError, and ConflictError where it is too late for that.
+        """
         return self._log.change(votes.cast_ballot, ballot_id, outcome, is_skipped=is_skipped)
+
+    def withdraw_vote(self, ballot_id: str) -> Ballot:
+        """Take back what somebody said of it: the two answers count as skipped then. Raises NotFoundError."""
+        return self._log.change(votes.withdraw_vote, ballot_id)
 
     def ballots(self, comparison_id: str) -> Sequence[Ballot]:
         """All ballots of a comparison, the oldest first. Raises NotFoundError."""

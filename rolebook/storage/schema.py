@@ -453,6 +453,12 @@ def _create_breaks(db: Database) -> None:
     db.execute("ALTER TABLE comparisons ADD COLUMN breaks TEXT")
 
 
+@migrations(name="0008_rounds")
+def _create_rounds(db: Database) -> None:
+    # How often the two answers had been voted on or skipped when they were laid before somebody.
+    db.execute("ALTER TABLE ballots ADD COLUMN round INTEGER NOT NULL DEFAULT 0")
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

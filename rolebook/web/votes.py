@@ -23,7 +23,7 @@ from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome, Preference, preference
 from rolebook.core.session import Turn, new_id
 from rolebook.core.text import language_of
-from rolebook.core.voting import Pairing, look_alike, votes_of
+from rolebook.core.voting import Pairing, is_open, look_alike, uses_of, votes_of
 from rolebook.web.comparison_cells import turns_before, variant_name
 from rolebook.web.current import rolebook
 from rolebook.web.errors import RequestError, wants_json
@@ -119,7 +119,10 @@ def cast(comparison_id: str, ballot_id: str) -> ResponseReturnValue:
     except ConflictError as error:
         if wants_json():
             raise
-        return _page(comparison, ballot, error=error), 409
+        present = log.get_ballot(ballot.id)
+        # Who has voted on this one sees how; who was too late for it goes on.
+        following = present if present.is_used else draw_ballot(comparison, rounds=_rounds())
+        return _page(comparison, following, error=error), 409
     return _go_on(comparison, last=ballot.id)
 
 
@@ -127,21 +130,11 @@ def _withdraw(comparison: Comparison, ballot: Ballot) -> BaseResponse:
     """Take a vote back, and go on with the two answers that lie before somebody by now."""
     if ballot.outcome is None:
         return redirect(_address(comparison, ballot.id), 303)
-    take_back(ballot)
+    rolebook().comparisons.withdraw_vote(ballot.id)
     if present := submitted().get("present", ""):
         address = _address(comparison, ballot_of(comparison, present).id, withdrawn=True)
         return redirect(address, 303)
     return _go_on(comparison, withdrawn=True)
-
-
-def take_back(ballot: Ballot) -> None:
-    """Take a vote back.
-
-    Whoever has voted knows the names, so nobody could vote blind on the same two: they count as skipped.
-    """
-    log = rolebook().comparisons
-    log.cast_ballot(ballot.id, None)
-    log.cast_ballot(ballot.id, None, is_skipped=True)
 
 
 def ballot_of(comparison: Comparison, ballot_id: str) -> Ballot:
@@ -166,7 +159,7 @@ def draw_ballot(comparison: Comparison, *, rounds: int) -> Ballot | None:
     pair = _pairing(comparison, log.tally(comparison)).next_pair(ballots, _RANDOM, rounds=rounds)
     if pair is None:
         return None
-    ballot = Ballot(new_id(), comparison.id, *pair)
+    ballot = Ballot(new_id(), comparison.id, *pair, round=uses_of(pair, ballots))
     log.create_ballot(ballot)
     return ballot
 
@@ -210,12 +203,11 @@ def _page(comparison: Comparison, ballot: Ballot | None, error: ConflictError | 
     ballots, tally = log.ballots(comparison.id), log.tally(comparison)
     pairing = _pairing(comparison, tally)
     last = next((b for b in ballots if b.id == request.args.get("last")), None)
-    is_open = ballot is not None and ballot.outcome is None and not ballot.is_skipped
     return render_template(
         "vote.html",
         comparison=comparison,
         sheet=sheet_of(comparison, ballot) if ballot else None,
-        is_open=is_open,
+        is_open=ballot is not None and is_open(ballot, ballots),
         last=last,
         last_names=_names(comparison, last) if last and last.outcome else None,
         is_withdrawn="withdrawn" in request.args,

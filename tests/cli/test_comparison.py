@@ -157,8 +157,9 @@ def test_unknown_id_deletes_nothing(shell: Shell, comparison_id: str) -> None:
 def test_votes_are_listed(shell: Shell, comparison_id: str, log: SqliteLog) -> None:
     assert "Nobody has voted" in shell.run("comparisons", "votes", comparison_id).notices
     comparisons = SqliteComparisonLog(log)
-    for outcome in (Outcome.LEFT, None):
-        ballot = Ballot(new_id(), comparison_id, CellKey(1, 0, 0), CellKey(0, 0, 0))
+    for round, outcome in enumerate((Outcome.LEFT, None)):
+        cells = CellKey(1, 0, 0), CellKey(0, 0, 0)
+        ballot = Ballot(new_id(), comparison_id, *cells, round=round)
         comparisons.create_ballot(ballot)
         comparisons.cast_ballot(ballot.id, outcome, is_skipped=outcome is None)
     (vote,) = shell.run("comparisons", "votes", comparison_id, "--json").json

@@ -21,6 +21,7 @@ from rolebook.core.errors import InputError
 from rolebook.core.measure import summarise
 from rolebook.core.preference import Outcome
 from rolebook.core.session import new_id
+from rolebook.core.voting import uses_of
 from rolebook.language.translator import translator
 from rolebook.report.export import EXPORT_FORMATS, export_comparison
 from rolebook.wiring import Rolebook
@@ -47,7 +48,9 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 def vote(rolebook: Rolebook, comparison: Comparison, outcome: Outcome) -> None:
-    ballot = Ballot(new_id(), comparison.id, CellKey(0, 0, 0), CellKey(1, 0, 0))
+    pair = CellKey(0, 0, 0), CellKey(1, 0, 0)
+    round = uses_of(pair, rolebook.comparisons.ballots(comparison.id))
+    ballot = Ballot(new_id(), comparison.id, *pair, round=round)
     rolebook.comparisons.create_ballot(ballot)
     rolebook.comparisons.cast_ballot(ballot.id, outcome)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 from random import Random
 from typing import Any
@@ -214,6 +215,73 @@ def test_two_tabs_have_ballots_of_their_own(
     client.post(one, data={"vote": "left"})
     client.post(other, data={"vote": "right"})
     assert ["left", "right"] == outcomes(rolebook, comparison)[:2]
+
+
+MEANWHILE = "These two were voted on or skipped meanwhile, in another tab for example."
+
+
+@pytest.mark.parametrize("first", [["left"], ["left", "withdraw"], ["skip"]])
+def test_a_pair_in_two_tabs_counts_once_and_the_later_tab_goes_on(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream, first: list[str]
+) -> None:
+    comparison = compare(rolebook, upstream, inputs=["Why is the sky blue?"])
+    one, other = begin(client, comparison), begin(client, comparison)
+    for vote in first:
+        client.post(one, data={"vote": vote})
+    counted = outcomes(rolebook, comparison)
+    for vote in ("left", "right", "skip"):
+        late = client.post(other, data={"vote": vote})
+        assert 409 == late.status_code
+        assert f"{MEANWHILE} What you have just chosen does not count." in unescape(late.text)
+        assert "every pair of answers has been before you" in late.text
+        assert MEANWHILE in assert_error(client.post(other, json={"vote": vote}), 409, "conflict")
+    assert counted == outcomes(rolebook, comparison)
+    page = client.get(other).text
+    assert "No vote counts here: these two were voted on or skipped meanwhile" in page
+    assert 'value="left"' not in page
+
+
+def test_whoever_is_late_for_a_pair_gets_the_next_one(
+    client: FlaskClient, comparison: Comparison, rolebook: Rolebook
+) -> None:
+    for _ in comparison.inputs:
+        begin(client, comparison)
+    # The three pairs lie before somebody, and come once more to whoever asks.
+    address = begin(client, comparison)
+    late = rolebook.comparisons.get_ballot(address.rpartition("/")[2])
+    first = next(b for b in rolebook.comparisons.ballots(comparison.id) if b.pair == late.pair)
+    client.post(f"/comparisons/{comparison.id}/vote/{first.id}", data={"vote": "tie"})
+    page = client.post(address, data={"vote": "tie"}).text
+    assert MEANWHILE in page
+    following = LINK.findall(page[page.index('id="ballot"') :])[0]
+    assert 303 == client.post(following, data={"vote": "tie"}).status_code
+    assert 2 == outcomes(rolebook, comparison).count("tie")
+
+
+def test_each_round_counts_a_pair_once(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = compare(rolebook, upstream, inputs=["Why is the sky blue?"])
+    path = f"/api/v1/comparisons/{comparison.id}/ballots"
+    for rounds in (1, 2, 3):
+        drawn = [client.post(path, json={"rounds": rounds}).json["ballot"] for _ in range(3)]  # type: ignore[index]
+        votes = [client.post(f"{path}/{b['id']}/vote", json={"vote": "left"}) for b in drawn]
+        assert [200, 409, 409] == [vote.status_code for vote in votes]
+    assert {"ballot": None} == client.post(path, json={"rounds": 3}).json
+    assert 3 == outcomes(rolebook, comparison).count("left")
+
+
+def test_two_processes_count_a_pair_once(
+    client: FlaskClient, rolebook: Rolebook, make_rolebook: MakeRolebook, upstream: FakeUpstream
+) -> None:
+    comparison = compare(rolebook, upstream, inputs=["Why is the sky blue?"])
+    other = create_app(make_rolebook({"OPENAI_BASE_URL": upstream.base_url}))
+    voters = [app.test_client() for app in (client.application, other) for _ in range(4)]
+    tabs = [(voter, begin(voter, comparison)) for voter in voters]
+    with ThreadPoolExecutor(len(tabs)) as pool:
+        found = pool.map(lambda tab: tab[0].post(tab[1], data={"vote": "left"}).status_code, tabs)
+    assert [303, *[409] * 7] == sorted(found)
+    assert 1 == len(votes_of(comparison, rolebook.comparisons.ballots(comparison.id)))
 
 
 def test_when_nothing_is_left_it_says_so_and_leads_to_the_results(

@@ -133,8 +133,7 @@ def cast_vote(comparison_id: str, ballot_id: str, body: Voting) -> Sheet:
     comparison = find_comparison(comparison_id)
     ballot = votes.ballot_of(comparison, ballot_id)
     if body.vote == "withdraw":
-        if ballot.outcome is not None:
-            votes.take_back(ballot)
+        log.withdraw_vote(ballot.id)
     elif body.vote == "skip":
         log.cast_ballot(ballot.id, None, is_skipped=True)
     else:
