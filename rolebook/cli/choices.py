@@ -93,11 +93,18 @@ class Choices:
                 return ()
         return path
 
+    def require_sense(self) -> None:
+        """Raises InputError for an option that would do nothing."""
+        if self.cell and not self.is_only_planned:
+            raise InputError(
+                "--cell shows what one cell would be sent: give --plan with it. Without it the comparison would run."
+            )
+
     def require_unchanged(self) -> None:
         """Raises InputError if they would change a comparison, which is fixed once it has begun."""
         said = self.question, self.models, self.variables, self.parameters, self.repeats
-        others = self.checks, self.judge, self.judge_model, self.no_stream, self.is_only_planned
-        if any(said) or any(others):
+        others = self.checks, self.judge, self.judge_model, self.no_stream
+        if any(said) or any(others) or self.is_only_planned or self.cell:
             raise InputError(
                 "A comparison that has begun stays as it is. Only --concurrency, --reuse, --output and --json can be "
                 "given with it."
@@ -216,7 +223,8 @@ _GRID_OPTIONS = (
         "--reuse",
         "is_reusing",
         is_flag=True,
-        help="Take answers that the log has already, where exactly the same was asked.",
+        help="Take answers that the log has already, where exactly the same was asked; inputs of several turns are "
+        "always asked anew.",
     ),
     click.option(
         "--plan",

@@ -84,6 +84,7 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
 
     Raises InputError and whatever planning and running raise. Ends the command with its exit status.
     """
+    choices.require_sense()
     invocation.warm_sandbox()
     rolebook, terminal = invocation.rolebook, invocation.terminal
     plan = _plan(invocation, given, choices)
@@ -103,10 +104,22 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     elif choices.is_only_planned:
         show_plan(terminal, rolebook, plan.comparison)
     tell_estimate(terminal, plan, estimate)
+    if choices.is_reusing:
+        _tell_never_reused(terminal, plan.comparison)
     if not choices.is_only_planned:
         _agree(invocation, choices, estimate)
         comparison = rolebook.compare.create(plan)
         run(invocation, comparison, choices.ending, is_reusing=choices.is_reusing)
+
+
+def _tell_never_reused(terminal: Terminal, comparison: Comparison) -> None:
+    """What later turns are sent hangs on the answers before, so these inputs are asked in any case."""
+    count = sum(len(entry.turns) > 1 for entry in comparison.inputs)
+    if count:
+        terminal.tell(
+            "Inputs of several turns, which are asked anew also with --reuse: %(count)d.",
+            count=count,
+        )
 
 
 def _show_cell(invocation: Invocation, comparison: Comparison, cell: str) -> None:

@@ -49,6 +49,10 @@ from rolebook.core.text import (
 
 _MOST = 10_000_000
 _LONGEST_LABEL = 60
+#: Why answers end by the words of the OpenAI API.
+FINISH_REASONS = ("stop", "length", "content_filter", "tool_calls", "function_call")
+#: How alike a word is to one of these that was meant to be it: `tool_use` and `stop_sequence` are words of others.
+_MISSPELT = 0.7
 #: Where a code block begins that the answer wraps its JSON in; some say a sentence before it.
 _FENCE_WITHIN = 1000
 #: What may stand in a check beside its kind.
@@ -90,6 +94,15 @@ def _language(value: object) -> object:
     return value
 
 
+def _finish(value: object) -> str:
+    """A server may have reasons of its own; what is nearly one of the usual is misspelt."""
+    reason = parse_line(value)
+    near = difflib.get_close_matches(reason.lower(), FINISH_REASONS, n=1, cutoff=_MISSPELT)
+    if near and reason not in FINISH_REASONS:
+        raise misfit_choice(value, FINISH_REASONS)
+    return reason
+
+
 Needles = Annotated[Texts, AfterValidator(_needles)]
 Regex = Annotated[str, BeforeValidator(_regex)]
 Language = Annotated[str, BeforeValidator(_language), WithJsonSchema({"enum": list(LANGUAGES)})]
@@ -98,6 +111,7 @@ JsonRule = Annotated[
     BeforeValidator(_json_rule),
     WithJsonSchema({"anyOf": [{"type": "boolean", "const": True}, {"type": "object"}]}),
 ]
+FinishReason = Annotated[Line, AfterValidator(_finish)]
 Count = integer(0, _MOST)
 
 
@@ -187,8 +201,8 @@ class Check(_StrictPart):
     """What the answer may cost, in US dollars."""
     max_seconds: number(0, 100_000) | None = None  # type: ignore[valid-type]
     """How long the answer may take."""
-    finish_reason: Line | None = None
-    """Why the answer ends: `stop`, or `length` where it is cut off."""
+    finish_reason: FinishReason | None = None
+    """Why the answer ends: `stop`, `length` where it is cut off, `content_filter`, `tool_calls`."""
     rubric: Line | None = None
     """What the answer must do, in words. A model judges it."""
     live: Boolean = True

@@ -168,6 +168,8 @@ def test_status_says_whether_cells_and_checks_were_good(
         (["compare", "plain", "--changed"], "The log knows 'plain' only as it is now"),
         (["compare", "plain", "teacher", "--changed"], "give its id alone"),
         (["compare", "--resume", "00000"], "There is no comparison 00000"),
+        (["compare", "plain", "--input", "Hi", "--cell", "1-1-1"], "give --plan with it"),
+        (["compare", "--resume", "00000", "--cell", "1-1-1"], "has begun stays as it is"),
         (["compare", "plain", "--resume", "00000"], "Give --resume or --repeat alone"),
         (["compare", "--resume", "00000", "-m", "ok"], "stays as it is"),
         (["compare", "--repeat", "bad.csv"], "no comparison that Rolebook has exported"),
@@ -470,11 +472,16 @@ def test_a_limit_that_was_moved_under_its_name_is_no_verdict_on_the_answers(shel
     assert "not the same check for all variants: “short”." in finished.notices
 
 
-def test_answers_of_the_log_are_reused_on_request(shell: Shell, upstream: FakeUpstream) -> None:
+def test_answers_of_the_log_are_reused_on_request(
+    shell: Shell, upstream: FakeUpstream, spec: Path
+) -> None:
     shell.run("compare", "plain", "--input", "Hi", "--input", "Hello")
     finished = shell.run("compare", "plain", "teacher", "--input", "Hi", "--reuse")
     assert 3 == len(upstream.requests)
     assert "Answers taken from the log, not asked for again: 1." in finished.notices
+    assert "several turns" not in finished.notices
+    planned = shell.run("compare", "spec.yaml", "--reuse", "--plan")
+    assert "several turns, which are asked anew also with --reuse: 1." in planned.notices
 
 
 def test_answers_that_are_not_checked_are_told(

@@ -96,6 +96,11 @@ FAULTS: list[tuple[Any, tuple[str | int, ...], str]] = [
         "A comma cut the text before 'at most'.",
     ),
     (
+        [{"finish_reason": "stpo"}],
+        ("checks", 0, "finish_reason"),
+        "got 'stpo'. Did you mean 'stop'?",
+    ),
+    (
         [{"min_words": "1", "max_words": "2"}],
         ("checks", 0),
         "checks[0] is two checks in one, 'min_words' and 'max_words': write two.",

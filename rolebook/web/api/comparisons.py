@@ -183,7 +183,8 @@ class NewComparison(ComparisonSpec):
     start: Boolean = True
     """Whether it begins at once."""
     reuse: Boolean = False
-    """Whether answers that the log has already, asked for in exactly the same way, are taken."""
+    """Whether answers that the log has already, asked for in exactly the same way, are taken. Inputs of several turns
+    are always asked."""
 
 
 class Break(Shape):
@@ -407,7 +408,8 @@ class Starting(Body):
     """How to begin."""
 
     reuse: bool = False
-    """Whether answers that the log has already, asked for in exactly the same way, are taken."""
+    """Whether answers that the log has already, asked for in exactly the same way, are taken. Inputs of several turns
+    are always asked."""
 
 
 @section.post("/comparisons/<comparison_id>/start", refusals=(404, 409))
