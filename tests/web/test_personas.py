@@ -134,8 +134,12 @@ def test_a_large_gallery_has_pages(library_dir: Path, client: FlaskClient) -> No
 
 def test_a_persona_leads_to_its_text_and_to_its_form(client: FlaskClient) -> None:
     page = client.get("/personas/teacher").text
-    for address in ("/library/personas/teacher", "/library/personas/teacher/form"):
-        assert f'href="{address}"' in page
+    ways = {
+        "Edit as a form": "/library/personas/teacher/form",
+        "Edit as text": "/library/personas/teacher",
+    }
+    for way, address in ways.items():
+        assert f'href="{address}">{way}</a>' in page
         assert 200 == client.get(address).status_code
 
 
