@@ -23,7 +23,7 @@ from rolebook.core.prompt import PromptRenderer
 from rolebook.core.recording import Recorder
 from rolebook.core.reference import PersonaFinder
 from rolebook.core.sandbox import Sandbox
-from rolebook.core.shared import SharedPlaces, SharedRates
+from rolebook.core.shared import SharedCounts, SharedPlaces, SharedRates
 from rolebook.core.upstream import Upstream
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
 from rolebook.library.folder import shown
@@ -300,6 +300,7 @@ class Rolebook:
         """
         self.accounts.share(SharedRates())
         self.upstreams.share(SharedPlaces())
+        self.log.share(SharedCounts())
         self.chat.has_company = True
 
     def stop(self) -> None:

@@ -123,6 +123,39 @@ class SharedRates:
         return min(places, key=lambda place: self._full_at[place])
 
 
+class SharedCounts:
+    """A number of each of some processes, of which any can tell the sum; that of one that has ended counts no more."""
+
+    def __init__(self) -> None:
+        self._locks = _Locks()
+        self._numbers = memoryview(mmap.mmap(-1, 8 * _MARKS)).cast("q")
+        self._own: int | None = None
+
+    def set(self, number: int) -> None:
+        """What is the number of this process from now on. By one thread at a time."""
+        if self._own is None and number:
+            self._own = next(
+                (place for place in range(_MARKS) if self._locks.acquire(place, waits=False)), None
+            )
+        if self._own is not None:
+            self._numbers[self._own] = number
+
+    def sum_of_others(self) -> int:
+        """The numbers of all other processes that run."""
+        return sum(
+            number
+            for place, number in enumerate(self._numbers)
+            if number and place != self._own and not self._is_left(place)
+        )
+
+    def _is_left(self, place: int) -> bool:
+        if not self._locks.acquire(place, waits=False):
+            return False
+        self._numbers[place] = 0
+        self._locks.release(place)
+        return True
+
+
 class SharedPlaces:
     """So many places for each of many names, each taken by one call at a time; who has waited longer goes first.
 

@@ -27,6 +27,7 @@ from rolebook.core.session import (
     being_answered,
     gone_on,
 )
+from rolebook.core.shared import SharedCounts
 from rolebook.storage import (
     cell,
     edit,
@@ -113,6 +114,7 @@ class SqliteLog:
         self._owner: Owner | None = None
         self._is_open = False
         self._unwritten = Unwritten()
+        self._counts: SharedCounts | None = None
         self._outage: OutageError | None = None
         self._retry_at = 0.0
         self._retry_thread: threading.Thread | None = None
@@ -124,6 +126,10 @@ class SqliteLog:
     def unwritten(self) -> int:
         """How many turns are in memory only, because the file cannot be written at the moment."""
         return self._unwritten.turns
+
+    def share(self, counts: SharedCounts) -> None:
+        """Tell other processes how many turns are in memory only, and learn it of them."""
+        self._counts = counts
 
     def open(self, *, check: bool = False) -> None:
         """Open the file now, make or migrate it, and mark the turns that a dead process left pending.
@@ -170,16 +176,37 @@ class SqliteLog:
 
     def get_session(self, session_id: str) -> Session:
         """Also finds one in the trash. Raises NotFoundError."""
-        return self._unwritten.find_session(session_id) or self.read(lookup.get_session, session_id)
+        unwritten = self._unwritten.find_session(session_id)
+        if unwritten is not None:
+            return unwritten
+        try:
+            return self.read(lookup.get_session, session_id)
+        except NotFoundError:
+            self._require_known(session_id)
+            raise
 
     def get_turn(self, turn_id: str) -> Turn:
         """A whole turn. Raises NotFoundError."""
         turn = self._unwritten.find_turn(turn_id)
         if turn is None:
-            return self.read(lookup.get_turn, turn_id)
+            try:
+                return self.read(lookup.get_turn, turn_id)
+            except NotFoundError:
+                self._require_known(turn_id)
+                raise
         if present_reach() is not None:
             self.get_session(turn.session_id)
         return turn
+
+    def _require_known(self, id: str) -> None:
+        """Raises StorageError if what is not in the file may be in the memory of another process."""
+        if self._counts is not None and self._counts.sum_of_others():
+            raise StorageError(
+                "%(id)s is not in the log, perhaps only not yet: the file %(path)s cannot be written at the moment, so "
+                "that another process keeps turns in its memory. Try again a little later.",
+                id=id[:80],
+                path=str(self.path),
+            )
 
     def get_revision(self, revision_id: str) -> Revision:
         """A persona as it was. Raises NotFoundError."""
@@ -483,13 +510,18 @@ class SqliteLog:
         self._outage = outage
         if not self._unwritten.writes:
             _logger.warning("turns are kept in memory: %s", outage)
-        self._unwritten = self._unwritten.and_then(write)
+        self._note_unwritten(self._unwritten.and_then(write))
         if self._retry_thread is None:
             self._retry_at = time.monotonic() + self._retry_s / 2
             self._retry_thread = threading.Thread(
                 target=self._retry, name="rolebook-log-retry", daemon=True
             )
             self._retry_thread.start()
+
+    def _note_unwritten(self, unwritten: Unwritten) -> None:
+        self._unwritten = unwritten
+        if self._counts is not None:
+            self._counts.set(len(unwritten.writes))
 
     def _retry(self) -> None:
         is_done = False
@@ -521,7 +553,7 @@ class SqliteLog:
                 _logger.exception(
                     "a change could not be written to the log %s and is given up", self.path
                 )
-            self._unwritten = self._unwritten.without_first()
+            self._note_unwritten(self._unwritten.without_first())
             if not self._unwritten.writes:
                 _logger.warning(
                     "the log %s can be written again; nothing is left in memory", self.path

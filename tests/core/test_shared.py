@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from rolebook.core.budget import RateLimit
-from rolebook.core.shared import SharedNumbers, SharedPlaces, SharedRates, Told
+from rolebook.core.shared import SharedCounts, SharedNumbers, SharedPlaces, SharedRates, Told
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux"),
@@ -108,6 +108,24 @@ def test_free_place_is_left_to_the_process_that_has_waited_longer_unless_it_is_g
     os.waitpid(child, 0)
     places.give_back(earlier[1])
     assert earlier == places.take(["a"], 2, 101.0)
+    for end in ready:
+        os.close(end)
+
+
+def test_numbers_of_other_processes_count_while_they_run() -> None:
+    counts = SharedCounts()
+    ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        counts.set(3)
+        os.write(ready[1], b"x")
+        signal.pause()
+    os.read(ready[0], 1)
+    counts.set(7)
+    told = counts.sum_of_others()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert (3, 0) == (told, counts.sum_of_others())
     for end in ready:
         os.close(end)
 

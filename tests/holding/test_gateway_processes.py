@@ -283,15 +283,26 @@ def test_changes_of_files_and_labels_hold_in_all_processes(
                 assert text == sent.strip()
 
 
-def test_turns_that_wait_for_the_log_are_counted_in_all_processes(several: Server) -> None:
+def test_turns_that_wait_for_the_log_are_counted_and_not_denied_in_all_processes(
+    several: Server,
+) -> None:
     with closing(sqlite3.connect(several.database, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert 200 == status_of(ask(several))
+        with closing(ask(several)) as program:
+            response = program.getresponse()
+            response.read()
+        assert 200 == response.status
+        session = f"/api/v1/sessions/{response.headers['X-Rolebook-Session']}"
+        missing = several.get(session)
+        assert 503 == missing.status
+        assert "perhaps only not yet" in missing.text
         wait_until(lambda: several.get("/healthz").json["unwritten_turns"] == 1)
         page = several.get("/status", Accept="text/html").text
         assert "<dt>Not written yet</dt><dd>1</dd>" in page
         other.execute("ROLLBACK")
     wait_until(lambda: several.get("/healthz").json["status"] == "ok", 10)
+    assert 200 == several.get(session).status
+    assert 404 == several.get("/api/v1/sessions/01nothing").status
 
 
 def test_those_who_are_no_process_of_the_server_find_no_way_to_ask_them(several: Server) -> None:
