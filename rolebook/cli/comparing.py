@@ -18,7 +18,7 @@ from rolebook.core.errors import FileError, InputError, Problem, RolebookError
 from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
-    from rolebook.core.compare import CompareService, Estimate
+    from rolebook.core.compare import Estimate
     from rolebook.core.comparison import Cell, Comparison, Tally
     from rolebook.core.comparison_spec import ComparisonSpec
     from rolebook.core.planning import Plan, PlanFault
@@ -212,7 +212,7 @@ def _load_what_shows_it(running: Run, language: str) -> None:
 
 
 def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> None:
-    """Show a comparison as it stands, write its files, and exit with 1 if something failed or was not checked."""
+    """Show a comparison as it stands, write its files, and exit with 1 if something failed or could not be checked."""
     from rolebook.cli.answer import tell_unwritten
     from rolebook.cli.findings import show_findings
     from rolebook.report.snapshot import take_snapshot
@@ -230,31 +230,15 @@ def finish(invocation: Invocation, comparison: Comparison, ending: Ending) -> No
     tally = snapshot.tally
     _tell_what_next(terminal, comparison, cells, tally)
     tell_unwritten(terminal, rolebook)
-    # A judge that could not be asked is no judge that was content.
-    is_left = (
-        tally.unchecked or snapshot.breaks or _is_unjudged(rolebook.compare, comparison, cells)
-    )
-    if not are_written or is_left or _has_failed(comparison, cells):
+    is_left = tally.unchecked or snapshot.breaks
+    if not are_written or is_left or not _is_good(comparison, cells):
         click.get_current_context().exit(FAILED)
 
 
-def _is_unjudged(compare: CompareService, comparison: Comparison, cells: Sequence[Cell]) -> bool:
-    """Whether a rubric could not be judged, be it for now or for good."""
-    rubrics = [
-        {check.label for check in compare.checks_of(comparison, variant) if check.is_rubric}
-        for variant in range(len(comparison.variants))
-    ]
-    return any(
-        result.has_passed is None and result.label in rubrics[cell.key.variant]
-        for cell in _to_be_checked(comparison, cells)
-        for result in cell.checks
-    )
-
-
-def _has_failed(comparison: Comparison, cells: Sequence[Cell]) -> bool:
-    """Whether a cell or a check has failed."""
-    return any(
-        cell.status == "failed" or any(result.has_passed is False for result in cell.checks)
+def _is_good(comparison: Comparison, cells: Sequence[Cell]) -> bool:
+    """Whether no cell has failed, and every check has passed: one that could not be told has not."""
+    return all(
+        cell.status != "failed" and all(result.has_passed for result in cell.checks)
         for cell in _to_be_checked(comparison, cells)
     )
 

@@ -122,7 +122,12 @@ def test_in_a_process_of_its_own_it_says_the_same(shell: Shell, upstream: FakeUp
         (["--check", "max_words=1"], 1, "2 of 2 cells"),
         (["--check", 'contains=["Echo", "Hi"]'], 0, ""),
         (["--check", "contains=Bye"], 1, ""),
-        (["--check", "max_cost=1"], 0, "Checks that could not be judged: 2."),
+        (["--check", "max_cost=1"], 1, "Not checked: max_cost: 1.0. What the answer cost is not"),
+        (
+            ["--check", 'similarity={"at_least": 0}'],
+            1,
+            "Not checked: similarity: 0. There is no text",
+        ),
         (
             ["-m", "500?retry_after_ms=1"],
             1,
