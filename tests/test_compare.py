@@ -7,12 +7,12 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import openai
@@ -41,6 +41,13 @@ from tests.fake_upstream import FakeUpstream
 from tests.judging import JUDGE_MODEL, add_judge, verdict
 
 Make = Callable[..., Rolebook]
+
+
+class Judged(NamedTuple):
+    """A Rolebook, and the upstream that its judge has."""
+
+    rolebook: Rolebook
+    judge: FakeUpstream
 
 
 def plan(rolebook: Rolebook, **spec: Any) -> Comparison:
@@ -1060,6 +1067,72 @@ def test_cell_keeps_its_place_until_nothing_more_is_called_for_it(
     comparison = plan(rolebook, variants=["plain"], inputs=[script, script], concurrency=1)
     fill(rolebook, comparison)
     assert ["one", "two"] * 2 == [
+        request.body["messages"][-1]["content"] for request in upstream.requests
+    ]
+
+
+@pytest.fixture
+def judged(make_rolebook: Make, library_dir: Path, upstream: FakeUpstream) -> Iterator[Judged]:
+    """A Rolebook whose judge has an upstream of its own."""
+    with FakeUpstream() as judge:
+        urls = {"a": judge.base_url, "b": upstream.base_url, "c": upstream.base_url}
+        lines = [f"  {name}: {{base_url: {url}, model: ok}}\n" for name, url in urls.items()]
+        (library_dir / "rolebook.yaml").write_text("upstreams:\n" + "".join(lines), "utf-8")
+        (library_dir / "personas" / "judge.yaml").write_text(JUDGE, "utf-8")
+        judge.model_rule("strict", f"{verdict('true')}&latency_ms=30")
+        yield Judged(make_rolebook(), judge)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_judge_is_asked_by_no_more_at_once_than_any_upstream_and_nobody_waits_for_ever(
+    judged: Judged, concurrency: int
+) -> None:
+    comparison = plan(
+        judged.rolebook,
+        variants=[{"persona": "plain", "upstream": name} for name in "abc"],
+        inputs=["one", {"turns": ["two", "three"]}, "four"],
+        checks=[{"rubric": "It explains."}, {"rubric": "It is short."}],
+        judge={"model": "strict", "upstream": "a"},
+        concurrency=concurrency,
+    )
+    run = fill(judged.rolebook, comparison)
+    assert (None, ()) == (run.error, run.breaks)
+    tally = judged.rolebook.comparisons.tally(comparison)
+    assert (9, 2 * 12, 0) == (tally.complete, tally.checked, tally.unchecked)
+    assert 4 + 2 * 12 == len(judged.judge.requests)
+    assert concurrency == judged.judge.stats["peak_connections"]
+
+
+def test_next_cell_has_the_place_while_a_judge_of_another_upstream_is_asked(
+    judged: Judged, upstream: FakeUpstream
+) -> None:
+    comparison = plan(
+        judged.rolebook,
+        variants=[{"persona": "plain", "upstream": "b"}],
+        inputs=[{"turns": ["one", "two"]}, "three", "four", "five"],
+        checks=[{"rubric": "It explains."}],
+        judge={"model": "strict", "upstream": "a"},
+        concurrency=1,
+    )
+    judged.judge.model_rule("strict", "hang")
+    run = judged.rolebook.compare.start(comparison)
+    # The first cell is being judged, and the second waits for that.
+    upstream.wait_for(lambda: 3 == len(upstream.requests) and judged.judge.requests, 10)
+    upstream.wait_for(lambda: 2 == judged.rolebook.comparisons.tally(comparison).complete, 10)
+    run.stop()
+    assert run.wait(10)
+    tally = judged.rolebook.comparisons.tally(comparison)
+    assert (2, 2, 3, 1) == (
+        tally.complete,
+        tally.waiting,
+        tally.unchecked,
+        len(judged.judge.requests),
+    )
+    judged.judge.model_rule("strict", verdict("true"))
+    fill(judged.rolebook, comparison)
+    tally = judged.rolebook.comparisons.tally(comparison)
+    assert (4, 5, 0) == (tally.complete, tally.checked, tally.unchecked)
+    assert ["one", "two", "three", "four", "five"] == [
         request.body["messages"][-1]["content"] for request in upstream.requests
     ]
 

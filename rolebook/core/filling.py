@@ -1,6 +1,7 @@
-"""How one cell is filled: its turns asked one after the other, each answer checked, from wherever it was left.
+"""How one cell is filled: its turns asked one after the other, then each answer checked, from wherever it was left.
 
-It gets ready, waits for its place at the upstream, and gives it back when nothing more is to be called.
+It gets ready, waits for its place at the upstream, and gives it back when nothing more is to be called from there. The
+judge is called from a place at its own upstream.
 """
 
 from __future__ import annotations
@@ -121,13 +122,10 @@ class Filling:
         self._judging = judging
         self._turns = [turn for turn in self._begun.turns if turn.status is TurnStatus.COMPLETE]
         self._results = dict(self._begun.results)
+        self._judging_place: Place | None = None
 
     def events(self) -> Iterator[RunEvent]:
         """Fill it: yields what happens, at the end CellEnded. Raises StorageError."""
-        for turn in unchecked_turns(
-            self._begun, self._run.comparison, self._plan.checks, is_retry=self._plan.is_retry
-        ):
-            self._check(turn, self._turns[: self._turns.index(turn)])
         broken: list[Turn] = []
         for index in range(len(self._turns), self._begun.length):
             if self._run.is_closed(self._place.upstream):
@@ -136,8 +134,8 @@ class Filling:
             if ended.status is not TurnStatus.COMPLETE:
                 broken = [ended]
                 break
-            self._check(ended, self._turns)
             self._turns.append(ended)
+        self._check_all()
         is_begun = bool(self._turns or broken)
         turns = (*self._turns, *broken) if is_begun else self._begun.turns
         yield CellEnded(
@@ -246,11 +244,44 @@ class Filling:
             self._results[turn.id] = results
 
     def _is_last_call(self, turn: Turn) -> bool:
-        """Whether neither another turn nor a judge follows."""
+        """Whether neither another turn nor a judge is called from this place after it."""
         if turn.status is not TurnStatus.COMPLETE:
             return True
         is_last = len(self._turns) + 1 == self._begun.length
-        return is_last and not any(check.is_rubric for check in self._plan.checks)
+        has_rubric = any(check.is_rubric for check in self._plan.checks)
+        return is_last and not (has_rubric and self._is_judged_here)
+
+    @property
+    def _is_judged_here(self) -> bool:
+        """Whether the judge has the cell's own upstream."""
+        return self._place.upstream == self._plan.judge_upstream
+
+    def _check_all(self) -> None:
+        """Run the checks that the answers lack, once nothing more is to be asked."""
+        try:
+            for index, turn in enumerate(self._turns):
+                self._check(turn, self._turns[:index])
+        finally:
+            if self._judging_place:
+                self._judging_place.give_back()
+
+    def _may_judge(self) -> bool:
+        """Wait for a place at the judge's upstream. False if nobody is called there any more.
+
+        It is the cell's own where the upstream is the same. Else that one goes to the next cell first: nobody has one
+        place and waits for another, so nobody waits for ever.
+        """
+        upstream = self._plan.judge_upstream
+        if not upstream or self._run.is_closed(upstream):
+            return False
+        if self._judging_place is None:
+            if not self._is_judged_here:
+                self._place.give_back()
+            self._judging_place = (
+                self._place if self._place.is_needed else self._run.join_line(upstream)
+            )
+        self._run.take_place(self._key, self._judging_place)
+        return not self._run.is_closed(upstream)
 
     def _check(self, turn: Turn, before: Sequence[Turn]) -> None:
         """Run the checks that an answer lacks: its rubrics, and what a killed process left out."""
@@ -262,11 +293,10 @@ class Filling:
         rubrics = [check for check in missing if check.is_rubric]
         if self._plan.flaw and rubrics:
             self._record(turn, Judgement(tuple(map(self._beyond_judging, rubrics)), {}))
-        if self._plan.flaw or (judge and self._run.is_closed(self._plan.judge_upstream)):
+        if rubrics and (self._plan.flaw or not self._may_judge()):
             missing = [check for check in missing if not check.is_rubric]
         if not missing:
             return
-        self._run.take_place(self._key, self._place)
         conversation = [(said.input, said.text) for said in (*self._plan.history, *before)]
         for found in self._judging.judge(
             missing,

@@ -34,7 +34,7 @@ _NOBODY_BEHIND = {502, 503, 504, 521, 522, 523, 524}
 
 
 class Place:
-    """A cell's place at its upstream, or in the line for one. To be used by one thread.
+    """A place at an upstream, or in the line for one. To be used by one thread.
 
     Arguments:
         upstream: whose place it is.
@@ -44,7 +44,8 @@ class Place:
     def __init__(self, upstream: str, give_back: Callable[[Place], None]) -> None:
         self.upstream = upstream
         self._give_back = give_back
-        self._is_needed = True
+        self.is_needed = True
+        """Whether it has not been given back."""
         self.is_free = False
         """Whether calls may be made from it."""
         # An event has a lock of its own, at which whoever is woken meets whoever wakes.
@@ -63,8 +64,8 @@ class Place:
 
     def give_back(self) -> None:
         """Let the next cell have it. Calling it again does nothing."""
-        if self._is_needed:
-            self._is_needed = False
+        if self.is_needed:
+            self.is_needed = False
             self._give_back(self)
 
 
@@ -103,10 +104,20 @@ class Line:
         with self._lock:
             if self.is_closed or not self._keys:
                 return None
-            place = Place(self.upstream, self._give_back)
-            self._waiting.append(place)
-            self._give_out()
-            return self._keys.popleft(), place
+            return self._keys.popleft(), self._add()
+
+    def join(self) -> Place:
+        """What will be a place for somebody whose cell has another one: a judge's, behind all who wait by now."""
+        with self._lock:
+            # Nobody waits in a line that is closed.
+            self._free += self.is_closed
+            return self._add()
+
+    def _add(self) -> Place:
+        place = Place(self.upstream, self._give_back)
+        self._waiting.append(place)
+        self._give_out()
+        return place
 
     def note_end(self, turn: Turn) -> Break | None:
         """A call has ended. Returns why there is no sense in another one, as soon as that is so."""

@@ -288,8 +288,12 @@ class Run:
         """Wait until a cell may be called, or the run is stopped. From then on the cell counts as running."""
         place.wait()
         with self._lock:
-            self._live[key] = (0, [])
+            self._live.setdefault(key, (0, []))
             self._hide(key)
+
+    def join_line(self, upstream: str) -> Place:
+        """What will be a place at another upstream than that of the cell, for its judge."""
+        return self._lines[upstream].join()
 
     def note_turn(self, key: CellKey, upstream: str, turn_id: str) -> None:
         """A turn for a cell is under way there and can be stopped by its id; an empty one: no longer."""

@@ -101,6 +101,21 @@ def test_whoever_needs_no_place_any_more_leaves_the_line() -> None:
     assert [False, True] == is_free(second, third)
 
 
+def test_whoever_is_no_cell_of_the_line_waits_behind_all_who_do() -> None:
+    line = Line("mine", KEYS, 1)
+    first, second = begin(line, 2)
+    judge = line.join()
+    (third,) = begin(line, 1)
+    first.give_back()
+    assert [True, False, False] == is_free(second, judge, third)
+    second.give_back()
+    assert [True, False] == is_free(judge, third)
+    judge.give_back()
+    assert [True] == is_free(third)
+    line.close()
+    assert [True] == is_free(line.join())
+
+
 def test_nobody_waits_in_a_line_that_is_closed_and_nobody_joins_it() -> None:
     line = Line("mine", KEYS, 1)
     waiting = begin(line, 3)
