@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
+from rolebook.core.access import Right, caller, may
 from rolebook.core.chat import ChatService
 from rolebook.core.compare import CompareService
 from rolebook.core.completion import Usage
@@ -142,6 +143,9 @@ class UpstreamPool:
             return rehearsal_upstream()
         settings = self._settings.upstreams.get(name)
         if settings is None:
+            # Which servers are called here is nothing to tell every program that may call.
+            if not may(caller(), Right.WATCH):
+                raise NotFoundError("There is no upstream '%(name)s' here.", name=name)
             raise NotFoundError(
                 "There is no upstream '%(name)s'. Configured: %(known)s.",
                 name=name,

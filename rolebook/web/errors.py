@@ -80,6 +80,11 @@ _HTTP_MESSAGES: Mapping[int, str] = {
     413: "This is more than Rolebook takes at once (1 MB). Shorten it and try again.",
     415: "Rolebook cannot read this kind of content here. Send a form or JSON.",
 }
+#: What programs are told instead.
+_PROGRAM_MESSAGES: Mapping[int, str] = {
+    404: "There is nothing at this address of the API. The documentation lists what there is, and with which methods.",
+    405: "This address of the API does not take that method. The documentation lists which it takes.",
+}
 UNEXPECTED = "Something failed inside Rolebook. What it was stands in the output of its process; please try again."
 
 
@@ -192,7 +197,10 @@ def _respond_to_http(error: HTTPException) -> BaseResponse:
     status = 408 if isinstance(error, ClientDisconnected) else error.code or 500
     if status < 400:
         return error.get_response()
-    message = _HTTP_MESSAGES.get(status, _HTTP_MESSAGES[400] if status < 500 else UNEXPECTED)
+    messages = _HTTP_MESSAGES
+    if request.path.startswith(("/v1/", "/api/")):
+        messages = {**_HTTP_MESSAGES, **_PROGRAM_MESSAGES}
+    message = messages.get(status, messages[400] if status < 500 else UNEXPECTED)
     response = respond(RequestError(message, status=status))
     for name, value in error.get_headers(request.environ):
         if name in {"Allow", "Retry-After"}:

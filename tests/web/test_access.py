@@ -410,6 +410,9 @@ def test_gateway_knows_who_calls(
     assert [] == upstream.requests
     program = people.program("Ada", "teacher", tokens_per_day=1)
     assert ["teacher"] == [model["id"] for model in program.get("/v1/models").get_json()["data"]]
+    elsewhere = {"model": "teacher", "rolebook": {"upstream": "mars"}, **said}
+    refusal = assert_error(program.post("/v1/chat/completions", json=elsewhere), 404, "not_found")
+    assert "There is no upstream 'mars' here." == refusal
     for model in ("plain", "plain/ok", "nobody"):
         unknown = program.post("/v1/chat/completions", json={"model": model, **said})
         assert_error(unknown, 404, "model_not_found", param="model")
