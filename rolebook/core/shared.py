@@ -20,7 +20,7 @@ _PLACES = 16_384
 _WAYS = 16
 _GROUPS = _PLACES // _WAYS
 #: For so many names, each in so many processes, somebody may wait at once.
-_MARKS = 256
+_CLAIMS = 256
 
 
 class Told(NamedTuple):
@@ -128,14 +128,14 @@ class SharedCounts:
 
     def __init__(self) -> None:
         self._locks = _Locks()
-        self._numbers = memoryview(mmap.mmap(-1, 8 * _MARKS)).cast("q")
+        self._numbers = memoryview(mmap.mmap(-1, 8 * _CLAIMS)).cast("q")
         self._own: int | None = None
 
     def set(self, number: int) -> None:
         """What is the number of this process from now on. By one thread at a time."""
         if self._own is None and number:
             self._own = next(
-                (place for place in range(_MARKS) if self._locks.acquire(place, waits=False)), None
+                (place for place in range(_CLAIMS) if self._locks.acquire(place, waits=False)), None
             )
         if self._own is not None:
             self._numbers[self._own] = number
@@ -166,11 +166,11 @@ class SharedPlaces:
         self._lock = threading.Lock()
         self._locks = _Locks()
         self._taken: set[int] = set()
-        # A mark is a process's that waits: for which name, and since when. Its lock says that the process is alive.
-        memory = memoryview(mmap.mmap(-1, 16 * _MARKS))
-        self._waiting_for = memory[: 8 * _MARKS].cast("q")
-        self._waiting_since = memory[8 * _MARKS :].cast("d")
-        self._marks: dict[int, int] = {}
+        # A claim is a process's that waits: for which name, and since when. Its lock says that the process is alive.
+        memory = memoryview(mmap.mmap(-1, 16 * _CLAIMS))
+        self._waiting_for = memory[: 8 * _CLAIMS].cast("q")
+        self._waiting_since = memory[8 * _CLAIMS :].cast("d")
+        self._claims: dict[int, int] = {}
 
     def take(self, names: Sequence[str], most: int, since: float) -> tuple[int, int] | None:
         """A place of one of the names, the first that has one, as the number of the name and that of the place. None if
@@ -212,41 +212,41 @@ class SharedPlaces:
         """Let others know for which places the first in line of this process waits, and since when: for these alone."""
         numbers = {_number_of(name) for name in names}
         with self._lock:
-            for number in self._marks.keys() - numbers:
-                self._wipe(self._marks.pop(number))
+            for number in self._claims.keys() - numbers:
+                self._wipe(self._claims.pop(number))
             for number in numbers:
-                if number not in self._marks and (free := self._free_mark()) is not None:
-                    self._marks[number] = free
+                if number not in self._claims and (free := self._free_claim()) is not None:
+                    self._claims[number] = free
                 # If none is free, so many wait that this one is served when it looks at the right moment.
-                if (mark := self._marks.get(number)) is not None:
-                    self._waiting_since[mark] = since
-                    self._waiting_for[mark] = number
+                if (claim := self._claims.get(number)) is not None:
+                    self._waiting_since[claim] = since
+                    self._waiting_for[claim] = number
 
     def _count_ahead(self, number: int, since: float) -> int:
         count = 0
-        for mark, waiting_for in enumerate(self._waiting_for):
-            is_ours = self._marks.get(number) == mark
-            if waiting_for != number or is_ours or self._waiting_since[mark] >= since:
+        for claim, waiting_for in enumerate(self._waiting_for):
+            is_ours = self._claims.get(number) == claim
+            if waiting_for != number or is_ours or self._waiting_since[claim] >= since:
                 continue
-            if self._locks.acquire(mark, waits=False):
+            if self._locks.acquire(claim, waits=False):
                 # Whoever waited has ended without a word.
-                self._wipe(mark)
+                self._wipe(claim)
             else:
                 count += 1
         return count
 
-    def _free_mark(self) -> int | None:
-        own = self._marks.values()
-        for mark in range(_MARKS):
-            if mark not in own and self._locks.acquire(mark, waits=False):
-                return mark
+    def _free_claim(self) -> int | None:
+        own = self._claims.values()
+        for claim in range(_CLAIMS):
+            if claim not in own and self._locks.acquire(claim, waits=False):
+                return claim
         return None
 
-    def _wipe(self, mark: int) -> None:
-        self._waiting_for[mark] = 0
-        self._locks.release(mark)
+    def _wipe(self, claim: int) -> None:
+        self._waiting_for[claim] = 0
+        self._locks.release(claim)
 
 
 def _number_of(name: str) -> int:
-    """What stands for a name among processes; not 0, so that no place is a mark."""
+    """What stands for a name among processes; not 0, so that no place is a claim."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:5]) | 1

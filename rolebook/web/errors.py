@@ -198,7 +198,7 @@ def _respond_to_http(error: HTTPException) -> BaseResponse:
     if status < 400:
         return error.get_response()
     messages = _HTTP_MESSAGES
-    if request.path.startswith(("/v1/", "/api/")):
+    if f"{request.path}/".startswith(("/v1/", "/api/")):
         messages = {**_HTTP_MESSAGES, **_PROGRAM_MESSAGES}
     message = messages.get(status, messages[400] if status < 500 else UNEXPECTED)
     response = respond(RequestError(message, status=status))
