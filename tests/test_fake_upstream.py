@@ -816,6 +816,23 @@ def test_pace_of_the_server_holds_where_the_model_gives_none() -> None:
         )
 
 
+def test_what_is_held_goes_on_when_it_is_let_go(
+    upstream: FakeUpstream, client: openai.OpenAI
+) -> None:
+    upstream.model_rule("ok", "ok?text=one two three four")
+    upstream.hold("ok", after=2)
+    with ask(client, "ok", stream=True) as stream, ThreadPoolExecutor(2) as pool:
+        pieces = (chunk.choices[0].delta.content or "" for chunk in stream)
+        assert "one two" == "".join(next(pieces) for _ in range(3))
+        rest, whole = pool.submit(list, pieces), pool.submit(ask, client, "ok")
+        assert "Echo" in text_of(ask_stream(client, "gpt-4o"))
+        assert [False, False] == [rest.done(), whole.done()]
+        upstream.let_go("ok")
+        assert " three four" == "".join(rest.result(5))
+        assert "one two three four" == whole.result(5).choices[0].message.content
+    assert "one two three four" == text_of(ask_stream(client, "ok"))
+
+
 SILENCES = ["hang", "hang-headers", "hang-body", "hang-mid", "hang-end", "ok?ttft_ms=60000"]
 LONG_PAUSES = ["ok?latency_ms=60000", "drip?every_ms=60000", "heartbeat?every_ms=60000", "endless"]
 

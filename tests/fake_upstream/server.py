@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,6 +22,12 @@ from tests.fake_upstream.rules import Rules
 from tests.fake_upstream.wire import JSON, Pause, Steps, dump, encode, message
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Held:
+    after: int
+    may_go_on: threading.Event = field(default_factory=threading.Event)
 
 
 class FakeUpstream:
@@ -50,6 +56,7 @@ class FakeUpstream:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._rules = Rules()
+        self._held: dict[str, _Held] = {}
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._failures: list[Exception] = []
         self._closing = False
@@ -128,9 +135,23 @@ class FakeUpstream:
         """What requests to this path get: `path_rule("/v1/models", "hang")`."""
         self._rules.set("path", path, behaviour)
 
+    def hold(self, model: str, *, after: int = 0) -> None:
+        """From now on a stream of this model stops after so many pieces of its text, until `let_go`; what comes whole
+        does not begin before.
+
+        What is to be seen while an answer comes is there as long as it takes to look, on a busy machine too.
+        """
+        self._held[model] = _Held(after)
+
+    def let_go(self, model: str) -> None:
+        """What is held of this model goes on, and nothing is held any more."""
+        self._held.pop(model).may_go_on.set()
+
     def reset(self) -> None:
         """Forget all requests and rules, and begin every sequence anew."""
         self._rules.reset()
+        for model in list(self._held):
+            self.let_go(model)
         with self._lock:
             self._requests.clear()
             self._counts.clear()
@@ -208,6 +229,10 @@ class FakeUpstream:
             chosen = self._rules.choose(request)
             request = replace(request, behaviour=chosen.text)
             steps = self._steps(request, chosen)
+            if held := self._held.get(request.model or ""):
+                # The head comes before the first piece, and an event that names the role.
+                place = 2 + held.after if _is_stream(request) else 0
+                steps = _until_let_go(steps, place, held.may_go_on)
         except Refusal as refused:
             steps = refuse(request.number, refused)
         self._requests.append(request)
@@ -226,7 +251,7 @@ class FakeUpstream:
             target=request.path,
             api_key=request.api_key,
             model=request.model or "",
-            streams=request.path in COMPLETIONS and bool(body.get("stream")),
+            streams=_is_stream(request),
             body=body,
             options=options,
             compose=composer_for(request, models=self._rules.models),
@@ -255,6 +280,21 @@ class FakeUpstream:
     def _report(self) -> None:
         if self._failures:
             raise ExceptionGroup("the fake upstream failed", self._failures)
+
+
+def _until_let_go(steps: Steps, place: int, may_go_on: threading.Event) -> Steps:
+    """The steps of a reply, with a pause before one that sends something; it ends when the reply is let go."""
+    sent = 0
+    for step in steps:
+        while sent == place and not may_go_on.is_set():
+            yield Pause(0.01)
+        yield step
+        sent += isinstance(step, bytes)
+
+
+def _is_stream(request: Request) -> bool:
+    body = request.body if isinstance(request.body, dict) else {}
+    return request.path in COMPLETIONS and bool(body.get("stream"))
 
 
 def _listen(port: int) -> socket.socket:

@@ -16,7 +16,7 @@ from tests.web.checks import assert_accessible, assert_accessible_and_fitting
 from tests.web.test_grid import fill, plan
 
 LONG = "ok?text=" + "A line of an answer that goes on for a while, and then for longer. " * 40
-SLOW = "ok?tokens=400&delay_ms=20"
+SLOW = "ok?tokens=4000&delay_ms=20"
 
 
 def look(page: Any, server: LiveServer, comparison: Comparison, query: str = "") -> None:
@@ -35,7 +35,8 @@ def wait_for_the_end(page: Any) -> None:
 def test_answers_appear_as_they_come(
     page: Any, live_server: LiveServer, upstream: FakeUpstream
 ) -> None:
-    upstream.model_rule("ok", "ok?text=One **two** three four five six seven eight&delay_ms=400")
+    upstream.model_rule("ok", "ok?text=One **two** three four five six seven eight")
+    upstream.hold("ok", after=6)
     comparison = plan(live_server.rolebook, inputs=["Why?"])
     evidence: list[str] = []
     page.on("request", lambda r: evidence.append(r.url) if r.url.endswith("/evidence") else None)
@@ -48,6 +49,7 @@ def test_answers_appear_as_they_come(
     expect(page.locator("#verdict")).not_to_contain_text("Nothing has been answered yet.")
     expect(page.get_by_role("button", name="Stop")).to_be_focused()
     assert "eight" not in box(page, "1-1-1").inner_text()
+    upstream.let_go("ok")
     for variant in (1, 2):
         expect(box(page, f"{variant}-1-1").locator("strong")).to_have_text("two")
     wait_for_the_end(page)

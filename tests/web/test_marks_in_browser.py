@@ -122,7 +122,8 @@ def test_a_judgement_arrives_by_itself(
 ) -> None:
     add_checks(library_dir, GENTLE, ONE_QUESTION)
     add_judge(library_dir)
-    upstream.model_rule(JUDGE_MODEL, verdict("false", "It scolds.") + "&delay_ms=20")
+    upstream.model_rule(JUDGE_MODEL, verdict("false", "It scolds."))
+    upstream.hold(JUDGE_MODEL)
     open_session(page, live_server, "plain")
     say(page, "Why?")
     wait_for_the_end(page)
@@ -130,6 +131,7 @@ def test_a_judgement_arrives_by_itself(
     expect(noted).to_contain_text("1 of 2 checks passed")
     expect(noted).to_contain_text("being judged…")
     assert_accessible(page)
+    upstream.let_go(JUDGE_MODEL)
     expect(noted).to_contain_text("It scolds.", timeout=10_000)
     expect(page.locator("#announcer")).to_have_text("1 of 2 checks passed")
     assert_accessible(page)

@@ -14,7 +14,7 @@ from tests.conftest import Failures, LiveServer, NewPage
 from tests.fake_upstream import FakeUpstream
 from tests.web.checks import assert_accessible
 
-SLOW = "ok?tokens=300&delay_ms=15"
+SLOW = "ok?tokens=3000&delay_ms=15"
 
 
 def open_session(page: Any, server: LiveServer, persona: str = "teacher") -> str:
@@ -41,7 +41,8 @@ def turns(rolebook: Rolebook, session_id: str) -> list[Turn]:
 def test_an_answer_appears_as_it_comes_and_is_set_at_the_end(
     page: Any, live_server: LiveServer, upstream: FakeUpstream
 ) -> None:
-    upstream.model_rule("ok", "ok?text=One **two** three four five six seven eight&delay_ms=200")
+    upstream.model_rule("ok", "ok?text=One **two** three four five six seven eight")
+    upstream.hold("ok", after=6)
     open_session(page, live_server)
     say(page, "Why?")
     stream = page.locator(".stream.voice")
@@ -49,6 +50,7 @@ def test_an_answer_appears_as_it_comes_and_is_set_at_the_end(
     assert "eight" not in stream.inner_text()
     expect(page.locator("#stop")).to_be_visible()
     expect(page.locator("#send")).to_be_hidden()
+    upstream.let_go("ok")
     wait_for_the_end(page)
     expect(page.locator(".prose strong")).to_have_text("two")
     expect(page.locator(".facts")).to_contain_text("tokens")
@@ -139,13 +141,15 @@ def test_a_closed_tab_cancels_the_turn(
 def test_a_turn_of_another_tab_is_followed(
     new_page: NewPage, live_server: LiveServer, upstream: FakeUpstream
 ) -> None:
-    upstream.model_rule("ok", "ok?text=From afar&ttft_ms=1200")
+    upstream.model_rule("ok", "ok?text=From afar")
+    upstream.hold("ok")
     first, second = new_page(), new_page()
     open_session(first, live_server)
     say(first, "Go")
     upstream.wait_for(lambda: upstream.requests)
     second.goto(first.url)
     expect(second.locator(".nothing")).to_have_text("Being answered…")
+    upstream.let_go("ok")
     expect(second.locator(".prose").last).to_have_text("From afar")
 
 
