@@ -385,8 +385,13 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(
 
 
 def test_server_that_is_down_is_told_soon_and_gone_on_with_when_it_is_there(
-    shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
+    shell: Shell,
+    upstream: FakeUpstream,
+    comparisons: SqliteComparisonLog,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # How long it has to be down is tested with the line itself.
+    monkeypatch.setattr("rolebook.core.line._UNANSWERED_S", 0.5)
     (shell.folder / "questions.txt").write_text("".join(f"Number {n}\n" for n in range(20)))
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
