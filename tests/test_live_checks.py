@@ -228,7 +228,7 @@ def test_two_judge_at_once_and_closing_stops_them_and_drops_those_who_wait(
     judge.wait_for(lambda: len(judges_of(judge)) == 2)
     began = time.monotonic()
     rolebook.close()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert [results_of(rolebook, turn) for turn in turns] == [{}] * 4
     judge.model_rule(JUDGE_MODEL, verdict("true"))
     rolebook.live_checks.check_again(turns[-1].id)

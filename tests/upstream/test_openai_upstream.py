@@ -105,7 +105,7 @@ def test_attempts_stay_within_the_total_time(
     outcome = ask(upstream, ask_for("500"))
 
     assert isinstance(outcome.error, UpstreamServerError)
-    assert outcome.duration_s < 0.7
+    assert outcome.duration_s < 1.2
 
 
 def test_server_that_is_not_there_is_named(open_upstream: OpenUpstream) -> None:
@@ -129,8 +129,8 @@ def test_cancel_interrupts_every_wait(
     outcome = ask(upstream, ask_for(model, cancellation=cancellation))
 
     assert isinstance(outcome.error, UpstreamCancelled)
-    assert outcome.duration_s < 0.5
-    assert wait_until_idle(0.5) == []
+    assert outcome.duration_s < 1.5
+    assert wait_until_idle() == []
 
 
 def test_upstream_notices_at_once_that_a_reader_left(
@@ -331,7 +331,9 @@ def test_two_hundred_streams_run_at_once(open_upstream: OpenUpstream) -> None:
 @pytest.mark.parametrize(
     "fault", ["endless", "endless-line", "huge-chunk?kb=65536", "gzip-bomb?mb=256"]
 )
-def test_flood_is_cut_before_it_fills_the_memory(upstream: OpenAIUpstream, fault: str) -> None:
+def test_flood_is_cut_before_it_fills_the_memory(open_upstream: OpenUpstream, fault: str) -> None:
+    # No other limit is to cut it, however long a busy machine takes to read so much.
+    upstream = open_upstream(timeouts=Timeouts(9, 9, 9, 90))
     ask(upstream, ask_for("ok"))
     before = _resident_mb()
     for is_streamed in (True, False):

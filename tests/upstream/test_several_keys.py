@@ -264,7 +264,7 @@ def test_waiting_for_room_ends_at_the_limit_and_when_it_is_cancelled(
     late = ask(upstream, ask_for())
 
     assert isinstance(cancelled.error, UpstreamCancelled)
-    assert cancelled.duration_s < 0.5
+    assert cancelled.duration_s < 0.7
     assert isinstance(late.error, UpstreamRateError)
     assert late.duration_s < 3
     assert Waiting() in late.events
@@ -298,7 +298,7 @@ def test_all_attempts_end_at_one_deadline(open_upstream: OpenUpstream, fake: Fak
     outcome = ask(upstream, ask_for())
 
     assert outcome.error is not None
-    assert outcome.duration_s < 1.2
+    assert outcome.duration_s < 1.5
 
 
 def test_list_of_models_comes_with_another_key_too(
