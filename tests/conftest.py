@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"
+PATIENCE_MS = 20_000
+"""How long something may take to appear on a page; a busy machine takes its time."""
 
 # Hypothesis times its examples by the clock, which on a busy machine is the time of the others too.
 settings.register_profile("rolebook", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -276,8 +278,9 @@ def browser() -> Iterator[Any]:
         pytest.fail(
             f"The tests of the pages need a browser: {CHROMIUM} (apt-get install chromium)."
         )
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
             executable_path=CHROMIUM,
@@ -290,6 +293,8 @@ def browser() -> Iterator[Any]:
                     "--no-first-run",
                 ),
                 *("--disable-background-networking", "--disable-component-update"),
+                # A key or a wheel scrolls at once, and not little by little for as long as the machine likes.
+                "--disable-smooth-scrolling",
                 *("--disable-sync", "--renderer-process-limit=1"),
             ],
         )
@@ -308,7 +313,7 @@ class _Profile:
         self.context = browser.new_context(
             locale={"en": "en-US", "zh": "zh-CN"}[language], java_script_enabled=script
         )
-        self.context.set_default_timeout(5000)
+        self.context.set_default_timeout(PATIENCE_MS)
         self._held = self.context.new_page()
         self._tools = self.context.new_cdp_session(self._held)
 

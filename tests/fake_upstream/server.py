@@ -110,7 +110,7 @@ class FakeUpstream:
         peak = self._counts["peak_connections"]
         return {**counts, "open_connections": self.open_connections, "peak_connections": peak}
 
-    def wait_for(self, predicate: Callable[[], T], timeout_s: float = 2.0) -> T:
+    def wait_for(self, predicate: Callable[[], T], timeout_s: float = 10.0) -> T:
         """The first truthy result of `predicate`. Raises TimeoutError if there is none in time."""
         deadline = time.monotonic() + timeout_s
         while not (result := predicate()):

@@ -205,7 +205,7 @@ class Server:
         """The turns in the file by their ids, as anybody can read them."""
         return turns_in(self.database)
 
-    def wait_for_turn(self, turn_id: str, status: str, timeout_s: float = 5.0) -> sqlite3.Row:
+    def wait_for_turn(self, turn_id: str, status: str, timeout_s: float = 15.0) -> sqlite3.Row:
         """The turn once it has this status in the file."""
 
         def found() -> sqlite3.Row | None:
@@ -244,7 +244,7 @@ def is_sound(database: Path) -> bool:
         return bool(connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
 
 
-def wait_until(predicate: Callable[[], T], timeout_s: float = 5.0) -> T:
+def wait_until(predicate: Callable[[], T], timeout_s: float = 15.0) -> T:
     """The first truthy result. Raises TimeoutError if there is none in time."""
     deadline = time.monotonic() + timeout_s
     while not (result := predicate()):

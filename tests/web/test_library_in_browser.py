@@ -35,7 +35,6 @@ def bundle() -> None:
 
 def open_file(page: Any, server: LiveServer, path: str = PAGE) -> None:
     """Open a file, and wait until it has been looked at for the first time."""
-    page.set_default_timeout(20_000)
     with page.expect_response(re.compile("/look$")):
         page.goto(server.url + path)
 
@@ -74,7 +73,6 @@ def test_axe_finds_nothing(
 ) -> None:
     (personas / "broken.yaml").write_text("name: [\n")
     page = new_page(language=language, theme=theme, width=width, height=844)
-    page.set_default_timeout(20_000)
     for path, tab in (
         ("/library", ""),
         (PAGE, "beside-preview"),
@@ -109,7 +107,6 @@ def test_axe_finds_nothing_in_what_two_have_written(
         name = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
         subprocess.run(["git", *name, *command], cwd=personas, check=True, capture_output=True)
     page = new_page(language=language, theme=theme, width=width, height=844)
-    page.set_default_timeout(20_000)
     changes = edits.history(key).changes
     difference = f"{PAGE}/history/difference?old={changes[-1].id}"
     for path in (f"{PAGE}/history/commits", difference):
@@ -504,7 +501,6 @@ def test_two_drafts_are_tried_side_by_side(page: Any, live_server: LiveServer) -
 
 def begin_as_form(page: Any, live_server: LiveServer) -> None:
     """Begin a persona by its form, and go on with it as text."""
-    page.set_default_timeout(20_000)
     page.goto(live_server.url + "/library")
     page.get_by_label("Name", exact=True).fill("Cook")
     expect(page.get_by_label("Id, which")).to_have_value("cook")

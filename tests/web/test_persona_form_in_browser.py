@@ -21,10 +21,9 @@ def file(library_dir: Path) -> Path:
 
 
 def open_form(page: Any, server: LiveServer) -> None:
-    """Open the form; on a busy machine a page with its scripts may take its time."""
-    page.set_default_timeout(20_000)
+    """Open the form."""
     page.goto(server.url + PAGE)
-    expect(page.get_by_role("tablist")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("tablist")).to_be_visible()
 
 
 def look_after(page: Any, act: Any) -> None:
@@ -133,7 +132,6 @@ def test_a_new_persona_goes_along_when_the_language_changes(
     page: Any, live_server: LiveServer
 ) -> None:
     page.on("dialog", lambda dialog: dialog.dismiss())
-    page.set_default_timeout(20_000)
     page.goto(live_server.url + "/library/new?kind=personas&title=Cook")
     look_after(page, lambda: page.locator("#f-system").fill("You cook."))
     page.get_by_role("button", name="中文").click()
@@ -146,7 +144,6 @@ def test_all_of_it_works_without_scripts(
     new_page: NewPage, live_server: LiveServer, library_dir: Path
 ) -> None:
     page = new_page(script=False)
-    page.set_default_timeout(20_000)
     page.goto(live_server.url + "/library")
     page.get_by_label("Name", exact=True).fill("Cook")
     page.get_by_role("button", name="Begin").click()
