@@ -59,6 +59,26 @@ def test_answers_appear_as_they_come(
     expect(page.get_by_role("button", name="Start")).to_have_count(0)
 
 
+def test_what_was_found_before_a_run_is_not_told_once_it_runs(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.hold("ok")
+    comparison = plan(live_server.rolebook, inputs=["Why?"])
+    found: list[Any] = []
+    page.route("**/evidence", lambda route: found.append((route, route.fetch())))
+    look(page, live_server, comparison)
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("button", name="Stop")).to_be_focused()
+    verdict = page.locator("#verdict")
+    expect(verdict).not_to_contain_text("Nothing has been answered yet.")
+    ((route, response),) = found
+    assert "Nothing has been answered yet." in response.text()
+    with page.expect_event("requestfinished", lambda r: r.url.endswith("/evidence")):
+        route.fulfill(response=response)
+    page.wait_for_timeout(100)
+    expect(verdict).not_to_contain_text("Nothing has been answered yet.")
+
+
 def test_a_reload_in_the_middle_loses_nothing(
     page: Any, live_server: LiveServer, upstream: FakeUpstream
 ) -> None:

@@ -163,12 +163,14 @@ async function swap(url) {
 async function showEvidence() {
   const place = document.getElementById("evidence");
   if (!place) return;
+  const verdict = document.getElementById("verdict");
   const response = await fetch(place.dataset.src, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!response?.ok) return;
   const found = new DOMParser().parseFromString(await response.text(), "text/html");
-  if (!found.querySelector(".findings")) return;
+  // What was found before a run began comes too late once the run's own page has taken the place of this one.
+  if (!found.querySelector(".findings") || !verdict.isConnected) return;
   // What was found stands above the answers, what it rests on below them.
-  document.getElementById("verdict").replaceChildren(found.querySelector(".said") ?? "");
+  verdict.replaceChildren(found.querySelector(".said") ?? "");
   place.replaceChildren(...found.body.childNodes);
   place.hidden = false;
 }
