@@ -24,7 +24,6 @@ Row = dict[str, str]
 #: On one line, and on several.
 LINE_KEYS: Final = (
     "name",
-    "description",
     "language",
     "avatar",
     "extends",
@@ -32,7 +31,7 @@ LINE_KEYS: Final = (
     "upstream",
     "template",
 )
-TEXT_KEYS: Final = ("system", "greeting")
+TEXT_KEYS: Final = ("description", "system", "greeting")
 LIST_KEYS: Final = ("tags", "starters")
 SAMPLING_KEYS: Final = (
     "temperature",

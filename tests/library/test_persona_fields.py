@@ -58,6 +58,13 @@ variables: {a: [b], c: ~}
     assert changed == text.replace("0.70", "1")
 
 
+def test_a_description_of_several_lines_is_shown_whole_and_left_alone() -> None:
+    text = "name: Ada\ndescription: |\n  Teaches.\n  Kindly.\nsystem: Teach.\n"
+    shown = show_fields(parse_yaml(text, file="f").data)
+    assert "Teaches.\nKindly.\n" == shown.fields["description"]
+    assert text == edit_fields(text, shown.fields)
+
+
 def test_fields_are_written_as_somebody_would() -> None:
     text = "name: Ada\nsystem: Teach.\n"
     assert """\
