@@ -116,10 +116,14 @@ def test_log_that_others_can_read_is_told(rolebook: Rolebook, client: FlaskClien
 def test_a_broken_database_is_told_and_the_page_stands(
     library_dir: Path, make_rolebook: MakeRolebook
 ) -> None:
+    book = make_rolebook(database="broken.db")
+    client = create_app(book).test_client()
+    # A process that could never look whether there are users lets nobody in.
+    assert client.get("/status").status_code == 200
+    book.log.close()
     (library_dir / "broken.db").write_bytes(
         b"not a database, but long enough to be looked at" * 100
     )
-    client = create_app(make_rolebook(database="broken.db")).test_client()
     page = client.get("/status")
     assert page.status_code == 200
     assert "broken.db" in page.text
