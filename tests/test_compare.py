@@ -1231,7 +1231,7 @@ def test_cells_of_an_upstream_that_is_gone_fail_and_the_others_are_asked(
     written = settings.read_text("utf-8")
     settings.write_text(written.replace("bad:", "renamed:"), "utf-8")
     other = make_rolebook(KEY)
-    fill(other, comparison)
+    fill(other, comparison, is_reusing=True)
     failed, answered = cells_of(other, comparison).values()
     assert CellStatus.COMPLETE is answered.status
     assert failed.turns[0].error

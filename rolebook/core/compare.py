@@ -433,15 +433,19 @@ class CompareService:
         for key in keys:
             if len(comparison.inputs[key.input].turns) == 1:
                 try:
-                    prepared = self.prepare(comparison, key)
-                except (InputError, NotFoundError):
+                    wanted[key] = self._asked(comparison, key)
+                except (InputError, NotFoundError, UpstreamError):
                     # It says so itself when it is to be filled.
                     continue
-                asked = self._chat.pending_turn(
-                    self.session_of(comparison, key), prepared, comparison.inputs[key.input].text
-                )
-                wanted[key] = replace(asked, model_requested=self._chat.model_of(prepared))
         return self._comparisons.reuse_answers(comparison.id, wanted)
+
+    def _asked(self, comparison: Comparison, key: CellKey) -> Turn:
+        """The first turn of a cell as it would be recorded; the upstream may be asked for its model."""
+        prepared = self.prepare(comparison, key)
+        asked = self._chat.pending_turn(
+            self.session_of(comparison, key), prepared, comparison.inputs[key.input].text
+        )
+        return replace(asked, model_requested=self._chat.model_of(prepared))
 
     def run_of(self, comparison_id: str) -> Run | None:
         """The run of a comparison in this process, the last one if it has ended."""
