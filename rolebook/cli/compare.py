@@ -182,7 +182,7 @@ def _with_inputs(given: Given, inputs: Sequence[tuple[Mapping[str, Any], Mark | 
                 return inputs[index][1]
         return given.place_of(path)
 
-    return Given({**given.data, "inputs": [data for data, _ in inputs]}, place_of)
+    return Given({**given.data, "inputs": [data for data, _ in inputs]}, place_of, given.text_at)
 
 
 def _is_file(name: str) -> bool:
@@ -197,7 +197,7 @@ def _read_file(invocation: Invocation, path: Path) -> Given:
     for problem in found.problems:
         text = terminal.translator.problem(problem)
         terminal.tell_line(f"{problem.place}: {terminal.gettext('warning')}: {text}")
-    return Given(found.data, found.place_of)
+    return Given(found.data, found.place_of, found.text_at)
 
 
 def _first_persona(data: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,13 +15,21 @@ from rolebook.cli.choices import Choices, Ending
 from rolebook.cli.invocation import Invocation
 from rolebook.cli.program import FAILED, INTERRUPTED
 from rolebook.cli.terminal import Terminal
-from rolebook.core.errors import FileError, InputError, Problem, RolebookError
+from rolebook.core.errors import (
+    FileError,
+    InputError,
+    NotFoundError,
+    Problem,
+    PromptError,
+    RolebookError,
+)
 from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
     from rolebook.core.comparison import Cell, Comparison, Tally
     from rolebook.core.comparison_spec import ComparisonSpec
+    from rolebook.core.persona import Place
     from rolebook.core.planning import Plan, PlanFault
     from rolebook.core.run import Run
     from rolebook.library.yaml_text import Mark
@@ -38,11 +47,13 @@ _MANY_CALLS, _MUCH_MONEY = 200, 1.0
 class Given:
     """What somebody wants to have compared, in the raw.
 
-    ``place_of`` finds the place of a part of ``data`` by the path to it: ``None`` for what is in no file.
+    ``place_of`` finds the place of a part of ``data`` by the path to it: ``None`` for what is in no file. ``text_at``
+    finds where a text begins, so that what is wrong inside can be placed.
     """
 
     data: Mapping[str, Any]
     place_of: Callable[[tuple[str | int, ...]], Mark | None] = lambda _path: None
+    text_at: Callable[[tuple[str | int, ...]], Place | None] = lambda _path: None
 
 
 def parse_given(data: Mapping[str, Any]) -> ComparisonSpec:
@@ -79,6 +90,33 @@ def _problems(fault: PlanFault, given: Given, choices: Choices) -> Iterator[Prob
     yield Problem(file, line, column, fault.error.message, fault.error.parameters)
 
 
+def _tell_mistakes_in_texts(
+    invocation: Invocation, comparison: Comparison, given: Given, choices: Choices
+) -> None:
+    """Raises FileError if there are variants whose texts in the file cannot be rendered, with the place in each."""
+    from rolebook.core.prompt import placed
+
+    problems: list[Problem] = []
+    answering = [n for n, variant in enumerate(comparison.variants) if not variant.is_recorded]
+    for index, variant in enumerate(answering):
+        try:
+            invocation.rolebook.compare.try_out(comparison, variant)
+        except PromptError as error:
+            # What was changed here goes by the name of its key: `system`, or `examples[0].user`.
+            keys = [int(key) if key.isdigit() else key for key in re.findall(r"\w+", error.file)]
+            place = given.text_at(choices.origin_of(("variants", index, "changes", *keys)))
+            if place:
+                reason = str(error.parameters.get("reason", ""))
+                line, column = placed(place, max(error.line, 1), error.column, reason)
+                found = Problem(place.file, line, column, error.message, error.parameters)
+                # Each model that a variant is asked with has the same text.
+                problems += [] if found in problems else [found]
+        except (InputError, NotFoundError):
+            continue
+    if problems:
+        raise FileError(problems)
+
+
 def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     """Plan a comparison, say what it takes, and unless only that was wanted, run it to its end.
 
@@ -91,7 +129,11 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     if not choices.is_only_planned:
         _get_ready(invocation)
     look_at = {"look_at": _PLANNED_CELLS} if choices.is_only_planned else {}
-    estimate = rolebook.compare.estimate(plan.comparison, **look_at)
+    try:
+        estimate = rolebook.compare.estimate(plan.comparison, **look_at)
+    except InputError:
+        _tell_mistakes_in_texts(invocation, plan.comparison, given, choices)
+        raise
     if choices.is_only_planned and choices.ending.as_json:
         from rolebook.report.preview import plan_data
 

@@ -313,7 +313,7 @@ def history_messages(turns: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _placed(place: Place, line: int, column: int, reason: str) -> tuple[int, int]:
+def placed(place: Place, line: int, column: int, reason: str) -> tuple[int, int]:
     """The line and column in the file of what stands at a line and column of a persona's text."""
     for number, written in enumerate(place.lines):
         for name in re.findall("'([^']+)'", reason):
@@ -346,7 +346,7 @@ def _prompt_error(reply: Mapping[str, Any], resolved: ResolvedPersona) -> Prompt
     place = resolved.places.get(name)
     if place is not None:
         file = place.file
-        line, column = _placed(
+        line, column = placed(
             place, max(line, 1), column, str(reply["parameters"].get("reason", ""))
         )
     return kind(reply["error"], file=file, line=line, column=column, **reply["parameters"])

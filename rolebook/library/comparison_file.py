@@ -10,10 +10,11 @@ from typing import Any
 from rolebook.core.comparison_spec import ComparisonSpec, find_unknown_spec_keys, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import Fault, FaultyDataError, describe_path
+from rolebook.core.persona import Fault, FaultyDataError, Place, describe_path
 from rolebook.library.file_library import set_of
 from rolebook.library.folder import shown
 from rolebook.library.inputs_file import InputRow, read_bytes, read_inputs
+from rolebook.library.persona_file import TextPlaces
 from rolebook.library.yaml_text import Document, Mark, parse_yaml
 
 #: Where a plain value has the type that YAML gives it; elsewhere the field decides.
@@ -35,13 +36,15 @@ class ComparisonFile:
     """A comparison file as it was read.
 
     ``data`` is what it says, with the inputs of other files in their places; ``spec`` is made from it. ``problems`` are
-    warnings. ``place_of`` finds the place of a part of ``data`` by the path to it, in whichever file that stands.
+    warnings. ``place_of`` finds the place of a part of ``data`` by the path to it, in whichever file that stands,
+    ``text_at`` where a text of a variant begins, if it stands there.
     """
 
     file: str
     data: dict[str, Any]
     spec: ComparisonSpec
     place_of: Callable[[tuple[str | int, ...]], Mark]
+    text_at: Callable[[tuple[str | int, ...]], Place | None]
     problems: tuple[Problem, ...] = ()
 
 
@@ -79,7 +82,15 @@ def parse_comparison(
     problems.sort(key=lambda problem: (problem.file != file, problem.line, problem.column))
     if any(problem.severity == "error" for problem in problems):
         raise FileError(problems)
-    return ComparisonFile(file, data, spec, inputs.place_of, tuple(problems))
+
+    def text_at(path: tuple[str | int, ...]) -> Place | None:
+        mark = document.marks.get(path)
+        if mark is None:
+            return None
+        text = source if isinstance(source, str) else source.decode("utf-8", "replace")
+        return TextPlaces(text, [key.line for key in document.key_marks.values()]).of(mark)
+
+    return ComparisonFile(file, data, spec, inputs.place_of, text_at, tuple(problems))
 
 
 @dataclass

@@ -183,7 +183,13 @@ class FileLibrary:
                 name=persona.template_name,
                 known=", ".join(sorted(templates)) or "–",
             )
-        return ResolvedPersona(persona, reachable(persona.template_name, templates))
+        unchanged = {
+            text: place
+            for text, place in resolved.places.items()
+            if re.split(r"[.\[]", text, maxsplit=1)[0] not in changes
+        }
+        reached = reachable(persona.template_name, templates)
+        return ResolvedPersona(persona, reached, unchanged, resolved.templates_dir)
 
     @property
     def generation(self) -> int:

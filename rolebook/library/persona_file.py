@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from itertools import islice
@@ -188,19 +188,33 @@ def _problem(fault: Fault, merged: _Merged, file: str) -> Problem:
 
 def _places(merged: _Merged, chain: Sequence[PersonaFile]) -> Iterator[tuple[str, Place]]:
     """Where the first line of each text that is rendered stands: below a ``|``, else where the value begins."""
-    lines = {file.file: _LINE_BREAK.split(file.text) for file in chain}
     keys: dict[str, list[int]] = {file.file: [] for file in chain}
     for key in merged.key_marks.values():
         keys[key.file].append(key.line)
-    for of_file in keys.values():
-        of_file.sort()
+    texts = {file.file: TextPlaces(file.text, keys[file.file]) for file in chain}
     for path in _rendered_texts(merged.data):
         mark = merged.marks.get(path)
         if mark is not None:
-            written, of_file = lines[mark.file], keys[mark.file]
-            after = bisect_right(of_file, mark.line)
-            end = of_file[after] if after < len(of_file) else len(written) + 1
-            yield describe_path(path), _place_of(mark, written[: end - 1])
+            yield describe_path(path), texts[mark.file].of(mark)
+
+
+class TextPlaces:
+    """Where texts begin that are values in a file, for errors inside them.
+
+    Arguments:
+        source: the text of the file.
+        keys: the lines on which keys stand: there a text has ended.
+    """
+
+    def __init__(self, source: str, keys: Iterable[int]) -> None:
+        self._lines = _LINE_BREAK.split(source)
+        self._keys = sorted(keys)
+
+    def of(self, mark: Mark) -> Place:
+        """The place of the text whose value is marked."""
+        after = bisect_right(self._keys, mark.line)
+        end = self._keys[after] if after < len(self._keys) else len(self._lines) + 1
+        return _place_of(mark, self._lines[: end - 1])
 
 
 def _rendered_texts(data: Mapping[str, Any]) -> Iterator[Path]:

@@ -227,6 +227,34 @@ def test_all_that_cannot_be_planned_is_told_with_its_place(
     assert typed.notices.startswith("Error: Input 1 with 'Teacher': level must be one of")
 
 
+def test_mistake_in_a_text_that_is_changed_is_told_with_its_place(shell: Shell, spec: Path) -> None:
+    spec.write_text(
+        "variants:\n"
+        "  - plain\n"
+        "  - persona: plain\n"
+        '    changes: {system: "Say {{ nothing }}."}\n'
+        "  - persona: plain\n"
+        "    changes:\n"
+        "      system: |\n"
+        "        Be kind.\n"
+        "        Say {{ nobody }}.\n"
+        "inputs: [Hi]\n",
+        "utf-8",
+    )
+    finished = shell.run("compare", "spec.yaml", "-m", "ok", "-m", "gpt-4o")
+    assert 2 == finished.status
+    wrong = finished.notices.removeprefix("Error: ").splitlines()
+    assert ["spec.yaml:4:31: There is no 'nothing'", "spec.yaml:9:16: There is no 'nobody'"] == [
+        line.partition(" here:")[0] for line in wrong
+    ]
+    broken = shell.folder / "personas" / "odd.yaml"
+    broken.write_text("name: Odd\nsystem: Say {{ nothing }}.\n", "utf-8")
+    spec.write_text(
+        "variants: [{persona: odd, changes: {sampling: {seed: 1}}}]\ninputs: [Hi]\n", "utf-8"
+    )
+    assert "cannot be asked: odd.yaml:2:16: There is" in shell.run("compare", "spec.yaml").notices
+
+
 def test_judge_that_cannot_judge_is_told_with_all_else_that_is_wrong(
     shell: Shell, spec: Path
 ) -> None:
