@@ -121,10 +121,9 @@ class SqliteAccounts:
         self._log.change(users.remove_user, user, may_be_last=may_be_last)
         self.forget()
 
-    def is_password_of(self, user: User, password: str) -> bool:
-        """Whether it is theirs."""
-        known = self._read(users.find_password, user.name)
-        return is_password(password, known[1] if known else None)
+    def is_password_of(self, user: User, password: str, *, address: str) -> bool:
+        """Whether it is theirs, as somebody says who is at an address. Raises RateLimitError as ``log_in``."""
+        return self._find(user.name, password, address) is not None
 
     def log_in(self, name: str, password: str, *, address: str, instead_of: str = "") -> str:
         """Begin a login. Returns its token, which is new whatever the browser had before.
@@ -136,6 +135,15 @@ class SqliteAccounts:
         Raises LoginError for a name that is unknown and a password that is wrong, both after the same time;
         RateLimitError where there were too many of these.
         """
+        user = self._find(name, password, address)
+        if user is None:
+            raise LoginError("This name and this password do not belong together.")
+        token = secrets.token_urlsafe(32)
+        self._log.change(users.begin_login, user, _hash(token), instead_of=_hash(instead_of))
+        return token
+
+    def _find(self, name: str, password: str, address: str) -> User | None:
+        """Who has this name and this password. Raises RateLimitError where too many were wrong."""
         moment, folded = time.monotonic(), users.fold_name(name.strip())[:100]
         require_rate(self._of_address.take(address, moment))
         wait_s = self._of_name.take(folded, moment)
@@ -144,12 +152,10 @@ class SqliteAccounts:
             require_rate(wait_s)
         known = self._read(users.find_password, name)
         if not is_password(password, known[1] if known else None) or known is None:
-            raise LoginError("This name and this password do not belong together.")
+            return None
         self._of_address.give_back(address, moment)
         self._of_name.give_back(folded, moment)
-        token = secrets.token_urlsafe(32)
-        self._log.change(users.begin_login, known[0], _hash(token), instead_of=_hash(instead_of))
-        return token
+        return known[0]
 
     def find_login(self, token: str) -> User | None:
         """Who has logged in with this token, while that has not expired."""

@@ -11,11 +11,11 @@ from werkzeug.wrappers import Response
 
 from rolebook.core.access import ApiKey, User, parse_scope
 from rolebook.core.budget import Spending, parse_limits
-from rolebook.core.errors import InputError, NotFoundError, RolebookError
+from rolebook.core.errors import InputError, NotFoundError, RateLimitError, RolebookError
 from rolebook.core.frozen import frozen
 from rolebook.web.access import COOKIE, may_open, visitor
 from rolebook.web.current import rolebook
-from rolebook.web.errors import describe, status_of, wants_json
+from rolebook.web.errors import describe, headers_of, status_of, wants_json
 from rolebook.web.security import local_path
 from rolebook.web.submission import submitted
 
@@ -52,14 +52,16 @@ def change_password() -> ResponseReturnValue:
     """Change the password from ``old`` to ``new``; all other browsers are logged out."""
     fields, accounts, user = submitted(), rolebook().accounts, _user()
     try:
-        if not accounts.is_password_of(user, fields.get("old", "")):
+        address = request.remote_addr or ""
+        if not accounts.is_password_of(user, fields.get("old", ""), address=address):
             raise InputError("This is not your present password.", key="old")
         accounts.set_password(user, fields.get("new", ""), keeping=request.cookies.get(COOKIE, ""))
-    except InputError as error:
+    except (InputError, RateLimitError) as error:
         if wants_json():
             raise
-        name = "old" if error.parameters.get("key") == "old" else "new"
-        return _page(errors={name: error}), status_of(error)
+        is_new = isinstance(error, InputError) and error.parameters.get("key") != "old"
+        page = _page(errors={"new" if is_new else "old": error})
+        return page, status_of(error), headers_of(error)
     return redirect(url_for("account.show", changed="password"), 303)
 
 

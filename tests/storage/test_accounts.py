@@ -116,8 +116,8 @@ def test_changing_a_password_ends_the_other_logins(accounts: SqliteAccounts) -> 
     accounts.set_password(user, "another horse", keeping=mine)
     assert [user, None] == [accounts.find_login(mine), accounts.find_login(other)]
     assert [False, True] == [
-        accounts.is_password_of(user, PASSWORD),
-        accounts.is_password_of(user, "another horse"),
+        accounts.is_password_of(user, PASSWORD, address="::1"),
+        accounts.is_password_of(user, "another horse", address="::1"),
     ]
 
 

@@ -128,6 +128,19 @@ def test_changing_the_password_keeps_this_browser_and_ends_the_others(people: Pe
     assert log_in(other, "another horse").status_code == 303
 
 
+def test_present_password_cannot_be_guessed_without_limit(people: People) -> None:
+    chen = people.known["Chen"]
+    # The bucket of the name is emptied without hashing anything ten times.
+    for _ in range(10):
+        people.rolebook.accounts._of_name.take("chen", time.monotonic())
+    refused = chen.browser.post("/account/password", data={"old": PASSWORD, "new": "another horse"})
+    assert 429 == refused.status_code
+    assert 1 <= int(refused.headers["Retry-After"]) <= 30
+    assert "Too many requests at once" in refused.text
+    # What was guessed there counts where one logs in, and the other way round.
+    assert 429 == log_in(people.app.test_client(), name="Chen").status_code
+
+
 def test_key_is_shown_once_and_works(people: People) -> None:
     browser = people.known["Ada"].browser
     made = browser.post(
