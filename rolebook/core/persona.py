@@ -106,6 +106,9 @@ RESERVED_FIELDS = frozenset(
     ]
 )
 
+#: Request fields that say on whose account upstreams answer: for those who write personas, and for no request.
+BILLING_FIELDS = frozenset({"organization", "project"})
+
 VariableType = Literal["text", "long_text", "number", "integer", "boolean", "choice", "date"]
 VariableValue = str | float | int | bool
 
@@ -483,7 +486,8 @@ def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
     """Sampling parameters and request fields chosen for a session or a turn.
 
     Text that is JSON counts as that for names that are no sampling parameter, so that a command
-    line can give any field. An empty value means: leave it out, even if the persona sets it. Raises InputError.
+    line can give any field, except those that say who is billed. An empty value means: leave it out, even if the
+    persona sets it. Raises InputError.
     """
     sampling = {
         name: _json_or_text(value) if str(value).startswith(("{", "[")) else value
@@ -495,6 +499,12 @@ def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
     try:
         parsed = Sampling.model_validate(set_values).as_parameters()
         for name, value in others.items():
+            if name.lower() in BILLING_FIELDS:
+                raise InputError(
+                    "%(name)s says who is billed. It can be set in a persona file only.",
+                    key=name,
+                    name=name,
+                )
             _request_field(name)
             _json_data(value)
     except ValidationError as error:

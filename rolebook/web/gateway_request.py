@@ -13,7 +13,7 @@ from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest
-from rolebook.core.persona import RESERVED_FIELDS, ResolvedPersona, is_persona_id
+from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, ResolvedPersona, is_persona_id
 from rolebook.core.reference import split_reference
 from rolebook.core.session import Session, new_id
 from rolebook.core.transcript import Transcript, parse_transcript
@@ -30,7 +30,7 @@ _OWN_NAMES = ("variables", "session", "upstream")
 SESSION_HEADER, VARIABLES_HEADER = "X-Rolebook-Session", "X-Rolebook-Variables"
 _READ_HERE = frozenset({"model", "messages", "prompt", "stream", "stream_options", OWN_FIELD})
 #: Fields that would carry a secret or another address, and those that travel as headers of ours.
-_REFUSED = (RESERVED_FIELDS - _READ_HERE) | {"organization", "project"}
+_REFUSED = (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS
 
 
 class UnknownModelError(NotFoundError):

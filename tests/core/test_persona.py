@@ -408,6 +408,8 @@ def test_parameters_of_a_request_are_checked_and_may_take_one_away() -> None:
         ({"messages": "[]"}, "'messages' cannot be set"),
         ({"stream": "true"}, "'stream' cannot be set"),
         ({"base_url": "http://127.0.0.1"}, "'base_url' cannot be set"),
+        ({"organization": "org-1"}, "organization says who is billed"),
+        ({"Project": ""}, "Project says who is billed"),
     ],
 )
 def test_parameter_that_does_not_fit_is_refused(given: dict[str, object], message: str) -> None:

@@ -539,6 +539,22 @@ def test_stream_of_the_gateway_ends_what_it_was_let_in_for(people: People) -> No
     assert {} == people.rolebook.accounts._admitted
 
 
+def test_who_calls_does_not_choose_who_is_billed(people: People, upstream: FakeUpstream) -> None:
+    program = people.program("Ada", "teacher")
+    session_id = begin(program)
+    for name in ("organization", "Project"):
+        for path, sent in (
+            (f"/api/v1/sessions/{session_id}/turns", {"input": "x", "parameters": {name: "evil"}}),
+            ("/api/v1/sessions", {"persona": "teacher", "parameters": {name: "evil"}}),
+            ("/sessions", {"persona": "teacher", "more": f"{name}=evil"}),
+        ):
+            refused = program.post(path, json=sent)
+            assert refused.status_code in {400, 422}, path
+            assert "who is billed" in refused.text, path
+    assert 1 == len(upstream.requests)
+    assert not {"openai-organization", "openai-project"} & upstream.requests[0].headers.keys()
+
+
 def test_scope_that_was_narrowed_holds_for_sessions_that_were_begun_before(people: People) -> None:
     program = people.program("Ada", "teacher")
     session_id = begin(program)
