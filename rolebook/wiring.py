@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
-from rolebook.core.access import Right, caller, may
+from rolebook.core.access import Right, caller, may, payer
+from rolebook.core.budget import UNKNOWN_TOKENS, Reserve
 from rolebook.core.chat import ChatService
 from rolebook.core.compare import CompareService
 from rolebook.core.completion import Usage
-from rolebook.core.errors import NotFoundError, Phrase, Problem, SettingError, UpstreamKeyError
+from rolebook.core.errors import (
+    NotFoundError,
+    Phrase,
+    Problem,
+    RightError,
+    SettingError,
+    UpstreamKeyError,
+)
 from rolebook.core.gateway import GatewayService
 from rolebook.core.judge import Judging
 from rolebook.core.live_checks import LiveChecks
@@ -24,6 +32,7 @@ from rolebook.core.prompt import PromptRenderer
 from rolebook.core.recording import Recorder
 from rolebook.core.reference import PersonaFinder
 from rolebook.core.sandbox import Sandbox
+from rolebook.core.session import Turn
 from rolebook.core.shared import SharedCounts, SharedPlaces, SharedRates
 from rolebook.core.upstream import Upstream
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
@@ -166,10 +175,38 @@ class UpstreamPool:
 class _Billing:
     """Costs by the user's price table, the upstream's own figure and the known prices, in this order; and budgets."""
 
-    def __init__(self, settings: Settings, accounts: SqliteAccounts) -> None:
+    def __init__(
+        self, settings: Settings, accounts: SqliteAccounts, upstreams: UpstreamPool
+    ) -> None:
         self._settings = settings
+        self._accounts = accounts
+        self._upstreams = upstreams
         self._table = PriceTable(settings.prices)
-        self.admit = accounts.admit
+        self.require_budget = accounts.require_budget
+
+    def reserve(self, turn: Turn) -> Reserve | None:
+        key = payer().key
+        if key is None or not key.limits.has_budget:
+            return None
+        answers = turn.parameters_requested.get("n")
+        prompt = estimate_messages(turn.messages)
+        completion = UNKNOWN_TOKENS * max(1, answers if isinstance(answers, int) else 1)
+        cost = self._expected_cost(turn, prompt, completion) if key.limits.has_cost else 0.0
+        return self._accounts.reserve(key, tokens=prompt + completion, cost=cost)
+
+    def _expected_cost(self, turn: Turn, prompt_tokens: int, completion_tokens: int) -> float:
+        usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+        model = turn.model_requested or self._upstreams.get(turn.upstream).default_model
+        cost = self.cost(
+            usage, upstream=turn.upstream, requested=model, answered=model, reported=None
+        )
+        if cost is None:
+            raise RightError(
+                "What %(model)s costs is not known, and this API key has a budget in US dollars. Ask for a model with a"
+                " price; an administrator can give it one under prices in rolebook.yaml.",
+                model=model,
+            )
+        return cost
 
     def cost(
         self,
@@ -208,7 +245,7 @@ class Rolebook:
         self._opening = threading.Lock()
         self._edits: EditService | None = None
         self._trials: dict[str, tuple[ResolvedPersona | Fragment, Sequence[Problem]]] = {}
-        prices = _Billing(settings, self.accounts)
+        prices = _Billing(settings, self.accounts, self.upstreams)
         self.chat = ChatService(
             library=self.finder,
             log=self.log,

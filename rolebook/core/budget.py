@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from rolebook.core.errors import BudgetError, InputError, Phrase, RateLimitError
 from rolebook.core.frozen import frozen
 
-#: What a turn counts as while nobody knows what it used: a usual answer with a short history.
+#: What an answer counts as while nobody knows how long it is.
 UNKNOWN_TOKENS = 1000
 _MOST_NAMES = 10_000
 
@@ -37,18 +37,35 @@ class Limits:
         )
         return any(budget is not None for budget in budgets)
 
+    @property
+    def has_cost(self) -> bool:
+        """Whether the cost is limited."""
+        return self.cost_per_day is not None or self.cost_per_month is not None
+
+
+@frozen
+class Reserve:
+    """What a turn counts as in the budget of a key until it is known what it used; ``key`` is the key's number."""
+
+    key: int
+    tokens: int
+    cost: float = 0.0
+
 
 @frozen
 class Spending:
     """What the turns of a key have used in a time.
 
-    ``unknown`` are turns whose use nobody has told, among them those that run; ``turns`` are all of them.
+    ``unknown`` are turns whose use nobody has told, among them those that run; ``turns`` are all of them. The reserved
+    are what stands for the tokens, and for the cost, that nobody has told.
     """
 
     turns: int = 0
     tokens: int = 0
     cost: float = 0.0
     unknown: int = 0
+    reserved_tokens: int = 0
+    reserved_cost: float = 0.0
 
     def __add__(self, other: Spending) -> Spending:
         """Of two times together."""
@@ -57,19 +74,37 @@ class Spending:
             self.tokens + other.tokens,
             self.cost + other.cost,
             self.unknown + other.unknown,
+            self.reserved_tokens + other.reserved_tokens,
+            self.reserved_cost + other.reserved_cost,
         )
 
-    def estimated_tokens(self, running: int = 0) -> float:
-        """With what is unknown, and ``running`` turns more, taken for the mean of what is known."""
-        return self.tokens + (self.unknown + running) * max(UNKNOWN_TOKENS, self._mean(self.tokens))
+    def __neg__(self) -> Spending:
+        """What is to be added to leave it out."""
+        return Spending(
+            -self.turns,
+            -self.tokens,
+            -self.cost,
+            -self.unknown,
+            -self.reserved_tokens,
+            -self.reserved_cost,
+        )
 
-    def estimated_cost(self, running: int = 0) -> float:
+    @property
+    def counted_tokens(self) -> int:
+        """With what stands for the unknown."""
+        return self.tokens + self.reserved_tokens
+
+    @property
+    def counted_cost(self) -> float:
         """The same for the cost."""
-        return self.cost + (self.unknown + running) * self._mean(self.cost)
+        return self.cost + self.reserved_cost
 
-    def _mean(self, total: float) -> float:
+    def reserve(self, key: int, *, tokens: int, cost: float) -> Reserve:
+        """What another turn is to count as: what it is likely to use, and at least the mean of what is known."""
         known = self.turns - self.unknown
-        return total / known if known else 0.0
+        if not known:
+            return Reserve(key, tokens, cost)
+        return Reserve(key, max(tokens, self.tokens // known), max(cost, self.cost / known))
 
 
 def day_of(moment: datetime) -> datetime:
@@ -82,17 +117,14 @@ def month_of(moment: datetime) -> datetime:
     return day_of(moment).replace(day=1)
 
 
-def require_budget(
-    limits: Limits, *, day: Spending, month: Spending, running: int, moment: datetime
-) -> None:
+def require_budget(limits: Limits, *, day: Spending, month: Spending, moment: datetime) -> None:
     """Raises BudgetError if a turn that begins now would find a budget used up.
 
     Arguments:
         day: what has been used since the day began.
         month: and since the month began.
-        running: turns that were let in and are not in the log yet.
     """
-    for used, most, what, is_month in _budgets(limits, day, month, running):
+    for used, most, what, is_month in _budgets(limits, day, month):
         if most is not None and used >= most:
             begin = month_of(moment) if is_month else day_of(moment)
             again = _next_month(begin) if is_month else begin + timedelta(days=1)
@@ -105,20 +137,20 @@ def require_budget(
 
 
 def _budgets(
-    limits: Limits, day: Spending, month: Spending, running: int
+    limits: Limits, day: Spending, month: Spending
 ) -> Iterator[tuple[float, float | None, Phrase, bool]]:
     for most, spent, is_month in (
         (limits.tokens_per_day, day, False),
         (limits.tokens_per_month, month, True),
     ):
         message = "%(most)s tokens a month" if is_month else "%(most)s tokens a day"
-        yield spent.estimated_tokens(running), most, Phrase(message, {"most": most}), is_month
+        yield spent.counted_tokens, most, Phrase(message, {"most": most}), is_month
     for price, spent, is_month in (
         (limits.cost_per_day, day, False),
         (limits.cost_per_month, month, True),
     ):
         message = "$%(most)s a month" if is_month else "$%(most)s a day"
-        yield spent.estimated_cost(running), price, Phrase(message, {"most": price}), is_month
+        yield spent.counted_cost, price, Phrase(message, {"most": price}), is_month
 
 
 def _next_month(begin: datetime) -> datetime:

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, Literal, Protocol
 
 from rolebook.core.access import require_persona
+from rolebook.core.budget import Reserve
 from rolebook.core.completion import (
     Cancellation,
     Completion,
@@ -123,8 +124,15 @@ class Prices(Protocol):
 class Billing(Prices, Protocol):
     """Also knows who has money left."""
 
-    def admit(self) -> Callable[[], None]:
-        """Let a turn begin for whoever calls. Returns what to call once when it has ended. Raises BudgetError."""
+    def require_budget(self) -> None:
+        """Raises BudgetError if the key that pays has used up its budget."""
+
+    def reserve(self, turn: Turn) -> Reserve | None:
+        """What a turn that is about to begin counts as until its use is known; ``None`` where no budget is looked at.
+
+        Raises BudgetError where there is nothing left of it, RightError where nobody could tell what the turn costs,
+        and UpstreamError where its model has to be asked for.
+        """
 
 
 @frozen
@@ -397,8 +405,8 @@ class ChatService:
             reader: who gets the answer. A person may leave in the middle, so there is Waiting.
             recorder: records the turn; by default the log, and then whoever waits for ended turns is told.
 
-        It also raises NotFoundError where the key that calls does not open the persona, and BudgetError where it has
-        used up its budget.
+        It also raises NotFoundError where the key that calls does not open the persona, BudgetError where the one that
+        pays has used up its budget, and RightError where that is in dollars and the model has no price.
         """
         require_persona(session.persona_id, session.pin)
         upstream = self._upstreams.get(prepared.upstream)
@@ -411,21 +419,19 @@ class ChatService:
             via="gateway" if isinstance(reader, Program) else "",
         )
         begin = recorder.start_turn if recorder else self._log.start_turn
-        dismiss = self._prices.admit()
-        try:
-            turn = begin(pending, prepared.resolved.revision)
-        except BaseException:
-            dismiss()
-            raise
+        reserve = self._prices.reserve(pending)
+        if reserve is not None:
+            pending = replace(pending, reserve=reserve)
+        turn = begin(pending, prepared.resolved.revision)
         end = (
             recorder.finish_turn if recorder else partial(self._finish, session, prepared.resolved)
         )
         call = _Call(turn, self._prices, reader)
-        return self._run(call, upstream, end, dismiss)
+        return self._run(call, upstream, end)
 
     def require_budget(self) -> None:
         """For what begins a turn in another thread. Raises BudgetError if whoever calls may begin none now."""
-        self._prices.admit()()
+        self._prices.require_budget()
 
     def upstream_name(self, name: str) -> str:
         """An upstream by its own name; an empty one is the default. Raises NotFoundError, UpstreamKeyError."""
@@ -513,7 +519,6 @@ class ChatService:
         call: _Call,
         upstream: Upstream,
         finish: Callable[[Turn], None],
-        dismiss: Callable[[], None],
     ) -> Iterator[TurnEvent]:
         """Call, pass on, and record the end, whichever way it comes."""
         turn = call.turn
@@ -533,7 +538,6 @@ class ChatService:
                 with self._lock:
                     del self._live[turn.id]
                 call.has_ended.set()
-                dismiss()
                 for listener in self._listeners:
                     listener(ended)
         yield TurnEnded(ended)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
+from rolebook.core.budget import Reserve
 from rolebook.core.check import CheckResult
 from rolebook.core.completion import Choice, Endpoint, Usage
 from rolebook.core.errors import ConflictError, Phrase, phrase_with_detail, with_detail
@@ -173,6 +174,8 @@ class Turn:
     reply: Mapping[str, Any] = field(default_factory=dict)
     via: str = ""
     created_at: str = field(default_factory=now)
+    #: Known while it runs; who reads it later needs it no more.
+    reserve: Reserve | None = field(default=None, compare=False, repr=False)
 
     @property
     def choice(self) -> Choice:

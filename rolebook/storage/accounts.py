@@ -6,10 +6,8 @@ import hashlib
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlite_utils import Database
@@ -27,10 +25,8 @@ from rolebook.core.access import (
 from rolebook.core.budget import (
     Limits,
     RateLimit,
+    Reserve,
     Spending,
-    day_of,
-    month_of,
-    require_budget,
     require_rate,
 )
 from rolebook.core.errors import LoginError, StorageError
@@ -71,8 +67,6 @@ class SqliteAccounts:
         self._of_name = RateLimit(*_FAILURES_OF_NAME)
         self._rates: dict[int, tuple[int, RateLimit]] = {}
         self._shared_rates: SharedRates | None = None
-        self._admitted: Counter[int] = Counter()
-        self._settled: dict[int, tuple[datetime, Sequence[Spending]]] = {}
 
     def has_users(self) -> bool:
         """Whether there is any user; noticed a second late if another process has made the first."""
@@ -211,24 +205,8 @@ class SqliteAccounts:
         return self._read(keys.find_key, _hash(token))
 
     def spending(self, key: ApiKey) -> tuple[Spending, Spending]:
-        """What a key has used today and this month, in UTC.
-
-        What was begun more than an hour ago is over and stays as it is, so that it is summed up once an hour: else a
-        key with a hundred thousand turns a month would pay for it at each of them.
-        """
-        moment = datetime.now(UTC)
-        settled = moment.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
-        begins = day_of(moment), month_of(moment)
-        known = self._settled.get(key.number)
-        if known is None or known[0] != settled:
-            times = [(begin, settled) for begin in begins]
-            known = settled, self._read(keys.spending, key, times)
-            self._settled[key.number] = known
-        recent = self._read(
-            keys.spending, key, [(max(begin, settled), keys.ALWAYS) for begin in begins]
-        )
-        day, month = (past + now for past, now in zip(known[1], recent, strict=True))
-        return day, month
+        """What a key has used today and this month, in UTC."""
+        return self._log.spending(key)
 
     def last_used(self, key: ApiKey) -> str:
         """When a turn was last begun with a key; empty if none was."""
@@ -252,28 +230,19 @@ class SqliteAccounts:
                 known = self._rates[key.number] = (most, RateLimit(most, 60.0))
         require_rate(known[1].take(key.number, time.monotonic()))
 
-    def admit(self) -> Callable[[], None]:
-        """Let a turn begin on the account that is paid with now, within the budget of its key if it has one.
-
-        Returns what is to be called once when it has ended. What runs counts as a usual turn until it is over and
-        known: so a budget is passed by no more than the turns that ran when it was reached. Raises BudgetError.
-        """
+    def require_budget(self) -> None:
+        """Raises BudgetError if the key that pays has used up its budget."""
         key = payer().key
-        if key is None or not key.limits.has_budget:
-            return _nothing
-        with self._lock:
-            self._admitted[key.number] += 1
-            running = self._admitted[key.number] - 1
-        try:
-            day, month = self.spending(key)
-            # Those that run stand in the log already, but for a moment at their beginning.
-            running = max(0, running - day.unknown)
-            moment = datetime.now(UTC)
-            require_budget(key.limits, day=day, month=month, running=running, moment=moment)
-        except BaseException:
-            self._dismiss(key)
-            raise
-        return lambda: self._dismiss(key)
+        if key is not None and key.limits.has_budget:
+            self._log.require_budget(key)
+
+    def reserve(self, key: ApiKey, *, tokens: int, cost: float) -> Reserve:
+        """What a turn counts as that is to begin on the account of a key, until its use is known.
+
+        That is a usual turn of this key, and no less than the tokens and the cost that are given. Raises BudgetError;
+        asked again when the turn is recorded, as others may begin meanwhile, in other processes too.
+        """
+        return self._log.require_budget(key).reserve(key.number, tokens=tokens, cost=cost)
 
     def _read(
         self, function: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs
@@ -282,22 +251,12 @@ class SqliteAccounts:
         with acting_for(LOCAL):
             return self._log.read(function, *args, **kwargs)
 
-    def _dismiss(self, key: ApiKey) -> None:
-        with self._lock:
-            self._admitted[key.number] -= 1
-            if not self._admitted[key.number]:
-                del self._admitted[key.number]
-
     def caller_of_token(self, token: str) -> Caller:
         """On whose behalf a program calls. Raises LoginError for a token that is no key's."""
         key = self.find_key(token)
         if key is None:
             raise LoginError("This API key is not known here. Check it, or ask for another one.")
         return Caller(key.user, key)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _hash(token: str) -> bytes:

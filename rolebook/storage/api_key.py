@@ -11,7 +11,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from rolebook.core.access import ApiKey
-from rolebook.core.budget import Limits, Spending
+from rolebook.core.budget import UNKNOWN_TOKENS, Limits, Spending
 from rolebook.core.errors import NotFoundError
 from rolebook.core.session import now
 from rolebook.storage.connection import execute, insert
@@ -108,12 +108,18 @@ def _spending(db: Database, number: int, begin: datetime, end: datetime) -> Spen
     row = execute(
         db,
         "SELECT count(*) AS turns, coalesce(sum(total_tokens), 0) AS tokens, coalesce(sum(cost), 0.0) AS cost, "
-        "coalesce(sum(total_tokens IS NULL), 0) AS unknown "
+        "coalesce(sum(total_tokens IS NULL), 0) AS unknown, "
+        "coalesce(sum(coalesce(reserved_tokens, ?)) FILTER (WHERE total_tokens IS NULL), 0) AS reserved_tokens, "
+        "coalesce(sum(reserved_cost) FILTER (WHERE cost IS NULL), 0.0) AS reserved_cost "
         "FROM turns INDEXED BY turns_by_api_key "
         "WHERE api_key = ? AND created_at >= ? AND created_at < ? AND status <> 'failed'",
-        (number, *(time.isoformat(timespec="milliseconds")[:23] for time in (begin, end))),
+        (
+            UNKNOWN_TOKENS,
+            number,
+            *(time.isoformat(timespec="milliseconds")[:23] for time in (begin, end)),
+        ),
     ).fetchone()
-    return Spending(row["turns"], row["tokens"], row["cost"], row["unknown"])
+    return Spending(**dict(row))
 
 
 def last_used(db: Database, key: ApiKey) -> str:

@@ -14,7 +14,8 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from sqlite_utils import Database
 
-from rolebook.core.access import LOCAL, Caller, Reach, acting_for, caller, payer
+from rolebook.core.access import LOCAL, ApiKey, Caller, Reach, acting_for, caller, payer
+from rolebook.core.budget import Spending
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError
 from rolebook.core.session import (
@@ -47,6 +48,7 @@ from rolebook.storage.connection import (
     connect_reader,
     execute,
 )
+from rolebook.storage.ledger import Ledger
 from rolebook.storage.owner import Owner, is_alive
 from rolebook.storage.query import Facets, PersonaStatistics, SessionFilter, SessionPage
 from rolebook.storage.reach import connect_restricted, present_reach
@@ -115,6 +117,7 @@ class SqliteLog:
         self._is_open = False
         self._unwritten = Unwritten()
         self._counts: SharedCounts | None = None
+        self._ledger = Ledger()
         self._outage: OutageError | None = None
         self._retry_at = 0.0
         self._retry_thread: threading.Thread | None = None
@@ -272,15 +275,17 @@ class SqliteLog:
         """
         self.open()
         new = NewSession(session, revision, caller()) if session else None
+        key = payer().key
         write = StartedTurn(
             turn,
             revision,
             self.owner_id(),
-            api_key=payer().key_number,
+            api_key=key.number if key else None,
             is_appended=not turn.position,
             session=new,
             seen=seen,
             is_alive=partial(is_alive, self.path),
+            allow=partial(self._ledger.require_budget, key=key) if key and turn.reserve else None,
         )
         try:
             # What a program asks, it can ask again: the disk is waited for once, when the turn has ended.
@@ -290,11 +295,14 @@ class SqliteLog:
                 self._require_room(outage)
                 if seen is not None and not new:
                     self._require_unchanged(turn.session_id, seen)
+                if key and turn.reserve:
+                    self.require_budget(key)
                 if new:
                     self._keep(new, outage)
                 placed = self._placed(turn)
                 # What comes to it later, from whichever process, does not undo it.
-                self._keep(replace(write, turn=placed, session=None, seen=None), outage)
+                kept = replace(write, turn=placed, session=None, seen=None, allow=None)
+                self._keep(kept, outage)
                 return placed
 
     def finish_turn(
@@ -305,6 +313,20 @@ class SqliteLog:
         ``digests`` are those of the transcript that each of its answers ends. Raises NotFoundError.
         """
         self._write_or_keep(FinishedTurn(turn, tuple(results), tuple(digests)))
+
+    def spending(self, key: ApiKey) -> tuple[Spending, Spending]:
+        """What a key has used today and this month, in UTC, whoever asks."""
+        # The unwritten come first: what is written in between then counts twice, but never not at all.
+        unwritten = self._unwritten.spending(key.number)
+        with acting_for(LOCAL):
+            day, month = self.read(self._ledger.spending, key)
+        return day + unwritten, month + unwritten
+
+    def require_budget(self, key: ApiKey) -> Spending:
+        """Raises BudgetError if a key may begin no turn now, else returns what it has used this month."""
+        unwritten = self._unwritten.spending(key.number)
+        with acting_for(LOCAL):
+            return self.read(self._ledger.require_budget, key, unwritten)[1]
 
     def transcript_ends(self, digest: str) -> Sequence[TranscriptEnd]:
         """The turns that ended as a transcript does, outside the trash, the newest first; a few at most.

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rolebook.core.budget import Reserve
 from rolebook.core.completion import Choice, Usage
 from rolebook.core.errors import Phrase
 from rolebook.core.message import Message
@@ -99,7 +100,12 @@ def asked_columns(turn: Turn) -> dict[str, Any]:
         "dropped_turns": turn.dropped_turns,
         "input": turn.input,
         "parameters_requested": encode_some(turn.parameters_requested),
+        **(_reserve_columns(turn.reserve) if turn.reserve else {}),
     }
+
+
+def _reserve_columns(reserve: Reserve) -> dict[str, Any]:
+    return {"reserved_tokens": reserve.tokens, "reserved_cost": reserve.cost}
 
 
 def answered_columns(turn: Turn) -> dict[str, Any]:

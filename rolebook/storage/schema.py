@@ -459,6 +459,20 @@ def _create_rounds(db: Database) -> None:
     db.execute("ALTER TABLE ballots ADD COLUMN round INTEGER NOT NULL DEFAULT 0")
 
 
+@migrations(name="0009_reserves")
+def _create_reserves(db: Database) -> None:
+    # What a turn of a key with a budget counts as until its use is known.
+    db.execute("ALTER TABLE turns ADD COLUMN reserved_tokens INTEGER")
+    db.execute("ALTER TABLE turns ADD COLUMN reserved_cost REAL")
+    db.execute("DROP INDEX turns_by_api_key")
+    # Still all that a budget asks for.
+    db.execute(
+        "CREATE INDEX turns_by_api_key "
+        "ON turns(api_key, created_at, status, total_tokens, cost, reserved_tokens, reserved_cost) "
+        "WHERE api_key IS NOT NULL"
+    )
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

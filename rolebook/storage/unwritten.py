@@ -9,9 +9,10 @@ from typing import Protocol
 from sqlite_utils import Database
 
 from rolebook.core.access import Caller
+from rolebook.core.budget import Reserve, Spending
 from rolebook.core.check import CheckResult
 from rolebook.core.frozen import frozen
-from rolebook.core.session import Revision, Session, Turn
+from rolebook.core.session import Revision, Session, Turn, TurnStatus
 from rolebook.storage.reach import is_visible
 from rolebook.storage.write import (
     complete_turn,
@@ -61,6 +62,8 @@ class StartedTurn:
     seen: int | None = None
     """As for ``SqliteLog.start_turn``."""
     is_alive: Callable[[str], bool] = bool
+    allow: Callable[[Database], object] | None = None
+    """Asked in the same transaction whether it may begin, so that no other comes between; raises BudgetError."""
 
     @property
     def is_typed(self) -> bool:
@@ -69,6 +72,8 @@ class StartedTurn:
         return not (self.turn.via or is_cell)
 
     def apply(self, db: Database) -> Turn:
+        if self.allow:
+            self.allow(db)
         new = self.session
         if new:
             insert_session(db, new.session, new.revision, by=new.by, used_at=self.turn.created_at)
@@ -125,6 +130,19 @@ class Unwritten:
             }
         )
 
+    def spending(self, key: int) -> Spending:
+        """What the turns of the key with this number have used beside what the file tells."""
+        spent = Spending()
+        for write in self.writes:
+            if isinstance(write, StartedTurn | FinishedTurn):
+                reserve = write.turn.reserve
+                if reserve is not None and reserve.key == key:
+                    spent += _spent(write.turn, reserve)
+                    if isinstance(write, FinishedTurn):
+                        # Until then it counted as what it was begun with.
+                        spent += -_reserved(reserve)
+        return spent
+
     def and_then(self, write: Write) -> Unwritten:
         """These and one more."""
         return Unwritten((*self.writes, write))
@@ -163,6 +181,25 @@ class Unwritten:
             merged.values(),
             key=lambda turn: (turn.position, turn.session_id != session_id, turn.attempt),
         )
+
+
+def _reserved(reserve: Reserve) -> Spending:
+    return Spending(1, unknown=1, reserved_tokens=reserve.tokens, reserved_cost=reserve.cost)
+
+
+def _spent(turn: Turn, reserve: Reserve) -> Spending:
+    """What a turn counts as: one that failed as nothing, and where it did not tell as what was reserved for it."""
+    if turn.status is TurnStatus.FAILED:
+        return Spending()
+    tokens, cost = turn.usage.total_tokens, turn.cost
+    return Spending(
+        turns=1,
+        tokens=tokens or 0,
+        cost=cost or 0.0,
+        unknown=int(tokens is None),
+        reserved_tokens=reserve.tokens if tokens is None else 0,
+        reserved_cost=reserve.cost if cost is None else 0.0,
+    )
 
 
 def _start(turns: dict[str, Turn], started: Turn) -> None:

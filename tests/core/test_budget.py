@@ -9,6 +9,7 @@ import pytest
 from rolebook.core.budget import (
     Limits,
     RateLimit,
+    Reserve,
     Spending,
     parse_limits,
     require_budget,
@@ -19,43 +20,64 @@ from rolebook.core.errors import BudgetError, InputError, RateLimitError
 EVENING = datetime(2026, 12, 31, 23, 0, tzinfo=UTC)
 
 
-def refusal(limits: Limits, day: Spending, month: Spending, running: int = 0) -> BudgetError | None:
+def refusal(limits: Limits, day: Spending, month: Spending) -> BudgetError | None:
     try:
-        require_budget(limits, day=day, month=month, running=running, moment=EVENING)
+        require_budget(limits, day=day, month=month, moment=EVENING)
     except BudgetError as error:
         return error
     return None
 
 
 @pytest.mark.parametrize(
-    ("limits", "day", "month", "running", "expected"),
+    ("limits", "day", "month", "expected"),
     [
-        (Limits(), Spending(9, 10**9, 10.0**9), Spending(9, 10**9, 10.0**9), 99, None),
-        (Limits(tokens_per_day=3000), Spending(2, 2999), Spending(), 0, None),
-        (Limits(tokens_per_day=3000), Spending(2, 3000), Spending(), 0, "3000 tokens a day"),
-        (Limits(tokens_per_month=3000), Spending(), Spending(2, 3000), 0, "3000 tokens a month"),
-        (Limits(cost_per_day=0.5), Spending(1, 9, 0.5), Spending(), 0, "$0.5 a day"),
-        (Limits(cost_per_month=2.0), Spending(), Spending(1, 9, 2.5), 0, "$2.0 a month"),
-        # What runs, and what no upstream has told, counts as a usual turn, and as 1,000 tokens at least.
-        (Limits(tokens_per_day=3000), Spending(), Spending(), 2, None),
-        (Limits(tokens_per_day=3000), Spending(), Spending(), 3, "3000 tokens a day"),
+        (Limits(), Spending(9, 10**9, 10.0**9), Spending(9, 10**9, 10.0**9), None),
+        (Limits(tokens_per_day=3000), Spending(2, 2999), Spending(), None),
+        (Limits(tokens_per_day=3000), Spending(2, 3000), Spending(), "3000 tokens a day"),
+        (Limits(tokens_per_month=3000), Spending(), Spending(2, 3000), "3000 tokens a month"),
+        (Limits(cost_per_day=0.5), Spending(1, 9, 0.5), Spending(), "$0.5 a day"),
+        (Limits(cost_per_month=2.0), Spending(), Spending(1, 9, 2.5), "$2.0 a month"),
+        # What runs, and what no upstream has told, counts as what is reserved for it.
         (
             Limits(tokens_per_day=3000),
-            Spending(4, 10, unknown=3),
+            Spending(3, 10, unknown=2, reserved_tokens=2989),
             Spending(),
-            0,
+            None,
+        ),
+        (
+            Limits(tokens_per_day=3000),
+            Spending(3, 10, unknown=2, reserved_tokens=2990),
+            Spending(),
             "3000 tokens a day",
         ),
-        (Limits(tokens_per_day=9000), Spending(1, 4000), Spending(), 1, None),
-        (Limits(tokens_per_day=9000), Spending(1, 4000), Spending(), 2, "9000 tokens a day"),
-        (Limits(cost_per_day=1.0), Spending(2, 9, 0.5), Spending(), 2, "$1.0 a day"),
+        (
+            Limits(cost_per_day=1.0),
+            Spending(3, 9, 0.25, unknown=2, reserved_cost=0.75),
+            Spending(),
+            "$1.0 a day",
+        ),
     ],
 )
 def test_budget_holds_what_was_used_and_what_runs(
-    limits: Limits, day: Spending, month: Spending, running: int, expected: str | None
+    limits: Limits, day: Spending, month: Spending, expected: str | None
 ) -> None:
-    error = refusal(limits, day, month, running)
+    error = refusal(limits, day, month)
     assert expected == (error and str(error.parameters["budget"]))
+
+
+@pytest.mark.parametrize(
+    ("spent", "expected"),
+    [
+        (Spending(), Reserve(7, 1020, 0.01)),
+        (Spending(3, 0, 0.0, unknown=3, reserved_tokens=9000), Reserve(7, 1020, 0.01)),
+        (Spending(3, 4000, 0.005, unknown=1, reserved_tokens=9000), Reserve(7, 2000, 0.01)),
+        (Spending(2, 100, 0.5), Reserve(7, 1020, 0.25)),
+    ],
+)
+def test_turn_counts_as_a_usual_one_and_no_less_than_it_is_likely_to_use(
+    spent: Spending, expected: Reserve
+) -> None:
+    assert expected == spent.reserve(7, tokens=1020, cost=0.01)
 
 
 def test_budget_begins_anew_with_the_day_or_the_month_of_utc() -> None:

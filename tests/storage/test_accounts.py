@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from rolebook.core.access import Caller, Role, acting_for
-from rolebook.core.budget import Limits, Spending
+from rolebook.core.access import ApiKey, Caller, Role, acting_for
+from rolebook.core.budget import Limits, Reserve, Spending
 from rolebook.core.completion import Usage
 from rolebook.core.errors import (
     BudgetError,
@@ -22,10 +22,11 @@ from rolebook.core.errors import (
     NotFoundError,
     RateLimitError,
 )
-from rolebook.core.session import TurnStatus
+from rolebook.core.session import Session, Turn, TurnStatus
 from rolebook.storage.accounts import SqliteAccounts
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
+from tests.storage.test_unwritten import locked, wait_for
 
 PASSWORD = "correct horse"
 
@@ -271,7 +272,8 @@ def test_spending_is_the_sum_of_the_turns_of_a_key(
         # A turn of last year is in neither sum.
         old = log_turn(log, session)
     set_time(log, "UPDATE turns SET created_at = '2020-01-01' WHERE id = ?", old.id)
-    expected = Spending(turns=3, tokens=18, cost=0.25, unknown=2)
+    # A turn for which nothing was reserved counts as an answer of usual length.
+    expected = Spending(turns=3, tokens=18, cost=0.25, unknown=2, reserved_tokens=2000)
     assert (expected, expected) == accounts.spending(key)
     assert accounts.last_used(key).startswith(str(datetime.now(UTC).year))
 
@@ -300,21 +302,74 @@ def test_what_is_long_over_is_summed_up_once_and_counts_all_the_same(
     assert accounts.spending(key) == SqliteAccounts(log).spending(key)
 
 
+def reserved(accounts: SqliteAccounts, key: ApiKey, session: Session) -> Turn:
+    """A turn that is about to begin on the account of a key."""
+    return new_turn(session, reserve=accounts.reserve(key, tokens=1000, cost=0.0))
+
+
 def test_running_turn_counts_until_it_is_over(accounts: SqliteAccounts, log: SqliteLog) -> None:
     user = accounts.create_user("Ada", Role.READER, PASSWORD)
     key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=2000))
     with acting_for(Caller(user, key)):
-        ends = [accounts.admit() for _ in range(2)]
+        session = log_session(log)
+        running = [log.start_turn(reserved(accounts, key, session), REVISION) for _ in range(2)]
         with pytest.raises(BudgetError) as raised:
-            accounts.admit()
+            accounts.reserve(key, tokens=1000, cost=0.0)
         assert raised.value.retry_after_s is not None
-        ends[0]()
-        accounts.admit()()
-        log.start_turn(new_turn(log_session(log)), REVISION)
-        # The one that stands in the log as pending is the one that was let in: it counts once.
-        accounts.admit()()
-        ends[1]()
-    accounts.admit()()
+        log.finish_turn(answered(running[0]))
+        third = log.start_turn(reserved(accounts, key, session), REVISION)
+        # What was left, and nobody knows what it has used, counts on; what has failed does not.
+        log.finish_turn(answered(running[1], status=TurnStatus.CANCELLED, usage=Usage(), cost=None))
+        with pytest.raises(BudgetError):
+            accounts.require_budget()
+        log.finish_turn(answered(third, status=TurnStatus.FAILED, usage=Usage(), cost=None))
+        accounts.require_budget()
+
+
+def test_turns_that_begin_at_once_in_several_processes_pass_no_budget(
+    accounts: SqliteAccounts, log: SqliteLog, elsewhere: SqliteAccounts
+) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=3500))
+    outcomes = []
+    with acting_for(Caller(user, key)):
+        session = log_session(log)
+        old = log.start_turn(reserved(accounts, key, session), REVISION)
+        log.finish_turn(answered(old, status=TurnStatus.CANCELLED, usage=Usage(), cost=None))
+        # All of them have looked before the first of them stands in the log.
+        ready = [(book, reserved(book, key, session)) for book in (accounts, elsewhere) * 4]
+        for book, turn in ready:
+            try:
+                book._log.start_turn(turn, REVISION)
+                outcomes.append("begun")
+            except BudgetError:
+                outcomes.append("refused")
+    assert ["begun"] * 3 + ["refused"] * 5 == outcomes
+
+
+def test_turns_that_wait_in_memory_count(accounts: SqliteAccounts, log: SqliteLog) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=2030))
+    with acting_for(Caller(user, key)):
+        session = log_session(log)
+        before = log.start_turn(reserved(accounts, key, session), REVISION)
+        with locked(log.path):
+            log.finish_turn(answered(before))
+            log.finish_turn(answered(log.start_turn(reserved(accounts, key, session), REVISION)))
+            assert (2, 36, 0) == told(accounts.spending(key)[0])
+            for _ in range(2):
+                log.start_turn(reserved(accounts, key, session), REVISION)
+            late = new_turn(session, reserve=Reserve(key.number, 1000))
+            with pytest.raises(BudgetError):
+                log.start_turn(late, REVISION)
+            with pytest.raises(BudgetError):
+                accounts.require_budget()
+        wait_for(lambda: log.unwritten == 0)
+        assert (4, 36, 2000) == told(accounts.spending(key)[0])
+
+
+def told(spent: Spending) -> tuple[int, int, int]:
+    return spent.turns, spent.tokens, spent.reserved_tokens
 
 
 def test_requests_in_a_minute_are_counted_for_each_key(accounts: SqliteAccounts) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from rolebook.core.access import LOCAL, Right, Role, caller
 from rolebook.core.source import Author
@@ -531,12 +532,56 @@ def test_key_pays_for_the_comparisons_that_it_starts(people: People) -> None:
     assert 2 == book.accounts.spending(book.accounts.list_keys()[0])[0].turns
 
 
-def test_stream_of_the_gateway_ends_what_it_was_let_in_for(people: People) -> None:
+def test_stream_of_the_gateway_ends_what_was_reserved_for_it(people: People) -> None:
     program = people.program("Ada", tokens_per_day=100_000)
     said = {"model": "teacher", "stream": True, "messages": [{"role": "user", "content": "Why?"}]}
     with program.post("/v1/chat/completions", json=said) as answer:
         assert "[DONE]" in answer.text
-    assert {} == people.rolebook.accounts._admitted
+    spent = people.rolebook.accounts.spending(people.rolebook.accounts.list_keys()[0])[0]
+    assert (1, 0, 0) == (spent.turns, spent.unknown, spent.reserved_tokens)
+
+
+@pytest.fixture
+def priced(make_rolebook: MakeRolebook, upstream: FakeUpstream) -> People:
+    """People where two models of three have a price: a thousand tokens of an answer cost a cent, and ten."""
+    Path("rolebook.yaml").write_text(
+        "prices:\n  ok?tokens=50: {input: 0, output: 10}\n  no-usage: {input: 0, output: 100}\n",
+        "utf-8",
+    )
+    book = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "no-usage"})
+    found = People(create_app(book), book)
+    found.add("Ada", "administrator")
+    return found
+
+
+def asked(program: FlaskClient, model: str, **fields: Any) -> TestResponse:
+    said = {"model": model, "messages": [{"role": "user", "content": "Why?"}], **fields}
+    return program.post("/v1/chat/completions", json=said)
+
+
+def test_budget_in_dollars_holds_for_turns_of_which_no_use_is_told(priced: People) -> None:
+    program = priced.program("Ada", cost_per_day=0.25)
+    assert [200] * 3 + [429] * 2 == [asked(program, "teacher").status_code for _ in range(5)]
+
+
+def test_budget_in_dollars_holds_for_streams_that_are_left(priced: People) -> None:
+    program = priced.program("Ada", cost_per_day=0.025)
+    statuses = []
+    for _ in range(5):
+        answer = asked(program, "teacher/ok?tokens=50", stream=True)
+        statuses.append(answer.status_code)
+        answer.close()
+    assert [200] * 3 + [429] * 2 == statuses
+
+
+def test_key_with_a_budget_in_dollars_asks_no_model_of_unknown_price(
+    priced: People, upstream: FakeUpstream
+) -> None:
+    program = priced.program("Ada", cost_per_day=0.25)
+    refused = asked(program, "teacher/ok")
+    assert "What ok costs is not known" in assert_error(refused, 403, "forbidden")
+    assert [] == upstream.requests
+    assert 200 == asked(priced.program("Ada", tokens_per_day=9000), "teacher/ok").status_code
 
 
 def test_who_calls_does_not_choose_who_is_billed(people: People, upstream: FakeUpstream) -> None:
