@@ -44,7 +44,8 @@ def backup(invocation: Invocation, target: Path) -> None:
     "empty-trash",
     help="""Remove for good the sessions and comparisons that were deleted some time ago. There is no way back.
 
-    What they share with others stays: turns that a fork goes on from, answers that another comparison shows.""",
+    What they share with others stays: turns that a fork goes on from, answers that another comparison shows. With the
+    session of a cell go the votes on it; the cell waits then to be asked again.""",
     examples="""
     rolebook empty-trash
     rolebook empty-trash --days 0 --yes
@@ -75,3 +76,10 @@ def empty_trash(invocation: Invocation, days: int, is_agreed: bool) -> None:
         sessions=removed.sessions,
         comparisons=removed.comparisons,
     )
+    if removed.cells:
+        terminal.tell(
+            "Comparisons that are still there have lost answers with it: cells: %(cells)d, votes on them: %(votes)d. "
+            "Going on with such a comparison asks those again.",
+            cells=removed.cells,
+            votes=removed.votes,
+        )

@@ -426,7 +426,10 @@ class ComparisonLog(Protocol):
         """The turns that are history after this one, which is the last. Raises NotFoundError."""
 
     def create_comparison(self, comparison: Comparison, revisions: Sequence[Revision]) -> None:
-        """Record a comparison with the revisions of its variants and its judge, and link its recorded cells."""
+        """Record a comparison with the revisions of its variants and its judge, and link its recorded cells.
+
+        Raises ConflictError if there is one of that id.
+        """
 
     def get_comparison(self, comparison_id: str) -> Comparison:
         """Also finds one in the trash. Raises NotFoundError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,18 @@ def new_id() -> str:
     """
     value = (time.time_ns() // 1_000_000) << 40 | random.getrandbits(40)
     return "".join([_ID_PAIRS[value >> shift & 1023] for shift in range(80, -1, -10)])
+
+
+def id_for(begun: str, content: str) -> str:
+    """An id as :func:`new_id` makes one, but always the same for one content.
+
+    Arguments:
+        begun: the id that was made when somebody began to write that content; whatever else comes of it has another id.
+    """
+    digest = hashlib.sha256(f"{begun}\0{content}".encode("utf-8", "surrogatepass")).digest()
+    value = int.from_bytes(digest[:5])
+    tail = "".join([_ID_PAIRS[value >> shift & 1023] for shift in range(30, -1, -10)])
+    return begun[: -len(tail)] + tail
 
 
 def time_of_id(id: str) -> str:

@@ -106,6 +106,22 @@ def ballots(db: Database, comparison_id: str) -> list[Ballot]:
     return [_ballot_of(row) for row in rows]
 
 
+ON_CELL = "((left_variant, left_repeat) = (?, ?) OR (right_variant, right_repeat) = (?, ?))"
+"""A condition on ballots on one input: whether one of the two cells is that of a variant and a repeat, given twice."""
+
+
+def remove_ballots(db: Database, comparison: int, key: CellKey) -> int:
+    """Remove what was said of a cell whose answers are gone: others may come in its place. Returns how many votes."""
+    place = (comparison, key.input, *(key.variant, key.repeat) * 2)
+    condition = f"comparison = ? AND input = ? AND {ON_CELL}"
+    cast = execute(
+        db, f"SELECT count(*) FROM ballots WHERE outcome IS NOT NULL AND {condition}", place
+    )
+    votes = int(cast.fetchone()[0])
+    execute(db, f"DELETE FROM ballots WHERE {condition}", place)
+    return votes
+
+
 _BALLOTS = (
     "SELECT ballots.*, comparisons.id AS comparison_id FROM ballots "
     "JOIN comparisons ON comparisons.number = ballots.comparison"

@@ -25,6 +25,7 @@ from rolebook.core.frozen import frozen
 from rolebook.core.persona import Fault, FaultyDataError, describe_path
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 from rolebook.storage import cell, lookup
+from rolebook.storage.ballot import ON_CELL, remove_ballots
 from rolebook.storage.connection import execute, insert
 from rolebook.storage.encoding import (
     decode_json,
@@ -96,8 +97,11 @@ def break_data(found: Break) -> dict[str, Any]:
 def create_comparison(db: Database, comparison: Comparison, revisions: Iterable[Revision]) -> None:
     """Record a comparison, and link the cells whose answers are in the log already.
 
-    Raises NotFoundError, and FaultyDataError for one that could not be read back.
+    Raises NotFoundError, ConflictError if there is one of that id, and FaultyDataError for one that could not be read
+    back.
     """
+    if execute(db, "SELECT 1 FROM comparisons WHERE id = ?", (comparison.id,)).fetchone():
+        raise ConflictError("This comparison is in the log already.")
     plan = encode_json(comparison_data(comparison))
     _plan_in(plan)
     for revision in revisions:
@@ -276,13 +280,18 @@ def start_cell(
     known = execute(
         db,
         "SELECT number, user, deleted_at, (SELECT number FROM revisions WHERE id = ?) AS revision, "
-        "(SELECT coalesce(max(number), 0) + 1 FROM turns) AS next_turn FROM comparisons WHERE id = ?",
-        (revision.id, session.comparison_id),
+        "(SELECT coalesce(max(number), 0) + 1 FROM turns) AS next_turn, "
+        "EXISTS (SELECT 1 FROM ballots WHERE comparison = comparisons.number AND input = ? "
+        f"AND {ON_CELL}) AS is_voted_on "
+        "FROM comparisons WHERE id = ?",
+        (revision.id, key.input, *(key.variant, key.repeat) * 2, session.comparison_id),
     ).fetchone()
     if known is None:
         raise unknown_comparison(session.comparison_id)
     if known["deleted_at"] is not None:
         raise ConflictError("This comparison is in the trash. Restore it to go on with it.")
+    if known["is_voted_on"]:
+        remove_ballots(db, known["number"], key)
     inherited = inherited_turns(db, session.forked_from)
     row = session_columns(session) | {
         "used_at": session.created_at,
@@ -346,6 +355,7 @@ def reuse_answers(
         answers = known[listed, turn.upstream, turn.model_requested, turn.endpoint, parameters]
         if answers:
             found = answers.pop(0)
+            remove_ballots(db, number, key)
             _link(db, number, key, found["session"], [found["number"]])
             filled.append(key)
     return filled

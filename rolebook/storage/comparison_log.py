@@ -42,7 +42,7 @@ class SqliteComparisonLog:
     def create_comparison(self, comparison: Comparison, revisions: Sequence[Revision]) -> None:
         """Record a comparison with the revisions of its variants and its judge, and link its recorded cells.
 
-        Raises FaultyDataError for one that could not be read back, and records nothing.
+        Raises ConflictError if there is one of that id, and FaultyDataError for one that could not be read back.
         """
         self._log.change(queries.create_comparison, comparison, revisions)
 

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from sqlite_utils import Database
 
+from rolebook.core.comparison import CellKey
 from rolebook.core.session import TurnStatus, now
 from rolebook.storage import edit, index
+from rolebook.storage.ballot import remove_ballots
 from rolebook.storage.connection import execute
 from rolebook.storage.query import require_time
 from rolebook.storage.reach import within_reach
@@ -42,18 +44,24 @@ def restore(db: Database, session_ids: Iterable[str]) -> int:
 
 
 class Purged(NamedTuple):
-    """What was removed for good."""
+    """What was removed for good.
+
+    ``cells`` are those of remaining comparisons whose answers were among it, ``votes`` those that were cast on them.
+    """
 
     sessions: int
     comparisons: int
+    cells: int = 0
+    votes: int = 0
 
 
 def purge(db: Database, before: str) -> Purged:
     """Remove for good what was put into the trash before a time (ISO 8601), with all texts that nothing else uses.
 
     With a comparison go the sessions of its cells, its votes and what its checks found; with a turn, the sessions in
-    which it was judged. Turns that a remaining fork inherits, or a remaining comparison shows, stay, without a title,
-    tags or a session that anybody can open, until that is purged too. Revisions stay.
+    which it was judged, and the votes on it, as what is asked in its place is another answer. Turns that a remaining
+    fork inherits, or a remaining comparison shows, stay, without a title, tags or a session that anybody can open,
+    until that is purged too. Revisions stay.
     """
     # What is removed is overwritten in the file, not only forgotten.
     execute(db, "PRAGMA secure_delete = ON")
@@ -73,13 +81,14 @@ def purge(db: Database, before: str) -> Purged:
     for row in execute(db, f"SELECT id FROM sessions WHERE {_LISTED} AND NOT is_purged", (doomed,)):
         edit.rename(db, row["id"], "")
     _remove_comparisons(db, comparisons)
+    cells, votes = _take_votes_from(db, turns)
     _remove_turns(db, turns)
     _remove_messages(db, messages)
     _remove_sessions(db, doomed)
     if json.loads(turns):
         index.forget_removed(db)
     execute(db, "PRAGMA secure_delete = OFF")
-    return Purged(len(json.loads(count)), len(json.loads(comparisons)))
+    return Purged(len(json.loads(count)), len(json.loads(comparisons)), cells, votes)
 
 
 def _numbers(db: Database, sql: str, *parameters: object) -> str:
@@ -135,6 +144,23 @@ def _remove_comparisons(db: Database, comparisons: str) -> None:
     execute(db, f"DELETE FROM check_results WHERE {listed}", (comparisons,))
     execute(db, f"UPDATE sessions SET comparison = NULL WHERE {listed}", (comparisons,))
     execute(db, f"DELETE FROM comparisons WHERE {_LISTED}", (comparisons,))
+
+
+def _take_votes_from(db: Database, turns: str) -> tuple[int, int]:
+    """Remove the ballots on cells that lose answers. Returns how many cells that are, and how many votes it takes."""
+    cells = execute(
+        db,
+        "SELECT DISTINCT comparison, input, variant, repeat FROM cells WHERE reused IS NULL AND session IN "
+        f"(SELECT session FROM turns WHERE {_LISTED})",
+        (turns,),
+    ).fetchall()
+    votes = sum(
+        remove_ballots(
+            db, cell["comparison"], CellKey(cell["variant"], cell["input"], cell["repeat"])
+        )
+        for cell in cells
+    )
+    return len(cells), votes
 
 
 def _remove_turns(db: Database, turns: str) -> None:

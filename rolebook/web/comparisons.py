@@ -16,10 +16,10 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
 from rolebook.core.comparison_spec import parse_spec
-from rolebook.core.errors import InputError, NotFoundError, RolebookError
+from rolebook.core.errors import ConflictError, InputError, NotFoundError, RolebookError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import Persona
-from rolebook.core.session import Session, now
+from rolebook.core.session import Session, id_for, new_id, now
 from rolebook.library.comparison_file import parse_comparison
 from rolebook.library.file_library import PersonaEntry
 from rolebook.library.inputs_file import INPUT_SUFFIXES, parse_inputs
@@ -314,15 +314,24 @@ def download() -> ResponseReturnValue:
 
 @blueprint.post("/comparisons")
 def create() -> ResponseReturnValue:
-    """Begin the comparison, and go to where its answers arrive."""
-    form, compare = plan_form.read_form(submitted()), rolebook().compare
+    """Begin the comparison, and go to where its answers arrive. A form that is sent twice begins one."""
+    fields, compare = submitted(), rolebook().compare
+    form = plan_form.read_form(fields)
     try:
         plan = plan_form.plan_of(form)
     except FaultyFormError as error:
         return _faulty_page(form, error)
-    comparison = compare.create(plan)
-    compare.start(comparison, is_reusing=bool(form.get("reusing")))
-    return redirect(url_for("grid.show", comparison_id=comparison.id), 303)
+    begun = _ids([form.get("begun")])
+    if begun:
+        # What was changed meanwhile, on a page that somebody has gone back to, is another comparison.
+        own_id = id_for(begun[0], json.dumps(sorted(fields.items())))
+        plan = replace(plan, comparison=replace(plan.comparison, id=own_id))
+    comparison_id = plan.comparison.id
+    # The same form was sent before, with a second click perhaps.
+    with suppress(ConflictError):
+        comparison = compare.create(plan)
+        compare.start(comparison, is_reusing=bool(form.get("reusing")))
+    return redirect(url_for("grid.show", comparison_id=comparison_id), 303)
 
 
 @frozen
@@ -443,6 +452,7 @@ def _plan_page(
     return render_template(
         "comparison_new.html",
         form=form,
+        begun=next(iter(_ids([form.get("begun")])), "") or new_id(),
         cards=[
             _card(number, given, errors=errors or (), focus=focus)
             for number, given in enumerate(form.variants)

@@ -102,3 +102,13 @@ def test_the_trash_is_emptied_only_when_that_is_meant(shell: Shell, session_id: 
     assert (0, "") == (done.status, done.text)
     assert "sessions: 1, comparisons: 0" in done.notices
     assert [] == shell.run("sessions", "--deleted", "--json").json
+
+
+def test_emptying_the_trash_tells_what_comparisons_lose(shell: Shell) -> None:
+    shell.run("compare", "plain", "teacher", "--input", "Hello")
+    (comparison,) = shell.run("comparisons", "--json").json
+    cells = shell.run("comparisons", "show", comparison["id"], "--json").json["cells"]
+    assert 0 == shell.run("sessions", "delete", cells[0]["session_id"]).status
+    told = shell.run("empty-trash", "--days", "0", "--yes").notices
+    assert "sessions: 0, comparisons: 0" in told
+    assert "lost answers with it: cells: 1, votes on them: 0" in told

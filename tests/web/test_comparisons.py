@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from html import unescape
 from html.parser import HTMLParser
@@ -158,6 +159,31 @@ def test_a_plan_begins_and_leads_to_its_comparison(client: FlaskClient, rolebook
     assert [entry.turns for entry in comparison.inputs] == [("One",), ("Is \\nu \\neq 0?",)]
     assert [variant.persona_id for variant in comparison.variants] == ["teacher", "plain"]
     assert rolebook.comparisons.tally(comparison).complete == 8
+
+
+def test_a_form_that_is_sent_twice_begins_one_comparison(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    fields = opened(client)
+    with ThreadPoolExecutor(3) as pool:
+        begun = set(pool.map(lambda _: start(client.application.test_client(), fields), range(3)))
+    (comparison_id,) = begun
+    finished(rolebook, comparison_id)
+    assert [comparison_id] == [s.comparison.id for s in rolebook.comparisons.list_comparisons()[0]]
+    assert 2 == len(upstream.requests)
+    assert comparison_id == start(client, fields)
+    assert 2 == len(upstream.requests)
+
+
+def test_what_was_changed_on_the_same_page_or_opened_anew_is_another_comparison(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    fields = opened(client)
+    others = [{**fields, "repeats": "2"}, opened(client), {**fields, "begun": "nonsense"}]
+    begun = {start(client, each) for each in (fields, *others)}
+    assert 4 == len(begun)
+    for comparison_id in begun:
+        finished(rolebook, comparison_id)
 
 
 def test_a_text_of_several_lines_goes_along_whole(client: FlaskClient, rolebook: Rolebook) -> None:
@@ -673,8 +699,8 @@ def damage(rolebook: Rolebook, comparison_id: str) -> None:
 def test_a_damaged_plan_takes_no_others_away_and_can_be_deleted(
     client: FlaskClient, rolebook: Rolebook
 ) -> None:
-    fields = {**opened(client), "question": "Which one is lost?"}
-    lost, kept = (finished(rolebook, start(client, fields)).id for _ in range(2))
+    plans = [{**opened(client), "question": "Which one is lost?"} for _ in range(2)]
+    lost, kept = (finished(rolebook, start(client, fields)).id for fields in plans)
     damage(rolebook, lost)
     page = client.get("/comparisons").text
     assert "damaged in the log: it cannot be shown, only deleted" in page
