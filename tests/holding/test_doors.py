@@ -182,7 +182,7 @@ def test_monsters_are_answered_quickly_and_never_as_our_fault(
     ]
     assert {reply.status for reply in replies} <= {400, 413}
     assert all("error" in reply.json for reply in replies)
-    assert min(reply.took_s for reply in replies) < 0.2 + quiet_s
+    assert min(reply.took_s for reply in replies) < 1 + 10 * quiet_s
 
 
 @pytest.mark.parametrize(
