@@ -19,6 +19,7 @@ from rolebook.core.comparison import (
     Comparison,
     ComparisonInput,
     ComparisonLog,
+    Standing,
     Variant,
     said_before,
 )
@@ -31,7 +32,7 @@ from rolebook.core.errors import (
     UpstreamError,
     UpstreamKeyError,
 )
-from rolebook.core.filling import CellPlan, Filling, unchecked_turns
+from rolebook.core.filling import CellPlan, Filling
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judging
 from rolebook.core.line import Place
@@ -338,12 +339,7 @@ class CompareService:
 
     def unsettled_cells(self, comparison: Comparison) -> Sequence[CellKey]:
         """The cells that have ended and are worth another try: they failed, or lack what a check has to tell."""
-        ended = {CellStatus.COMPLETE, CellStatus.FAILED}
-        return [
-            cell.key
-            for cell in self._comparisons.cells(comparison)
-            if cell.status in ended and self._is_wanted(comparison, cell, cell.key, True)
-        ]
+        return self._comparisons.unsettled(comparison, is_retry=True)
 
     def _make_run(
         self,
@@ -355,21 +351,23 @@ class CompareService:
         breaks: Sequence[Break],
     ) -> Run:
         is_retry = with_failed or keys is not None
-        cells = {cell.key: cell for cell in self._comparisons.cells(comparison)}
+        known = _statuses(comparison, self._comparisons.standings(comparison))
+        settled = {CellStatus.COMPLETE, CellStatus.FAILED}
+        unsettled = set(self._comparisons.unsettled(comparison, is_retry=is_retry))
         wanted = [
             key
             for key in (comparison.cell_keys() if keys is None else keys)
-            if self._is_wanted(comparison, cells.get(key), key, is_retry)
+            if key in unsettled or known.get(key) not in settled
         ]
         if is_reusing:
-            filled = self._reuse(comparison, [key for key in wanted if key not in cells])
-            cells.update(
-                {cell.key: cell for cell in self._comparisons.cells(comparison)} if filled else {}
-            )
+            reused = self._reuse(comparison, [key for key in wanted if key not in known])
+            known |= dict.fromkeys(reused, CellStatus.COMPLETE)
+        begun = sorted({key.input for key in wanted if key in known})
+        cells = {cell.key: cell for cell in self._comparisons.cells(comparison, inputs=begun)}
         return Run(
             comparison,
             Workload(
-                begun=list(cells.values()),
+                begun=known,
                 spent=self._comparisons.tally(comparison),
                 queues=self._queues(comparison, wanted),
                 concurrency=concurrency or comparison.concurrency,
@@ -415,17 +413,6 @@ class CompareService:
         return self._chat.upstream_name(
             judge.upstream or self.persona_of(judge.revision).persona.upstream
         )
-
-    def _is_wanted(
-        self, comparison: Comparison, cell: Cell | None, key: CellKey, with_failed: bool
-    ) -> bool:
-        if cell is None or cell.status in {CellStatus.WAITING, CellStatus.STOPPED}:
-            return True
-        if cell.status is CellStatus.COMPLETE:
-            # A process that was killed between an answer and its checks has left them out.
-            checks = self.checks_of(comparison, key.variant)
-            return bool(unchecked_turns(cell, comparison, checks, is_retry=with_failed))
-        return cell.status is CellStatus.RUNNING or with_failed
 
     def _reuse(self, comparison: Comparison, keys: Sequence[CellKey]) -> Sequence[CellKey]:
         """Only inputs of one turn: what later ones send hangs on the answers before."""
@@ -577,3 +564,13 @@ def _require_some(
                 variant=comparison.variants[variant].name,
                 reason=fault.error.said,
             )
+
+
+def _statuses(comparison: Comparison, standings: Sequence[Standing]) -> dict[CellKey, CellStatus]:
+    """How far each cell is that has begun."""
+    return {
+        CellKey(variant, *divmod(place, comparison.repeats)): status
+        for variant, standing in enumerate(standings)
+        for status, places in standing.places.items()
+        for place in places
+    }

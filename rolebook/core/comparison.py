@@ -108,6 +108,11 @@ class Judge:
     upstream: str = ""
 
 
+def looks_at_reference(check: Check) -> bool:
+    """Whether what it finds depends on the reference of the answer's input."""
+    return check.kind in {"rubric", "similarity"}
+
+
 def digest_of(check: Check, judge: Judge | None, reference: str = "") -> str:
     """What tells the results of a check from those of others.
 
@@ -116,7 +121,7 @@ def digest_of(check: Check, judge: Judge | None, reference: str = "") -> str:
     parts = [check.digest]
     if check.is_rubric and judge is not None:
         parts += [judge.revision, judge.model, judge.upstream]
-    if reference and check.kind in {"rubric", "similarity"}:
+    if reference and looks_at_reference(check):
         parts.append(reference)
     return check.digest if len(parts) == 1 else sha256_of(parts)
 
@@ -444,6 +449,18 @@ class ComparisonLog(Protocol):
 
         Arguments:
             inputs: only those of these inputs.
+        """
+
+    def standings(self, comparison: Comparison) -> Sequence[Standing]:
+        """How far all its cells are, by variant."""
+
+    def unsettled(self, comparison: Comparison, *, is_retry: bool) -> Sequence[CellKey]:
+        """The cells that have ended with something left to do, in the order in which they run.
+
+        They lack the result of a check.
+
+        Arguments:
+            is_retry: whether those count, too, that failed, or have a rubric that its judge could not tell.
         """
 
     def get_cell(self, comparison: Comparison, key: CellKey) -> Cell:

@@ -12,7 +12,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 from rolebook.core.access import on_this_account
 from rolebook.core.comparison import Break, Cell, CellKey, CellStatus, Comparison, Tally
@@ -112,12 +111,12 @@ Fill = Callable[["Run", CellKey, Place], Iterator[RunEvent]]
 class Workload:
     """What a run has to do, and what it begins with.
 
-    ``begun`` are the cells that have begun, as they stand in the log; ``spent`` is what they have cost until now.
+    ``begun`` says of the cells that have begun how far they are in the log; ``spent`` is what they have cost until now.
     ``queues`` are the cells to fill, in order, by the upstream that answers them; ``concurrency`` is how many calls to
     each of these are made at once. ``judge_upstream`` answers for the judge, if there is one.
     """
 
-    begun: Sequence[Cell]
+    begun: Mapping[CellKey, CellStatus]
     spent: Tally
     queues: Mapping[str, Sequence[CellKey]]
     concurrency: int
@@ -162,11 +161,9 @@ class Run:
         self._on_end = on_end
         self._lock = threading.Lock()
         self._total = comparison.size
-        self._counted: Counter[CellStatus] = Counter()
+        self._statuses = dict(workload.begun)
+        self._counted = Counter(self._statuses.values())
         self._cost, self._without_cost = workload.spent.cost, workload.spent.without_cost
-        self._cells: dict[CellKey, Cell] = {}
-        for cell in workload.begun:
-            self._count(cell)
         queues = {workload.judge_upstream: (), **workload.queues}
         self._lines = {
             name: Line(name, keys, workload.concurrency) for name, keys in queues.items() if name
@@ -249,13 +246,13 @@ class Run:
             without_cost=self._without_cost,
         )
 
-    def _count(self, cell: Cell) -> None:
+    def _count(self, key: CellKey, status: CellStatus) -> None:
         """Count a cell as it is now, in place of what it was before."""
-        before = self._cells.get(cell.key)
-        for counted, sign in ((before, -1), (cell, 1)):
-            if counted is not None:
-                self._counted[counted.status] += sign
-        self._cells[cell.key] = cell
+        before = self._statuses.get(key)
+        if before is not None:
+            self._counted[before] -= 1
+        self._counted[status] += 1
+        self._statuses[key] = status
 
     def live_texts(self) -> Mapping[CellKey, LiveText]:
         """What has arrived so far in the cells under way."""
@@ -366,9 +363,8 @@ class Run:
 
     def _hide(self, key: CellKey) -> None:
         """A cell that is filled again counts as waiting or running, not as what it was."""
-        before = self._cells.get(key)
-        if before is not None:
-            self._count(replace(before, turns=()))
+        if key in self._statuses:
+            self._count(key, CellStatus.WAITING)
 
     def _note(self, event: RunEvent) -> None:
         with self._lock:
@@ -380,7 +376,7 @@ class Run:
                 case CellEnded(cell):
                     self._live.pop(cell.key, None)
                     self._ended.append(cell.key)
-                    self._count(cell)
+                    self._count(cell.key, cell.status)
                     self._ends.append(time.monotonic())
             for subscription in self._subscriptions:
                 subscription.events.put(event)

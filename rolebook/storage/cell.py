@@ -24,6 +24,7 @@ from rolebook.core.comparison import (
     Variant,
     cell_status,
     digest_of,
+    looks_at_reference,
 )
 from rolebook.core.session import TurnStatus
 from rolebook.storage import lookup
@@ -69,14 +70,14 @@ _CELLS = (
 _CELL_STATES = (
     "SELECT cells.variant, cells.input, cells.repeat, sum(turns.status = 'complete') AS complete, "
     "max(turns.position), turns.status AS last_status, "
-    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error, {found} AS found "
+    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error{counts} "
     "FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
     "WHERE cells.comparison = :comparison AND cells.reused IS NULL "
     "GROUP BY cells.input, cells.repeat, cells.variant"
 )
 _REUSED = "SELECT variant, input, repeat FROM cells WHERE comparison = ? AND reused IS NOT NULL"
 _REUSED_STATES = (
-    "SELECT variant, input, {found} AS found FROM cells "
+    "SELECT variant, input, repeat{counts} FROM cells "
     "WHERE comparison = :comparison AND reused IS NOT NULL"
 )
 #: What wanted checks could tell of answers: a row for each answer and check.
@@ -90,10 +91,12 @@ _TOLD = (
     "JOIN json_each(cells.reused) AS listed JOIN check_results ON check_results.turn = listed.value "
     "WHERE cells.comparison = :comparison AND cells.reused IS NOT NULL AND {condition} AND {is_wanted}"
 )
-#: What may be counted of the results of wanted checks.
-_COUNT_TOLD = "count(has_passed)"
-_COUNT_ALL = "count(*)"
-_COUNT_UNJUDGED = "count(*) FILTER (WHERE has_passed IS NULL AND judged_by IS NOT NULL)"
+#: Which results of wanted checks may be counted.
+_TOLD_SOMETHING = "has_passed IS NOT NULL"
+_TOLD_NOTHING = "has_passed IS NULL"
+_UNJUDGED = "has_passed IS NULL AND judged_by IS NOT NULL"
+_ANY = "1"
+_SETTLED = "(has_passed IS NOT NULL OR judged_by IS NULL)"
 
 
 def tally(db: Database, comparison: Comparison) -> Tally:
@@ -102,13 +105,16 @@ def tally(db: Database, comparison: Comparison) -> Tally:
     wanted = _Wanted(db, comparison)
     counted = dict.fromkeys(CellStatus, 0)
     checked = untold = 0
-    for status, group in _counted_cells(db, comparison, number, wanted, _COUNT_TOLD):
+    for status, group in _counted_cells(db, comparison, number, wanted, [_TOLD_SOMETHING]):
         counted[status] += group["told"]
-        checked += group["found"]
+        checked += group["found_0"]
         if _counts(comparison, status, group):
-            untold += wanted.expected(group) - group["found"]
+            untold += wanted.expected(group, group["told"]) - group["found_0"]
     # Most often every check could tell; where one could not, it is asked why.
-    unchecked, unjudged = _left_to_check(db, comparison, number, wanted) if untold else (0, 0)
+    unchecked = unjudged = 0
+    if untold:
+        told_nothing, unjudged = _left_untold(db, comparison, number, wanted)
+        unchecked = untold - told_nothing
     # All that was called for: judges, and attempts that do not count, have cost something too.
     spent = execute(
         db,
@@ -130,17 +136,17 @@ def tally(db: Database, comparison: Comparison) -> Tally:
     )
 
 
-def _left_to_check(
+def _left_untold(
     db: Database, comparison: Comparison, number: int | None, wanted: _Wanted
 ) -> tuple[int, int]:
-    """How many checks of complete cells have no result, and how many rubrics the judge could not tell."""
-
-    def complete(found: str) -> Iterator[sqlite3.Row]:
-        groups = _counted_cells(db, comparison, number, wanted, found)
-        return (group for status, group in groups if _counts(comparison, status, group))
-
-    unchecked = sum(wanted.expected(group) - group["found"] for group in complete(_COUNT_ALL))
-    return unchecked, sum(group["found"] for group in complete(_COUNT_UNJUDGED))
+    """How many results of complete cells tell nothing, and how many of these the judge of a rubric could not tell."""
+    told_nothing = unjudged = 0
+    found = [_TOLD_NOTHING, _UNJUDGED]
+    for status, group in _counted_cells(db, comparison, number, wanted, found):
+        if _counts(comparison, status, group):
+            told_nothing += group["found_0"]
+            unjudged += group["found_1"]
+    return told_nothing, unjudged
 
 
 def _counts(comparison: Comparison, status: CellStatus, group: sqlite3.Row) -> bool:
@@ -149,23 +155,33 @@ def _counts(comparison: Comparison, status: CellStatus, group: sqlite3.Row) -> b
 
 
 def _counted_cells(
-    db: Database, comparison: Comparison, number: int | None, wanted: _Wanted, found: str
+    db: Database,
+    comparison: Comparison,
+    number: int | None,
+    wanted: _Wanted,
+    found: Sequence[str],
+    *,
+    told: str = "count(*)",
+    is_apart: bool = False,
 ) -> Iterator[tuple[CellStatus, sqlite3.Row]]:
     """The cells that have begun in groups of equally far ones of one variant, each with how many and what was found.
 
     Arguments:
-        found: what is counted of the results that wanted checks have on their answers.
+        found: which results of wanted checks on their answers are counted, as ``found_0``, ``found_1`` …
+        told: what is to be told of each group instead of how many.
+        is_apart: whether cells are told apart by what was found, too.
     """
-    parameters = {"comparison": number, "wanted": wanted.listed}
-    own = f"sum({wanted.counted(found, 'check_results', 'turns.number')})"
-    for group in _alike_cells(db, comparison, parameters, told="count(*)", by="variant", found=own):
-        yield _status(comparison, group), group
-    listed = "json_each(cells.reused) AS listed JOIN check_results"
-    reused = _REUSED_STATES.format(found=wanted.counted(found, listed, "listed.value"))
+    parameters = {"comparison": number, **wanted.listed}
+    counts = wanted.counted_own(found)
+    groups = _alike_cells(
+        db, comparison, parameters, told=told, by="variant", counts=counts, is_apart=is_apart
+    )
+    yield from ((_status(comparison, group), group) for group in groups)
+    counts = wanted.counted_reused(found)
     rows = execute(
         db,
-        f"SELECT count(*) AS told, variant AS by, {_entry(comparison)} AS input, sum(found) AS found "
-        f"FROM ({reused}) GROUP BY 2, 3",
+        f"SELECT {told} AS told, variant AS by, {_entry(comparison)} AS input{_summed(counts)} "
+        f"FROM ({_REUSED_STATES.format(counts=_listed(counts))}) GROUP BY 2, 3{_names(counts) if is_apart else ''}",
         parameters,
     )
     yield from ((CellStatus.COMPLETE, group) for group in rows)
@@ -178,21 +194,36 @@ def _alike_cells(
     *,
     told: str,
     by: str,
-    found: str = "0",
+    counts: Sequence[str] = (),
+    is_apart: bool = False,
 ) -> sqlite3.Cursor:
     """The cells that have begun with answers of their own, equally far ones together: few groups of ten thousand cells.
 
     Arguments:
         told: what is to be told of each group.
         by: a column by which they are told apart, too.
-        found: what is summed up of the answers of a cell, and of all cells of a group.
+        counts: what is summed up of the answers of a cell, and of all cells of a group, as ``found_0``, ``found_1`` …
+        is_apart: whether cells are told apart by these, too.
     """
     return execute(
         db,
-        f"SELECT {told} AS told, {by} AS by, {_entry(comparison)} AS input, complete, last_status, last_error, "
-        f"sum(found) AS found FROM ({_CELL_STATES.format(found=found)}) GROUP BY 2, 3, 4, 5, 6",
+        f"SELECT {told} AS told, {by} AS by, {_entry(comparison)} AS input, complete, last_status, last_error"
+        f"{_summed(counts)} FROM ({_CELL_STATES.format(counts=_listed(counts))}) "
+        f"GROUP BY 2, 3, 4, 5, 6{_names(counts) if is_apart else ''}",
         parameters,
     )
+
+
+def _listed(counts: Sequence[str]) -> str:
+    return "".join(f", {count} AS count_{number}" for number, count in enumerate(counts))
+
+
+def _summed(counts: Sequence[str]) -> str:
+    return "".join(f", sum(count_{number}) AS found_{number}" for number in range(len(counts)))
+
+
+def _names(counts: Sequence[str]) -> str:
+    return "".join(f", count_{number}" for number in range(len(counts)))
 
 
 def _entry(comparison: Comparison) -> str:
@@ -211,7 +242,7 @@ def _status(comparison: Comparison, row: sqlite3.Row) -> CellStatus:
 def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
     """The cells that have begun, without what was said."""
     number = comparison_number(db, comparison.id)
-    rows = execute(db, _CELL_STATES.format(found="0"), {"comparison": number})
+    rows = execute(db, _CELL_STATES.format(counts=""), {"comparison": number})
     states = {_key_of(row): _status(comparison, row) for row in rows}
     for row in execute(db, _REUSED, (number,)):
         states[_key_of(row)] = CellStatus.COMPLETE
@@ -220,7 +251,7 @@ def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
         db,
         "SELECT variant, input, repeat, sum(has_passed) AS passed, sum(NOT has_passed) AS failed "
         f"FROM ({wanted.told()}) GROUP BY 1, 2, 3",
-        {"comparison": number, "wanted": wanted.listed},
+        {"comparison": number, **wanted.listed},
     )
     checked = {_key_of(row): (row["passed"], row["failed"]) for row in told}
     return [CellOutline(key, status, *checked.get(key, (0, 0))) for key, status in states.items()]
@@ -230,10 +261,10 @@ def standings(db: Database, comparison: Comparison) -> list[Standing]:
     """How far the cells of each variant are."""
     number = comparison_number(db, comparison.id)
     wanted = _Wanted(db, comparison)
-    parameters = {"comparison": number, "wanted": wanted.listed}
+    parameters = {"comparison": number, **wanted.listed}
     places: list[dict[CellStatus, list[int]]] = [defaultdict(list) for _ in comparison.variants]
     failing: list[list[int]] = [[] for _ in comparison.variants]
-    listed = f"json_group_array(input * {comparison.repeats} + repeat)"
+    listed = _listed_places(comparison)
     for group in _alike_cells(db, comparison, parameters, told=listed, by="variant"):
         places[group["by"]][_status(comparison, group)] += json.loads(group["told"])
     for row in execute(db, _REUSED, (number,)):
@@ -244,6 +275,37 @@ def standings(db: Database, comparison: Comparison) -> list[Standing]:
     ):
         failing[row["by"]] += json.loads(row["told"])
     return [Standing(*found) for found in zip(places, failing, strict=True)]
+
+
+def unsettled(db: Database, comparison: Comparison, *, is_retry: bool) -> list[CellKey]:
+    """The cells that have ended with something left to do, in the order in which they run.
+
+    Arguments:
+        is_retry: whether that is also to ask failed ones again, and judges about what they could not tell.
+    """
+    wanted = _Wanted(db, comparison)
+    number = comparison_number(db, comparison.id)
+    groups = _counted_cells(
+        db,
+        comparison,
+        number,
+        wanted,
+        [_SETTLED if is_retry else _ANY],
+        told=_listed_places(comparison),
+        is_apart=True,
+    )
+    keys = []
+    for status, group in groups:
+        places = json.loads(group["told"])
+        is_unchecked = group["found_0"] < wanted.expected(group, len(places))
+        is_failed = status is CellStatus.FAILED and is_retry
+        if is_failed or (status is CellStatus.COMPLETE and is_unchecked):
+            keys += [CellKey(group["by"], *divmod(place, comparison.repeats)) for place in places]
+    return sorted(keys, key=lambda key: (key.repeat, key.input, key.variant))
+
+
+def _listed_places(comparison: Comparison) -> str:
+    return f"json_group_array(input * {comparison.repeats} + repeat)"
 
 
 def _place(comparison: Comparison, key: CellKey) -> int:
@@ -289,63 +351,102 @@ class _Wanted:
     def __init__(self, db: Database, comparison: Comparison) -> None:
         self._comparison = comparison
         self._checks = [_checks_of(db, comparison, variant) for variant in comparison.variants]
+        self._has_references = any(entry.reference for entry in comparison.inputs)
+        self._known: dict[tuple[int, str], set[_CheckIdentity]] = {}
 
     def of(self, key: CellKey) -> set[_CheckIdentity]:
         """Those that the answers of a cell are held against."""
-        return self._identities(key.variant, self._comparison.inputs[key.input].reference)
+        about = (key.variant, self._comparison.inputs[key.input].reference)
+        if about not in self._known:
+            variant, reference = about
+            self._known[about] = set(self._identities(self._checks[variant], reference))
+        return self._known[about]
 
-    def _identities(self, variant: int, reference: str) -> set[_CheckIdentity]:
+    def _identities(self, checks: Iterable[Check], reference: str = "") -> Iterator[_CheckIdentity]:
         judge = self._comparison.judge
-        return {
-            (check.label, digest_of(check, judge, reference)) for check in self._checks[variant]
-        }
+        return ((check.label, digest_of(check, judge, reference)) for check in checks)
 
-    def expected(self, group: sqlite3.Row) -> int:
-        """How many results there are if every answer of so many cells has been checked."""
+    def expected(self, group: sqlite3.Row, cells: int) -> int:
+        """How many results there are if every answer of so many cells of a group has been checked."""
         turns = len(self._comparison.inputs[group["input"]].turns)
-        return int(group["told"]) * turns * len(self._checks[group["by"]])
+        return cells * turns * len(self._checks[group["by"]])
 
     @cached_property
-    def listed(self) -> str:
-        """All of them for a statement, as JSON."""
-        inputs = self._comparison.inputs
-        references = (entry.reference for entry in inputs) if self._goes_by_input else ("",)
-        # Bytes in hexadecimal digits: a label that is no valid Unicode is kept as its bytes.
-        return json.dumps(
-            [
-                (variant, number, encode_bytes(label).hex().upper(), digest)
-                for number, reference in enumerate(references)
-                for variant in range(len(self._checks))
-                for label, digest in self._identities(variant, reference)
-            ]
-        )
+    def listed(self) -> Mapping[str, str]:
+        """All of them for a statement, as JSON: those of each variant, and those of each input.
+
+        There are thousands of inputs, so what all variants have in common is listed once for each.
+        """
+        shown = self._by_input[:1] if self._is_common else self._by_input
+        inputs = self._comparison.inputs if any(shown) else ()
+        listed = [
+            (variant, _spelled(label), digest)
+            for variant, checks in enumerate(self._checks)
+            for label, digest in self._identities(c for c in checks if not self._is_by_input(c))
+        ]
+        listed_by_input = [
+            (number, variant, label, digest_of(check, self._comparison.judge, entry.reference))
+            for variant, checks in enumerate(shown)
+            for check in checks
+            for label in [_spelled(check.label)]
+            for number, entry in enumerate(inputs)
+        ]
+        return {"wanted": json.dumps(listed), "wanted_by_input": json.dumps(listed_by_input)}
 
     @cached_property
-    def _goes_by_input(self) -> bool:
-        """Whether a check of one input is not that of another, as it looks at what the input refers to."""
-        reference = next((each.reference for each in self._comparison.inputs if each.reference), "")
-        return any(
-            self._identities(variant, reference) != self._identities(variant, "")
-            for variant in range(len(self._checks))
-        )
+    def _by_input(self) -> Sequence[Sequence[Check]]:
+        """Those of each variant that are other ones for each input, as they look at what it refers to."""
+        return [list(filter(self._is_by_input, checks)) for checks in self._checks]
+
+    def _is_by_input(self, check: Check) -> bool:
+        return self._has_references and looks_at_reference(check)
+
+    @cached_property
+    def _is_common(self) -> bool:
+        """Whether those are the same for every variant."""
+        first, *others = ({*self._identities(checks)} for checks in self._by_input)
+        return all(other == first for other in others)
 
     @property
     def _is_wanted(self) -> str:
-        entry = "cells.input" if self._goes_by_input else "0"
+        own = (
+            "(cells.variant, hex(label), digest) IN "
+            "(SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:wanted))"
+        )
+        if not any(self._by_input):
+            return own
+        variant = "0" if self._is_common else "cells.variant"
         return (
-            f"(cells.variant, {entry}, hex(label), digest) IN "
-            "(SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:wanted))"
+            f"({own} OR (cells.input, {variant}, hex(label), digest) IN "
+            "(SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:wanted_by_input)))"
         )
 
-    def counted(self, found: str, source: str, turn: str) -> str:
-        """What is counted of an answer's results, as an expression."""
+    def counted_own(self, found: Iterable[str]) -> Sequence[str]:
+        """How many results of each kind all answers of a cell have that has its own, as expressions."""
+        return [f"sum({self._counted(each, 'check_results', 'turns.number')})" for each in found]
+
+    def counted_reused(self, found: Iterable[str]) -> Sequence[str]:
+        """The same of a cell whose answers were in the log before."""
+        source = "json_each(cells.reused) AS listed JOIN check_results"
+        return [self._counted(each, source, "listed.value") for each in found]
+
+    def _counted(self, condition: str, source: str, turn: str) -> str:
         if not any(self._checks):
             return "0"
-        return f"(SELECT {found} FROM {source} WHERE check_results.turn = {turn} AND {self._is_wanted})"
+        # Whether it is wanted takes longest to find out, so that comes last.
+        return (
+            f"(SELECT count(*) FROM {source} WHERE check_results.turn = {turn} "
+            f"AND {condition} AND {self._is_wanted})"
+        )
 
-    def told(self, condition: str = "has_passed IS NOT NULL") -> str:
+    def told(self, condition: str = _TOLD_SOMETHING) -> str:
         """What they could tell, as a statement; only what meets a condition on it."""
         return _TOLD.format(condition=condition, is_wanted=self._is_wanted)
+
+
+def _spelled(label: str) -> str:
+    """In hexadecimal digits, as a label that is no valid Unicode is kept as its bytes."""
+    return encode_bytes(label).hex().upper()
 
 
 def _checks_of(db: Database, comparison: Comparison, variant: Variant) -> Sequence[Check]:

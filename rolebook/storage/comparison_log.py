@@ -117,6 +117,14 @@ class SqliteComparisonLog:
         """
         return self._log.read(cell.cells, comparison, inputs=inputs, repeats=repeats)
 
+    def unsettled(self, comparison: Comparison, *, is_retry: bool) -> Sequence[CellKey]:
+        """The cells that have ended with something left to do, in the order in which they run.
+
+        Arguments:
+            is_retry: whether that is also to ask failed ones again, and judges about what they could not tell.
+        """
+        return self._log.read(cell.unsettled, comparison, is_retry=is_retry)
+
     def get_cell(self, comparison: Comparison, key: CellKey) -> Cell:
         """One cell; a waiting one if it has not begun."""
         cells = self.cells(comparison, inputs=[key.input])

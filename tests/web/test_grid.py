@@ -6,7 +6,7 @@ import cProfile
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -733,6 +733,31 @@ def test_cells_that_a_page_does_not_show_make_it_hardly_dearer(
         calls, more_calls = (calls_for(client, f"/comparisons/{c.id}{path}") for c in (few, many))
         # There are 500 more cells. To look at each of them for how far it is takes a dozen calls.
         assert more_calls - calls < 8 * 500
+
+
+def test_a_reference_is_looked_at_once_for_all_variants_and_answers_are_not_read_to_count_them(
+    rolebook: Rolebook,
+) -> None:
+    def calls(function: Callable[[Comparison], object], comparison: Comparison) -> int:
+        profile = cProfile.Profile()
+        profile.runcall(function, comparison)
+        return sum(entry.callcount for entry in profile.getstats())
+
+    few, many = (
+        plan(
+            rolebook,
+            variants=["plain"] * 4,
+            inputs=[{"input": "Why?", "reference": f"Since {n}."} for n in range(count)],
+            checks=[{"similarity": {"at_least": 0.5}}, {"max_words": 9}],
+        )
+        for count in (10, 50)
+    )
+    answer_all(rolebook, few)
+    answer_all(rolebook, many)
+    assert 200 == len(rolebook.compare.unsettled_cells(many))
+    for function in (rolebook.comparisons.tally, rolebook.compare.unsettled_cells):
+        # To hold an answer against each of its checks takes a dozen calls, so that these would be a hundred an input.
+        assert calls(function, many) - calls(function, few) < 40 * 30
 
 
 @pytest.mark.parametrize(
