@@ -25,6 +25,13 @@ _RATE_OVER = 50
 
 
 @frozen
+class CellReady:
+    """The cell had ended, is to be called once more, and waits for its place."""
+
+    key: CellKey
+
+
+@frozen
 class CellStarted:
     """A turn of the cell is under way; ``turn`` counts from 0."""
 
@@ -53,7 +60,7 @@ class RunEnded:
     """Nothing more will come."""
 
 
-RunEvent = CellStarted | CellDelta | CellEnded | RunEnded
+RunEvent = CellReady | CellStarted | CellDelta | CellEnded | RunEnded
 
 
 @frozen
@@ -279,7 +286,8 @@ class Run:
     def note_ready(self, key: CellKey) -> None:
         """A cell is recorded as to be called, so it counts as waiting, also where it had failed before."""
         with self._lock:
-            self._hide(key)
+            if self._hide(key):
+                self._tell(CellReady(key))
 
     def take_place(self, key: CellKey, place: Place) -> None:
         """Wait until a cell may be called, or the run is stopped. From then on the cell counts as running."""
@@ -361,10 +369,12 @@ class Run:
                 self._live.pop(key, None)
                 self._turns.pop(key, None)
 
-    def _hide(self, key: CellKey) -> None:
-        """A cell that is filled again counts as waiting or running, not as what it was."""
-        if key in self._statuses:
+    def _hide(self, key: CellKey) -> bool:
+        """A cell that is filled again counts as waiting or running, not as what it was; False if it never was."""
+        has_begun = key in self._statuses
+        if has_begun:
             self._count(key, CellStatus.WAITING)
+        return has_begun
 
     def _note(self, event: RunEvent) -> None:
         with self._lock:
@@ -378,8 +388,11 @@ class Run:
                     self._ended.append(cell.key)
                     self._count(cell.key, cell.status)
                     self._ends.append(time.monotonic())
-            for subscription in self._subscriptions:
-                subscription.events.put(event)
+            self._tell(event)
+
+    def _tell(self, event: RunEvent) -> None:
+        for subscription in self._subscriptions:
+            subscription.events.put(event)
 
     def _end(self) -> None:
         try:

@@ -298,7 +298,7 @@ def cells_now(
     logged = rolebook().comparisons.cells(comparison, inputs=inputs, repeats=repeats)
     if run is None:
         return {cell.key: cell for cell in logged}, {}
-    cells = {cell.key: cell if cell.key in live else _before_it_was_ready(cell) for cell in logged}
+    cells = {cell.key: cell if cell.key in live else before_it_was_ready(cell) for cell in logged}
     # What has just been recorded counts as under way for a moment longer.
     return cells, {
         key: text
@@ -313,7 +313,8 @@ def _run_here(comparison: Comparison) -> Run | None:
     return None if run is None or run.has_ended else run
 
 
-def _before_it_was_ready(cell: Cell) -> Cell:
+def before_it_was_ready(cell: Cell) -> Cell:
+    """A cell that waits for its place without the turn that stands in the log for that."""
     return replace(cell, turns=cell.turns[:-1]) if cell.status is CellStatus.RUNNING else cell
 
 

@@ -12,9 +12,19 @@ from flask import render_template
 
 from rolebook.core.comparison import Cell, CellKey, Comparison
 from rolebook.core.frozen import frozen
-from rolebook.core.run import CellDelta, CellEnded, CellStarted, LiveText, Run, RunEnded, RunEvent
+from rolebook.core.run import (
+    CellDelta,
+    CellEnded,
+    CellReady,
+    CellStarted,
+    LiveText,
+    Run,
+    RunEnded,
+    RunEvent,
+)
 from rolebook.report.visible import visible
 from rolebook.web.comparison_cells import (
+    before_it_was_ready,
     cell_letter,
     cells_now,
     marks_of,
@@ -110,6 +120,10 @@ class Feed:
 
     def _told(self, event: RunEvent) -> Iterator[str]:
         match event:
+            case CellReady(key):
+                self._is_news = True
+                cell = before_it_was_ready(self._begun(key)) if key in self._watched else None
+                yield self._cell(key, cell, None, mark="w")
             case CellStarted(key, turn):
                 self._is_news = True
                 cell = self._begun(key) if turn and key in self._watched else None
@@ -142,10 +156,12 @@ class Feed:
             self._last = now
             yield ": still here\n\n"
 
-    def _cell(self, key: CellKey, cell: Cell | None, live: LiveText | None) -> str:
+    def _cell(
+        self, key: CellKey, cell: Cell | None, live: LiveText | None, *, mark: str = ""
+    ) -> str:
         """How far a cell is, with its boxes if the page shows them."""
         data: dict[str, Any] = {"cell": str(key)}
-        data["mark"] = "r" if live is not None else cell_letter(cell) if cell else "w"
+        data["mark"] = mark or ("r" if live is not None else cell_letter(cell) if cell else "w")
         if key in self._watched:
             recorded = self._recorded.get(key.input, ())
             parts = list(parts_of(self._comparison, cell, key, recorded, live))

@@ -371,6 +371,26 @@ def test_failed_cell_that_is_ready_to_be_tried_again_counts_as_waiting(
     assert tally == rolebook.comparisons.tally(comparison)
 
 
+def test_whoever_watches_sees_a_failed_cell_wait_before_it_is_asked_again(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "400")
+    comparison = plan(rolebook, variants=["plain"], inputs=list("abc"), concurrency=1)
+    assert rolebook.compare.start(comparison).wait(10)
+    # The third gets ready when the first has ended: by then somebody watches.
+    upstream.model_rule("ok", "ok?latency_ms=2000,ok")
+    act(client, comparison, "retry")
+    told = [data for name, data in watch(client, comparison) if name == "cell"]
+    third = [
+        (data["mark"], *boxes(data["parts"][0]).values())
+        for data in told
+        if data["cell"] == "1-3-1"
+    ]
+    assert [("f", "failed"), ("w", "waiting"), ("r", "running"), ("p", "complete")] == [
+        (mark, box.split()[0]) for mark, box in third
+    ]
+
+
 def test_faults_stay_in_their_cells(
     client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
