@@ -56,13 +56,15 @@ _LONGEST_KEPT = 1_000_000
 class ComparisonSummary:
     """A comparison as a line of a list: how far it is, how often it was voted on, and why its last run broke off.
 
-    ``flaw`` is why its plan cannot be read: it has no variants, inputs and cells then, and can only be deleted.
+    ``runner`` runs it, or did when it was killed. ``flaw`` is why its plan cannot be read: it has no variants, inputs
+    and cells then, and can only be deleted.
     """
 
     comparison: Comparison
     tally: Tally
     votes: int
     breaks: tuple[Break, ...] = ()
+    runner: str = ""
     flaw: StorageError | None = None
 
 
@@ -231,7 +233,8 @@ def _summary_of(db: Database, row: sqlite3.Row) -> ComparisonSummary:
             deleted_at=row["deleted_at"] or "",
         )
         return ComparisonSummary(bare, Tally(0), votes, breaks, flaw=error)
-    return ComparisonSummary(comparison, cell.tally(db, comparison), votes, breaks)
+    runner = row["runner"] or ""
+    return ComparisonSummary(comparison, cell.tally(db, comparison), votes, breaks, runner)
 
 
 def _count_votes(db: Database, number: int) -> int:

@@ -71,7 +71,7 @@ class SqliteComparisonLog:
         return list(map(self._told, summaries)), cursor
 
     def _told(self, summary: ComparisonSummary) -> ComparisonSummary:
-        return replace(summary, tally=self._as_told(summary.comparison.id, summary.tally))
+        return replace(summary, tally=self._as_told(summary.tally, summary.runner))
 
     def rename_comparison(self, comparison_id: str, question: str) -> None:
         """Put its question in other words. Raises NotFoundError."""
@@ -87,12 +87,12 @@ class SqliteComparisonLog:
 
     def tally(self, comparison: Comparison) -> Tally:
         """How many of its cells are how far, and what they have cost."""
-        return self._as_told(comparison.id, self._log.read(cell.tally, comparison))
+        runner = self._log.read(queries.runner_of, comparison.id)
+        return self._as_told(self._log.read(cell.tally, comparison), runner)
 
-    def _as_told(self, comparison_id: str, tally: Tally) -> Tally:
+    def _as_told(self, tally: Tally, runner: str) -> Tally:
         """While it runs, what answers still lack is on its way, and nothing that anybody has to see to."""
-        bare = tally.without_checks
-        return bare if tally == bare or self._is_run(comparison_id) else tally
+        return tally.without_checks if self._is_at_work(runner) else tally
 
     def outlines(self, comparison: Comparison) -> Sequence[CellOutline]:
         """The cells that have begun, without what was said, in no order."""
@@ -210,10 +210,6 @@ class SqliteComparisonLog:
         """Whether another process runs it at the moment."""
         runner = self._log.read(queries.runner_of, comparison_id)
         return runner != self._log.owner_id() and self._is_at_work(runner)
-
-    def _is_run(self, comparison_id: str) -> bool:
-        """Whether this process or another one runs it at the moment."""
-        return self._is_at_work(self._log.read(queries.runner_of, comparison_id))
 
     def _is_at_work(self, runner: str) -> bool:
         return bool(runner) and is_alive(self._log.path, runner)
