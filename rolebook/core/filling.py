@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rolebook.core.chat import ChatService, TurnEnded, TurnStarted
 from rolebook.core.check import Check, CheckResult, run_check
-from rolebook.core.comparison import Cell, Comparison, ComparisonLog, Judge, digest_of
+from rolebook.core.comparison import Cell, ComparisonLog, Judge, digest_of
 from rolebook.core.completion import Delta
 from rolebook.core.errors import Phrase, RolebookError, StorageError
 from rolebook.core.frozen import frozen
@@ -52,21 +52,6 @@ def missing_checks(
         return is_told is None or (is_retry and check.is_rubric and not is_told)
 
     return [check for check in checks if is_missing(check)]
-
-
-def unchecked_turns(
-    cell: Cell, comparison: Comparison, checks: Sequence[Check], *, is_retry: bool = False
-) -> Sequence[Turn]:
-    """The answers of a cell that lack the result of a check; see ``missing_checks``."""
-    judge, reference = comparison.judge, comparison.inputs[cell.key.input].reference
-
-    def is_unchecked(turn: Turn) -> bool:
-        known = cell.results.get(turn.id, ())
-        return bool(missing_checks(checks, known, judge, reference, is_retry=is_retry))
-
-    return [
-        turn for turn in cell.turns if turn.status is TurnStatus.COMPLETE and is_unchecked(turn)
-    ]
 
 
 @frozen
