@@ -39,6 +39,21 @@ class Response(Protocol):
         """The body, as the transport unpacked it: httpx2 has nothing to add to that."""
 
 
+class SentRequest(Protocol):
+    """A request that was sent."""
+
+    def response(self) -> Response | None:
+        """The response once its headers have arrived, after waiting for them; or None: the call is suspended until more
+        has come.
+        """
+
+    def close(self) -> None: ...
+
+
+Send = Callable[[], AbstractContextManager[SentRequest]]
+"""Sends the request of a call."""
+
+
 class Headers(Protocol):
     def get(self, name: str, default: str, /) -> str: ...
 
@@ -47,14 +62,14 @@ class Exchange:
     """Makes a call and iterates over what arrives; a Waiting for every half second in which nothing does.
 
     Arguments:
-        send: makes the call and returns its response once the headers have arrived.
+        call: one that is not suspended.
         explain: turns whatever can go wrong into an UpstreamError.
     """
 
     def __init__(
         self,
         call: Call,
-        send: Callable[[], AbstractContextManager[Response]],
+        send: Send,
         *,
         explain: Callable[[BaseException], UpstreamError],
     ) -> None:
@@ -105,7 +120,9 @@ class Exchange:
         with self._call:
             error: UpstreamError | None = None
             try:
-                with self._send() as response:
+                with self._send() as sent:
+                    response = sent.response()
+                    assert response is not None
                     self._receive(response)
             except CallCut:
                 pass
@@ -159,7 +176,7 @@ class DirectExchange:
     def __init__(
         self,
         call: Call,
-        send: Callable[[], AbstractContextManager[Response]],
+        send: Send,
         *,
         explain: Callable[[BaseException], UpstreamError],
     ) -> None:
@@ -170,7 +187,9 @@ class DirectExchange:
 
     def __iter__(self) -> Iterator[Whole | Pieces | Waiting]:
         try:
-            with self._call, self._send() as response:
+            with self._call, self._send() as sent:
+                while (response := sent.response()) is None:
+                    yield Waiting()
                 chunks = body_of(response)
                 content_type = response.headers.get("content-type", "")
                 gives_way = self._call.suspend is not None
