@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import render_template
 
-from rolebook.core.comparison import Cell, CellKey, Comparison
+from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
 from rolebook.core.frozen import frozen
 from rolebook.core.run import (
     CellDelta,
@@ -122,8 +122,11 @@ class Feed:
         match event:
             case CellReady(key):
                 self._is_news = True
-                cell = before_it_was_ready(self._begun(key)) if key in self._watched else None
-                yield self._cell(key, cell, None, mark="w")
+                cell = self._begun(key) if key in self._watched else None
+                # Where the log is further by now, that is told next.
+                if cell is None or cell.status is CellStatus.RUNNING:
+                    shown = before_it_was_ready(cell) if cell else None
+                    yield self._cell(key, shown, None, mark="w")
             case CellStarted(key, turn):
                 self._is_news = True
                 cell = self._begun(key) if turn and key in self._watched else None
