@@ -1241,6 +1241,24 @@ def test_cells_of_an_upstream_that_is_gone_fail_and_the_others_are_asked(
     assert 1 == len(other.comparisons.list_comparisons()[0])
 
 
+def test_cells_of_a_default_upstream_without_its_key_fail_and_say_so(
+    two: Rolebook, make_rolebook: Make, library_dir: Path
+) -> None:
+    variants = ["plain", {"persona": "plain", "upstream": "good"}]
+    comparison = plan(two, variants=variants, inputs=["Hello"])
+    settings = library_dir / "rolebook.yaml"
+    without_key = settings.read_text("utf-8").replace(
+        "[env:OPENAI_API_KEY], model: bad", "[env:NONE], model: bad"
+    )
+    settings.write_text(f"upstream: bad\n{without_key}", "utf-8")
+    other = make_rolebook(KEY)
+    fill(other, comparison)
+    failed, answered = cells_of(other, comparison).values()
+    assert CellStatus.COMPLETE is answered.status
+    assert failed.turns[0].error
+    assert "The upstream 'bad' needs a key, and NONE holds none." in str(failed.turns[0].error.said)
+
+
 @pytest.mark.parametrize(
     ("model", "is_streamed", "is_silent"),
     [

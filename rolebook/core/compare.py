@@ -397,7 +397,9 @@ class CompareService:
             try:
                 upstreams[number] = self._chat.upstream_name(name)
             except (NotFoundError, UpstreamKeyError) as error:
-                upstreams[number], missing[number] = name, error
+                # That of nobody's choice has its name from the settings.
+                upstreams[number] = name or str(error.parameters.get("upstream", ""))
+                missing[number] = error
         if missing and len(missing) == len(upstreams):
             raise next(iter(missing.values()))
         queues: dict[str, list[CellKey]] = {}

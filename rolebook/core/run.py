@@ -171,9 +171,11 @@ class Run:
         self._statuses = dict(workload.begun)
         self._counted = Counter(self._statuses.values())
         self._cost, self._without_cost = workload.spent.cost, workload.spent.without_cost
-        queues = {workload.judge_upstream: (), **workload.queues}
+        queues = dict(workload.queues)
+        if workload.judge_upstream:
+            queues.setdefault(workload.judge_upstream, ())
         self._lines = {
-            name: Line(name, keys, workload.concurrency) for name, keys in queues.items() if name
+            name: Line(name, keys, workload.concurrency) for name, keys in queues.items()
         }
         self._wanted = sum(map(len, workload.queues.values()))
         self._live: dict[CellKey, tuple[int, list[str]]] = {}
