@@ -171,6 +171,12 @@ def _remove_turns(db: Database, turns: str) -> None:
             index.remove_turn(db, row["number"])
         keep_messages(db, row["number"])
     execute(db, "DELETE FROM transcripts WHERE turn IN (SELECT value FROM json_each(?))", (turns,))
+    # The number may become another turn's; that somebody has judged stays true.
+    execute(
+        db,
+        "UPDATE check_results SET judged_by = 0 WHERE judged_by IN (SELECT value FROM json_each(?))",
+        (turns,),
+    )
     execute(db, f"DELETE FROM turns WHERE {_LISTED}", (turns,))
 
 

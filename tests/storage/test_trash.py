@@ -4,8 +4,10 @@ import sqlite3
 
 import pytest
 
-from rolebook.core.errors import NotFoundError
+from rolebook.core.check import CheckResult
+from rolebook.core.errors import NotFoundError, Phrase
 from rolebook.core.message import Message
+from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.query import SessionFilter
 from tests.storage.examples import log_session, log_turn
@@ -79,6 +81,23 @@ def test_fork_keeps_the_turns_it_inherits_when_its_source_is_purged(log: SqliteL
     with pytest.raises(NotFoundError):
         log.get_turn(own.id)
     assert log.database_status(check=True).turns == 0
+
+
+def test_turn_that_gets_the_number_of_a_removed_judge_has_judged_nothing(log: SqliteLog) -> None:
+    turn = log_turn(log, log_session(log))
+    judging = log_turn(log, log_session(log, judges=turn.id), "Is it any good?")
+    comparisons = SqliteComparisonLog(log)
+    results = [CheckResult("told", True, Phrase("Yes.")), CheckResult("untold", None, Phrase("?"))]
+    comparisons.record_results(
+        turn.id, results, judged_by={"told": judging.id, "untold": judging.id}
+    )
+    assert {turn.id: {"told": judging.id, "untold": judging.id}} == comparisons.judging_turns(
+        [turn.id]
+    )
+    log.delete([judging.session_id])
+    log.purge_deleted(LATER)
+    log_turn(log, log_session(log), "Dear diary")
+    assert not comparisons.judging_turns([turn.id])
 
 
 def test_new_turns_after_a_purge_are_found(log: SqliteLog) -> None:
