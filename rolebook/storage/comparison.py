@@ -191,7 +191,7 @@ def _plan_in(plan: str) -> Comparison:
 def _read_plan(plan: str) -> Comparison:
     try:
         data = decode_json(plan, {})
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FaultyDataError([Fault((), "It is no JSON.")]) from None
     return comparison_of(data)
 

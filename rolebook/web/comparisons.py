@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
+from rolebook.core.comparison_data import comparison_data
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.errors import ConflictError, InputError, NotFoundError, RolebookError
 from rolebook.core.frozen import frozen
@@ -323,8 +324,9 @@ def create() -> ResponseReturnValue:
         return _faulty_page(form, error)
     begun = _ids([form.get("begun")])
     if begun:
-        # What was changed meanwhile, on a page that somebody has gone back to, is another comparison.
-        own_id = id_for(begun[0], json.dumps(sorted(fields.items())))
+        # What was changed meanwhile, on a page that somebody has gone back to or in a role, is another comparison.
+        planned = comparison_data(replace(plan.comparison, id="", created_at=""))
+        own_id = id_for(begun[0], json.dumps([sorted(fields.items()), planned]))
         plan = replace(plan, comparison=replace(plan.comparison, id=own_id))
     comparison_id = plan.comparison.id
     # The same form was sent before, with a second click perhaps.

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from html import unescape
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,6 +184,18 @@ def test_what_was_changed_on_the_same_page_or_opened_anew_is_another_comparison(
     begun = {start(client, each) for each in (fields, *others)}
     assert 4 == len(begun)
     for comparison_id in begun:
+        finished(rolebook, comparison_id)
+
+
+def test_a_form_that_is_sent_again_after_a_role_was_changed_is_another_comparison(
+    client: FlaskClient, rolebook: Rolebook, library_dir: Path
+) -> None:
+    fields = opened(client)
+    first = start(client, fields)
+    (library_dir / "personas" / "plain.yaml").write_text("name: Plain\nsystem: Anew.\n", "utf-8")
+    second = start(client, fields)
+    assert first != second
+    for comparison_id in (first, second):
         finished(rolebook, comparison_id)
 
 
