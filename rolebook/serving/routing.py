@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from gunicorn import http  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
 from rolebook.serving import crossing
-from rolebook.serving.arrival import arrival_of
 from rolebook.serving.worker import Worker
 
 
@@ -34,7 +34,8 @@ class RoutingWorker(Worker):
         self.nr_conns += 1
         conn = _connection(self.cfg, message.client)
         if message.rest:
-            arrival_of(self.cfg, conn).unread(message.rest)
+            conn.parser = http.get_parser(self.cfg, conn.sock, conn.client)
+            conn.parser.unreader.unread(message.rest)
             conn.data_ready = True
         self.enqueue_req(conn)
 

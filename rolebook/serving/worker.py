@@ -24,7 +24,6 @@ from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
 from rolebook.serving import refusal
 from rolebook.serving.answer import LINGER_S, Answer, Response, can_be_read
-from rolebook.serving.arrival import Arrival, arrival_of
 from rolebook.serving.threads import Threads
 
 GRACE = 6
@@ -42,8 +41,6 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.05
 #: How late it is found that an answer has waited long enough, or a thread.
 _LOOK_S = 0.25
-#: How long a request may take to arrive while others wait for a thread.
-_LONGEST_ARRIVAL_S = 1.0
 #: The client has gone, which is no news.
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
@@ -60,8 +57,6 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         #: Answers that wait for something, in the loop.
         self._waiting: set[Answer] = set()
-        #: What threads read.
-        self._arriving: set[Arrival] = set()
         self._look_at = 0.0
 
     def get_thread_pool(self) -> Threads:
@@ -81,12 +76,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def _serve(self, conn: Any) -> None:
         """In a thread: answer what has come by a connection, and leave the rest to the loop."""
         kept: Any = False
-        arrival = arrival_of(self.cfg, conn)
-        self._arriving.add(arrival)
         try:
             kept = self.handle(conn)
         finally:
-            self._arriving.discard(arrival)
             self.method_queue.defer(self.finish, conn, kept)
 
     def finish(self, conn: Any, kept: Any) -> None:
@@ -111,17 +103,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             conn.data_ready = can_be_read(conn.sock)
             if not conn.data_ready:
                 return gthread._DEFER
-        kept = self._handle_next(conn)
+        kept = super().handle(conn)
         # A program that asks one thing after the other is answered by one thread, without the loop in between.
         while kept is True and self.alive and not self.tpool.is_behind:
             if not (can_be_read(conn.sock, LINGER_S) and self.is_for_us(conn)):
                 break
-            kept = self._handle_next(conn)
+            kept = super().handle(conn)
         return self._part_from(conn, kept)
-
-    def _handle_next(self, conn: Any) -> Any:
-        arrival_of(self.cfg, conn).begin()
-        return super().handle(conn)
 
     def is_for_us(self, conn: Any) -> bool:
         """Whether the next request of a connection, of which something has come, is to be answered here."""
@@ -208,14 +196,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             self.method_queue.defer(self.finish, answer.conn, self._part_from(answer.conn, kept))
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        looks = self._waiting or self.tpool.is_behind
-        super().wait_for_and_dispatch_events(min(timeout, _LOOK_S) if looks else timeout)
+        super().wait_for_and_dispatch_events(min(timeout, _LOOK_S) if self._waiting else timeout)
         moment = time.monotonic()
         if moment >= self._look_at:
             self._look_at = moment + _LOOK_S
-            if self.tpool.is_behind:
-                for arrival in list(self._arriving):
-                    arrival.give_up(longest_s=_LONGEST_ARRIVAL_S)
             for answer in [answer for answer in self._waiting if answer.until <= moment]:
                 assert answer.fd is not None
                 self._advance(answer, answer.fd)

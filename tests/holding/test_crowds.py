@@ -6,24 +6,15 @@ import resource
 import select
 import socket
 import threading
-import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from rolebook.serving.server import PATIENCE
 from tests.fake_upstream import FakeUpstream
 from tests.holding.conftest import StartServer
 from tests.holding.server import Server, wait_until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-HALVES = [
-    GET,
-    b"GET / HT",
-    b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
-    b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntheme=",
-    b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nth",
-]
 
 
 def slowest(server: Server, *, requests: int = 10) -> float:
@@ -37,11 +28,18 @@ def soon(server: Server) -> float:
 
 
 def test_a_hundred_half_requests_hold_nobody_up_and_are_dropped(hasty_server: Server) -> None:
+    halves = [
+        GET,
+        b"GET / HT",
+        b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntheme=",
+        b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nth",
+    ]
     logged, soon_s = len(hasty_server.stderr), soon(hasty_server)
     with ExitStack() as stack:
         held = [stack.enter_context(hasty_server.open_socket(20)) for _ in range(100)]
         for number, sock in enumerate(held):
-            sock.sendall(HALVES[number % len(HALVES)])
+            sock.sendall(halves[number % len(halves)])
         is_any_dropped = select.poll()
         is_any_dropped.register(held[0], select.POLLIN)
         assert slowest(hasty_server) < soon_s
@@ -51,23 +49,6 @@ def test_a_hundred_half_requests_hold_nobody_up_and_are_dropped(hasty_server: Se
             while sock.recv(65536):
                 pass
     assert "Traceback" not in hasty_server.stderr[logged:]
-
-
-def test_half_requests_by_which_all_threads_are_taken_are_dropped_for_others(
-    start: StartServer,
-) -> None:
-    server = start(arguments=["--threads", "4"])
-    with ExitStack() as stack:
-        for number in range(12):
-            sock = stack.enter_context(server.open_socket(20))
-            sock.sendall(HALVES[number % len(HALVES)])
-        assert server.get("/healthz").took_s < PATIENCE / 2
-    with server.open_socket(20) as slow:
-        # Nobody else wants the thread.
-        slow.sendall(HALVES[2])
-        time.sleep(1.5)
-        slow.sendall(b"dark&x=".ljust(94, b"x"))
-        assert slow.recv(13) == b"HTTP/1.1 303 "
 
 
 def test_five_hundred_idle_connections_hold_nobody_up(shared_server: Server) -> None:
