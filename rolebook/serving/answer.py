@@ -22,8 +22,6 @@ READABLE = "x-wsgiorg.fdevent.readable"
 LINGER_S = 0.002
 #: Who took longer than this to say something will hardly say more in no time.
 _QUICK_S = 10 * LINGER_S
-#: To a first word, which a thread has to pass on in any case: as long as there are threads enough, and where not.
-_BEGIN_LINGER_S = (1.0, 0.02)
 #: So many pieces of one answer go out in the loop before others have their turn, in a thread if there are more.
 _AT_ONCE = 8
 
@@ -78,19 +76,10 @@ class Answer:
     Arguments:
         conn: gunicorn's connection by which the request came.
         response: frames what is sent.
-        is_crowded: says whether threads are wanted elsewhere.
     """
 
-    def __init__(
-        self,
-        conn: Any,
-        response: Response,
-        environ: dict[str, Any],
-        *,
-        is_crowded: Callable[[], bool],
-    ) -> None:
+    def __init__(self, conn: Any, response: Response, environ: dict[str, Any]) -> None:
         self.conn = conn
-        self._is_crowded = is_crowded
         self.response = response
         self.fd: int | None = None
         """What it waits for, while it does."""
@@ -143,11 +132,8 @@ class Answer:
     def advance(self) -> bool:
         """Send what the application says, in the loop, without waiting for anyone; whether it waits for the same again.
 
-        Otherwise it has to go on in a thread, as what has not begun: the way to the first word may take a moment.
-        Nothing is raised here: what is to be raised, ``go_on`` raises.
+        Otherwise it has to go on in a thread. Nothing is raised here: what is to be raised, ``go_on`` raises.
         """
-        if not self.response.headers_sent:
-            return False
         awaited = self.fd
         try:
             for _ in range(_AT_ONCE):
@@ -188,14 +174,10 @@ class Answer:
         moment = time.monotonic()
         rest_s = max(0.0, self.until - moment)
         if can_be_carried:
-            return can_be_read(self.fd, min(self._linger_s(moment), rest_s))
+            linger_s = LINGER_S if moment - self._asked_at < _QUICK_S else 0.0
+            return can_be_read(self.fd, min(linger_s, rest_s))
         can_be_read(self.fd, rest_s)
         return True
-
-    def _linger_s(self, moment: float) -> float:
-        if not self.response.headers_sent:
-            return _BEGIN_LINGER_S[self._is_crowded()]
-        return LINGER_S if moment - self._asked_at < _QUICK_S else 0.0
 
     def _send_at_once(self, item: bytes) -> bool:
         """Send as much as there is room for; whether that was all."""

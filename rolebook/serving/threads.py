@@ -46,10 +46,6 @@ class Threads:
         """Whether tasks wait for a thread."""
         return bool(self._tasks)
 
-    def is_crowded(self) -> bool:
-        """Whether more than three of four threads are at work."""
-        return 4 * (self._count - len(self._free)) > 3 * self._most
-
     def do(self, task: Task) -> None:
         """Have a task done, which must not raise. Returns at once."""
         with self._lock:

@@ -39,7 +39,7 @@ _FILES_OF_A_CONNECTION = 2
 #: No file can be opened, or no memory be had, at the moment.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.05
-#: How late it is found that an answer has waited long enough, or a thread.
+#: How late an answer that waits may learn that it has waited long enough.
 _LOOK_S = 0.25
 #: The client has gone, which is no news.
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
@@ -140,7 +140,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         environ["wsgi.multithread"] = True
         if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             response.force_close()
-        answer = Answer(conn, response, environ, is_crowded=self.tpool.is_crowded)
+        answer = Answer(conn, response, environ)
         return self._carry(answer, partial(answer.begin, self.wsgi))
 
     def _carry(self, answer: Answer, send: Callable[[], bool]) -> Any:
@@ -190,8 +190,6 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         except OSError as error:
             if error.errno not in _GONE:
                 self.log.exception("Socket error processing request.")
-        except Exception as error:
-            self.handle_error(None, answer.conn.sock, answer.conn.client, error)
         finally:
             self.method_queue.defer(self.finish, answer.conn, self._part_from(answer.conn, kept))
 

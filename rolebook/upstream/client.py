@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import openai
@@ -15,8 +15,7 @@ from rolebook.core.completion import CompletionRequest
 from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.adaptation import Plan
 from rolebook.upstream.address import proxy_for
-from rolebook.upstream.call import current_call
-from rolebook.upstream.exchange import SentRequest
+from rolebook.upstream.exchange import Response
 from rolebook.upstream.wire import WireTransport
 
 NO_KEY = "no-key-needed"
@@ -28,7 +27,7 @@ _UNTOLD: Mapping[str, openai.Omit] = {
     for name in ("X-Stainless-Async", "X-Stainless-Retry-Count", "X-Stainless-Read-Timeout")
 }
 
-Call = AbstractContextManager[SentRequest]
+Call = AbstractContextManager[Response]
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -59,12 +58,6 @@ class _HttpClient(httpx2.Client):
             response.read()
         return response
 
-    def begin(self, request: httpx2.Request) -> SentRequest:
-        """Send it; where the wire can wait for its response later, that has not arrived yet."""
-        if isinstance(self._wire, WireTransport):
-            return self._wire.begin(request)
-        return _Answered(self._wire.handle_request(request))
-
 
 class OpenAI(openai.OpenAI):
     """The client, which tells no server what this computer and its Python are; but its name is what they are told."""
@@ -78,8 +71,8 @@ class OpenAI(openai.OpenAI):
 
     def post_json(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
-    ) -> SentRequest:
-        """Send a value. The response raises APIStatusError, and what the wire raises; its body is unread.
+    ) -> httpx2.Response:
+        """The response to a value, its body unread. Raises APIStatusError, and what the wire raises.
 
         The client's own way holds every argument against all that it could be, which is more work than sending it. So
         it makes one request for each path, and what is sent is that one with other headers and another body.
@@ -93,8 +86,11 @@ class OpenAI(openai.OpenAI):
         request = httpx2.Request(
             pattern.method, pattern.url, headers=sent, stream=httpx2.ByteStream(content)
         )
-        begun = cast(_HttpClient, self._client).begin(request)
-        return _Posted(request, begun, refuse=self._make_status_error_from_response)
+        response = self._client.send(request, stream=True)
+        if not response.is_success:
+            response.read()
+            raise self._make_status_error_from_response(response)
+        return response
 
     def _pattern_of(self, path: str) -> httpx2.Request:
         options = FinalRequestOptions.construct(
@@ -102,51 +98,6 @@ class OpenAI(openai.OpenAI):
         )
         pattern = self._patterns[path] = self._build_request(options)
         return pattern
-
-
-class _Answered:
-    """A request whose response is there."""
-
-    def __init__(self, response: httpx2.Response) -> None:
-        self._response = response
-
-    def response(self) -> httpx2.Response:
-        return self._response
-
-    def close(self) -> None:
-        self._response.close()
-
-
-class _Posted:
-    """A request of ours, whose response is a success or an error.
-
-    Arguments:
-        refuse: makes the error of a response that is none.
-    """
-
-    def __init__(
-        self,
-        request: httpx2.Request,
-        sent: SentRequest,
-        *,
-        refuse: Callable[[httpx2.Response], Exception],
-    ) -> None:
-        self._request = request
-        self._sent = sent
-        self._refuse = refuse
-        self.close = sent.close
-
-    def response(self) -> httpx2.Response | None:
-        response = cast(httpx2.Response | None, self._sent.response())
-        if response is None:
-            return None
-        response.request = self._request
-        if not response.is_success:
-            # It is short, and decides how the call goes on.
-            current_call().suspend = None
-            response.read()
-            raise self._refuse(response)
-        return response
 
 
 def open_client(
@@ -207,15 +158,15 @@ def send(client: OpenAI, request: CompletionRequest, plan: Plan, *, key: Key | N
 
 
 @contextmanager
-def list_models(client: openai.OpenAI, *, key: Key | None) -> Iterator[SentRequest]:
+def list_models(client: openai.OpenAI, *, key: Key | None) -> Iterator[Response]:
     """Ask for the models."""
     with client.models.with_streaming_response.list(extra_headers=_with_key(key)) as response:
-        yield _Answered(response.http_response)
+        yield response.http_response
 
 
 @contextmanager
-def show_model(client: openai.OpenAI, model_id: str, *, key: Key | None) -> Iterator[SentRequest]:
+def show_model(client: openai.OpenAI, model_id: str, *, key: Key | None) -> Iterator[Response]:
     """Ask for one model."""
     asking = client.models.with_streaming_response.retrieve(model_id, extra_headers=_with_key(key))
     with asking as response:
-        yield _Answered(response.http_response)
+        yield response.http_response

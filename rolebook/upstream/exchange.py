@@ -39,21 +39,6 @@ class Response(Protocol):
         """The body, as the transport unpacked it: httpx2 has nothing to add to that."""
 
 
-class SentRequest(Protocol):
-    """A request that was sent."""
-
-    def response(self) -> Response | None:
-        """The response once its headers have arrived, after waiting for them; or None: the call is suspended until more
-        has come.
-        """
-
-    def close(self) -> None: ...
-
-
-Send = Callable[[], AbstractContextManager[SentRequest]]
-"""Sends the request of a call."""
-
-
 class Headers(Protocol):
     def get(self, name: str, default: str, /) -> str: ...
 
@@ -62,14 +47,14 @@ class Exchange:
     """Makes a call and iterates over what arrives; a Waiting for every half second in which nothing does.
 
     Arguments:
-        call: one that is not suspended.
+        send: makes the call and returns its response once the headers have arrived.
         explain: turns whatever can go wrong into an UpstreamError.
     """
 
     def __init__(
         self,
         call: Call,
-        send: Send,
+        send: Callable[[], AbstractContextManager[Response]],
         *,
         explain: Callable[[BaseException], UpstreamError],
     ) -> None:
@@ -120,9 +105,7 @@ class Exchange:
         with self._call:
             error: UpstreamError | None = None
             try:
-                with self._send() as sent:
-                    response = sent.response()
-                    assert response is not None
+                with self._send() as response:
                     self._receive(response)
             except CallCut:
                 pass
@@ -176,7 +159,7 @@ class DirectExchange:
     def __init__(
         self,
         call: Call,
-        send: Send,
+        send: Callable[[], AbstractContextManager[Response]],
         *,
         explain: Callable[[BaseException], UpstreamError],
     ) -> None:
@@ -187,9 +170,7 @@ class DirectExchange:
 
     def __iter__(self) -> Iterator[Whole | Pieces | Waiting]:
         try:
-            with self._call, self._send() as sent:
-                while (response := sent.response()) is None:
-                    yield Waiting()
+            with self._call, self._send() as response:
                 chunks = body_of(response)
                 content_type = response.headers.get("content-type", "")
                 gives_way = self._call.suspend is not None

@@ -58,9 +58,10 @@ class Http1Connection:
         self._stream: Stream | None = None
 
     def send(self, request: httpx2.Request) -> Http1Reply:
-        """Send a request and return its reply, of which nothing has arrived yet. The reply has to be closed.
+        """Send a request and return its reply once the headers have arrived. The reply has to be closed.
 
-        Raises LocalProtocolError for headers that cannot be sent, and what the stream raises.
+        Raises LocalProtocolError for headers that cannot be sent, what the stream raises, and RemoteProtocolError for
+        what is no HTTP.
         """
         head = _head_of(request)
         stream = self._ready_stream()
@@ -68,10 +69,12 @@ class Http1Connection:
             # A server that refuses a long body may answer and close before it has read all of it.
             with suppress(httpcore2.WriteError):
                 stream.write(head + request.read())
+            reply = Http1Reply(stream, on_unusable=self.close)
+            reply.receive_head()
         except BaseException:
             self.close()
             raise
-        return Http1Reply(stream, on_unusable=self.close)
+        return reply
 
     def close(self) -> None:
         """Close it; the next request opens it anew."""
@@ -89,8 +92,8 @@ class Http1Connection:
 
 
 class Http1Reply:
-    """A reply: first its headers, then its body, which arrives while it is iterated over. An empty piece says that
-    nothing has come and another one waits.
+    """A reply, whose body arrives while it is iterated over: an empty piece says that nothing has come and another one
+    waits.
 
     Arguments:
         on_unusable: called when it is closed and its connection cannot serve another request.
@@ -123,23 +126,12 @@ class Http1Reply:
         )
         return parser
 
-    def has_head(self, *, gives_way: bool) -> bool:
-        """Whether the headers have ended, after waiting for that; or False: another one waits until more has come.
-
-        Arguments:
-            gives_way: whether another one may wait.
-
-        Raises what the stream raises, and RemoteProtocolError for what is no HTTP.
-        """
-        receive = self._stream.receive if gives_way else self._stream.read
+    def receive_head(self) -> None:
+        """Read until the headers have ended."""
         while not self._has_head:
-            data = receive(_READ_BYTES)
-            if data is None:
-                return False
-            self._take(data)
+            self._take(self._stream.read(_READ_BYTES))
             if self._problem and not self._arrived:
                 raise self._problem
-        return True
 
     def __iter__(self) -> Iterator[bytes]:
         while True:

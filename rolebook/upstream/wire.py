@@ -37,10 +37,7 @@ _ZLIB_WINDOWS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 47}
 
 
 class Reply(Protocol):
-    """A reply, which has a status and headers once these have arrived."""
-
-    def has_head(self, *, gives_way: bool) -> bool:
-        """Whether they have, after waiting for that; or False: another one waits until more has come."""
+    """A reply whose headers have arrived."""
 
     @property
     def status(self) -> int: ...
@@ -83,23 +80,22 @@ class WireTransport(httpx2.BaseTransport):
         self._idle: deque[tuple[float, Connection]] = deque()
         self._is_closed = False
 
-    def begin(self, request: httpx2.Request) -> SentRequest:
-        """Send one request of the current call. What is returned has to be closed."""
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send one request of the current call and return once the headers have arrived."""
         current_call().is_sent = True
-        # The server bounds the calls; a second bound here would only make some of them wait unseen.
+        # The threads of the server bound the calls; a second bound here would only make some of them wait unseen.
         connection = self._take()
         try:
             reply = connection.send(request)
         except BaseException:
             self._give_back(connection)
             raise
-        return SentRequest(reply, on_close=partial(self._give_back, connection))
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request of the current call and return once the headers have arrived."""
-        response = self.begin(request).response(gives_way=False)
-        assert response is not None
-        return response
+        encoding = _encoding(reply.headers)
+        return httpx2.Response(
+            status_code=reply.status,
+            headers=[item for item in reply.headers if item[0].lower() != b"content-encoding"],
+            stream=_Body(reply, encoding, on_close=partial(self._give_back, connection)),
+        )
 
     def close(self) -> None:
         """Drop the connections that nobody uses; the others go when their call has ended."""
@@ -134,45 +130,6 @@ class WireTransport(httpx2.BaseTransport):
                 done.append(self._idle.popleft()[1])
         for connection in done:
             connection.close()
-
-
-class SentRequest:
-    """A request that was sent, until its reply is closed."""
-
-    def __init__(self, reply: Reply, *, on_close: Callable[[], None]) -> None:
-        self._reply = reply
-        self._on_close = on_close
-        self._is_closed = False
-
-    def response(self, *, gives_way: bool = True) -> httpx2.Response | None:
-        """The response once its headers have arrived, after waiting for them; or None: another one waits until more has
-        come. It has to be closed.
-
-        Arguments:
-            gives_way: whether another one may wait.
-        """
-        reply = self._reply
-        try:
-            if not reply.has_head(gives_way=gives_way):
-                return None
-            encoding = _encoding(reply.headers)
-        except BaseException:
-            self.close()
-            raise
-        return httpx2.Response(
-            status_code=reply.status,
-            headers=[item for item in reply.headers if item[0].lower() != b"content-encoding"],
-            stream=_Body(reply, encoding, on_close=self.close),
-        )
-
-    def close(self) -> None:
-        """End it, and let its connection serve another request. It may be called again."""
-        if not self._is_closed:
-            self._is_closed = True
-            try:
-                self._reply.close()
-            finally:
-                self._on_close()
 
 
 def _encryption() -> ssl.SSLContext:
@@ -225,9 +182,6 @@ class _ProxiedReply:
         self.close = response.close
         self._stream = response.stream
 
-    def has_head(self, *, gives_way: bool) -> bool:
-        return True
-
     def __iter__(self) -> Iterator[bytes]:
         assert isinstance(self._stream, Iterable)
         return iter(self._stream)
@@ -269,6 +223,7 @@ class _Body(httpx2.SyncByteStream):
         self._reply = reply
         self._encoding = encoding.strip()
         self._on_close = on_close
+        self._is_closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         unpack = _unpacker(self._encoding)
@@ -286,7 +241,12 @@ class _Body(httpx2.SyncByteStream):
                 raise too_long()
 
     def close(self) -> None:
-        self._on_close()
+        if not self._is_closed:
+            self._is_closed = True
+            try:
+                self._reply.close()
+            finally:
+                self._on_close()
 
 
 def _unpacker(encoding: bytes) -> Callable[[bytes], Iterator[bytes]]:

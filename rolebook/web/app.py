@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Flask, Request, Response
+from flask import Blueprint, Flask, Request
 from werkzeug.routing import MapAdapter
 
 from rolebook import __version__
@@ -35,7 +35,6 @@ from rolebook.web import (
     sessions,
     siblings,
     status,
-    suspension,
     themes,
     timeline,
     trying,
@@ -54,11 +53,6 @@ class _App(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """There is no ``async`` view; Flask looks at each before each call, and at what comes before and after it."""
         return func
-
-    def process_response(self, response: Response) -> Response:
-        """What every response goes through; one that comes late, when it has come."""
-        is_late = isinstance(response, suspension.LateResponse)
-        return response if is_late else super().process_response(response)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """What finds the view. Which host serves which routes need not be found out: all of them serve all."""

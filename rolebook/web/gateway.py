@@ -34,7 +34,7 @@ from rolebook.web.gateway_request import (
 from rolebook.web.leaving import Watch, client_socket
 from rolebook.web.relay import Relay, error_event
 from rolebook.web.request_log import name_request
-from rolebook.web.suspension import Answering, LateResponse, respond, suspend_by
+from rolebook.web.suspension import Suspension
 
 blueprint = Blueprint("gateway", __name__, url_prefix="/v1")
 
@@ -100,8 +100,8 @@ def _model(resolved: ResolvedPersona, name: str) -> dict[str, Any]:
 
 def _answer(endpoint: Endpoint) -> Response:
     asked = read_request(endpoint)
-    suspend = suspend_by(request.environ)
-    events = cast(Generator[TurnEvent], rolebook().gateway.stream(asked.turn, suspend=suspend))
+    suspension = Suspension.by(request.environ) if asked.turn.is_streamed else None
+    events = cast(Generator[TurnEvent], rolebook().gateway.stream(asked.turn, suspend=suspension))
     started = next(events)
     assert isinstance(started, TurnStarted)
     turn, chat = started.turn, rolebook().chat
@@ -110,37 +110,26 @@ def _answer(endpoint: Endpoint) -> Response:
     watch: Watch = current_app.extensions["rolebook-watch"]
     end_watch = watch.watch(client_socket(request.environ), lambda: chat.cancel(turn.id))
     relay = Relay(asked.model, endpoint, wants_usage=asked.wants_usage)
-    answering = _stream(events, relay) if asked.turn.is_streamed else _whole(events, relay)
-    answering = _of_session(turn.session_id, answering)
     try:
-        response = LateResponse(answering) if suspend else respond(answering)
+        response = (
+            _stream(events, relay, suspension) if asked.turn.is_streamed else _whole(events, relay)
+        )
     except BaseException:
         end_watch()
         raise
-    # A generator that never ran is not closed with the response; the turn behind it must be.
-    response.call_on_close(events.close)
     response.call_on_close(end_watch)
+    response.headers[SESSION_HEADER] = turn.session_id
     return response
 
 
-def _of_session(session_id: str, answering: Answering) -> Answering:
-    response = yield from answering
-    response.headers[SESSION_HEADER] = session_id
-    return response
-
-
-def _whole(events: Iterator[TurnEvent], relay: Relay) -> Answering:
-    event = next(events)
-    while not isinstance(event, TurnEnded):
-        yield b""
-        event = next(events)
-    ended = event.turn
+def _whole(events: Iterator[TurnEvent], relay: Relay) -> Response:
+    ended = next(event.turn for event in events if isinstance(event, TurnEnded))
     if ended.status is not TurnStatus.COMPLETE:
         return _refusal(ended)
     return jsonify(relay.whole(ended.reply))
 
 
-def _stream(events: Iterator[TurnEvent], relay: Relay) -> Answering:
+def _stream(events: Generator[TurnEvent], relay: Relay, suspension: Suspension | None) -> Response:
     """A stream begins with the first word, so that what fails before it has a status of its own."""
     first = b""
     for event in events:
@@ -149,15 +138,21 @@ def _stream(events: Iterator[TurnEvent], relay: Relay) -> Answering:
         first += _bytes_of(event, relay)
         if relay.has_said:
             break
-        yield b""
-    return Response(
-        stream_with_context(_events(first, events, relay)),
+    response = Response(
+        stream_with_context(_events(first, events, relay, suspension)),
         mimetype="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
+    # A generator that never ran is not closed with the response; the turn behind it must be.
+    response.call_on_close(events.close)
+    return response
 
 
-def _events(first: bytes, events: Iterator[TurnEvent], relay: Relay) -> Iterator[bytes]:
+def _events(
+    first: bytes, events: Iterator[TurnEvent], relay: Relay, suspension: Suspension | None
+) -> Iterator[bytes]:
+    if suspension:
+        suspension.is_allowed = True
     try:
         yield first
         for event in events:

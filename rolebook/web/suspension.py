@@ -1,72 +1,33 @@
-"""Answers that take no thread while nothing comes, where the server can look after them."""
+"""Streams that take no thread while nothing comes, where the server can look after them."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
-
-from flask import Response, current_app, stream_with_context
-from werkzeug.wsgi import ClosingIterator
-
-from rolebook.core.completion import Suspend
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 #: An extension of WSGI that was proposed under this name: the server is told what an answer waits for, which then
 #: yields an empty string.
 _READABLE = "x-wsgiorg.fdevent.readable"
 
-Answering = Generator[bytes, None, Response]
-"""Makes a response; an empty string wherever it waits meanwhile."""
 
+class Suspension:
+    """Lets the server wait in place of a stream, once ``is_allowed``: as soon as the status is out.
 
-def suspend_by(environ: Mapping[str, Any]) -> Suspend | None:
-    """Lets the server wait in place of what answers a request; None where it knows nothing of that."""
-    readable = environ.get(_READABLE)
-    if readable is None:
-        return None
-
-    def suspend(fd: int, seconds: float) -> bool:
-        readable(fd, seconds)
-        return True
-
-    return suspend
-
-
-def respond(answering: Answering) -> Response:
-    """The response at once, after waiting for it."""
-    try:
-        while True:
-            next(answering)
-    except StopIteration as end:
-        response: Response = end.value
-        return response
-
-
-class LateResponse(Response):
-    """A response that is made only when the server asks for it.
-
-    PEP 3333 lets an application say its status as late as what it says first, and until then yield empty strings.
-    So whoever waits for the first word can wait in the server, and the status still tells whether it came.
+    Arguments:
+        readable: what the server is told by.
     """
 
-    def __init__(self, answering: Answering) -> None:
-        super().__init__()
-        self._answering = answering
+    def __init__(self, readable: Callable[[int, float], None]) -> None:
+        self._readable = readable
+        self.is_allowed = False
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        said = stream_with_context(self._said(environ, start_response))
-        return ClosingIterator(said, self.close)
+    @classmethod
+    def by(cls, environ: Mapping[str, Any]) -> Self | None:
+        """For one request; None where the server knows nothing of it."""
+        readable = environ.get(_READABLE)
+        return cls(readable) if readable else None
 
-    def _said(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
-        try:
-            response = yield from self._answering
-        except Exception as error:
-            response = current_app.make_response(current_app.handle_user_exception(error))
-        response = current_app.process_response(response)
-        items = response(environ, start_response)
-        assert isinstance(items, ClosingIterator)
-        with closing(items):
-            yield from items
+    def __call__(self, fd: int, seconds: float) -> bool:
+        if self.is_allowed:
+            self._readable(fd, seconds)
+        return self.is_allowed

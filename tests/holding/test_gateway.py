@@ -82,53 +82,6 @@ def test_streams_that_wait_for_more_take_no_thread(start: StartServer) -> None:
     assert 1 == statuses(server).count("complete")
 
 
-@pytest.mark.parametrize("is_streamed", [True, False])
-def test_calls_that_wait_for_a_first_word_take_no_thread(
-    start: StartServer, is_streamed: bool
-) -> None:
-    server = start(arguments=["--threads", "4"])
-    with ExitStack() as stack:
-        for _ in range(12):
-            stack.enter_context(closing(ask(server, "hang-headers", is_streamed=is_streamed)))
-        wait_until(lambda: 12 == statuses(server).count("pending"))
-        assert 200 == server.get("/healthz").status
-        with closing(ask(server, "ok?latency_ms=200", is_streamed=is_streamed)) as another:
-            assert 200 == another.getresponse().status
-    wait_until(lambda: 12 == statuses(server).count("cancelled"))
-    assert 1 == statuses(server).count("complete")
-
-
-@pytest.mark.parametrize("is_streamed", [True, False])
-@pytest.mark.parametrize(
-    ("model", "status", "code"),
-    [
-        ("400-context?latency_ms=100", 400, "upstream_refused"),
-        ("429-quota?latency_ms=100", 429, "upstream_quota"),
-        ("html-200?latency_ms=100", 502, "upstream_reply"),
-        ("rst?latency_ms=100", 502, "upstream_connection"),
-        ("hang", 504, "upstream_timeout"),
-    ],
-)
-def test_call_that_fails_before_its_first_word_has_a_status_of_its_own(
-    start: StartServer, model: str, status: int, code: str, is_streamed: bool
-) -> None:
-    server = start(environment={"ROLEBOOK_FIRST_BYTE_TIMEOUT": "1", "ROLEBOOK_LOG_FORMAT": "json"})
-    with closing(ask(server, model, is_streamed=is_streamed)) as connection:
-        response = connection.getresponse()
-        refusal = json.loads(response.read())["error"]
-        turn_id = response.headers["X-Request-Id"]
-        assert (status, code) == (response.status, refusal["code"])
-        assert "nosniff" == response.headers["X-Content-Type-Options"]
-        # It ended as answers do, so that the connection serves again.
-        connection.request("GET", "/metrics")
-        figures = connection.getresponse().read().decode()
-    endpoint = 'endpoint="gateway.create_chat_completion"'
-    assert f'{{{endpoint},method="POST",status="{status}"}} 1.0' in figures
-    assert ["failed"] == statuses(server)
-    lines = [json.loads(line) for line in server.stderr.splitlines() if turn_id in line]
-    assert status in [line.get("status") for line in lines if line["message"] == "request"]
-
-
 def test_upstream_that_falls_silent_under_a_waiting_stream_is_given_up(start: StartServer) -> None:
     server = start(environment={"ROLEBOOK_IDLE_TIMEOUT": "1"})
     with closing(ask(server, "hang-mid", is_streamed=True)) as connection:

@@ -34,7 +34,6 @@ def fetch(connection: Http1Connection, **request: object) -> tuple[int, bytes]:
     given = {"method": "POST", "url": "http://h/v1/x?y=1", "content": b"hello", **request}
     reply = connection.send(httpx2.Request(**given))  # type: ignore[arg-type]
     try:
-        assert reply.has_head(gives_way=False)
         return reply.status, b"".join(reply)
     finally:
         reply.close()
