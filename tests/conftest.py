@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,12 +72,6 @@ tags: [work, life]
 language: en
 system: Answer briefly.
 """
-
-
-@pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """With `-n auto` one worker more than there are processors: a third of the time, tests wait for something."""
-    return (yield) + 1
 
 
 #: Makes a Rolebook over the test's own folders.
