@@ -188,19 +188,20 @@ class Planner:
         Raises UnplannableError where an upstream is not there, or a variable does not fit.
         """
         faults = _Faults()
-        for index, variant in enumerate(comparison.variants):
-            if not variant.is_recorded:
-                upstream = variant.upstream or personas[variant.revision].persona.upstream
-                with faults.at("variants", index):
-                    self._upstreams.get(upstream)
+        answering = [
+            (n, each) for n, each in enumerate(comparison.variants) if not each.is_recorded
+        ]
+        for index, variant in answering:
+            with faults.at("variants", index):
+                self._upstreams.get(variant.upstream or personas[variant.revision].persona.upstream)
         judge = comparison.judge
         if judge is not None:
             with faults.at("judge", "upstream"):
                 self._upstreams.get(judge.upstream or personas[judge.revision].persona.upstream)
         for number, entry in enumerate(comparison.inputs, start=1):
-            for variant in comparison.variants:
+            for _, variant in answering:
                 misfit = _misfit(variant, entry, personas[variant.revision].persona)
-                if misfit and not variant.is_recorded:
+                if misfit:
                     faults.add(("inputs", number - 1), _in_input(number, misfit))
         faults.raise_if_any()
         again = replace(

@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -67,6 +67,10 @@ class _Locks:
         except OSError:
             return False
         return True
+
+    def acquire_first(self, numbers: Iterable[int]) -> int | None:
+        """The first of these locks that is nobody's, which is ours now; None if there is none."""
+        return next((number for number in numbers if self.acquire(number, waits=False)), None)
 
     def release(self, number: int) -> None:
         """It is nobody's."""
@@ -134,9 +138,7 @@ class SharedCounts:
     def set(self, number: int) -> None:
         """What is the number of this process from now on. By one thread at a time."""
         if self._own is None and number:
-            self._own = next(
-                (place for place in range(_CLAIMS) if self._locks.acquire(place, waits=False)), None
-            )
+            self._own = self._locks.acquire_first(range(_CLAIMS))
         if self._own is not None:
             self._numbers[self._own] = number
 
@@ -215,8 +217,11 @@ class SharedPlaces:
             for number in self._claims.keys() - numbers:
                 self._wipe(self._claims.pop(number))
             for number in numbers:
-                if number not in self._claims and (free := self._free_claim()) is not None:
-                    self._claims[number] = free
+                if number not in self._claims:
+                    own = self._claims.values()
+                    free = (claim for claim in range(_CLAIMS) if claim not in own)
+                    if (claim := self._locks.acquire_first(free)) is not None:
+                        self._claims[number] = claim
                 # If none is free, so many wait that this one is served when it looks at the right moment.
                 if (claim := self._claims.get(number)) is not None:
                     self._waiting_since[claim] = since
@@ -234,13 +239,6 @@ class SharedPlaces:
             else:
                 count += 1
         return count
-
-    def _free_claim(self) -> int | None:
-        own = self._claims.values()
-        for claim in range(_CLAIMS):
-            if claim not in own and self._locks.acquire(claim, waits=False):
-                return claim
-        return None
 
     def _wipe(self, claim: int) -> None:
         self._waiting_for[claim] = 0

@@ -7,17 +7,13 @@ from dataclasses import replace
 
 from sqlite_utils import Database
 
-from rolebook.core.comparison import (
-    Ballot,
-    CellKey,
-)
+from rolebook.core.comparison import Ballot, CellKey
 from rolebook.core.errors import ConflictError, NotFoundError
 from rolebook.core.preference import Outcome
 from rolebook.core.session import now
+from rolebook.core.voting import is_open
 from rolebook.storage.connection import execute, insert
-from rolebook.storage.write import (
-    comparison_number,
-)
+from rolebook.storage.write import comparison_number
 
 
 def create_ballot(db: Database, ballot: Ballot) -> None:
@@ -57,24 +53,11 @@ def cast_ballot(
         if (ballot.outcome, ballot.is_skipped) != (outcome, is_skipped):
             raise ConflictError("You have voted on these two already.")
         return ballot
-    if _uses(db, ballot) > ballot.round:
+    if not is_open(ballot, ballots(db, ballot.comparison_id)):
         raise ConflictError(
             "These two were voted on or skipped meanwhile, in another tab for example."
         )
     return _mark(db, replace(ballot, outcome=outcome, is_skipped=is_skipped, voted_at=now()))
-
-
-def _uses(db: Database, ballot: Ballot) -> int:
-    """How often its two cells were voted on or skipped."""
-    (left, _, left_repeat), (right, _, right_repeat) = ballot.left, ballot.right
-    sides = (left, left_repeat, right, right_repeat, right, right_repeat, left, left_repeat)
-    row = execute(
-        db,
-        "SELECT count(*) FROM ballots WHERE comparison = ? AND input = ? AND (outcome IS NOT NULL OR is_skipped) "
-        "AND (left_variant, left_repeat, right_variant, right_repeat) IN (VALUES (?, ?, ?, ?), (?, ?, ?, ?))",
-        (comparison_number(db, ballot.comparison_id), ballot.left.input, *sides),
-    ).fetchone()
-    return int(row[0])
 
 
 def withdraw_vote(db: Database, ballot_id: str) -> Ballot:

@@ -64,6 +64,7 @@ from rolebook.storage.unwritten import (
     Unwritten,
     Write,
 )
+from rolebook.storage.write import PENDING
 from rolebook.storage.writer import Writer
 
 P = ParamSpec("P")
@@ -275,12 +276,13 @@ class SqliteLog:
         """
         self.open()
         new = NewSession(session, revision, caller()) if session else None
-        key = payer().key
+        paying = payer()
+        key = paying.key
         write = StartedTurn(
             turn,
             revision,
             self.owner_id(),
-            api_key=key.number if key else None,
+            api_key=paying.key_number,
             is_appended=not turn.position,
             session=new,
             seen=seen,
@@ -639,9 +641,7 @@ class SqliteLog:
         """Mark the turns as interrupted that were left pending by processes which are gone."""
 
         def owners_of_pending(db: Database) -> list[str]:
-            sql = (
-                "SELECT DISTINCT owner FROM turns WHERE status <> 'complete' AND status = 'pending'"
-            )
+            sql = f"SELECT DISTINCT owner FROM turns WHERE {PENDING}"
             return [row["owner"] or "" for row in execute(db, sql)]
 
         for owner_id in self.read(owners_of_pending):

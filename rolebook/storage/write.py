@@ -40,6 +40,8 @@ from rolebook.storage.record import (
 )
 from rolebook.storage.revision import insert_revision
 
+#: A condition on turns. The index over the few that are not complete is found by saying that they are not.
+PENDING = "status <> 'complete' AND status = 'pending'"
 #: Shorter contents are kept in place; a pointer to the turn that has the same text would not be shorter.
 _SHORTEST_POINTER = 16
 
@@ -159,7 +161,7 @@ def require_unchanged(
     of_session = "FROM turns WHERE session = (SELECT number FROM sessions WHERE id = ?)"
     pending = execute(
         db,
-        f"SELECT DISTINCT owner {of_session} AND status <> 'complete' AND status = 'pending' AND id <> ?",
+        f"SELECT DISTINCT owner {of_session} AND {PENDING} AND id <> ?",
         (turn.session_id, turn.id),
     ).fetchall()
     for row in pending:
@@ -239,7 +241,7 @@ def interrupt_turns(db: Database, owner: str) -> None:
     """Mark what a process that is gone has left pending."""
     rows = execute(
         db,
-        "SELECT number FROM turns WHERE status <> 'complete' AND status = 'pending' AND owner IS ?",
+        f"SELECT number FROM turns WHERE {PENDING} AND owner IS ?",
         (owner or None,),
     ).fetchall()
     for row in rows:
