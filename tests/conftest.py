@@ -323,12 +323,29 @@ class _Profile:
         pages = [page for page in self.context.pages if page is not self._held]
         origins = {"://".join(urlsplit(page.url)[:2]) for page in pages}
         for page in pages:
-            page.close()
+            self._close(page)
         self.context.clear_cookies()
         self.context.clear_permissions()
         for origin in origins:
             what = {"origin": origin, "storageTypes": "all"}
             self._tools.send("Storage.clearDataForOrigin", what)
+
+    def _close(self, page: Any) -> None:
+        """Ask until the page has gone: Chromium says yes and forgets it while the page changes to another address
+        (https://issues.chromium.org/issues/536385539), and `page.close()` waits for ever."""
+        from playwright.sync_api import TimeoutError
+
+        info = self.context.new_cdp_session(page).send("Target.getTargetInfo")
+        target = {"targetId": info["targetInfo"]["targetId"]}
+        last = PATIENCE_MS // 1000
+        for second in range(1, last + 1):
+            try:
+                with page.expect_event("close", timeout=1000):
+                    self._tools.send("Target.closeTarget", target)
+                return
+            except TimeoutError:
+                if second == last:
+                    raise
 
 
 @pytest.fixture(scope="session")
@@ -397,8 +414,12 @@ def new_page(
         ) -> Any:
             free = profiles[language, script]
             profile = free.pop() if free else _Profile(browser, language, script)
-            stack.callback(free.append, profile)
-            stack.callback(profile.forget)
+
+            def give_back() -> None:
+                profile.forget()
+                free.append(profile)
+
+            stack.callback(give_back)
             page = profile.context.new_page()
             page.set_viewport_size({"width": width, "height": height})
             page.emulate_media(color_scheme=theme)
