@@ -26,6 +26,7 @@ from rolebook.core.errors import (
     ConflictError,
     InputError,
     NotFoundError,
+    UpstreamKeyError,
     VariableError,
 )
 from rolebook.core.line import Line
@@ -1351,6 +1352,54 @@ def test_judge_that_gives_no_answers_is_left_out_and_asked_later(
     assert (40, 0, 0) == (tally.checked, tally.unchecked, tally.unjudged)
     assert [] == two.compare.unsettled_cells(comparison)
     assert 20 == Counter(request.body["model"] for request in upstream.requests)["good"]
+
+
+@pytest.mark.parametrize(
+    ("instead", "reason"),
+    [
+        ("renamed: {{{address}, model: bad}}", "There is no upstream 'bad'"),
+        ("bad: {{{keyless}, model: bad}}", "The upstream 'bad' needs a key, and NONE holds none."),
+    ],
+)
+def test_answers_are_asked_where_only_their_judge_is_not_to_be_had(
+    two: Rolebook, make_rolebook: Make, upstream: FakeUpstream, instead: str, reason: str
+) -> None:
+    (two.library.personas_dir / "judge.yaml").write_text(JUDGE, "utf-8")
+    comparison = plan(
+        two,
+        variants=["plain"],
+        inputs=["Why?", "How?"],
+        checks=[{"rubric": "It explains."}, {"contains": "Echo"}],
+        judge={"upstream": "bad"},
+    )
+    settings = two.library.personas_dir.parent / "rolebook.yaml"
+    written = settings.read_text("utf-8")
+    *others, line = written.splitlines()
+    address = line.partition("{")[2].rpartition(", model")[0]
+    keyless = address.replace("OPENAI_API_KEY", "NONE")
+    changed = instead.format(address=address, keyless=keyless)
+    settings.write_text("\n".join([*others, f"  {changed}\n"]), "utf-8")
+    without = make_rolebook(KEY)
+    fill(without, comparison)
+    assert ["good", "good"] == [request.body["model"] for request in upstream.requests]
+    cells = cells_of(without, comparison).values()
+    assert {CellStatus.COMPLETE} == {cell.status for cell in cells}
+    told = [result for cell in cells for result in cell.checks]
+    assert [None, None, True, True] == sorted(
+        (result.has_passed for result in told), key=lambda passed: passed is True
+    )
+    said = {str(result.said) for result in told if result.has_passed is None}
+    assert 1 == len(said)
+    assert f"The judge did not answer: {reason}" in said.pop()
+    assert 2 == without.comparisons.tally(comparison).unjudged
+    # Nothing else is left to do.
+    with pytest.raises((NotFoundError, UpstreamKeyError), match=reason):
+        without.compare.start(comparison, with_failed=True)
+    settings.write_text(written, "utf-8")
+    upstream.model_rule("bad", verdict("true"))
+    fill(make_rolebook(KEY), comparison, with_failed=True)
+    told = [result for cell in cells_of(two, comparison).values() for result in cell.checks]
+    assert [True] * 4 == [result.has_passed for result in told]
 
 
 def test_comparison_in_the_trash_neither_begins_nor_goes_on(

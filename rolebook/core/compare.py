@@ -49,6 +49,9 @@ _USUAL_ANSWER = 250
 #: What a judge is told beside answer and conversation, and what it says, in tokens.
 _JUDGE_PROMPT, _VERDICT = 350, 60
 
+#: There is no upstream of that name, or it has no key.
+_MissingError = NotFoundError | UpstreamKeyError
+
 
 @frozen
 class CellFault:
@@ -369,9 +372,9 @@ class CompareService:
             Workload(
                 begun=known,
                 spent=self._comparisons.tally(comparison),
-                queues=self._queues(comparison, wanted),
+                queues=self._queues(comparison, wanted, known),
                 concurrency=concurrency or comparison.concurrency,
-                judge_upstream=self._judge_upstream(comparison) if wanted else "",
+                judge_upstream=self._upstream_of_judge(comparison)[0] if wanted else "",
                 breaks=() if wanted else breaks,
             ),
             fill=lambda run, key, place: self._fill(
@@ -383,38 +386,57 @@ class CompareService:
         )
 
     def _queues(
-        self, comparison: Comparison, keys: Sequence[CellKey]
+        self,
+        comparison: Comparison,
+        keys: Sequence[CellKey],
+        known: Mapping[CellKey, CellStatus],
     ) -> Mapping[str, Sequence[CellKey]]:
         """The cells by the upstream that answers them.
 
-        Cells of an upstream that there is not fail, and say so. Raises its error if there are no others.
+        Cells of an upstream that there is not fail, and say so; where it is the judge's, rubrics could not be told.
+        Raises its error if there is nobody else to ask.
+
+        Arguments:
+            known: how far they are that have begun; those that are complete need the judge alone.
         """
         upstreams: dict[int, str] = {}
-        missing: dict[int, NotFoundError | UpstreamKeyError] = {}
+        missing: dict[int, _MissingError] = {}
         for number in sorted({key.variant for key in keys}):
-            variant = comparison.variants[number]
-            name = variant.upstream or self.persona_of(variant.revision).persona.upstream
-            try:
-                upstreams[number] = self._chat.upstream_name(name)
-            except (NotFoundError, UpstreamKeyError) as error:
-                # That of nobody's choice has its name from the settings.
-                upstreams[number] = name or str(error.parameters.get("upstream", ""))
+            upstreams[number], error = self._upstream_of_variant(comparison.variants[number])
+            if error:
                 missing[number] = error
-        if missing and len(missing) == len(upstreams):
-            raise next(iter(missing.values()))
+        asked = {key.variant for key in keys if known.get(key) is not CellStatus.COMPLETE}
+        errors = [missing.get(number) for number in sorted(asked)]
+        if any(known.get(key) is CellStatus.COMPLETE for key in keys):
+            errors.append(self._upstream_of_judge(comparison)[1])
+        if errors and errors[0] and all(errors):
+            raise errors[0]
         queues: dict[str, list[CellKey]] = {}
         for key in keys:
             queues.setdefault(upstreams[key.variant], []).append(key)
         return queues
 
-    def _judge_upstream(self, comparison: Comparison) -> str:
-        """The upstream that answers for the judge; empty where there is none."""
+    def _upstream_of_variant(self, variant: Variant) -> tuple[str, _MissingError | None]:
+        return self._find_upstream(
+            variant.upstream or self.persona_of(variant.revision).persona.upstream
+        )
+
+    def _upstream_of_judge(self, comparison: Comparison) -> tuple[str, _MissingError | None]:
+        """An empty name where there is none."""
         judge = comparison.judge
         if judge is None:
-            return ""
-        return self._chat.upstream_name(
+            return "", None
+        return self._find_upstream(
             judge.upstream or self.persona_of(judge.revision).persona.upstream
         )
+
+    def _find_upstream(self, name: str) -> tuple[str, _MissingError | None]:
+        """What an upstream is called, also if there is none of that name or it has no key, and which of these it is."""
+        try:
+            return self._chat.upstream_name(name), None
+        except (NotFoundError, UpstreamKeyError) as error:
+            # That of nobody's choice has its name from the settings.
+            return name or str(error.parameters.get("upstream", "")), error
 
     def _reuse(self, comparison: Comparison, keys: Sequence[CellKey]) -> Sequence[CellKey]:
         """Only inputs of one turn: what later ones send hangs on the answers before."""
@@ -504,7 +526,7 @@ class CompareService:
             history=history,
             checks=self.checks_of(comparison, key.variant),
             judge_persona=self.persona_of(comparison.judge.revision) if comparison.judge else None,
-            judge_upstream=self._judge_upstream(comparison),
+            judge_upstream=self._upstream_of_judge(comparison)[0],
             is_retry=is_retry,
             flaw=flaw,
         )

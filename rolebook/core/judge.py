@@ -9,10 +9,17 @@ from dataclasses import replace
 from rolebook.core.chat import ChatService, TurnEnded, TurnEvent, TurnStarted
 from rolebook.core.check import Answer, Check, CheckResult, run_check
 from rolebook.core.comparison import Judge, digest_of
-from rolebook.core.errors import InputError, Phrase, RolebookError, StorageError
+from rolebook.core.errors import (
+    InputError,
+    NotFoundError,
+    Phrase,
+    RolebookError,
+    StorageError,
+    UpstreamKeyError,
+)
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import ResolvedPersona
-from rolebook.core.session import Session, SessionLog, Turn, TurnStatus, new_id
+from rolebook.core.session import Session, SessionLog, Turn, TurnError, TurnStatus, new_id
 
 #: What a judge's persona is told, by the names of its variables.
 JUDGE_VARIABLES = ("rubric", "conversation", "reference")
@@ -128,12 +135,38 @@ class Judging:
         yield Judgement(tuple(results), judged_by)
 
     def _ask(self, session: Session, persona: ResolvedPersona, answer: str) -> Iterator[TurnEvent]:
-        """Raises at once where the judge cannot be asked."""
+        """Raises at once where this answer cannot be put to the judge.
+
+        That its upstream is not there, or has no key, is how its turn ends: it can be asked again.
+        """
         prepared = self._chat.prepare(session, persona, answer)
         self._log.create_session(session, persona.revision)
-        return self._chat.stream_prepared(
-            session, prepared, answer, is_streamed=False, reader="nobody"
+        try:
+            return self._chat.stream_prepared(
+                session, prepared, answer, is_streamed=False, reader="nobody"
+            )
+        except (NotFoundError, UpstreamKeyError) as error:
+            return iter([TurnEnded(self._fail(session, persona, answer, error))])
+
+    def _fail(
+        self, session: Session, persona: ResolvedPersona, answer: str, error: RolebookError
+    ) -> Turn:
+        chosen = session.upstream or persona.persona.upstream
+        turn = Turn(
+            id=new_id(),
+            session_id=session.id,
+            revision=persona.revision.id,
+            input=answer,
+            upstream=chosen or str(error.parameters.get("upstream", "")),
+            model_requested=session.model or persona.persona.model,
         )
+        failed = replace(
+            self._log.start_turn(turn, persona.revision),
+            status=TurnStatus.FAILED,
+            error=TurnError(error.code, error.message, error.parameters),
+        )
+        self._log.finish_turn(failed)
+        return failed
 
 
 def _written(conversation: Sequence[tuple[str, str]], question: str) -> str:
