@@ -62,15 +62,19 @@ def comparisons(
 
 def _row(terminal: Terminal, summary: ComparisonSummary) -> Sequence[str]:
     comparison, tally = summary.comparison, summary.tally
-    made = datetime.fromisoformat(comparison.created_at).astimezone()
     return (
         comparison.id,
-        made.strftime("%Y-%m-%d %H:%M"),
+        _minute(comparison.created_at),
         "–" if summary.flaw else f"{tally.complete}/{tally.total}",
         "–" if summary.flaw else str(tally.failed),
         str(summary.votes),
         comparison.question or _variants_text(terminal, comparison),
     )
+
+
+def _minute(time: str) -> str:
+    """A time by the clock of this computer; unknown is a dash."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M") if time else "–"
 
 
 def _variants_text(terminal: Terminal, comparison: Comparison) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -77,6 +78,15 @@ def _text(value: str) -> str:
 _Filled = Annotated[Text, AfterValidator(_text)]
 
 
+def readable_time(value: str) -> str:
+    """A time as it is, or nothing where nobody could read it: that is no reason not to show what it stands at."""
+    try:
+        has_zone = datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return ""
+    return value if has_zone else ""
+
+
 class _Part(BaseModel):
     """A mapping of which every key is known: one that is misspelt would silently be what it is where left out."""
 
@@ -125,7 +135,7 @@ class _Recorded(_Part):
     concurrency: integer(1, MAX_CONCURRENCY) = 4  # type: ignore[valid-type]
     stream: Boolean = True
     repeats_of: Text = ""
-    created_at: _Filled
+    created_at: Annotated[Text, AfterValidator(readable_time)] = ""
 
     @model_validator(mode="after")
     def _require_names(self) -> _Recorded:

@@ -22,7 +22,7 @@ from rolebook.language.translator import Translator
 from rolebook.report import PAGES, STATIC
 from rolebook.report.differing import Differing
 from rolebook.report.markdown import render_markdown
-from rolebook.report.money import money
+from rolebook.report.money import UNKNOWN, money
 from rolebook.report.presentation import count, hues_of, lang, seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Conduct, Snapshot
 from rolebook.report.visible import visible
@@ -217,4 +217,4 @@ def _environment(language: str) -> Environment:
 
 def _minute(time: str) -> str:
     """A time of the log as people read it, the same wherever they are."""
-    return f"{time[:10]} {time[11:16]} UTC"
+    return f"{time[:10]} {time[11:16]} UTC" if time else UNKNOWN

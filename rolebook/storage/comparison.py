@@ -19,7 +19,7 @@ from rolebook.core.comparison import (
     Comparison,
     Tally,
 )
-from rolebook.core.comparison_data import comparison_data, comparison_of
+from rolebook.core.comparison_data import comparison_data, comparison_of, readable_time
 from rolebook.core.errors import ConflictError, Phrase, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import Fault, FaultyDataError, describe_path
@@ -146,7 +146,7 @@ def _link(db: Database, comparison: int, key: CellKey, session: int, reused: Seq
 
 def get_comparison(db: Database, comparison_id: str) -> Comparison:
     """Raises NotFoundError, StorageError where its plan is damaged."""
-    return _comparison_of(_row_of(db, comparison_id))
+    return _comparison_of(db, _row_of(db, comparison_id))
 
 
 def require_comparison(db: Database, comparison_id: str) -> None:
@@ -167,9 +167,11 @@ def _row_of(db: Database, comparison_id: str) -> sqlite3.Row:
     return found
 
 
-def _comparison_of(row: sqlite3.Row) -> Comparison:
+def _comparison_of(db: Database, row: sqlite3.Row) -> Comparison:
     try:
         planned = _plan_in(row["plan"])
+        _require_revisions(db, planned)
+        _require_places(db, row["number"], planned)
     except FaultyDataError as error:
         fault = error.faults[0]
         raise StorageError(
@@ -182,6 +184,56 @@ def _comparison_of(row: sqlite3.Row) -> Comparison:
         ) from None
     question = decode_text(row["question"])
     return replace(planned, question=question, deleted_at=row["deleted_at"] or "")
+
+
+def _require_revisions(db: Database, planned: Comparison) -> None:
+    """Raises FaultyDataError unless all revisions that a plan names can be read: nobody knows who took part, else."""
+    named: list[tuple[tuple[str | int, ...], str]] = [
+        (("variants", number, "revision"), revision)
+        for number, variant in enumerate(planned.variants)
+        for revision in variant.revisions
+    ]
+    if planned.judge:
+        named.append((("judge", "revision"), planned.judge.revision))
+    lacking = {
+        row["value"]
+        for row in execute(
+            db,
+            "SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM revisions "
+            "WHERE id = value AND json_valid(resolved) AND json_valid(coalesce(templates, '{}')))",
+            (json.dumps([revision for _, revision in named]),),
+        )
+    }
+    for path, revision in named:
+        if revision in lacking:
+            fault = Fault(
+                path,
+                "%(key)s: the revision %(revision)s is not in the log, or damaged there.",
+                {"key": describe_path(path), "revision": revision[:40]},
+            )
+            raise FaultyDataError([fault])
+
+
+def _require_places(db: Database, number: int, planned: Comparison) -> None:
+    """Raises FaultyDataError if there are answers or votes that a plan has no place for."""
+    row = execute(
+        db,
+        "SELECT 1 FROM cells WHERE comparison = :number "
+        "AND (variant >= :variants OR input >= :inputs OR repeat >= :repeats) UNION ALL "
+        "SELECT 1 FROM ballots WHERE comparison = :number AND (input >= :inputs "
+        "OR max(left_variant, right_variant) >= :variants OR max(left_repeat, right_repeat) >= :repeats) LIMIT 1",
+        {
+            "number": number,
+            "variants": len(planned.variants),
+            "inputs": len(planned.inputs),
+            "repeats": planned.repeats,
+        },
+    ).fetchone()
+    if row is not None:
+        fault = Fault(
+            (), "It has fewer variants, inputs or repeats than there are answers or votes."
+        )
+        raise FaultyDataError([fault])
 
 
 def _plan_in(plan: str) -> Comparison:
@@ -222,14 +274,14 @@ def list_comparisons(
 def _summary_of(db: Database, row: sqlite3.Row) -> ComparisonSummary:
     votes, breaks = _count_votes(db, row["number"]), _breaks_of(row)
     try:
-        comparison = _comparison_of(row)
+        comparison = _comparison_of(db, row)
     except StorageError as error:
         bare = Comparison(
             id=row["id"],
             question=decode_text(row["question"]),
             variants=(),
             inputs=(),
-            created_at=row["created_at"],
+            created_at=readable_time(row["created_at"]),
             deleted_at=row["deleted_at"] or "",
         )
         return ComparisonSummary(bare, Tally(0), votes, breaks, flaw=error)
@@ -426,8 +478,21 @@ def _break_row(found: Break) -> dict[str, Any]:
 
 
 def _breaks_of(row: sqlite3.Row) -> tuple[Break, ...]:
-    listed = decode_json(row["breaks"], [])
-    return tuple(Break(**{**each, "error": TurnError(**each["error"])}) for each in listed)
+    try:
+        return tuple(map(_break_of, decode_json(row["breaks"], [])))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        damaged = Phrase(
+            "Why its last run broke off is damaged in the log. What was answered is kept, and the rest can be asked."
+        )
+        return (Break(TurnError(StorageError.code, damaged.message), at=""),)
+
+
+def _break_of(kept: dict[str, Any]) -> Break:
+    error = TurnError(**kept["error"])
+    found = Break(error, str(kept["upstream"]), int(kept["calls"]), readable_time(kept["at"]))
+    # A sentence that lacks what it is about fails here, and not on a page.
+    str(found.said)
+    return found
 
 
 def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:

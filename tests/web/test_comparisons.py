@@ -727,6 +727,68 @@ def test_a_damaged_plan_takes_no_others_away_and_can_be_deleted(
     assert f'value="{lost}"' in client.get("/comparisons?trash=1").text
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (
+            "plan = json_set(plan, '$.variants[1].revision', 'f00')",
+            "plan.variants[1].revision: the revision f00 is not in the log, or damaged there.",
+        ),
+        (
+            "plan = json_remove(plan, '$.variants[1]')",
+            "It has fewer variants, inputs or repeats than there are answers or votes.",
+        ),
+        ("plan = '['", "It is no JSON."),
+    ],
+)
+def test_the_list_says_of_a_comparison_that_cannot_be_shown_what_is_damaged(
+    client: FlaskClient, rolebook: Rolebook, damage: str, reason: str
+) -> None:
+    lost, kept = (finished(rolebook, start(client, opened(client))).id for _ in range(2))
+    with closing(sqlite3.connect(rolebook.log.path)) as db, db:
+        db.execute(f"UPDATE comparisons SET {damage} WHERE id = ?", (lost,))
+    page = client.get("/comparisons").text
+    assert reason in text_of(page)
+    assert f'href="/comparisons/{kept}"' in page
+    shown = client.get(f"/comparisons/{lost}")
+    assert (503, True) == (shown.status_code, reason in text_of(shown.text))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "breaks = '[{]'",
+        """breaks = '[{"error": 1}]'""",
+        """breaks = '[{"error": {"code": "x", "message": "%(a)s"}, "upstream": "", "calls": 0, "at": ""}]'""",
+    ],
+)
+def test_why_a_run_broke_off_may_be_damaged_and_nothing_else_is_lost_with_it(
+    client: FlaskClient, rolebook: Rolebook, damage: str
+) -> None:
+    comparison = finished(rolebook, start(client, opened(client)))
+    with closing(sqlite3.connect(rolebook.log.path)) as db, db:
+        db.execute(f"UPDATE comparisons SET {damage}")
+    path = f"/comparisons/{comparison.id}"
+    assert f'href="{path}"' in client.get("/comparisons").text
+    assert "Why its last run broke off is damaged in the log." in client.get(path).text
+    assert rolebook.comparisons.get_summary(comparison.id).flaw is None
+
+
+@pytest.mark.parametrize("time", ["yesterday", "2026-11-30"])
+def test_when_a_comparison_was_planned_may_be_damaged_and_it_is_shown_all_the_same(
+    client: FlaskClient, rolebook: Rolebook, time: str
+) -> None:
+    comparison = finished(rolebook, start(client, opened(client)))
+    with closing(sqlite3.connect(rolebook.log.path)) as db, db:
+        changed = "plan = json_set(plan, '$.created_at', ?1), created_at = ?1"
+        db.execute(f"UPDATE comparisons SET {changed}", (time,))
+    path = f"/comparisons/{comparison.id}"
+    assert f'href="{path}"' in client.get("/comparisons").text
+    assert client.get(path).status_code == 200
+    exported = client.get(f"{path}/export?format=html").text
+    assert "Planned –" in text_of(exported)
+
+
 def test_programs_are_told_of_a_damaged_plan_and_can_delete_it(
     client: FlaskClient, rolebook: Rolebook
 ) -> None:
