@@ -138,6 +138,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             req, conn.sock, conn.client, conn.server, self.cfg, response_class=Response
         )
         environ["wsgi.multithread"] = True
+        if "HTTP_TRANSFER_ENCODING" not in environ:
+            # Then whoever reads the body counts its bytes, and finds when a client has gone in the middle of it.
+            environ.pop("wsgi.input_terminated")
         if not self.alive or len(self.keepalived_conns) >= self.max_keepalived:
             response.force_close()
         answer = Answer(conn, response, environ)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -284,3 +288,36 @@ def test_slow_body_is_told_and_its_thread_taken_back(hasty_server: Server) -> No
         b"Connection: close\r\n\r\ntheme=" % FORM.encode()
     )
     assert status_of(hasty_server.exchange(head)) == 408
+
+
+def sessions_in(database: Path) -> int:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 100\r\n\r\n%b",
+        b"Transfer-Encoding: chunked\r\n\r\n40\r\n%b",
+        b"Transfer-Encoding: chunked\r\n\r\n2d\r\n%b\r\n",
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "content_type", "body"),
+    [
+        ("/theme", FORM, b"theme=dark".ljust(45, b"&")),
+        ("/sessions", FORM, b"persona=plain".ljust(45, b"&")),
+        ("/v1/completions", "application/json", b'{"model": "plain", "prompt": "to be or not"}\n'),
+    ],
+)
+def test_body_of_which_the_rest_never_comes_does_nothing(
+    shared_server: Server, path: str, content_type: str, body: bytes, framing: bytes
+) -> None:
+    rows = sessions_in(shared_server.database)
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
+    with closing(shared_server.open_socket()) as sock:
+        sock.sendall(head.encode() + framing % body)
+        sock.shutdown(socket.SHUT_WR)
+        assert status_of(sock.recv(65536)) == 408
+    assert rows == sessions_in(shared_server.database)
