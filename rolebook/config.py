@@ -64,7 +64,11 @@ SETTINGS = (
     Setting(
         "proxies", "0", "Reverse proxies in front of it whose X-Forwarded headers are believed."
     ),
-    Setting("threads", "256", "Turns and pages that can be served at the same time."),
+    Setting(
+        "threads",
+        "256",
+        "Threads that may work at the same time; those that wait for an upstream or a client do not count.",
+    ),
     Setting(
         "gateway_processes",
         "0",

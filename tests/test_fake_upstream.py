@@ -372,6 +372,11 @@ ROWS: dict[str, Callable[[Wire], bool]] = {
     ),
     "hang-body": lambda wire: wire.raw.endswith(b"\r\n\r\n") and wire.ending == "silent",
     "hang-mid": lambda wire: partial(wire) and wire.ending == "silent",
+    "hang-error": lambda wire: (
+        wire.raw.startswith(b"HTTP/1.1 400")
+        and wire.raw.endswith(b"\r\n\r\n")
+        and wire.ending == "silent"
+    ),
     "hang-end": lambda wire: (wire.text, wire.ending) == (TEXT, "silent"),
     "drip?every_ms=20": lambda wire: (
         [*map(len, wire.pieces[1:])].count(1) > 4 and wire.ending == "left"
@@ -833,7 +838,15 @@ def test_what_is_held_goes_on_when_it_is_let_go(
     assert "one two three four" == text_of(ask_stream(client, "ok"))
 
 
-SILENCES = ["hang", "hang-headers", "hang-body", "hang-mid", "hang-end", "ok?ttft_ms=60000"]
+SILENCES = [
+    "hang",
+    "hang-headers",
+    "hang-body",
+    "hang-mid",
+    "hang-end",
+    "hang-error",
+    "ok?ttft_ms=60000",
+]
 LONG_PAUSES = ["ok?latency_ms=60000", "drip?every_ms=60000", "heartbeat?every_ms=60000", "endless"]
 
 

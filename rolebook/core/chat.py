@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, Literal, Protocol
 
 from rolebook.core.access import require_persona
+from rolebook.core.blocking import blocking
 from rolebook.core.budget import Reserve
 from rolebook.core.completion import (
     Cancellation,
@@ -485,13 +486,16 @@ class ChatService:
             running = [call for call in self._live.values() if call.session_id == session_id]
         deadline = time.monotonic() + _END_S
         for call in running:
-            if not call.has_ended.wait(max(0.0, deadline - time.monotonic())):
+            with blocking():
+                has_ended = call.has_ended.wait(max(0.0, deadline - time.monotonic()))
+            if not has_ended:
                 raise being_answered()
         # Those of this process have ended, so what is pending is answered by another one.
         while self.has_company and self._has_pending(session_id):
             if time.monotonic() > deadline:
                 raise being_answered()
-            time.sleep(_LOOK_S)
+            with blocking():
+                time.sleep(_LOOK_S)
 
     def _has_pending(self, session_id: str) -> bool:
         try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from rolebook.core.access import on_this_account
+from rolebook.core.blocking import blocking
 from rolebook.core.comparison import Break, Cell, CellKey, CellStatus, Comparison, Tally
 from rolebook.core.errors import ConflictError, RolebookError, StorageError
 from rolebook.core.frozen import frozen
@@ -104,7 +105,8 @@ class Subscription:
     def get(self, timeout_s: float) -> RunEvent | None:
         """The next event, or ``None`` if there is none within the time."""
         try:
-            return self.events.get(timeout=timeout_s)
+            with blocking():
+                return self.events.get(timeout=timeout_s)
         except queue.Empty:
             return None
 

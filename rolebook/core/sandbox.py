@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rolebook.core.blocking import blocking
 from rolebook.core.errors import PromptLimitError
 from rolebook.core.patience import set_patience
 
@@ -99,7 +100,11 @@ class _Worker:
 
 def _acquire(places: threading.BoundedSemaphore) -> None:
     """Raises PromptLimitError."""
-    if not places.acquire(timeout=_BUSY_S):
+    if places.acquire(blocking=False):
+        return
+    with blocking():
+        has_place = places.acquire(timeout=_BUSY_S)
+    if not has_place:
         raise PromptLimitError("Too many prompts are being rendered. Please try again.")
 
 

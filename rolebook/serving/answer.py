@@ -16,6 +16,8 @@ from typing import Any
 
 from gunicorn.http import wsgi  # type: ignore[import-untyped]
 
+from rolebook.core.blocking import blocking
+
 READABLE = "x-wsgiorg.fdevent.readable"
 
 #: What comes within this time is waited for by the thread that is there: to change to the loop takes longer.
@@ -44,7 +46,8 @@ class Response(wsgi.Response):  # type: ignore[misc]
     def sendfile(self, respiter: Any) -> bool:
         self.send_headers()
         self._send(b"")
-        return bool(super().sendfile(respiter))
+        with blocking():
+            return bool(super().sendfile(respiter))
 
     def close(self) -> None:
         self.send_headers()
@@ -53,7 +56,18 @@ class Response(wsgi.Response):  # type: ignore[misc]
     def _send(self, data: bytes) -> None:
         head, self._head = self._head, b""
         if head or data:
-            self.sock.sendall(head + data)
+            send(self.sock, head + data)
+
+
+def send(sock: socket.socket, data: bytes) -> None:
+    """Send all of it, and wait where there is no room for it. Raises OSError where the client has gone."""
+    try:
+        sent = sock.send(data, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(data):
+        with blocking():
+            sock.sendall(data[sent:])
 
 
 def framed(data: bytes) -> bytes:
@@ -116,7 +130,7 @@ class Answer:
         try:
             if self._unsent:
                 unsent, self._unsent = self._unsent, b""
-                self.conn.sock.sendall(unsent)
+                send(self.conn.sock, unsent)
             while (item := self._next()) is not None:
                 if item:
                     self.response.write(item)
@@ -176,7 +190,8 @@ class Answer:
         if can_be_carried:
             linger_s = LINGER_S if moment - self._asked_at < _QUICK_S else 0.0
             return can_be_read(self.fd, min(linger_s, rest_s))
-        can_be_read(self.fd, rest_s)
+        with blocking():
+            can_be_read(self.fd, rest_s)
         return True
 
     def _send_at_once(self, item: bytes) -> bool:

@@ -12,22 +12,26 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from rolebook.core import blocking
+
 Task = Callable[[], object]
 
 _logger = logging.getLogger("rolebook.serving")
 
 
 class Threads:
-    """Does tasks, each in a thread of its own as long as there are enough. Safe for threads.
+    """Does tasks, each in a thread of its own as long as there are not too many. Safe for threads.
 
     Arguments:
-        most: so many threads; further tasks wait until one is free.
+        most: so many threads work at once, besides those that only wait (:mod:`rolebook.core.blocking`); further tasks
+            wait for one of them.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._count = 0
+        #: How many have a task and do not wait.
+        self._working = 0
         self._free: list[_Thread] = []
         self._tasks: deque[Task] = deque()
         self._is_over = False
@@ -39,7 +43,7 @@ class Threads:
         Raises RuntimeError if the system has no room for a single one.
         """
         with self._lock:
-            self._add_free()
+            self._free.append(_Thread(self))
 
     @property
     def is_behind(self) -> bool:
@@ -49,15 +53,26 @@ class Threads:
     def do(self, task: Task) -> None:
         """Have a task done, which must not raise. Returns at once."""
         with self._lock:
-            if not self._free and self._count < self._most:
-                # If the system allows no more than there are, it waits for one of them.
-                with contextlib.suppress(RuntimeError):
-                    self._add_free()
-            if not self._free:
+            thread = self._one_more()
+            if thread is None:
                 self._tasks.append(task)
                 return
-            thread = self._free.pop()
         thread.do(task)
+
+    def begin_wait(self) -> None:
+        """As :class:`rolebook.core.blocking.Pool` has it: a task that waits for a thread has one now."""
+        with self._lock:
+            self._working -= 1
+            thread = self._one_more() if self._tasks else None
+            if thread is None:
+                return
+            task = self._tasks.popleft()
+        thread.do(task)
+
+    def end_wait(self) -> None:
+        """As :class:`rolebook.core.blocking.Pool` has it: until enough have done their tasks, none begins another."""
+        with self._lock:
+            self._working += 1
 
     def shutdown(self, wait: bool = False) -> None:
         """Let each thread end when it has done what it does."""
@@ -67,17 +82,26 @@ class Threads:
         for thread in free:
             thread.end()
 
-    def _add_free(self) -> None:
-        """One more. Raises RuntimeError if the system has no room for it."""
-        self._free.append(_Thread(self._next_of))
-        self._count += 1
+    def _one_more(self) -> _Thread | None:
+        """A thread that counts as working from now on, if another one may."""
+        if self._working >= self._most:
+            return None
+        if not self._free:
+            # If the system allows no more than there are, a task waits for one of them.
+            with contextlib.suppress(RuntimeError):
+                self._free.append(_Thread(self))
+        if not self._free:
+            return None
+        self._working += 1
+        return self._free.pop()
 
-    def _next_of(self, thread: _Thread) -> Task | None:
-        """What a thread that has done its task does next; None: it waits, or ends."""
+    def next_of(self, thread: _Thread) -> Task | None:
+        """What a thread that has done its task does next; None: it is free, or ends where more than enough are."""
         with self._lock:
-            if self._tasks:
+            if self._tasks and self._working <= self._most:
                 return self._tasks.popleft()
-            if not self._is_over:
+            self._working -= 1
+            if not self._is_over and len(self._free) < self._most:
                 self._free.append(thread)
                 return None
         thread.end()
@@ -87,9 +111,9 @@ class Threads:
 class _Thread:
     """One of them, which waits for its next task by a lock of its own."""
 
-    def __init__(self, next_of: Callable[[_Thread], Task | None]) -> None:
+    def __init__(self, pool: Threads) -> None:
         self._is_over = False
-        self._next_of = next_of
+        self._pool = pool
         self._task: Task | None = None
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -106,6 +130,7 @@ class _Thread:
         self._wake.release()
 
     def _run(self) -> None:
+        blocking.join(self._pool)
         while not self._is_over:
             self._wake.acquire()
             task, self._task = self._task, None
@@ -114,4 +139,4 @@ class _Thread:
                     task()
                 except BaseException:
                     _logger.exception("a thread of the server failed")
-                task = self._next_of(self)
+                task = self._pool.next_of(self)

@@ -19,9 +19,11 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.http import wsgi  # type: ignore[import-untyped]
+from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 from gunicorn.util import close_graceful  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
 
+from rolebook.core.blocking import blocking
 from rolebook.serving import refusal
 from rolebook.serving.answer import LINGER_S, Answer, Response, can_be_read
 from rolebook.serving.threads import Threads
@@ -103,6 +105,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             conn.data_ready = can_be_read(conn.sock)
             if not conn.data_ready:
                 return gthread._DEFER
+        if not conn.initialized:
+            conn.init()
+            conn.parser.unreader.__class__ = _Unreader
         kept = super().handle(conn)
         # A program that asks one thing after the other is answered by one thread, without the loop in between.
         while kept is True and self.alive and not self.tpool.is_behind:
@@ -119,7 +124,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         if kept is False:
             # Gunicorn lingers up to two seconds for the client's own close, in the loop that
             # accepts everyone; here it costs one thread, and the loop finds no more to do.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), blocking():
                 close_graceful(conn.sock.dup())
                 conn.sock.shutdown(socket.SHUT_RD)
         return kept
@@ -231,6 +236,16 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         if not self.alive:
             os._exit(0)
         self.handle_exit(sig, frame)
+
+
+class _Unreader(SocketUnreader):  # type: ignore[misc]
+    """Reads a request, and waits for the rest of it where it comes in pieces."""
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        if can_be_read(self.sock):
+            return bytes(super().chunk(size_hint))
+        with blocking():
+            return bytes(super().chunk(size_hint))
 
 
 class _Done:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Generator
 
+from rolebook.core.blocking import blocking
 from rolebook.core.completion import CompletionRequest, Waiting
 from rolebook.core.errors import UpstreamCancelled, UpstreamError, UpstreamTimeoutError
 from rolebook.core.upstream import UpstreamSettings
@@ -115,7 +116,9 @@ class Attempts:
                 self._raise_if_cancelled()
                 until_beat_s = max(0.0, beat_at - time.monotonic())
                 pause_s = min(rest_s or HEARTBEAT_S, until_beat_s, self._pool.look_s(ticket))
-                if not ticket.wait(pause_s) and time.monotonic() >= beat_at:
+                with blocking():
+                    is_told = ticket.wait(pause_s)
+                if not is_told and time.monotonic() >= beat_at:
                     beat_at = time.monotonic() + HEARTBEAT_S
                     yield Waiting()
                 self._raise_if_cancelled()
@@ -180,7 +183,9 @@ class Attempts:
         cancelled = threading.Event()
         self._cancellation.on_cancel(cancelled.set)
         while (remaining_s := until - time.monotonic()) > 0:
-            if cancelled.wait(min(remaining_s, HEARTBEAT_S)):
+            with blocking():
+                cancelled.wait(min(remaining_s, HEARTBEAT_S))
+            if cancelled.is_set():
                 self._raise_if_cancelled()
             yield Waiting()
 

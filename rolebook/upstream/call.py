@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Protocol, Self
 
+from rolebook.core.blocking import blocking
 from rolebook.core.completion import Suspend
 from rolebook.core.errors import UpstreamTimeoutError
 from rolebook.core.upstream import Timeouts
@@ -130,7 +131,9 @@ class Call:
     def pause(self, seconds: float) -> None:
         """Sleep, for transports without a wire. Raises CallCut as soon as the call is cut off."""
         self.before_waiting()
-        if self._cut.wait(seconds):
+        with blocking():
+            is_cut = self._cut.wait(seconds)
+        if is_cut:
             raise CallCut
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from rolebook.core.blocking import blocking
 from rolebook.core.completion import Waiting
 from rolebook.core.errors import UpstreamCancelled, UpstreamError
 from rolebook.upstream.body import Pieces, Whole, read_body
@@ -72,7 +73,9 @@ class Exchange:
     def __iter__(self) -> Iterator[Whole | Pieces | Waiting]:
         while True:
             with self._changed:
-                self._changed.wait_for(self._has_news, HEARTBEAT_S)
+                if not self._has_news():
+                    with blocking():
+                        self._changed.wait_for(self._has_news, HEARTBEAT_S)
                 if self._call.is_cut:
                     raise UpstreamCancelled("Stopped.")
                 item = self._arrived.popleft() if self._arrived else None

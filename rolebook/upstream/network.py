@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import httpcore2
 
+from rolebook.core.blocking import blocking
 from rolebook.core.patience import set_patience
 from rolebook.upstream.call import Call, current_call
 
@@ -34,11 +35,9 @@ class CallNetwork(httpcore2.NetworkBackend):
     ) -> TimedStream:
         call = current_call()
         timeout = min(call.patience_s(), call.timeouts.connect_s)
-        return TimedStream(
-            _PlainStream(
-                self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-            )
-        )
+        with blocking():
+            stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return TimedStream(_PlainStream(stream))
 
     def sleep(self, seconds: float) -> None:
         current_call().pause(seconds)
@@ -78,7 +77,8 @@ class _PlainStream(_Wrapping):
             if timeout == 0:
                 return self._socket.recv(max_bytes, socket.MSG_DONTWAIT)
             set_patience(self._socket, socket.SO_RCVTIMEO, timeout)
-            return self._socket.recv(max_bytes)
+            with blocking():
+                return self._socket.recv(max_bytes)
         except BlockingIOError as error:
             raise httpcore2.ReadTimeout(str(error)) from error
         except OSError as error:
@@ -87,7 +87,8 @@ class _PlainStream(_Wrapping):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
             set_patience(self._socket, socket.SO_SNDTIMEO, timeout)
-            self._socket.sendall(buffer)
+            with blocking():
+                self._socket.sendall(buffer)
         except BlockingIOError as error:
             raise httpcore2.WriteTimeout(str(error)) from error
         except OSError as error:
@@ -164,7 +165,8 @@ class TimedStream(_Wrapping):
     ) -> TimedStream:
         call = current_call()
         timeout = min(call.patience_s(), call.timeouts.connect_s)
-        return TimedStream(super().start_tls(ssl_context, server_hostname, timeout))
+        with blocking():
+            return TimedStream(super().start_tls(ssl_context, server_hostname, timeout))
 
     def shut(self, call: Call) -> None:
         """Shut the socket, which wakes whoever is blocked in it; closing it would not."""

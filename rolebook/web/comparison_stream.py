@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import render_template
 
+from rolebook.core.blocking import blocking
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
 from rolebook.core.frozen import frozen
 from rolebook.core.run import (
@@ -97,7 +98,8 @@ class Feed:
         while log.is_run_elsewhere(self._comparison.id):
             yield from self._shown({})
             yield self._progress()
-            time.sleep(_LOOK_AGAIN_EVERY_S)
+            with blocking():
+                time.sleep(_LOOK_AGAIN_EVERY_S)
         yield from self._shown({})
 
     def _shown(self, live: Mapping[CellKey, LiveText]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from tests.fake_upstream.breakage import MARK, started
 from tests.fake_upstream.exchange import Exchange, body_of, register, split
 from tests.fake_upstream.framing import body_head, pieces_of
 from tests.fake_upstream.wire import (
+    JSON,
     LAST_CHUNK,
     End,
     Item,
@@ -77,6 +78,12 @@ def hang_end(x: Exchange) -> Steps:
     yield body_head(x)
     for piece in list(pieces_of(x))[: -1 if x.streams else None]:
         yield piece if isinstance(piece, Pause) else chunk(piece)
+    yield from silence(x)
+
+
+@register("hang-error", "silent", "the headers of an error, then nothing", code=400)
+def hang_error(x: Exchange) -> Steps:
+    yield head(x.options["code"], x.headers(JSON) | {"content-length": "100"})
     yield from silence(x)
 
 

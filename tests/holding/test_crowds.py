@@ -15,6 +15,13 @@ from tests.holding.conftest import StartServer
 from tests.holding.server import Server, wait_until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+HALVES = [
+    GET,
+    b"GET / HT",
+    b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntheme=",
+    b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nth",
+]
 
 
 def slowest(server: Server, *, requests: int = 10) -> float:
@@ -28,18 +35,11 @@ def soon(server: Server) -> float:
 
 
 def test_a_hundred_half_requests_hold_nobody_up_and_are_dropped(hasty_server: Server) -> None:
-    halves = [
-        GET,
-        b"GET / HT",
-        b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
-        b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntheme=",
-        b"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nth",
-    ]
     logged, soon_s = len(hasty_server.stderr), soon(hasty_server)
     with ExitStack() as stack:
         held = [stack.enter_context(hasty_server.open_socket(20)) for _ in range(100)]
         for number, sock in enumerate(held):
-            sock.sendall(halves[number % len(halves)])
+            sock.sendall(HALVES[number % len(HALVES)])
         is_any_dropped = select.poll()
         is_any_dropped.register(held[0], select.POLLIN)
         assert slowest(hasty_server) < soon_s
@@ -49,6 +49,29 @@ def test_a_hundred_half_requests_hold_nobody_up_and_are_dropped(hasty_server: Se
             while sock.recv(65536):
                 pass
     assert "Traceback" not in hasty_server.stderr[logged:]
+
+
+def test_half_requests_take_no_place_among_the_threads_that_work(start: StartServer) -> None:
+    server = start(arguments=["--threads", "4"])
+    with ExitStack() as stack:
+        held = [stack.enter_context(server.open_socket(20)) for _ in range(12)]
+        for number, sock in enumerate(held):
+            sock.sendall(HALVES[number % len(HALVES)])
+        assert 200 == server.get("/healthz").status
+        is_any_dropped = select.poll()
+        for sock in held:
+            is_any_dropped.register(sock, select.POLLIN)
+        assert not is_any_dropped.poll(0)
+        held[2].sendall(b"dark&x=".ljust(94, b"x"))
+        assert held[2].recv(13) == b"HTTP/1.1 303 "
+
+
+def test_pages_that_wait_take_no_place_among_the_threads_that_work(start: StartServer) -> None:
+    server = start(arguments=["--threads", "4"])
+    streams = [server.stream(server.start_session("hang")) for _ in range(12)]
+    assert [200] * 13 == [server.get("/").status, *(stream.status for stream in streams)]
+    for stream in streams:
+        stream.leave()
 
 
 def test_five_hundred_idle_connections_hold_nobody_up(shared_server: Server) -> None:

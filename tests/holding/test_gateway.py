@@ -82,6 +82,39 @@ def test_streams_that_wait_for_more_take_no_thread(start: StartServer) -> None:
     assert 1 == statuses(server).count("complete")
 
 
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize("model", ["hang-headers", "hang-error"])
+def test_calls_that_wait_for_an_upstream_take_no_place_among_the_threads_that_work(
+    start: StartServer, model: str, is_streamed: bool
+) -> None:
+    server = start(arguments=["--threads", "4"])
+    with ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(closing(ask(server, model, is_streamed=is_streamed)))
+        wait_until(lambda: 12 == statuses(server).count("pending"))
+        assert 200 == server.get("/healthz").status
+        with closing(ask(server, "ok?latency_ms=200", is_streamed=is_streamed)) as another:
+            assert 200 == another.getresponse().status
+    wait_until(lambda: 12 == statuses(server).count("cancelled"))
+    assert 1 == statuses(server).count("complete")
+
+
+def test_calls_that_wait_for_a_place_let_those_end_that_have_one(
+    start: StartServer, upstream: FakeUpstream, folder: Path
+) -> None:
+    (folder / "rolebook.yaml").write_text(
+        f"upstreams:\n  one:\n    base_url: {upstream.base_url}\n    model: ok\n    concurrency: 6\n"
+    )
+    server = start(arguments=["--threads", "4"])
+    with ExitStack() as stack:
+        calls = [
+            stack.enter_context(closing(ask(server, "ok?latency_ms=200", is_streamed=True)))
+            for _ in range(24)
+        ]
+        assert [200] * 24 == [call.getresponse().status for call in calls]
+    wait_until(lambda: ["complete"] * 24 == statuses(server))
+
+
 def test_upstream_that_falls_silent_under_a_waiting_stream_is_given_up(start: StartServer) -> None:
     server = start(environment={"ROLEBOOK_IDLE_TIMEOUT": "1"})
     with closing(ask(server, "hang-mid", is_streamed=True)) as connection:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from rolebook.core.blocking import blocking
 from rolebook.serving.threads import Threads
 
 
@@ -22,16 +23,16 @@ class Held:
 
     def __init__(self) -> None:
         self.thread = 0
-        self._has_begun = threading.Event()
+        self.has_begun = threading.Event()
         self._may_end = threading.Event()
 
     def __call__(self) -> None:
         self.thread = threading.get_ident()
-        self._has_begun.set()
+        self.has_begun.set()
         assert self._may_end.wait(10)
 
     def let_go(self) -> None:
-        assert self._has_begun.wait(10)
+        assert self.has_begun.wait(10)
         self._may_end.set()
 
 
@@ -41,6 +42,10 @@ def wait_for_free(threads: Threads, count: int) -> None:
             return
         threading.Event().wait(0.01)
     raise AssertionError(f"{len(threads._free)} threads are free, not {count}")
+
+
+def ours() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "rolebook-serving"]
 
 
 def thread_of(threads: Threads) -> int:
@@ -142,3 +147,76 @@ def test_free_threads_end_at_once_and_others_when_they_have_done_what_was_asked(
     for thread in busy:
         thread.join(10)
         assert not thread.is_alive()
+
+
+class Waits(Held):
+    """A task that waits for somebody outside until it is let go, and then has something to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.works_again = Held()
+
+    def __call__(self) -> None:
+        with blocking(), blocking():
+            super().__call__()
+        self.works_again()
+
+
+def test_threads_that_wait_do_not_count(threads: Threads) -> None:
+    waiting = [Waits() for _ in range(5)]
+    for task in waiting:
+        threads.do(task)
+    held = [Held() for _ in range(4)]
+    for task in held:
+        threads.do(task)
+    assert held[2].has_begun.wait(10)
+    assert threads.is_behind
+
+    for task in waiting:
+        task.let_go()
+    assert all(task.works_again.has_begun.wait(10) for task in waiting)
+    held[0].let_go()
+    held[1].let_go()
+    # Five that have waited and one that has not are more than three that may work.
+    assert not held[3].has_begun.wait(0.05)
+    for task in [*held[2:3], *(task.works_again for task in waiting)]:
+        task.let_go()
+    held[3].let_go()
+    wait_for_free(threads, 3)
+
+
+def test_task_begins_as_soon_as_a_thread_waits(threads: Threads) -> None:
+    working, waiting = [Held(), Held()], Waits()
+    may_wait = threading.Event()
+
+    def work_and_wait() -> None:
+        assert may_wait.wait(10)
+        waiting()
+
+    for task in (*working, work_and_wait):
+        threads.do(task)
+    late = Held()
+    threads.do(late)
+    assert threads.is_behind
+    may_wait.set()
+    late.let_go()
+    for task in (*working, waiting, waiting.works_again):
+        task.let_go()
+    wait_for_free(threads, 3)
+
+
+def test_more_threads_than_may_work_end_when_they_have_waited(threads: Threads) -> None:
+    waiting = [Waits() for _ in range(8)]
+    for task in waiting:
+        threads.do(task)
+    assert all(task.has_begun.wait(10) for task in waiting)
+    assert 8 == len(ours())
+    for task in waiting:
+        task.let_go()
+        task.works_again.let_go()
+    wait_for_free(threads, 3)
+    for _ in range(1000):
+        if len(ours()) == 3:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(ours())

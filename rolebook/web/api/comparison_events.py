@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rolebook.core.blocking import blocking
 from rolebook.core.comparison import Cell, CellKey, CellOutline, CellStatus, Comparison
 from rolebook.core.run import CellEnded, Run, RunEnded
 from rolebook.storage.encoding import encode_json
@@ -99,7 +100,8 @@ class CellFeed:
             yield from self._changed()
             yield self._progress()
             yield from self._sign_of_life()
-            time.sleep(_LOOK_AGAIN_EVERY_S)
+            with blocking():
+                time.sleep(_LOOK_AGAIN_EVERY_S)
         yield from self._changed()
 
     def _changed(self) -> Iterator[str]:

@@ -1,0 +1,52 @@
+"""Waits for somebody outside, during which a thread does not count among those that work.
+
+A server lets so many threads work at once. One that waits for an upstream, for a place there or for a slow client does
+nothing meanwhile, and for however many of them nobody else should have to wait. So whoever is about to wait says so,
+and the pool that the thread belongs to lets another one work. This is what ``ForkJoinPool.ManagedBlocker`` is in
+java.util.concurrent; a thread that belongs to no pool just waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Pool(Protocol):
+    """Threads of which only so many work at once."""
+
+    def begin_wait(self) -> None:
+        """The current thread, which is one of them and counted, is about to wait."""
+
+    def end_wait(self) -> None:
+        """It works again, and counts, even if meanwhile enough others do."""
+
+
+class _Here(threading.local):
+    pool: Pool | None = None
+
+
+_here = _Here()
+
+
+def join(pool: Pool) -> None:
+    """Let the current thread belong to a pool from now on."""
+    _here.pool = pool
+
+
+@contextmanager
+def blocking() -> Iterator[None]:
+    """What is done within only waits. In a thread that says so already, it says nothing more."""
+    pool = _here.pool
+    if pool is None:
+        yield
+        return
+    _here.pool = None
+    pool.begin_wait()
+    try:
+        yield
+    finally:
+        pool.end_wait()
+        _here.pool = pool
