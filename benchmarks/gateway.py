@@ -220,7 +220,7 @@ def start_rolebook(
     """Rolebook as `rolebook serve` runs it, on a log of its own."""
     (folder / "personas").mkdir()
     (folder / "personas" / "bench.yaml").write_text(PERSONA)
-    command = [str(python), "-m", "rolebook", "serve", "--port", "0", "--threads", "1100"]
+    command = [str(python), "-m", "rolebook", "serve", "--port", "0"]
     command += ["--gateway-processes", str(processes)]
     environment = {
         "OPENAI_BASE_URL": upstream,
