@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rolebook.core.chat import TurnEnded, TurnRequest, TurnStarted
-from rolebook.core.completion import Delta
+from rolebook.core.completion import Delta, Waiting
 from rolebook.core.errors import (
     ConflictError,
     InputError,
@@ -309,6 +309,32 @@ def test_closing_the_stream_cancels_the_turn_and_the_upstream(
     (turn,) = ada.log.session_turns(session.id)
     assert TurnStatus.CANCELLED == turn.status
     assert turn.text
+
+
+def test_turn_that_is_stopped_before_any_upstream_was_asked_has_used_nothing(
+    make_rolebook: Make, upstream: FakeUpstream
+) -> None:
+    Path("rolebook.yaml").write_text(
+        f"upstreams:\n  fake: {{base_url: {upstream.base_url}, concurrency: 1}}\n", "utf-8"
+    )
+    book = make_rolebook()
+    write_persona(book, "ada", ADA)
+    calls = [
+        book.chat.stream_turn(TurnRequest(begin(book, model="hang").id, "hello")) for _ in range(2)
+    ]
+    # The first one has the only place by the time that the second one is told to wait.
+    for events in calls:
+        assert [TurnStarted, Waiting] == [type(next(events)), type(next(events))]
+    for events in calls:
+        events.close()  # type: ignore[attr-defined]
+    waiting, asked = (
+        book.log.session_turns(listed.session.id)[0]
+        for listed in book.log.list_sessions().summaries
+    )
+    assert [TurnStatus.CANCELLED] * 2 == [asked.status, waiting.status]
+    assert (None, None) == (asked.usage.total_tokens, asked.cost)
+    assert (0, 0.0) == (waiting.usage.total_tokens, waiting.cost)
+    assert 1 == len(upstream.requests)
 
 
 def test_stopping_from_another_thread_ends_a_silent_turn(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @group(
     help="""List the API keys, with what they have used this month.
 
-    With a key a program talks to personas on behalf of a user. The key itself was shown once and is kept nowhere.""",
+    With a key a program talks to personas on behalf of a user. The key itself was shown once and is kept nowhere. What
+    is reserved counts in a budget, too: for turns that run, and for those of which nobody has told what they used.""",
     examples="""
     rolebook keys
     rolebook keys add Ada --name phone --persona teacher --tokens-per-day 100000
@@ -41,7 +42,10 @@ def keys(context: click.Context, invocation: Invocation, /, name: str, as_json: 
     if as_json:
         terminal.write_json([_as_data(*row) for row in found])
         return
-    headings = ("ID", "User", "Name", "Key", "Opens", "Turns", "Tokens", "Cost", "Revoked")
+    headings = (
+        *("ID", "User", "Name", "Key", "Opens"),
+        *("Turns", "Tokens", "Cost", "Reserved tokens", "Reserved cost", "Revoked"),
+    )
     terminal.write_table(headings, [_row(key, month) for key, _, month in found])
     if not found:
         terminal.tell("There are no keys.")
@@ -57,6 +61,8 @@ def _row(key: ApiKey, month: Spending) -> Sequence[str]:
         str(month.turns),
         str(month.tokens),
         f"${month.cost:.4f}",
+        str(month.reserved_tokens) if key.limits.has_budget else "",
+        f"${month.reserved_cost:.4f}" if key.limits.has_cost else "",
         key.revoked_at[:10],
     )
 

@@ -8,11 +8,19 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-from rolebook.core.errors import BudgetError, InputError, Phrase, RateLimitError
+from rolebook.core.errors import (
+    BudgetError,
+    BudgetHeldError,
+    InputError,
+    Phrase,
+    RateLimitError,
+)
 from rolebook.core.frozen import frozen
 
 #: What an answer counts as while nobody knows how long it is.
 UNKNOWN_TOKENS = 1000
+#: When it is worth another look at a budget that is held by turns that run.
+_HELD_S = 5.0
 _MOST_NAMES = 10_000
 
 
@@ -57,7 +65,8 @@ class Spending:
     """What the turns of a key have used in a time.
 
     ``unknown`` are turns whose use nobody has told, among them those that run; ``turns`` are all of them. The reserved
-    are what stands for the tokens, and for the cost, that nobody has told.
+    are what stands for the tokens, and for the cost, that nobody has told; the running are what of it is for turns that
+    run, and may be told yet.
     """
 
     turns: int = 0
@@ -66,6 +75,8 @@ class Spending:
     unknown: int = 0
     reserved_tokens: int = 0
     reserved_cost: float = 0.0
+    running_tokens: int = 0
+    running_cost: float = 0.0
 
     def __add__(self, other: Spending) -> Spending:
         """Of two times together."""
@@ -76,6 +87,8 @@ class Spending:
             self.unknown + other.unknown,
             self.reserved_tokens + other.reserved_tokens,
             self.reserved_cost + other.reserved_cost,
+            self.running_tokens + other.running_tokens,
+            self.running_cost + other.running_cost,
         )
 
     def __neg__(self) -> Spending:
@@ -87,17 +100,14 @@ class Spending:
             -self.unknown,
             -self.reserved_tokens,
             -self.reserved_cost,
+            -self.running_tokens,
+            -self.running_cost,
         )
 
     @property
-    def counted_tokens(self) -> int:
-        """With what stands for the unknown."""
-        return self.tokens + self.reserved_tokens
-
-    @property
-    def counted_cost(self) -> float:
-        """The same for the cost."""
-        return self.cost + self.reserved_cost
+    def has_reserved(self) -> bool:
+        """Whether it holds more than what was used."""
+        return self.reserved_tokens > 0 or self.reserved_cost > 0
 
     def reserve(self, key: int, *, tokens: int, cost: float) -> Reserve:
         """What another turn is to count as: what it is likely to use, and at least the mean of what is known."""
@@ -117,6 +127,32 @@ def month_of(moment: datetime) -> datetime:
     return day_of(moment).replace(day=1)
 
 
+@frozen
+class _Budget:
+    """One budget of a key, how far it is used, and by what; ``what`` says how large it is."""
+
+    what: Phrase
+    most: float
+    used: float
+    reserved: float
+    running: float
+    is_month: bool
+    is_cost: bool
+
+    @property
+    def is_exhausted(self) -> bool:
+        return self.used + self.reserved >= self.most
+
+    @property
+    def is_held(self) -> bool:
+        """Whether some of it may be free again when the turns that run have ended."""
+        return self.used + self.reserved - self.running < self.most
+
+    def shown(self, amount: float) -> str:
+        """An amount of it, as one writes it."""
+        return f"${amount:.4f}" if self.is_cost else f"{amount:.0f}"
+
+
 def require_budget(limits: Limits, *, day: Spending, month: Spending, moment: datetime) -> None:
     """Raises BudgetError if a turn that begins now would find a budget used up.
 
@@ -124,33 +160,59 @@ def require_budget(limits: Limits, *, day: Spending, month: Spending, moment: da
         day: what has been used since the day began.
         month: and since the month began.
     """
-    for used, most, what, is_month in _budgets(limits, day, month):
-        if most is not None and used >= most:
-            begin = month_of(moment) if is_month else day_of(moment)
-            again = _next_month(begin) if is_month else begin + timedelta(days=1)
-            raise BudgetError(
-                "The budget of this key is used up: %(budget)s. It begins anew on %(date)s (UTC).",
-                budget=what,
-                date=again.date().isoformat(),
-                retry_after_s=(again - moment).total_seconds(),
+    exhausted = [budget for budget in _budgets(limits, day, month) if budget.is_exhausted]
+    # What only time can mend is said first: who waits for turns to end would wait for nothing.
+    for budget in sorted(exhausted, key=lambda budget: budget.is_held):
+        raise _refusal(budget, moment)
+
+
+def _refusal(budget: _Budget, moment: datetime) -> BudgetError:
+    begin = month_of(moment) if budget.is_month else day_of(moment)
+    again = _next_month(begin) if budget.is_month else begin + timedelta(days=1)
+    anew_s = (again - moment).total_seconds()
+    used, reserved = budget.shown(budget.used), budget.shown(budget.reserved)
+    if budget.is_held:
+        return BudgetHeldError(
+            "What is left of the budget of this key is reserved for turns that run: of %(budget)s, %(used)s used and "
+            "%(reserved)s reserved. Try again when they have ended.",
+            budget=budget.what,
+            used=used,
+            reserved=reserved,
+            retry_after_s=min(_HELD_S, anew_s),
+        )
+    if budget.used < budget.most:
+        return BudgetError(
+            "The budget of this key is used up: of %(budget)s, %(used)s used and %(reserved)s reserved for turns of "
+            "which nobody has told what they used. It begins anew on %(date)s (UTC).",
+            budget=budget.what,
+            used=used,
+            reserved=reserved,
+            date=again.date().isoformat(),
+            retry_after_s=anew_s,
+        )
+    return BudgetError(
+        "The budget of this key is used up: %(budget)s. It begins anew on %(date)s (UTC).",
+        budget=budget.what,
+        date=again.date().isoformat(),
+        retry_after_s=anew_s,
+    )
+
+
+def _budgets(limits: Limits, day: Spending, month: Spending) -> Iterator[_Budget]:
+    for spent, is_month, tokens, dollars in (
+        (day, False, limits.tokens_per_day, limits.cost_per_day),
+        (month, True, limits.tokens_per_month, limits.cost_per_month),
+    ):
+        if tokens is not None:
+            message = "%(most)s tokens a month" if is_month else "%(most)s tokens a day"
+            sums = spent.tokens, spent.reserved_tokens, spent.running_tokens
+            yield _Budget(Phrase(message, {"most": tokens}), tokens, *sums, is_month, is_cost=False)
+        if dollars is not None:
+            message = "$%(most)s a month" if is_month else "$%(most)s a day"
+            costs = spent.cost, spent.reserved_cost, spent.running_cost
+            yield _Budget(
+                Phrase(message, {"most": dollars}), dollars, *costs, is_month, is_cost=True
             )
-
-
-def _budgets(
-    limits: Limits, day: Spending, month: Spending
-) -> Iterator[tuple[float, float | None, Phrase, bool]]:
-    for most, spent, is_month in (
-        (limits.tokens_per_day, day, False),
-        (limits.tokens_per_month, month, True),
-    ):
-        message = "%(most)s tokens a month" if is_month else "%(most)s tokens a day"
-        yield spent.counted_tokens, most, Phrase(message, {"most": most}), is_month
-    for price, spent, is_month in (
-        (limits.cost_per_day, day, False),
-        (limits.cost_per_month, month, True),
-    ):
-        message = "$%(most)s a month" if is_month else "$%(most)s a day"
-        yield spent.counted_cost, price, Phrase(message, {"most": price}), is_month
 
 
 def _next_month(begin: datetime) -> datetime:

@@ -19,6 +19,7 @@ from rolebook.core.completion import (
     Cancellation,
     Completion,
     CompletionRequest,
+    Delivery,
     Delta,
     PartialCompletion,
     Received,
@@ -630,6 +631,7 @@ class _Call:
         self._sent = Sent("", {}, ())
         self.session_id = turn.session_id
         self.cancellation = Cancellation()
+        self._delivery = Delivery()
         self.has_ended = threading.Event()
         self.is_cut_off = False
         """Whether Rolebook itself ends, so that the cancel is nobody's wish."""
@@ -673,6 +675,7 @@ class _Call:
             patience_s=BACKGROUND_PATIENCE_S if self._reader == "nobody" else 0.0,
             suspend=self.suspend,
             cancellation=self.cancellation,
+            delivery=self._delivery,
         )
 
     def _note_sent(self, sent: Sent) -> None:
@@ -727,12 +730,20 @@ class _Call:
 
     def _broken(self) -> Mapping[str, Any]:
         """What a turn has of an answer that did not come to its end."""
+        status = self._broken_status()
+        is_left_unasked = status is TurnStatus.CANCELLED and not self._has_asked
         return {
-            "status": self._broken_status(),
+            "status": status,
             "choices": self._partial.choices,
             "error": self._turn_error(),
             "adaptations": self._sent.adaptations,
+            **(_NOTHING_USED if is_left_unasked else {}),
         }
+
+    @property
+    def _has_asked(self) -> bool:
+        """Whether any upstream may have worked on it."""
+        return self._delivery.is_made or bool(self._partial.choices)
 
     def _broken_status(self) -> TurnStatus:
         if self._error is None or isinstance(self._error, UpstreamCancelled):
@@ -746,6 +757,10 @@ class _Call:
             name: value for name, value in self._error.parameters.items() if value is not None
         }
         return TurnError(self._error.code, self._error.message, parameters)
+
+
+#: What a turn has taken that was stopped or left before any upstream was asked.
+_NOTHING_USED: Mapping[str, Any] = {"usage": Usage(0, 0, 0), "cost": 0.0}
 
 
 def _shortfall(sent: Sent, completion: Completion) -> Iterator[Phrase]:

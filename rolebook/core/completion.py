@@ -58,6 +58,13 @@ class Cancellation:
             raise UpstreamCancelled("Stopped.")
 
 
+class Delivery:
+    """Whether an upstream has been told what is asked, so that it may cost something even where nothing comes back."""
+
+    def __init__(self) -> None:
+        self.is_made = False
+
+
 @frozen
 class CompletionRequest:
     """One call. ``parameters`` are all request fields besides model, messages and stream, as requested.
@@ -68,7 +75,8 @@ class CompletionRequest:
     leave, is not ``is_watched``: then there is no Waiting. One whose stream is relayed to another program
     ``is_relayed``: then Received stands where there would be deltas. ``patience_s`` is how long it may wait, instead of
     failing, while the upstream takes no call because of too many. ``suspend`` is asked before it waits for more; so
-    far as an upstream can tell what it waits for.
+    far as an upstream can tell what it waits for. ``delivery`` says, when the call is over, whether the last attempt
+    at it has reached an upstream.
     """
 
     messages: Sequence[Message]
@@ -81,6 +89,7 @@ class CompletionRequest:
     patience_s: float = 0.0
     suspend: Suspend | None = None
     cancellation: Cancellation = field(default_factory=Cancellation)
+    delivery: Delivery = field(default_factory=Delivery)
 
 
 @frozen

@@ -230,6 +230,12 @@ class BudgetError(AccessError):
     code = "insufficient_quota"
 
 
+class BudgetHeldError(BudgetError):
+    """What is left is held by turns that run, so that there may be some of it again in a moment."""
+
+    code = "rate_limit_exceeded"
+
+
 class LibraryError(RolebookError):
     code = "library"
 

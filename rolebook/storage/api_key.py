@@ -110,10 +110,13 @@ def _spending(db: Database, number: int, begin: datetime, end: datetime) -> Spen
         "SELECT count(*) AS turns, coalesce(sum(total_tokens), 0) AS tokens, coalesce(sum(cost), 0.0) AS cost, "
         "coalesce(sum(total_tokens IS NULL), 0) AS unknown, "
         "coalesce(sum(coalesce(reserved_tokens, ?)) FILTER (WHERE total_tokens IS NULL), 0) AS reserved_tokens, "
-        "coalesce(sum(reserved_cost) FILTER (WHERE cost IS NULL), 0.0) AS reserved_cost "
+        "coalesce(sum(reserved_cost) FILTER (WHERE cost IS NULL), 0.0) AS reserved_cost, "
+        "coalesce(sum(coalesce(reserved_tokens, ?)) FILTER (WHERE status = 'pending'), 0) AS running_tokens, "
+        "coalesce(sum(reserved_cost) FILTER (WHERE status = 'pending'), 0.0) AS running_cost "
         "FROM turns INDEXED BY turns_by_api_key "
         "WHERE api_key = ? AND created_at >= ? AND created_at < ? AND status <> 'failed'",
         (
+            UNKNOWN_TOKENS,
             UNKNOWN_TOKENS,
             number,
             *(time.isoformat(timespec="milliseconds")[:23] for time in (begin, end)),

@@ -184,13 +184,22 @@ class Unwritten:
 
 
 def _reserved(reserve: Reserve) -> Spending:
-    return Spending(1, unknown=1, reserved_tokens=reserve.tokens, reserved_cost=reserve.cost)
+    return Spending(
+        1,
+        unknown=1,
+        reserved_tokens=reserve.tokens,
+        reserved_cost=reserve.cost,
+        running_tokens=reserve.tokens,
+        running_cost=reserve.cost,
+    )
 
 
 def _spent(turn: Turn, reserve: Reserve) -> Spending:
     """What a turn counts as: one that failed as nothing, and where it did not tell as what was reserved for it."""
     if turn.status is TurnStatus.FAILED:
         return Spending()
+    if turn.status is TurnStatus.PENDING:
+        return _reserved(reserve)
     tokens, cost = turn.usage.total_tokens, turn.cost
     return Spending(
         turns=1,

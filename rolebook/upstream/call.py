@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rolebook.core.blocking import blocking
-from rolebook.core.completion import Suspend
+from rolebook.core.completion import Delivery, Suspend
 from rolebook.core.errors import UpstreamTimeoutError
 from rolebook.core.upstream import Timeouts
 
@@ -44,10 +44,16 @@ class Call:
     Arguments:
         deadline: ``time.monotonic()`` after which the whole attempt is too late.
         suspend: asked before it waits for more.
+        delivery: learns that the request goes out.
     """
 
     def __init__(
-        self, timeouts: Timeouts, *, deadline: float, suspend: Suspend | None = None
+        self,
+        timeouts: Timeouts,
+        *,
+        deadline: float,
+        suspend: Suspend | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         self.timeouts = timeouts
         self.has_begun = False
@@ -60,6 +66,7 @@ class Call:
         self._due = time.monotonic() + timeouts.first_byte_s
         self._lock = threading.Lock()
         self._wire: Wire | None = None
+        self._delivery = delivery or Delivery()
         self._cut = threading.Event()
 
     def __enter__(self) -> Self:
@@ -127,6 +134,7 @@ class Call:
             if self._cut.is_set():
                 raise CallCut
             self._wire = wire
+            self._delivery.is_made = True
 
     def pause(self, seconds: float) -> None:
         """Sleep, for transports without a wire. Raises CallCut as soon as the call is cut off."""

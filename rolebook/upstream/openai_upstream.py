@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rolebook.core.completion import (
     CompletionRequest,
+    Delivery,
     Model,
     Sent,
     StreamEvent,
@@ -161,6 +162,9 @@ class OpenAIUpstream:
             if has_passed_on:
                 self.keys.note_failure(lease, error)
                 raise error
+            if not isinstance(error, UpstreamCancelled):
+                # It was refused, or has failed: that costs nothing, also where nobody waits for the next attempt.
+                request.delivery.is_made = False
             if not self._adapter.learn(request, plan, error):
                 yield from attempts.after_failure(error, lease)
 
@@ -228,6 +232,7 @@ class OpenAIUpstream:
             deadline,
             is_watched=request.is_watched,
             suspend=request.suspend,
+            delivery=request.delivery,
         )
         request.cancellation.on_cancel(exchange.cut)
         fold = ReplyFold(request.endpoint, choices=_wanted(plan.fields))
@@ -255,8 +260,9 @@ class OpenAIUpstream:
         *,
         is_watched: bool = True,
         suspend: Suspend | None = None,
+        delivery: Delivery | None = None,
     ) -> Exchange | DirectExchange:
-        call = Call(self.settings.timeouts, deadline=deadline, suspend=suspend)
+        call = Call(self.settings.timeouts, deadline=deadline, suspend=suspend, delivery=delivery)
         kind = Exchange if is_watched else DirectExchange
         return kind(
             call,

@@ -31,6 +31,11 @@ class KeyRow:
     month: Spending
     used_at: str
 
+    @property
+    def has_reserved(self) -> bool:
+        """Whether something counts in its budget beside what was used."""
+        return self.key.limits.has_budget and self.month.has_reserved
+
 
 def key_rows(user: User | None) -> Sequence[KeyRow]:
     """The keys of a user, or of all."""

@@ -65,6 +65,55 @@ def test_budget_holds_what_was_used_and_what_runs(
     assert expected == (error and str(error.parameters["budget"]))
 
 
+UNTOLD = Spending(3, 10, unknown=2, reserved_tokens=2990)
+RUNNING = Spending(3, 10, unknown=2, reserved_tokens=2990, running_tokens=1990)
+COSTLY = Spending(1, 0, 0.25, unknown=1, reserved_cost=0.75, running_cost=0.75)
+
+
+@pytest.mark.parametrize(
+    ("limits", "day", "code", "said", "retry_after_s"),
+    [
+        (Limits(tokens_per_day=10), UNTOLD, "insufficient_quota", "used up: 10 tokens", 3600.0),
+        (
+            Limits(tokens_per_day=3000),
+            UNTOLD,
+            "insufficient_quota",
+            "of 3000 tokens a day, 10 used and 2990 reserved for turns of which nobody has told",
+            3600.0,
+        ),
+        (
+            Limits(tokens_per_day=3000),
+            RUNNING,
+            "rate_limit_exceeded",
+            "of 3000 tokens a day, 10 used and 2990 reserved. Try again when they have ended.",
+            5.0,
+        ),
+        (
+            Limits(cost_per_day=1.0),
+            COSTLY,
+            "rate_limit_exceeded",
+            "of $1.0 a day, $0.2500 used and $0.7500 reserved. Try again",
+            5.0,
+        ),
+        # Of two that are used up, the one that no turn gives back has the say.
+        (
+            Limits(tokens_per_day=3000, cost_per_month=0.5),
+            RUNNING,
+            "insufficient_quota",
+            "used up: $0.5 a month",
+            3600.0,
+        ),
+    ],
+)
+def test_refusal_says_what_is_used_what_is_reserved_and_when_to_come_again(
+    limits: Limits, day: Spending, code: str, said: str, retry_after_s: float
+) -> None:
+    error = refusal(limits, day, Spending(9, 9, 0.75))
+    assert error is not None
+    assert said in str(error)
+    assert (code, retry_after_s) == (error.code, error.retry_after_s)
+
+
 @pytest.mark.parametrize(
     ("spent", "expected"),
     [

@@ -16,6 +16,7 @@ from rolebook.core.budget import Limits, Reserve, Spending
 from rolebook.core.completion import Usage
 from rolebook.core.errors import (
     BudgetError,
+    BudgetHeldError,
     ConflictError,
     InputError,
     LoginError,
@@ -273,7 +274,9 @@ def test_spending_is_the_sum_of_the_turns_of_a_key(
         old = log_turn(log, session)
     set_time(log, "UPDATE turns SET created_at = '2020-01-01' WHERE id = ?", old.id)
     # A turn for which nothing was reserved counts as an answer of usual length.
-    expected = Spending(turns=3, tokens=18, cost=0.25, unknown=2, reserved_tokens=2000)
+    expected = Spending(
+        turns=3, tokens=18, cost=0.25, unknown=2, reserved_tokens=2000, running_tokens=1000
+    )
     assert (expected, expected) == accounts.spending(key)
     assert accounts.last_used(key).startswith(str(datetime.now(UTC).year))
 
@@ -313,17 +316,31 @@ def test_running_turn_counts_until_it_is_over(accounts: SqliteAccounts, log: Sql
     with acting_for(Caller(user, key)):
         session = log_session(log)
         running = [log.start_turn(reserved(accounts, key, session), REVISION) for _ in range(2)]
-        with pytest.raises(BudgetError) as raised:
+        with pytest.raises(BudgetHeldError) as held:
             accounts.reserve(key, tokens=1000, cost=0.0)
-        assert raised.value.retry_after_s is not None
+        assert held.value.retry_after_s == 5.0
+        assert (0, 2000, 2000) == used_reserved_running(accounts, key)
         log.finish_turn(answered(running[0]))
         third = log.start_turn(reserved(accounts, key, session), REVISION)
         # What was left, and nobody knows what it has used, counts on; what has failed does not.
         log.finish_turn(answered(running[1], status=TurnStatus.CANCELLED, usage=Usage(), cost=None))
-        with pytest.raises(BudgetError):
+        assert (18, 2000, 1000) == used_reserved_running(accounts, key)
+        with pytest.raises(BudgetHeldError):
             accounts.require_budget()
         log.finish_turn(answered(third, status=TurnStatus.FAILED, usage=Usage(), cost=None))
         accounts.require_budget()
+        fourth = log.start_turn(reserved(accounts, key, session), REVISION)
+        log.finish_turn(answered(fourth, status=TurnStatus.CANCELLED, usage=Usage(), cost=None))
+        with pytest.raises(BudgetError) as raised:
+            accounts.require_budget()
+    assert "18 used and 2000 reserved for turns of which nobody has told" in str(raised.value)
+    assert (18, 2000, 0) == used_reserved_running(accounts, key)
+
+
+def used_reserved_running(accounts: SqliteAccounts, key: ApiKey) -> tuple[int, int, int]:
+    """The tokens of a key today."""
+    day, _ = accounts.spending(key)
+    return day.tokens, day.reserved_tokens, day.running_tokens
 
 
 def test_turns_that_begin_at_once_in_several_processes_pass_no_budget(
@@ -359,6 +376,7 @@ def test_turns_that_wait_in_memory_count(accounts: SqliteAccounts, log: SqliteLo
             assert (2, 36, 0) == told(accounts.spending(key)[0])
             for _ in range(2):
                 log.start_turn(reserved(accounts, key, session), REVISION)
+            assert (36, 2000, 2000) == used_reserved_running(accounts, key)
             late = new_turn(session, reserve=Reserve(key.number, 1000))
             with pytest.raises(BudgetError):
                 log.start_turn(late, REVISION)

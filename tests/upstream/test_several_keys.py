@@ -273,6 +273,29 @@ def test_waiting_for_room_ends_at_the_limit_and_when_it_is_cancelled(
     assert ask(upstream, ask_for()).is_complete
 
 
+def test_call_that_is_left_says_whether_the_upstream_was_asked(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    upstream = open_upstream(GOOD, concurrency=1, attempts=9)
+
+    def is_delivered(model: str) -> bool:
+        """Whether it was, by the time that somebody who waits for an answer leaves."""
+        asked = ask_for(model)
+        stream = upstream.stream(asked)
+        assert isinstance(next(stream), Waiting)
+        stream.close()  # type: ignore[attr-defined]
+        return asked.delivery.is_made
+
+    assert is_delivered("hang")
+    assert [1, 1] == [len(fake.requests), fake.requests[-1].client_gone.wait(2)]
+    # What was refused costs nothing, and the next attempt at it is not made yet.
+    assert not is_delivered("503?retry_after=1.5")
+    running = upstream.stream(ask_for("ok?tokens=500&delay_ms=5"))
+    next(running)
+    assert not is_delivered("waiting-for-its-place")
+    running.close()  # type: ignore[attr-defined]
+
+
 def test_call_with_patience_waits_until_a_key_has_rested(
     open_upstream: OpenUpstream, fake: FakeUpstream
 ) -> None:

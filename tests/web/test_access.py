@@ -26,6 +26,7 @@ from tests.web.checks import assert_error
 from tests.web.test_security import path_of
 
 JSON = {"Accept": "application/json"}
+CHINESE = {"Accept-Language": "zh"}
 
 
 @pytest.fixture
@@ -636,6 +637,30 @@ def test_budget_that_is_used_up_is_told_and_nothing_is_sent(
     assert 1 == len(people.rolebook.log.session_turns(session_id))
     # It is the key that has no more, not its user.
     begin(people.known["Ada"].browser)
+
+
+def test_what_is_reserved_is_shown_with_what_is_used(priced: People) -> None:
+    book, ada = priced.rolebook, priced.known["Ada"].browser
+    program = priced.program("Ada", tokens_per_day=3000, cost_per_month=5.0)
+    assert 200 == asked(program, "teacher/ok?tokens=50").status_code
+    assert "reserved" not in ada.get("/account").text
+    book.log.change(
+        lambda db: db.execute(
+            "UPDATE turns SET status = 'cancelled', total_tokens = NULL, cost = NULL, "
+            "reserved_tokens = 1234, reserved_cost = 0.5"
+        )
+    )
+    page = ada.get("/account").text
+    assert "reserved: 1,234 tokens · $0.50" in page
+    assert "What is reserved counts in a budget, too" in page
+    assert "另预留 1,234 个 token · $0.50" in ada.get("/account", headers=CHINESE).text
+    assert "reserved: 1,234 tokens" in ada.get("/users").text
+    told = program.get("/api/v1/caller").get_json()
+    assert (3000, 5.0) == (told["limits"]["tokens_per_day"], told["limits"]["cost_per_month"])
+    assert [(0, 1234, 0)] * 2 == [
+        (spent["tokens"], spent["reserved_tokens"], spent["running_tokens"])
+        for spent in (told["today"], told["this_month"])
+    ]
 
 
 def test_revoked_key_opens_nothing_from_the_next_request_on(people: People) -> None:

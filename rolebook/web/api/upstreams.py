@@ -10,6 +10,7 @@ from pydantic import Field
 
 from rolebook import __version__
 from rolebook.core.access import caller
+from rolebook.core.budget import Limits, Spending
 from rolebook.core.completion import Model
 from rolebook.core.errors import StorageError
 from rolebook.storage.status import DatabaseStatus
@@ -265,15 +266,26 @@ class Who(Shape):
     """How the API key is called that it calls with."""
     scope: list[str]
     """What that key opens: personas, or `*` for all."""
+    limits: Limits | None
+    """What that key may use; costs are in US dollars."""
+    today: Spending | None
+    """What it has used since the day began, by UTC. What is reserved counts, too: for turns that run, and for those of
+    which nobody has told what they used."""
+    this_month: Spending | None
+    """The same since the month began."""
 
 
 @section.get("/caller")
 def show_caller() -> Who:
-    """Show who is calling."""
+    """Show who is calling, and what their API key may use and has used."""
     user, key = visitor(), caller().key
+    today, this_month = rolebook().accounts.spending(key) if key else (None, None)
     return {
         "user": user.name if user else None,
         "role": user.role.value if user else None,
         "key": key.name if key else None,
         "scope": list(key.scope) if key else ["*"],
+        "limits": key.limits if key else None,
+        "today": today,
+        "this_month": this_month,
     }

@@ -155,7 +155,8 @@ def test_rights_scopes_and_budgets_hold_for_the_api(app: Flask, rolebook: Rolebo
     people = People(app, rolebook)
     ada, bo = people.add("Ada").browser, people.add("Bo", "author").browser
     assert_error(app.test_client().get(f"{PREFIX}/personas"), 401, "invalid_api_key")
-    assert {"user": "Ada", "role": "reader", "key": None, "scope": ["*"]} == call(
+    by_nobody = {"limits": None, "today": None, "this_month": None}
+    assert {"user": "Ada", "role": "reader", "key": None, "scope": ["*"], **by_nobody} == call(
         ada, "GET", "/caller"
     )
     assert "forbidden" == error_of(ada, "GET", "/files", 403)["code"]
