@@ -309,9 +309,13 @@ def _discreet(cell: Cell) -> Cell:
     return replace(cell, turns=tuple(turns), results=results)
 
 
+#: Parameters of errors that say where an upstream is, or what lies on the way to it.
+_ADDRESSES = ("base_url", "proxy")
+
+
 def _has_address(parameters: Mapping[str, Any]) -> bool:
     """Whether it, or a phrase in it, names the address of an upstream."""
-    return "base_url" in parameters or any(
+    return any(name in parameters for name in _ADDRESSES) or any(
         isinstance(value, Phrase) and _has_address(value.parameters)
         for value in parameters.values()
     )
@@ -322,8 +326,10 @@ def _without_address(said: Said) -> Said:
         name: _without_address(value) if isinstance(value, Phrase) else value
         for name, value in said.parameters.items()
     }
-    if "base_url" in parameters:
-        parameters["base_url"] = "…"
+    if _has_address(parameters):
+        parameters |= {name: "…" for name in _ADDRESSES if name in parameters}
+        # What the system says may name it, too.
+        parameters.pop("cause", None)
     return replace(said, parameters=parameters)
 
 

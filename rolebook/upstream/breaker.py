@@ -206,6 +206,7 @@ def _refusal(row: _Row, model: str, *, since: datetime, pause_s: float) -> Upstr
     return UpstreamSilentError(
         _NO_ANSWER if model else _NO_LIST,
         detail=row.error.detail,
+        cause=row.error.parameters.get("cause", ""),
         retry_after_s=pause_s,
         model=model[:200],
         since=f"{since.astimezone():%Y-%m-%d %H:%M %Z}",

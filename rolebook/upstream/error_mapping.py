@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 import ssl
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,14 @@ _ROLES_REFUSED = re.compile(
 _HEADERS_TOO_LARGE = 431
 """What h11 hints at when headers pass its limit of 100 KB."""
 _NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
+_NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
+_OUT_OF_TIME = (9, 10)
+_OTHER_NAME = (62, 64)
+"""What OpenSSL calls a certificate that is not valid yet or no more, and one for another name or another address."""
+_UNENCRYPTED = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says of a server that answers an encrypted greeting without encryption."""
+_NO_HTTP = "Expected HTTP/"
+"""How llhttp begins what it says of an answer that is none of HTTP."""
 _NOT_WRITABLE = (TypeError, ValueError, RecursionError)
 
 
@@ -74,6 +83,8 @@ class ErrorMapper:
     ) -> UpstreamError:
         """The error to raise for ``reason``, complete and with no trace of what caused it.
 
+        What the system says, such as a number of it, is the parameter ``cause``: kept, and not shown.
+
         Arguments:
             key: what the call was made with.
             is_sent: whether the request had left; what fails before that lies in the request.
@@ -81,6 +92,8 @@ class ErrorMapper:
         error = self._mapped(reason, key, is_sent)
         error.detail = self.clean(error.detail)
         error.parameters["detail"] = error.detail
+        if "cause" in error.parameters:
+            error.parameters["cause"] = self.clean(error.parameters["cause"])
         error.parameters["upstream"] = self._settings.name
         # A foreign exception in the chain would carry the key into tracebacks.
         error.__cause__ = error.__context__ = None
@@ -141,10 +154,9 @@ class ErrorMapper:
             if isinstance(link, httpcore2.TimeoutException):
                 return self._no_connection_in_time()
             if isinstance(link, httpcore2.ConnectError):
-                is_encryption = any(isinstance(deeper, ssl.SSLError) for deeper in chain)
-                return self._not_trusted(link) if is_encryption else self._no_connection(link)
+                return self._no_connection(link, chain)
             if isinstance(link, httpcore2.RemoteProtocolError | httpx2.RemoteProtocolError):
-                return _broken(link)
+                return self._no_http(link) if _NO_HTTP in str(link) else _broken(link)
         return _broken(reason)
 
     def _refused(
@@ -245,19 +257,50 @@ class ErrorMapper:
             detail=reason_of(error),
         )
 
-    def _no_connection(self, reason: BaseException) -> UpstreamError:
-        proxy = proxy_for(self._settings)
-        if proxy:
+    def _no_connection(
+        self, reason: BaseException, chain: tuple[BaseException, ...]
+    ) -> UpstreamError:
+        """Why there is none, in words for people; ``chain`` has the system's own."""
+        facts: dict[str, Any] = {"base_url": self._settings.base_url, "cause": str(reason)}
+        for link in chain:
+            if isinstance(link, ssl.SSLError):
+                return _not_encrypted(link, facts)
+        if proxy := proxy_for(self._settings):
             return UpstreamConnectionError(
                 "No connection to %(upstream)s through the proxy %(proxy)s. Check that the proxy runs and that its "
                 "address is right.",
                 proxy=shown_url(proxy),
-                detail=str(reason),
+                cause=str(reason),
             )
+        for link in chain:
+            if isinstance(link, socket.gaierror):
+                return UpstreamConnectionError(
+                    "The name in the address %(base_url)s is not known, so %(upstream)s cannot be reached. Check the "
+                    "address, and that this computer is online.",
+                    **facts,
+                )
+            if isinstance(link, ConnectionRefusedError):
+                return UpstreamConnectionError(
+                    "Nothing listens at %(base_url)s. Check that %(upstream)s runs and that the address is right.",
+                    **facts,
+                )
+            if isinstance(link, OSError) and link.errno in _NO_WAY:
+                return UpstreamConnectionError(
+                    "There is no way from here to %(upstream)s at %(base_url)s. Check the network, and that the "
+                    "address is right.",
+                    **facts,
+                )
         return UpstreamConnectionError(
             "No connection to %(upstream)s at %(base_url)s. Check that it runs and that the address is right.",
+            **facts,
+        )
+
+    def _no_http(self, reason: BaseException) -> UpstreamError:
+        return UpstreamConnectionError(
+            "What answers at %(base_url)s does not speak HTTP, or only with encryption. Check the port of "
+            "%(upstream)s, and whether its address begins with https.",
             base_url=self._settings.base_url,
-            detail=str(reason),
+            cause=str(reason),
         )
 
     def _no_connection_in_time(self) -> UpstreamError:
@@ -271,14 +314,6 @@ class ErrorMapper:
     def _no_proxy(self, reason: BaseException | str) -> UpstreamError:
         return UpstreamConnectionError(
             "The proxy on the way to %(upstream)s refused the connection. Check its address, user name and password.",
-            detail=str(reason),
-        )
-
-    def _not_trusted(self, reason: BaseException) -> UpstreamError:
-        return UpstreamConnectionError(
-            "No encrypted connection to %(upstream)s at %(base_url)s: its certificate or its protocol is not "
-            "accepted. A certificate of your own is trusted when SSL_CERT_FILE names it.",
-            base_url=self._settings.base_url,
             detail=str(reason),
         )
 
@@ -307,6 +342,39 @@ def _key_refused(status: int, key: Key | None, facts: dict[str, Any]) -> Upstrea
         "meant for this address.",
         hint=key.hint,
         source=key.source or "the settings",
+        **facts,
+    )
+
+
+def _not_encrypted(reason: ssl.SSLError, facts: Mapping[str, Any]) -> UpstreamError:
+    """Why there is no encrypted connection."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        if reason.verify_code in _OUT_OF_TIME:
+            return UpstreamConnectionError(
+                "The certificate of %(upstream)s at %(base_url)s is not valid today. Whoever runs the server has to "
+                "renew it, unless the clock of this computer is wrong.",
+                **facts,
+            )
+        if reason.verify_code in _OTHER_NAME:
+            return UpstreamConnectionError(
+                "The certificate of whoever answers at %(base_url)s is for another name, so it may not be "
+                "%(upstream)s. Check the address.",
+                **facts,
+            )
+        return UpstreamConnectionError(
+            "This computer does not trust the certificate of %(upstream)s at %(base_url)s. One of your own is trusted "
+            "when SSL_CERT_FILE names it.",
+            **facts,
+        )
+    if reason.reason in _UNENCRYPTED:
+        return UpstreamConnectionError(
+            "What answers at %(base_url)s does not speak https. If %(upstream)s runs there without encryption, its "
+            "address begins with http://.",
+            **facts,
+        )
+    return UpstreamConnectionError(
+        "No encrypted connection to %(upstream)s at %(base_url)s: its certificate or its protocol is not "
+        "accepted. A certificate of your own is trusted when SSL_CERT_FILE names it.",
         **facts,
     )
 
@@ -371,9 +439,12 @@ def _broken(reason: BaseException) -> UpstreamError | None:
         | openai.APIConnectionError
         | OSError,
     ):
+        # What is wrong with an answer is for whoever runs the server; what the system says, for nobody who asks.
+        is_answer = isinstance(reason, httpcore2.ProtocolError | httpx2.ProtocolError)
+        said: dict[str, Any] = {"detail" if is_answer else "cause": str(reason)}
         return UpstreamConnectionError(
             "The connection to %(upstream)s broke before the answer was finished. Try again.",
-            detail=str(reason),
+            **said,
         )
     return None
 

@@ -126,5 +126,6 @@ def _log_turn(turn: Turn) -> None:
         "time_to_first_token_ms": turn.time_to_first_token_ms,
         "duration_ms": turn.duration_ms,
         "error": turn.error.code if turn.error else None,
+        "cause": turn.error.parameters.get("cause") if turn.error else None,
     }
     _turns.info("turn", extra={"fields": fields})

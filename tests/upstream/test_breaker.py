@@ -340,7 +340,9 @@ def test_caller_of_an_upstream_that_cannot_be_reached_hears_of_nothing_else(
 
     assert [UpstreamConnectionError] * len(kinds) == kinds
     assert UNANSWERED_CALLS + 2 == upstream.breaker.silences()[0].calls
-    assert "Connection refused" in str(spared_by(upstream).error)
+    error = spared_by(upstream).error
+    assert isinstance(error, UpstreamSilentError)
+    assert "Connection refused" in error.parameters["cause"]
 
 
 @pytest.mark.parametrize("is_left", [False, True])

@@ -1,5 +1,6 @@
 """Upstreams that are reached by https, directly and through a proxy."""
 
+import datetime
 import json
 import socket
 import ssl
@@ -7,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -41,10 +43,10 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
 
 
-def encryption_for(authority: trustme.CA, name: str) -> ssl.SSLContext:
+def encryption_for(authority: trustme.CA, name: str, **more: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    authority.issue_cert(name).configure_cert(context)
+    authority.issue_cert(name, **more).configure_cert(context)
     return context
 
 
@@ -71,8 +73,45 @@ def test_certificate_for_another_name_is_not_accepted(
         error = ask(upstream, ask_for()).error
 
     assert isinstance(error, UpstreamConnectionError)
-    assert "SSL_CERT_FILE" in error.message
+    assert "is for another name" in str(error)
+    assert "is for another name" not in error.parameters["cause"]
     assert server.requests == []
+
+
+@pytest.mark.usefixtures("trusted")
+def test_certificate_that_has_expired_is_not_accepted(
+    authority: trustme.CA, open_upstream: OpenUpstream
+) -> None:
+    encryption = encryption_for(
+        authority, "localhost", not_after=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    )
+    with ScriptedServer(encryption=encryption) as server:
+        upstream = open_upstream(base_url=f"https://localhost:{server.port}/v1", attempts=1)
+        error = ask(upstream, ask_for()).error
+
+    assert isinstance(error, UpstreamConnectionError)
+    assert "not valid today" in str(error)
+
+
+def test_server_without_encryption_is_told_from_one_whose_certificate_is_not_accepted(
+    open_upstream: OpenUpstream,
+) -> None:
+    def refuse() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
+        error = ask(open_upstream(base_url=address, attempts=1), ask_for()).error
+        thread.join(5)
+
+    assert isinstance(error, UpstreamConnectionError)
+    assert f"What answers at {address} does not speak https." in str(error)
+    assert "SSL" in error.parameters["cause"]
 
 
 def test_certificate_of_an_unknown_authority_is_not_accepted(

@@ -31,7 +31,7 @@ from rolebook.upstream.openai_upstream import OpenAIUpstream, read_model
 from tests.fake_upstream import FakeUpstream
 from tests.upstream.asking import OK_TEXT, Outcome, ask, ask_for, wait_until_idle
 from tests.upstream.conftest import OpenUpstream
-from tests.upstream.scripted_server import ScriptedServer
+from tests.upstream.scripted_server import CLOSE, ScriptedServer
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "529", "rst", "429?retry_after=0.1"])
@@ -275,6 +275,37 @@ def test_reply_that_is_no_http_says_what_is_wrong_with_it(open_upstream: OpenUps
         error = ask(upstream, ask_for()).upstream_error
 
     assert "header" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "cause"),
+    [
+        (
+            "http://127.0.0.1:9/v1",
+            "Nothing listens at http://127.0.0.1:9/v1. Check that",
+            "refused",
+        ),
+        (
+            "http://no-such-host.invalid/v1",
+            "The name in the address http://no-such-host.invalid/v1 is not known",
+            "Errno",
+        ),
+        ("http://127.0.0.1:{junk}/v1", "does not speak HTTP, or only with encryption", "HTTP/"),
+        ("http://127.0.0.1:{closing}/v1", "broke before the answer was finished", ""),
+    ],
+    ids=["refused", "unknown name", "no HTTP", "closed"],
+)
+def test_server_that_is_not_reached_is_told_of_in_words_and_the_rest_is_kept(
+    open_upstream: OpenUpstream, address: str, said: str, cause: str
+) -> None:
+    with ScriptedServer([b"SSH-2.0-OpenSSH_9.6\r\n"]) as junk, ScriptedServer([CLOSE]) as closing:
+        base_url = address.format(junk=junk.port, closing=closing.port)
+        error = ask(open_upstream(base_url=base_url, attempts=1), ask_for()).upstream_error
+
+    assert isinstance(error, UpstreamConnectionError)
+    assert said in str(error)
+    assert "Errno" not in str(error)
+    assert cause in error.parameters.get("cause", "")
 
 
 def test_cookie_of_a_server_is_not_sent_back(open_upstream: OpenUpstream) -> None:
