@@ -10,7 +10,7 @@ import math
 import random
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import cached_property
@@ -98,6 +98,8 @@ class Verdict:
     ``share`` is how often. Of two variants it is what the votes say. Of more it is what Bradley-Terry expects between
     these two after all votes, so that the verdict agrees with the ranking, and its ``n`` counts all of them; the
     intervals of all pairs hold together then, because which one is best has been picked from them.
+    ``inputs`` is on how many inputs these votes are; one that names none has its own. Nothing is clear before there are
+    six, however many votes are on them: what all of fewer say may be otherwise for any further one.
     ``votes_needed`` says about how many more votes would make it clear if the share stayed as it is: 0 if it is clear,
     None if that would take over a thousand, so that they look alike.
     """
@@ -105,8 +107,19 @@ class Verdict:
     better: str
     worse: str
     share: Interval
+    inputs: int
     is_clear: bool
     votes_needed: int | None
+
+    @property
+    def inputs_needed(self) -> int:
+        """On how many further inputs there have to be votes before they tell of any but these."""
+        return max(0, FEWEST_ALIKE - self.inputs)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether these are missing, and not votes on the inputs that there are."""
+        return self.inputs_needed > 0 and self.share.n >= FEWEST_ALIKE
 
 
 @frozen
@@ -205,7 +218,8 @@ class _Tally:
     """Votes counted by pair and outcome, and how much they tell."""
 
     def __init__(self, votes: Iterable[Vote]) -> None:
-        groups, self.inputs = _groups(votes)
+        self._groups, self.inputs = _groups(votes)
+        groups = self._groups
         self.cells = Counter(cell for group in groups for cell in group)
         self.pairs = sorted({(a, b) for a, b, _ in self.cells})
         self.variants = sorted({name for pair in self.pairs for name in pair})
@@ -217,6 +231,10 @@ class _Tally:
     def votes_on(self, *names: str) -> int:
         """How many votes were between any of ``names`` and another variant."""
         return sum(n for (a, b, _), n in self.cells.items() if a in names or b in names)
+
+    def inputs_of(self, names: Collection[str]) -> int:
+        """On how many inputs votes between any of ``names`` are, each without one on its own."""
+        return sum(any(a in names for a, _, _ in group) for group in self._groups)
 
     def opponents(self, name: str) -> list[str]:
         """Whom votes connect ``name`` with."""
@@ -408,7 +426,7 @@ def _verdicts(
                 share = replace(share, n=tally.votes_on(*component))
             # Every vote is on two variants.
             effective = sum(tally.effective_votes(name) for name in component) / 2
-            yield _verdict(better, worse, share, effective)
+            yield _verdict(better, worse, share, effective, tally.inputs_of(component))
 
 
 def _widened(share: Interval, among: int) -> Interval:
@@ -428,18 +446,20 @@ def _log_odds(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-def _verdict(better: str, worse: str, share: Interval, effective: float) -> Verdict:
-    if _is_clear(share, effective):
-        return Verdict(better, worse, share, is_clear=True, votes_needed=0)
-    needed = None
+def _verdict(better: str, worse: str, share: Interval, effective: float, inputs: int) -> Verdict:
+    is_decided = _is_clear(share, effective)
+    verdict = Verdict(better, worse, share, inputs, is_clear=False, votes_needed=None)
+    if is_decided and not verdict.inputs_needed:
+        return replace(verdict, is_clear=True, votes_needed=0)
+    needed = 0
     lead, reach = share.value - 0.5, share.value - (share.low or 0.0)
-    if lead > 0:
+    if not is_decided and lead > 0:
         # Reach shrinks with the square root of the votes, and has to become smaller than the lead.
         decisive = math.floor(share.n * (reach / lead) ** 2) + 1
         needed = max(decisive, math.ceil(share.n * FEWEST_ALIKE / effective)) - share.n
-    if needed is not None and needed > _MOST_VOTES:
-        needed = None
-    return Verdict(better, worse, share, is_clear=False, votes_needed=needed)
+    if lead <= 0 or needed > _MOST_VOTES:
+        return verdict
+    return replace(verdict, votes_needed=max(needed, verdict.inputs_needed))
 
 
 def _is_clear(share: Interval, effective: float) -> bool:

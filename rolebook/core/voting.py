@@ -84,7 +84,7 @@ class _Answer:
 def look_alike(verdict: Verdict) -> bool:
     """Whether there are votes enough to say that two variants are much the same, and not only that nobody knows yet."""
     low, high = verdict.share.low, verdict.share.high
-    if verdict.is_clear or low is None or high is None:
+    if verdict.share.excludes(0.5) or low is None or high is None:
         return False
     return 0.5 - _NEARLY_EVEN <= low and high <= 0.5 + _NEARLY_EVEN
 

@@ -241,7 +241,11 @@ def preference_data(found: Preference) -> dict[str, Any]:
         "both_bad": found.both_bad,
         "strength": {name: _interval_data(share) for name, share in found.strength.items()},
         "verdicts": [
-            {**asdict(verdict), "share": _interval_data(verdict.share)}
+            {
+                **asdict(verdict),
+                "share": _interval_data(verdict.share),
+                "inputs_needed": verdict.inputs_needed,
+            }
             for verdict in found.verdicts
         ],
     }

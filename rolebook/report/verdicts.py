@@ -57,6 +57,7 @@ class Verdicts:
             yield from map(self._single, filter(look_alike, others))
             unsure = [verdict for verdict in others if not look_alike(verdict)]
             yield from self._together(unsure, _OPEN_AGAINST_SEVERAL)
+            yield from self._narrow(others)
 
     def _together(self, verdicts: Sequence[Verdict], message: str) -> Iterator[Sentence]:
         if len(verdicts) == 1:
@@ -73,6 +74,17 @@ class Verdicts:
             yield Sentence(
                 self._translator.say(message, words), "clear" if first.is_clear else "open"
             )
+
+    def _narrow(self, verdicts: Sequence[Verdict]) -> Iterator[Sentence]:
+        """That votes on so few inputs tell of no others."""
+        first = next((verdict for verdict in verdicts if verdict.is_narrow), None)
+        if first is not None:
+            said = self._translator.ngettext(
+                "All these votes are on %(num)s input. To tell of others, it takes votes on at least %(more)s more.",
+                "All these votes are on %(num)s inputs. To tell of others, it takes votes on at least %(more)s more.",
+                first.inputs,
+            )
+            yield Sentence(said % {"num": first.inputs, "more": first.inputs_needed}, "note")
 
     def _shares(self, verdicts: Sequence[Verdict]) -> str:
         ordered = sorted(verdicts, key=lambda verdict: verdict.share.value)
@@ -101,7 +113,8 @@ class Verdicts:
         }
         if verdict.is_clear:
             return Sentence(self._translator.say(_PREFERRED, words), "clear")
-        message = _OPEN if verdict.votes_needed is None else _OPEN_WITH_MORE
+        is_told = verdict.votes_needed is not None and not verdict.is_narrow
+        message = _OPEN_WITH_MORE if is_told else _OPEN
         if look_alike(verdict):
             message = _ALIKE
         return Sentence(self._translator.say(message, words), "open")

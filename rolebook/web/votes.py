@@ -74,11 +74,14 @@ class Sheet:
 class Count:
     """How many votes there are. ``more`` are about as many as it takes until it is clear who is best.
 
-    ``is_clear``: it is. ``are_alike``: no number of votes would tell them apart.
+    ``is_clear``: it is. ``are_alike``: no number of votes would tell them apart. ``inputs_needed``: on so many further
+    inputs there have to be votes before they tell of any but these; that alone is missing if this ``is_narrow``.
     """
 
     votes: int
     more: int = 0
+    inputs_needed: int = 0
+    is_narrow: bool = False
     is_clear: bool = False
     are_alike: bool = False
 
@@ -268,6 +271,8 @@ def _outlook(found: Preference) -> Count:
     return Count(
         found.votes,
         more=max((verdict.votes_needed or 0 for verdict in unclear), default=0),
+        inputs_needed=max((verdict.inputs_needed for verdict in unclear), default=0),
+        is_narrow=any(verdict.is_narrow for verdict in unclear),
         is_clear=not unclear,
         are_alike=bool(unclear) and all(map(look_alike, unclear)),
     )

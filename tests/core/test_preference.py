@@ -339,6 +339,35 @@ def test_votes_on_inputs_that_all_agree_count_as_inputs():
     assert result.verdicts[0].votes_needed == 8
 
 
+@pytest.mark.parametrize(
+    ("inputs", "is_clear", "inputs_needed", "votes_needed"),
+    [(1, False, 5, 5), (2, False, 4, 4), (5, False, 1, 1), (6, True, 0, 0)],
+)
+def test_many_votes_on_few_inputs_tell_nothing_of_others(
+    inputs, is_clear, inputs_needed, votes_needed
+):
+    votes = [
+        Vote("A", "B", LEFT if n < 8 * inputs else RIGHT, f"input {n % inputs}")
+        for n in range(10 * inputs)
+    ]
+    (verdict,) = preference(votes).verdicts
+    assert verdict.share.excludes(0.5) or inputs == 1
+    assert (verdict.inputs, verdict.is_clear) == (inputs, is_clear)
+    assert (verdict.inputs_needed, verdict.votes_needed) == (inputs_needed, votes_needed)
+
+
+def test_votes_between_several_variants_are_on_as_many_inputs_as_all_of_them_name():
+    votes = [
+        Vote(a, b, LEFT, f"input {n % 3 + start}")
+        for a, b, start in [("A", "B", 0), ("B", "C", 2)]
+        for n in range(12)
+    ]
+    votes += [Vote("D", "E", LEFT, "another")]
+    first, *_, last = preference(votes).verdicts
+    assert (first.inputs, first.inputs_needed, first.is_clear) == (5, 1, False)
+    assert (last.better, last.inputs) == ("D", 1)
+
+
 def test_the_effective_number_of_votes_is_korns_and_graubards():
     won = [9, 5, 8, 6, 10, 3, 7, 7]
     votes = [

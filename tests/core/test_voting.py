@@ -197,15 +197,14 @@ def test_rows_of_an_export_say_who_was_preferred() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "is_clear", "expected"),
+    ("share", "expected"),
     [
-        (Interval(0.5, 0.44, 0.56, 200, "votes"), False, True),
-        (Interval(0.5, 0.09, 0.91, 2, "votes"), False, False),
-        (Interval(0.56, 0.42, 0.66, 60, "votes"), False, False),
-        (Interval(0.58, 0.52, 0.64, 300, "votes"), True, False),
+        (Interval(0.5, 0.44, 0.56, 200, "votes"), True),
+        (Interval(0.5, 0.09, 0.91, 2, "votes"), False),
+        (Interval(0.56, 0.42, 0.66, 60, "votes"), False),
+        (Interval(0.58, 0.52, 0.64, 300, "votes"), False),
     ],
 )
-def test_only_who_has_many_even_votes_looks_alike(
-    share: Interval, is_clear: bool, expected: bool
-) -> None:
-    assert expected is look_alike(Verdict("A", "B", share, is_clear, None))
+def test_only_who_has_many_even_votes_looks_alike(share: Interval, expected: bool) -> None:
+    verdict = Verdict("A", "B", share, inputs=20, is_clear=False, votes_needed=None)
+    assert expected is look_alike(verdict)

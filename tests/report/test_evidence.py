@@ -175,6 +175,36 @@ def test_votes_are_told_as_far_as_they_tell(
     assert kind == first.kind
 
 
+@pytest.mark.parametrize(
+    ("inputs", "note", "chinese"),
+    [
+        (
+            1,
+            "All these votes are on 1 input. To tell of others, it takes votes on at least 5 more.",
+            "这些投票都针对1条输入。要判断其他输入，至少还要对5条输入投票。",
+        ),
+        (
+            4,
+            "All these votes are on 4 inputs. To tell of others, it takes votes on at least 2 more.",
+            "这些投票都针对4条输入。要判断其他输入，至少还要对2条输入投票。",
+        ),
+    ],
+)
+def test_votes_on_few_inputs_are_said_to_tell_of_no_others(
+    inputs: int, note: str, chinese: str
+) -> None:
+    comparison = grid(2, inputs)
+    ballots = votes(comparison, 28, 4, inputs=inputs)
+    told = said(read(comparison, [], ballots))
+    assert told[1].startswith("A or B? Not clear yet: A is at 88 % [")
+    assert told[1].endswith("] of 32 blind votes.")
+    assert note == told[2]
+    assert chinese in said(read(comparison, [], ballots, language="zh"))
+    # What is missing at first are votes.
+    few = said(read(comparison, [], votes(comparison, 3, 0, inputs=inputs)))
+    assert not any("on at least" in text for text in few)
+
+
 def test_figures_of_votes_are_those_of_the_statistics() -> None:
     comparison = grid(2, 20)
     ballots = votes(comparison, 44, 20, inputs=20)

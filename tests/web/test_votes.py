@@ -271,6 +271,23 @@ def test_each_round_counts_a_pair_once(
     assert 3 == outcomes(rolebook, comparison).count("left")
 
 
+def test_many_votes_on_one_input_do_not_say_who_is_best(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = compare(rolebook, upstream, inputs=["Why is the sky blue?"], repeats=3)
+    path = f"/comparisons/{comparison.id}/vote"
+    for _ in range(9):
+        address = begin(client, comparison)
+        ballot = rolebook.comparisons.get_ballot(address.rpartition("/")[2])
+        client.post(address, data={"vote": "left" if ballot.left.variant else "right"})
+    said = "9 votes; to tell of other inputs, it takes votes on at least 5 more of them"
+    assert said in client.get(path).text
+    counted = client.get(f"/api/v1/comparisons/{comparison.id}/votes").get_json()
+    assert (5, False) == (counted["inputs_needed"], counted["is_clear"])
+    (verdict,) = counted["preference"]["verdicts"]
+    assert (1, 5, False) == (verdict["inputs"], verdict["inputs_needed"], verdict["is_clear"])
+
+
 def test_two_processes_count_a_pair_once(
     client: FlaskClient, rolebook: Rolebook, make_rolebook: MakeRolebook, upstream: FakeUpstream
 ) -> None:

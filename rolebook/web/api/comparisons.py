@@ -599,6 +599,10 @@ class Verdict(Shape):
     better: str
     worse: str
     share: Estimated
+    inputs: int
+    """On how many different inputs these votes are."""
+    inputs_needed: int
+    """On how many further inputs there have to be votes before they tell of any but these."""
     is_clear: bool
     votes_needed: int | None
 

@@ -148,6 +148,8 @@ class VoteCount(Shape):
     preference: Preferred
     more: int
     """About how many more votes it takes until it is clear who is best."""
+    inputs_needed: int
+    """On how many further inputs there have to be votes before they tell of any but these."""
     is_clear: bool
     are_alike: bool
     """Whether no number of votes would tell them apart."""
@@ -164,6 +166,7 @@ def count_votes(comparison_id: str) -> VoteCount:
         "votes": cast(list[CountedVote], vote_rows(comparison, ballots)),
         "preference": cast(Preferred, found),
         "more": count.more,
+        "inputs_needed": count.inputs_needed,
         "is_clear": count.is_clear,
         "are_alike": count.are_alike,
     }
