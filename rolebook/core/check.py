@@ -335,8 +335,11 @@ _Rule = Callable[[Check, Answer], _Finding]
 def run_check(check: Check, answer: Answer) -> CheckResult:
     """What a check finds in an answer, within about a second whatever they are. Never raises.
 
-    A rubric is not judged here: it could not be told.
+    A rubric is not judged here: it could not be told. Nor can it of an answer without text whether it keeps to what
+    only forbids something: that it says nothing is no merit.
     """
+    if check.kind in _FORBIDDING and not answer.text.strip():
+        return check.result(None, Phrase("The answer has no text, so it could not break this."))
     return check.result(*_RULES[check.kind](check, answer))
 
 
@@ -521,6 +524,8 @@ _QUESTIONS = _count_rule(
     Phrase("The number of questions is %(count)d; at least %(limit)d is wanted."),
     Phrase("The number of questions is %(count)d; at most %(limit)d is allowed."),
 )
+#: Silence keeps all of these.
+_FORBIDDING = {"not_contains", "not_regex", "max_words", "max_characters", "max_questions"}
 _RULES: Mapping[str, _Rule] = {
     "contains": _contains,
     "contains_any": _contains_any,

@@ -251,6 +251,35 @@ def test_check_finds_what_it_says(
     assert json.loads(json.dumps(dict(result.said.parameters))) == result.said.parameters
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_answer_without_text_keeps_no_limit_and_meets_no_demand(text: str) -> None:
+    forbidding: list[dict[str, Any]] = [
+        {"not_contains": "x"},
+        {"not_regex": "x"},
+        {"max_words": 3},
+        {"max_characters": 3},
+        {"max_questions": 0},
+    ]
+    results = [run_check(Check.model_validate(data), Answer(text)) for data in forbidding]
+    assert {None} == {result.has_passed for result in results}
+    assert {"The answer has no text, so it could not break this."} == {
+        str(result.said) for result in results
+    }
+    demanding: list[dict[str, Any]] = [
+        {"contains": "x"},
+        {"contains_any": ["x"]},
+        {"equals": "x"},
+        {"regex": "x"},
+        {"min_words": 1},
+        {"min_characters": 1},
+        {"min_questions": 1},
+        {"is_json": True},
+        {"similarity": {"to": "x", "at_least": 0.1}},
+    ]
+    results = [run_check(Check.model_validate(data), Answer(text)) for data in demanding]
+    assert {False} == {result.has_passed for result in results}
+
+
 ENDLESS: list[tuple[dict[str, Any], str]] = [
     ({"regex": "(a|a)*$"}, "a" * 40 + "b"),
     ({"not_regex": "(a|a)*$"}, "a" * 40 + "b"),
