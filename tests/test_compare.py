@@ -21,6 +21,7 @@ import pytest
 from rolebook.core.chat import TurnEnded, TurnRequest
 from rolebook.core.compare import CompareService
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
+from rolebook.core.comparison_data import parse_comparison
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.errors import (
     ConflictError,
@@ -514,8 +515,19 @@ def test_inputs_that_an_edit_lets_fit_no_more_are_left_out_and_why_is_said(
     assert ["What is a number?"] == [entry.text for entry in found.comparison.inputs]
     assert (
         "1 input from the log does not fit and is left out: 'Art': topic must be one of maths, painting, got 'art'."
-        == tell_left_out(found, translator("en"))
+        == tell_left_out(found.comparison, translator("en"))
     )
+    comparison = rolebook.compare.create(found)
+    assert comparison == rolebook.comparisons.get_comparison(comparison.id)
+    for format in ("md", "html"):
+        text = "".join(export_comparison(rolebook, comparison, format))
+        assert "1 input from the log does not fit and is left out: &#39;Art&#39;" in text.replace(
+            "'", "&#39;"
+        )
+    # Whoever does it again elsewhere leaves out nothing.
+    exported = json.loads("".join(export_comparison(rolebook, comparison, "json")))
+    assert [1] == [each["count"] for each in exported["comparison"]["left_out"]]
+    assert () == parse_comparison(exported["comparison"]).left_out
     with pytest.raises(UnplannableError, match=r"None of the inputs fits\. 'Art': topic must be"):
         plan(rolebook, variants=["art"], inputs=[{"session": lost.session_id}])
     plan(

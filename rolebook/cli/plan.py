@@ -45,7 +45,7 @@ def tell_estimate(terminal: Terminal, plan: Plan, estimate: Estimate) -> None:
         repeats=comparison.repeats,
         calls=estimate.calls,
     )
-    if said := tell_left_out(plan, terminal.translator):
+    if said := tell_left_out(comparison, terminal.translator):
         terminal.tell_line(said)
     if said := tell_same_inputs(comparison, terminal.translator):
         terminal.tell_line(said)

@@ -99,6 +99,14 @@ def said_before(asked: str, answered: str) -> Turn:
 
 
 @frozen
+class LeftOut:
+    """Inputs from the log that were not taken, because they do not fit: so many for one reason."""
+
+    count: int
+    reason: Phrase
+
+
+@frozen
 class Judge:
     """Who judges rubrics: a persona with the variables ``rubric``, ``conversation`` and ``reference``."""
 
@@ -138,7 +146,7 @@ class Comparison:
     ``question`` is what it shall answer, in words. ``concurrency`` is how many calls an upstream gets at once.
     ``checks`` hold for every answer, beside those of the personas. Answers that are not ``is_streamed`` take less of
     the computer, and have no time to first token. ``repeats_of`` is the comparison that this one
-    does again.
+    does again. ``left_out`` is what could not be taken of the inputs that were asked for.
     """
 
     id: str
@@ -151,6 +159,7 @@ class Comparison:
     concurrency: int = 4
     is_streamed: bool = True
     repeats_of: str = ""
+    left_out: tuple[LeftOut, ...] = ()
     created_at: str = field(default_factory=now)
     deleted_at: str = ""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -17,7 +18,7 @@ from pydantic import (
 )
 
 from rolebook.core.check import Check, Checks
-from rolebook.core.comparison import Comparison, ComparisonInput, Judge, Variant
+from rolebook.core.comparison import Comparison, ComparisonInput, Judge, LeftOut, Variant
 from rolebook.core.comparison_spec import (
     MAX_CELLS,
     MAX_CONCURRENCY,
@@ -25,7 +26,7 @@ from rolebook.core.comparison_spec import (
     TOO_MANY_CELLS,
     some,
 )
-from rolebook.core.errors import Phrase
+from rolebook.core.errors import Phrase, phrase_data, phrase_of
 from rolebook.core.fields import Boolean, Lines, Text, flaw, integer, misfit, quote
 from rolebook.core.persona import (
     FaultyDataError,
@@ -48,6 +49,10 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
         "judge": asdict(comparison.judge) if comparison.judge else None,
         "concurrency": comparison.concurrency,
         "repeats_of": comparison.repeats_of,
+        "left_out": [
+            {"count": each.count, "reason": str(each.reason), "said": phrase_data(each.reason)}
+            for each in comparison.left_out
+        ],
         "created_at": comparison.created_at,
     }
     return _filled(data) | {"stream": comparison.is_streamed}
@@ -124,6 +129,30 @@ class _Judge(_Part):
     upstream: Text = ""
 
 
+class _Said(_Part):
+    message: str
+    parameters: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _require_sense(self) -> _Said:
+        try:
+            str(self.phrase)
+        except (ValueError, TypeError, LookupError):
+            raise misfit(Phrase("a reason in words"), self.message) from None
+        return self
+
+    @property
+    def phrase(self) -> Phrase:
+        return phrase_of(self.__dict__)
+
+
+class _LeftOut(_Part):
+    count: integer(1, MAX_CELLS)  # type: ignore[valid-type]
+    reason: str = ""
+    """For whoever reads it; ``said`` can be told in any language."""
+    said: _Said
+
+
 class _Recorded(_Part):
     id: _Filled
     question: Text = ""
@@ -135,6 +164,7 @@ class _Recorded(_Part):
     concurrency: integer(1, MAX_CONCURRENCY) = 4  # type: ignore[valid-type]
     stream: Boolean = True
     repeats_of: Text = ""
+    left_out: tuple[_LeftOut, ...] = ()
     created_at: Annotated[Text, AfterValidator(readable_time)] = ""
 
     @model_validator(mode="after")
@@ -183,6 +213,8 @@ class _Given(_Recorded):
     variants: Annotated[tuple[_GivenVariant, ...], AfterValidator(some)]
     inputs: Annotated[tuple[_GivenInput, ...], AfterValidator(some)]
     checks: Checks = ()
+    #: What was not taken of another log is nothing that a file could ask for.
+    left_out: Annotated[tuple[_LeftOut, ...], BeforeValidator(lambda _: ())] = ()
 
     @model_validator(mode="after")
     def _require_sensible_size(self) -> _Given:
@@ -208,6 +240,7 @@ def _read(form: type[_Recorded], data: object) -> Comparison:
         concurrency=found.concurrency,
         is_streamed=found.stream,
         repeats_of=found.repeats_of,
+        left_out=tuple(LeftOut(each.count, each.said.phrase) for each in found.left_out),
         created_at=found.created_at,
     )
 

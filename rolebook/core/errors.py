@@ -55,6 +55,27 @@ class Phrase:
         return self.message % self.parameters
 
 
+_PHRASE = {"message", "parameters"}
+
+
+def phrase_data(said: Phrase) -> dict[str, Any]:
+    """A phrase as plain data. One that stands inside of it is a mapping like itself."""
+    parameters = {
+        name: phrase_data(value) if isinstance(value, Phrase) else value
+        for name, value in said.parameters.items()
+    }
+    return {"message": said.message, "parameters": parameters}
+
+
+def phrase_of(data: Mapping[str, Any]) -> Phrase:
+    """What :func:`phrase_data` was given."""
+    parameters = {
+        name: phrase_of(value) if isinstance(value, dict) and set(value) == _PHRASE else value
+        for name, value in data["parameters"].items()
+    }
+    return Phrase(data["message"], parameters)
+
+
 class RolebookError(Exception):
     """The root. ``code`` names the kind in logs, exports and over HTTP; it never changes with the language.
 

@@ -9,7 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from rolebook.core.chat import Library, Upstreams
-from rolebook.core.comparison import Comparison, ComparisonInput, ComparisonLog, Judge, Variant
+from rolebook.core.comparison import (
+    Comparison,
+    ComparisonInput,
+    ComparisonLog,
+    Judge,
+    LeftOut,
+    Variant,
+)
 from rolebook.core.comparison_spec import (
     MAX_CELLS,
     TOO_MANY_CELLS,
@@ -172,6 +179,7 @@ class Planner:
             judge=_judge_at(spec.judge, judge) if judge else None,
             concurrency=spec.concurrency,
             is_streamed=spec.stream,
+            left_out=_by_reason(left_out),
         )
         with faults.at("inputs"):
             _require_sensible_size(comparison)
@@ -453,6 +461,12 @@ def _sift(
     if left_out and not kept:
         faults.add(left_out[0].path, _nothing_left(left_out[0].error))
     return kept, left_out
+
+
+def _by_reason(faults: Sequence[PlanFault]) -> tuple[LeftOut, ...]:
+    reasons = {str(fault.error): fault.error.said for fault in faults}
+    counts = Counter(str(fault.error) for fault in faults)
+    return tuple(LeftOut(counts[text], reason) for text, reason in reasons.items())
 
 
 def _nothing_left(misfit: RolebookError) -> InputError:

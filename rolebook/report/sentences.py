@@ -17,6 +17,7 @@ from rolebook.report.figures import UNITS, figures, upright
 from rolebook.report.presentation import listed, told_apart, variant_name
 from rolebook.report.sameness import tell_same_inputs
 from rolebook.report.sentence import Called, Sentence
+from rolebook.report.unasked import tell_left_out
 from rolebook.report.verdicts import Verdicts
 from rolebook.report.visible import visible
 
@@ -261,8 +262,9 @@ class Narrator:
         return said % {"num": interval.n}
 
     def _basis(self, evidence: Evidence) -> Iterator[Sentence]:
-        if said := tell_same_inputs(self._comparison, self._speaker):
-            yield Sentence(said, "note")
+        for tell in (tell_left_out, tell_same_inputs):
+            if said := tell(self._comparison, self._speaker):
+                yield Sentence(visible(said), "note")
         if 0 < evidence.inputs < _FEW_INPUTS:
             said = self._speaker.ngettext(
                 "Only %(num)s input: treat this as a first impression.",

@@ -15,17 +15,20 @@ _MOST_REASONS = 3
 _MOST_CELLS = 100
 
 
-def tell_left_out(plan: Plan, speaker: Translator) -> str:
+def tell_left_out(comparison: Comparison, speaker: Translator) -> str:
     """A sentence on how many there are, and why; empty if there is none."""
-    if not plan.left_out:
+    count = sum(each.count for each in comparison.left_out)
+    if not count:
         return ""
     said = speaker.ngettext(
         "%(num)s input from the log does not fit and is left out: %(reasons)s",
         "%(num)s inputs from the log do not fit and are left out: %(reasons)s",
-        len(plan.left_out),
+        count,
     )
-    reasons = _first(speaker.error(fault.error) for fault in plan.left_out)
-    return said % {"num": len(plan.left_out), "reasons": reasons}
+    reasons = _first(
+        speaker.say(each.reason.message, each.reason.parameters) for each in comparison.left_out
+    )
+    return said % {"num": count, "reasons": reasons}
 
 
 def _first(found: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rolebook.core.budget import Reserve
 from rolebook.core.completion import Choice, Usage
-from rolebook.core.errors import Phrase
+from rolebook.core.errors import Phrase, phrase_data, phrase_of
 from rolebook.core.message import Message
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus
 from rolebook.storage.encoding import (
@@ -22,8 +22,6 @@ from rolebook.storage.encoding import (
     encode_some,
 )
 from rolebook.storage.reply import decode_reply, encode_reply
-
-_PHRASE = {"message", "parameters"}
 
 
 def message_hash(role: str, content: str, fields: str | None = None) -> bytes:
@@ -204,29 +202,13 @@ def turn_of(row: sqlite3.Row, messages: Sequence[Message] = (), *, is_whole: boo
 
 
 def encode_phrase(said: Phrase) -> str:
-    """A phrase as JSON. One that stands inside of it is an object like itself."""
-    return encode_json(_phrase_data(said))
-
-
-def _phrase_data(said: Phrase) -> dict[str, Any]:
-    parameters = {
-        name: _phrase_data(value) if isinstance(value, Phrase) else value
-        for name, value in said.parameters.items()
-    }
-    return {"message": said.message, "parameters": parameters}
+    """A phrase as JSON."""
+    return encode_json(phrase_data(said))
 
 
 def decode_phrase(stored: str) -> Phrase:
     """What :func:`encode_phrase` was given."""
-    return _phrase_of(decode_json(stored, {}))
-
-
-def _phrase_of(data: Mapping[str, Any]) -> Phrase:
-    parameters = {
-        name: _phrase_of(value) if isinstance(value, dict) and set(value) == _PHRASE else value
-        for name, value in data["parameters"].items()
-    }
-    return Phrase(data["message"], parameters)
+    return phrase_of(decode_json(stored, {}))
 
 
 def encode_error(error: TurnError) -> str:

@@ -79,7 +79,7 @@ class PlanPreview:
     @property
     def left_out(self) -> str:
         """That some inputs from the log are not taken, in words; empty if all are."""
-        return tell_left_out(self.plan, current_translator())
+        return tell_left_out(self.comparison, current_translator())
 
     @property
     def inputs(self) -> Sequence[ComparisonInput]:

@@ -62,6 +62,14 @@ class ComparedInput(Shape, total=False):
     recorded: list[str]
 
 
+class LeftOutTogether(Shape):
+    """So many inputs from the log that did not fit for one reason; `said` is that as a template and its parameters."""
+
+    count: int
+    reason: str
+    said: dict[str, Any]
+
+
 class ComparisonPlan(Shape, total=False):
     """A grid as planned. What is empty is left out."""
 
@@ -75,6 +83,7 @@ class ComparisonPlan(Shape, total=False):
     concurrency: int
     stream: bool
     repeats_of: str
+    left_out: list[LeftOutTogether]
     created_at: str
 
 
