@@ -30,6 +30,7 @@ from rolebook.core.completion import (
 )
 from rolebook.core.errors import (
     ConflictError,
+    CutOffError,
     InputError,
     NotFoundError,
     Phrase,
@@ -68,6 +69,8 @@ BACKGROUND_PATIENCE_S = 60.0
 
 #: How long a turn waits for the one before it, which was just stopped or left.
 _END_S = 2.0
+#: When it is worth another try after Rolebook was stopped: by then it may have been started again.
+_RESTART_S = 5.0
 #: How often the log is asked whether a turn of another process has ended.
 _LOOK_S = 0.05
 
@@ -691,8 +694,9 @@ class _Call:
     def ended(self) -> Turn:
         """The turn with its end: whole, refused, broken, or left by whoever read it."""
         if self.is_cut_off and (self._error is None or isinstance(self._error, UpstreamCancelled)):
-            self._error = UpstreamError(
-                "Rolebook was stopped before the answer was finished. Try again."
+            self._error = CutOffError(
+                "Rolebook was stopped before the answer was finished. Try again.",
+                retry_after_s=_RESTART_S,
             )
         sent = self._sent
         return replace(

@@ -358,3 +358,9 @@ class UpstreamReplyError(UpstreamError):
 
 class UpstreamCancelled(UpstreamError):
     code = "cancelled"
+
+
+class CutOffError(UpstreamError):
+    """Rolebook itself was stopped while an answer was under way."""
+
+    code = "stopped"

@@ -45,6 +45,13 @@ def id_for(begun: str, content: str) -> str:
     return begun[: -len(tail)] + tail
 
 
+def id_of(content: str) -> str:
+    """An id of the same form that is always the same for one content, whenever that is; so it tells no time."""
+    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).digest()
+    value = int.from_bytes(digest[:12])
+    return "".join([_ID_PAIRS[value >> shift & 1023] for shift in range(80, -1, -10)])
+
+
 def time_of_id(id: str) -> str:
     """When an id was made, as :func:`now` gives it."""
     value = 0

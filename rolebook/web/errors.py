@@ -16,6 +16,7 @@ from rolebook.core.errors import (
     AccessError,
     BudgetError,
     ConflictError,
+    CutOffError,
     FileError,
     InputError,
     LibraryError,
@@ -28,8 +29,10 @@ from rolebook.core.errors import (
     UpstreamCancelled,
     UpstreamError,
     UpstreamKeyError,
+    UpstreamQuotaError,
     UpstreamRateError,
     UpstreamRefusedError,
+    UpstreamReplyError,
     UpstreamSilentError,
     UpstreamTimeoutError,
     VariableError,
@@ -69,7 +72,15 @@ STATUSES: Mapping[type[RolebookError], int] = {
     UpstreamTimeoutError: 504,
     UpstreamSilentError: 503,
     UpstreamCancelled: 499,
+    CutOffError: 503,
 }
+
+#: Statuses after which the client of OpenAI sends its request once more, and once more, by itself.
+_REPEATED = frozenset({408, 409, 429, *range(500, 600)})
+#: What that would only meet again, or pay for again: an upstream whose time was used up has worked for as long.
+_LASTING = (UpstreamKeyError, UpstreamQuotaError, UpstreamTimeoutError, UpstreamReplyError)
+#: Older ones come after eight seconds at most, however much longer they are to wait.
+_LONGEST_WAIT_S = 60.0
 
 _HTTP_MESSAGES: Mapping[int, str] = {
     400: "The request cannot be understood. Go back and try again.",
@@ -176,13 +187,18 @@ def respond(error: RolebookError) -> Response:
 
 
 def headers_of(error: RolebookError) -> dict[str, str]:
-    """What an error says in headers: how many seconds to wait, or how to say who one is."""
-    if isinstance(error, UpstreamError | AccessError) and error.retry_after_s:
+    """What an error says in headers: when the same request is worth sending again, or how to say who one is."""
+    headers = {}
+    wait_s = error.retry_after_s if isinstance(error, UpstreamError | AccessError) else None
+    if wait_s:
         # Whoever comes a moment too early would have to wait again.
-        return {"Retry-After": str(ceil(error.retry_after_s))}
+        headers["Retry-After"] = str(ceil(wait_s))
     if isinstance(error, LoginError):
-        return {"WWW-Authenticate": "Bearer"}
-    return {}
+        headers["WWW-Authenticate"] = "Bearer"
+    is_lasting = isinstance(error, _LASTING) or (wait_s or 0.0) > _LONGEST_WAIT_S
+    if is_lasting and status_of(error) in _REPEATED:
+        headers["X-Should-Retry"] = "false"
+    return headers
 
 
 def handle_errors(app: Flask) -> None:

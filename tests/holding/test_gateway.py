@@ -65,6 +65,24 @@ def test_stream_ends_with_an_error_when_the_server_is_stopped(start: StartServer
     assert ["interrupted"] == [row["status"] for row in server.turns().values()]
 
 
+def test_call_that_has_no_word_yet_is_told_to_come_again_when_the_server_is_stopped(
+    start: StartServer, upstream: FakeUpstream
+) -> None:
+    server = start()
+    with ExitStack() as stack:
+        calls = [
+            stack.enter_context(closing(ask(server, "hang", is_streamed=is_streamed)))
+            for is_streamed in (True, False)
+        ]
+        wait_until(lambda: 2 == len(upstream.requests))
+        server.process.send_signal(signal.SIGTERM)
+        answers = [connection.getresponse() for connection in calls]
+        errors = [json.loads(answer.read())["error"] for answer in answers]
+    assert [(503, "5")] * 2 == [(got.status, got.headers["Retry-After"]) for got in answers]
+    assert ["stopped"] * 2 == [error["code"] for error in errors]
+    assert 0 == server.process.wait(10)
+
+
 def test_streams_that_wait_for_more_take_no_thread(start: StartServer) -> None:
     server = start(arguments=["--threads", "4"])
     with ExitStack() as stack:

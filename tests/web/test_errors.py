@@ -11,22 +11,30 @@ from flask.testing import FlaskClient
 
 from rolebook.core import errors
 from rolebook.core.errors import (
+    BudgetError,
+    BudgetHeldError,
     ConflictError,
+    CutOffError,
     FileError,
     InputError,
     NotFoundError,
     Problem,
     PromptError,
+    RateLimitError,
     RolebookError,
     StorageError,
     UpstreamConnectionError,
     UpstreamKeyError,
+    UpstreamQuotaError,
     UpstreamRateError,
     UpstreamRefusedError,
+    UpstreamReplyError,
+    UpstreamServerError,
+    UpstreamSilentError,
     UpstreamTimeoutError,
     VariableError,
 )
-from rolebook.web.errors import STATUSES, status_of
+from rolebook.web.errors import STATUSES, headers_of, status_of
 from tests.conftest import ROOT
 from tests.web.checks import assert_error
 
@@ -132,6 +140,38 @@ def test_every_kind_of_error_has_a_status() -> None:
 def test_a_rate_error_says_when_to_come_back(raising: FlaskClient) -> None:
     number = next(n for n, case in enumerate(CASES) if case[1] == 429)
     assert raising.get(f"/raise/{number}").headers["Retry-After"] == "13"
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_after", "should_retry"),
+    [
+        (BudgetError("Used up.", retry_after_s=40_000.0), "40000", "false"),
+        (BudgetHeldError("Held.", retry_after_s=5.0), "5", None),
+        (RateLimitError("Too many.", retry_after_s=2.1), "3", None),
+        (UpstreamRateError("Too many.", retry_after_s=90.0), "90", "false"),
+        (UpstreamQuotaError("Used up.", retry_after_s=5.0), "5", "false"),
+        (UpstreamKeyError("Refused."), None, "false"),
+        (UpstreamTimeoutError("Too slow."), None, "false"),
+        (UpstreamReplyError("Nonsense."), None, "false"),
+        (UpstreamServerError("Failed."), None, None),
+        (UpstreamSilentError("Silent.", retry_after_s=4.0), "4", None),
+        (CutOffError("Stopped.", retry_after_s=5.0), "5", None),
+        (ConflictError("Under way."), None, None),
+        # Nobody sends these once more.
+        (UpstreamRefusedError("No such model."), None, None),
+        (InputError("Bad."), None, None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, RolebookError) else None,
+)
+def test_programs_are_told_when_to_send_the_same_once_more(
+    app: Flask, error: RolebookError, retry_after: str | None, should_retry: str | None
+) -> None:
+    with app.test_request_context("/v1/chat/completions"):
+        headers = headers_of(error)
+    assert (retry_after, should_retry) == (
+        headers.get("Retry-After"),
+        headers.get("X-Should-Retry"),
+    )
 
 
 def test_the_words_of_the_upstream_are_shown(raising: FlaskClient) -> None:

@@ -542,6 +542,20 @@ def test_refusal_of_the_upstream_has_a_status_of_its_own(
 
 
 @pytest.mark.parametrize(
+    ("model", "calls"), [("empty-choices", 1), ("401", 1), ("rst-mid?after=0", 6)]
+)
+def test_official_client_does_not_repeat_what_would_only_fail_or_cost_again(
+    sdk: openai.OpenAI, upstream: FakeUpstream, model: str, calls: int
+) -> None:
+    """A connection that breaks is tried three times here, and may be well in a moment."""
+    with pytest.raises(openai.APIStatusError):
+        sdk.with_options(max_retries=1).chat.completions.create(
+            model=f"plain/{model}", messages=[said("x")]
+        )
+    assert calls == len(upstream.requests)
+
+
+@pytest.mark.parametrize(
     ("model", "is_streamed"), [("ok?delay_ms=50&tokens=200", True), ("hang", True), ("hang", False)]
 )
 def test_client_that_leaves_stops_the_upstream(

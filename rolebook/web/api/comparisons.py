@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 from flask import Response, request, stream_with_context
 from pydantic import ConfigDict, Field
 
 from rolebook.core import run
+from rolebook.core.access import caller
 from rolebook.core.comparison import Cell, Comparison
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.comparison_spec import ComparisonSpec
-from rolebook.core.errors import NotFoundError
+from rolebook.core.errors import ConflictError, NotFoundError
 from rolebook.core.fields import Boolean
 from rolebook.core.planning import Plan
-from rolebook.core.session import TurnMark
+from rolebook.core.session import TurnMark, id_of
 from rolebook.report.export import cell_data, results_data
 from rolebook.report.preview import asked_variants, plan_data
 from rolebook.report.snapshot import take_snapshot
@@ -237,13 +240,35 @@ class ComparisonState(Shape):
 def create_comparison(body: NewComparison) -> ComparisonState:
     """Plan a comparison, record it and begin it.
 
-    It goes on in the background; `/comparisons/{comparison_id}/progress` says how far it is.
+    It goes on in the background; `/comparisons/{comparison_id}/progress` says how far it is. With a header
+    `Idempotency-Key`, any text that is new for each comparison, the same request sent again begins no other one: its
+    answer is how far the first is by now.
     """
-    compare = rolebook().compare
-    comparison = compare.create(_plan(body))
+    compare, plan, own_id = rolebook().compare, _plan(body), _id_by_key(body)
+    if own_id:
+        plan = replace(plan, comparison=replace(plan.comparison, id=own_id))
+    try:
+        comparison = compare.create(plan)
+    except ConflictError:
+        if not own_id:
+            raise
+        # The answer to the same request was lost, perhaps, and it was sent again.
+        return _state(find_comparison(plan.comparison.id))
     if body.start:
         compare.start(comparison, is_reusing=body.reuse)
     return _state(comparison)
+
+
+def _id_by_key(body: NewComparison) -> str:
+    """The id that a comparison has by the key that was sent along; empty without one.
+
+    Whoever calls with it and what they ask belong to it, too: the same key for another plan is another comparison.
+    """
+    key, who = request.headers.get("Idempotency-Key", ""), caller()
+    if not key:
+        return ""
+    asking = [who.user.number if who.user else None, who.key_number]
+    return id_of(json.dumps([key, asking, body.model_dump(mode="json")], sort_keys=True))
 
 
 def _state(comparison: Comparison) -> ComparisonState:

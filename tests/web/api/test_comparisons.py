@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -94,6 +95,31 @@ def test_comparison_runs_is_measured_and_taken_away(client: FlaskClient) -> None
     assert "text/html" == client.get(f"{PREFIX}{path}/export?format=html").mimetype
     (line,) = call(client, "GET", "/comparisons")["comparisons"]
     assert ("Which one?", 4) == (line["question"], line["tally"]["complete"])
+
+
+def test_request_that_is_sent_again_with_its_key_begins_no_other_comparison(
+    client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    plan = {"variants": [{"persona": "teacher"}], "inputs": [{"input": "Why?"}]}
+
+    def begun(key: str, **more: Any) -> str:
+        headers = {"Idempotency-Key": key} if key else {}
+        response = client.post(f"{PREFIX}/comparisons", json=plan | more, headers=headers)
+        assert response.status_code == 201, response.text
+        return str(response.get_json()["comparison"]["id"])
+
+    first = begun("a-key 1")
+    assert re.fullmatch("[0-9a-z]{18}", first)
+    until(lambda: call(client, "GET", f"/comparisons/{first}/progress"))
+    assert [first] * 2 == [begun("a-key 1"), begun("a-key 1")]
+    others = [begun("a-key 2"), begun("a-key 1", repeats=2), begun(""), begun("")]
+    assert 5 == len({first, *others})
+    for other in others:
+        until(lambda other=other: call(client, "GET", f"/comparisons/{other}/progress"))
+    assert 1 + 1 + 2 + 1 + 1 == len(upstream.requests)
+    call(client, "DELETE", f"/comparisons/{first}")
+    again = client.post(f"{PREFIX}/comparisons", json=plan, headers={"Idempotency-Key": "a-key 1"})
+    assert "in the trash" in again.get_json()["error"]["message"]
 
 
 def test_votes_are_blind_until_they_are_cast(client: FlaskClient) -> None:
