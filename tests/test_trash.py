@@ -40,9 +40,10 @@ def test_a_comparison_goes_with_its_answers_votes_and_judgements(
     )
     fill(rolebook, gone)
     rolebook.comparisons.delete_comparisons([gone.id])
-    assert (0, 0, 0, 0) == rolebook.log.purge_deleted("2000-01-01")
-    assert (0, 1, 0, 0) == rolebook.log.purge_deleted(LATER)
-    assert (0, 0, 0, 0) == rolebook.log.purge_deleted(LATER)
+    assert (0, 0, 0, 0, 0) == rolebook.log.purge_deleted("2000-01-01")
+    # Two cells, each with the session of its judge.
+    assert (0, 1, 4, 0, 0) == rolebook.log.purge_deleted(LATER)
+    assert (0, 0, 0, 0, 0) == rolebook.log.purge_deleted(LATER)
     assert [kept.id] == [
         summary.comparison.id for summary in rolebook.comparisons.list_comparisons()[0]
     ]
@@ -59,12 +60,12 @@ def test_answers_that_a_comparison_shows_outlive_their_session(rolebook: Roleboo
     fill(rolebook, comparison)
     recorded = {key: cell.turns[0].text for key, cell in cells_of(rolebook, comparison).items()}
     rolebook.log.delete([turns[0].session_id])
-    assert (1, 0, 0, 0) == rolebook.log.purge_deleted(LATER)
+    assert (1, 0, 0, 0, 0) == rolebook.log.purge_deleted(LATER)
     assert recorded == {
         key: cell.turns[0].text for key, cell in cells_of(rolebook, comparison).items()
     }
     rolebook.comparisons.delete_comparisons([comparison.id])
-    assert (0, 1, 0, 0) == rolebook.log.purge_deleted(LATER)
+    assert (0, 1, 1, 0, 0) == rolebook.log.purge_deleted(LATER)
     assert "is shown" not in content_of(rolebook)
 
 
@@ -79,7 +80,7 @@ def test_votes_on_answers_that_are_removed_do_not_count_for_new_ones(
     lost = cells_of(rolebook, comparison)["2-1-1"]
     rolebook.log.delete([lost.session_id])
     assert 2 == len(rolebook.comparisons.ballots(comparison.id))
-    assert (0, 0, 1, 1) == rolebook.log.purge_deleted(LATER)
+    assert (1, 0, 0, 1, 1) == rolebook.log.purge_deleted(LATER)
     (kept,) = rolebook.comparisons.ballots(comparison.id)
     assert {"2-2-1", "1-2-1"} == {str(key) for key in kept.pair}
     fill(rolebook, comparison)
@@ -114,6 +115,6 @@ def test_what_a_judge_was_shown_of_a_session_goes_with_it(
     (turn,) = talk(rolebook, "plain", "A secret question")
     rolebook.live_checks.wait(turn.id, 10)
     rolebook.log.delete([turn.session_id])
-    assert (1, 0, 0, 0) == rolebook.log.purge_deleted(LATER)
+    assert (1, 0, 1, 0, 0) == rolebook.log.purge_deleted(LATER)
     assert 0 == rolebook.log.database_status().turns
     assert "ecret" not in content_of(rolebook)

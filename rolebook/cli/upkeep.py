@@ -76,6 +76,10 @@ def empty_trash(invocation: Invocation, days: int, is_agreed: bool) -> None:
         sessions=removed.sessions,
         comparisons=removed.comparisons,
     )
+    if removed.along:
+        terminal.tell(
+            "With them went the sessions of cells and judges: %(count)d.", count=removed.along
+        )
     if removed.cells:
         terminal.tell(
             "Comparisons that are still there have lost answers with it: cells: %(cells)d, votes on them: %(votes)d. "

@@ -46,11 +46,14 @@ def restore(db: Database, session_ids: Iterable[str]) -> int:
 class Purged(NamedTuple):
     """What was removed for good.
 
-    ``cells`` are those of remaining comparisons whose answers were among it, ``votes`` those that were cast on them.
+    ``sessions`` and ``comparisons`` were in the trash themselves; ``along`` went the sessions in which their answers
+    were given, or judged. ``cells`` are those of remaining comparisons whose answers were among it, ``votes`` those
+    that were cast on them.
     """
 
     sessions: int
     comparisons: int
+    along: int = 0
     cells: int = 0
     votes: int = 0
 
@@ -72,10 +75,8 @@ def purge(db: Database, before: str) -> Purged:
         f" OR comparison IN (SELECT value FROM json_each('{comparisons}'))",
         before,
     )
-    count = _numbers(
-        db, f"SELECT number FROM sessions WHERE {_LISTED} AND NOT is_purged AND activity", doomed
-    )
     doomed = _with_judges(db, doomed, comparisons)
+    named, along = _count_named(db, doomed, before)
     turns = _turns_of_nobody_else(db, doomed, comparisons)
     messages = _messages_of(db, turns)
     for row in execute(db, f"SELECT id FROM sessions WHERE {_LISTED} AND NOT is_purged", (doomed,)):
@@ -88,12 +89,23 @@ def purge(db: Database, before: str) -> Purged:
     if json.loads(turns):
         index.forget_removed(db)
     execute(db, "PRAGMA secure_delete = OFF")
-    return Purged(len(json.loads(count)), len(json.loads(comparisons)), cells, votes)
+    return Purged(named, len(json.loads(comparisons)), along, cells, votes)
 
 
 def _numbers(db: Database, sql: str, *parameters: object) -> str:
     """The first column of a query, as a JSON list of numbers."""
     return json.dumps([row[0] for row in execute(db, sql, parameters)])
+
+
+def _count_named(db: Database, sessions: str, before: str) -> tuple[int, int]:
+    """How many of these were put into the trash themselves, and how many were not."""
+    row = execute(
+        db,
+        "SELECT coalesce(sum(deleted_at < ?), 0) AS named, count(*) AS listed FROM sessions "
+        f"WHERE {_LISTED} AND NOT is_purged",
+        (before, sessions),
+    ).fetchone()
+    return row["named"], row["listed"] - row["named"]
 
 
 def _set_deleted(db: Database, session_ids: Iterable[str], time: str | None, condition: str) -> int:

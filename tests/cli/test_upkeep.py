@@ -110,5 +110,10 @@ def test_emptying_the_trash_tells_what_comparisons_lose(shell: Shell) -> None:
     cells = shell.run("comparisons", "show", comparison["id"], "--json").json["cells"]
     assert 0 == shell.run("sessions", "delete", cells[0]["session_id"]).status
     told = shell.run("empty-trash", "--days", "0", "--yes").notices
-    assert "sessions: 0, comparisons: 0" in told
+    assert "sessions: 1, comparisons: 0" in told
+    assert "With them went" not in told
     assert "lost answers with it: cells: 1, votes on them: 0" in told
+    assert 0 == shell.run("comparisons", "delete", comparison["id"]).status
+    told = shell.run("empty-trash", "--days", "0", "--yes").notices
+    assert "sessions: 0, comparisons: 1" in told
+    assert "With them went the sessions of cells and judges: 1." in told
