@@ -10,6 +10,7 @@ from rolebook.core.comparison import Ballot, CellStatus, Comparison
 from rolebook.core.preference import Outcome
 from rolebook.core.session import new_id
 from rolebook.wiring import Rolebook
+from tests.fake_upstream import FakeUpstream
 from tests.judging import GENTLE, add_checks, add_judge
 from tests.test_compare import cells_of, fill, plan, talk
 
@@ -86,6 +87,28 @@ def test_votes_on_answers_that_are_removed_do_not_count_for_new_ones(
     fill(rolebook, comparison)
     assert CellStatus.COMPLETE is cells_of(rolebook, comparison)["2-1-1"].status
     assert [kept] == rolebook.comparisons.ballots(comparison.id)
+
+
+def test_script_whose_session_is_gone_in_the_middle_of_it_begins_anew(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("plain", "ok,400")
+    variants = [{"persona": "plain", "model": "plain"}]
+    script = plan(rolebook, variants=variants, inputs=[{"turns": ["Why?", "And then?"]}])
+    fill(rolebook, script)
+    other = plan(rolebook, variants=variants, inputs=["Why?"])
+    fill(rolebook, other, is_reusing=True)
+    upstream.model_rule("plain", "ok")
+    rolebook.log.delete([cells_of(rolebook, script)["1-1-1"].session_id])
+    rolebook.log.purge_deleted(LATER)
+    shown = cells_of(rolebook, other)
+    assert shown["1-1-1"].is_reused
+    run = rolebook.compare.start(script)
+    assert run.wait(20)
+    assert run.error is None
+    (cell,) = cells_of(rolebook, script).values()
+    assert (CellStatus.COMPLETE, 2) == (cell.status, len(cell.turns))
+    assert shown == cells_of(rolebook, other)
 
 
 def test_votes_of_an_earlier_version_on_answers_that_are_gone_end_with_the_next_answer(

@@ -511,6 +511,8 @@ class CompareService:
 
     def _fill(self, run: Run, cell: Cell, place: Place, is_retry: bool) -> Iterator[RunEvent]:
         comparison, key = run.comparison, cell.key
+        if self._has_lost_session(cell):
+            cell = _waiting(comparison, key)
         flaw = None
         try:
             session, history = self._origin_of(comparison, cell)
@@ -539,6 +541,16 @@ class CompareService:
             comparisons=self._comparisons,
             judging=self._judging,
         ).events()
+
+    def _has_lost_session(self, cell: Cell) -> bool:
+        """Whether a cell cannot go on where it was left. Some of its turns may be there, because others show them."""
+        if not cell.turns or cell.status is CellStatus.COMPLETE:
+            return False
+        try:
+            self._log.get_session(cell.session_id)
+        except NotFoundError:
+            return True
+        return False
 
     def _origin_of(self, comparison: Comparison, cell: Cell) -> tuple[Session, Sequence[Turn]]:
         """The session of a cell, and what was said before. Raises NotFoundError if that is gone from the log."""
