@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -429,38 +429,32 @@ def _sift(
     kept: list[ComparisonInput] = []
     left_out: list[PlanFault] = []
     for number, (entry, index) in enumerate(zip(inputs, origins, strict=True), start=1):
-        unknown = [name for name in entry.variables if name not in known and not entry.source]
-        if unknown:
-            error = InputError(
-                "Input %(number)d: no persona of this comparison has a variable '%(name)s'."
-                " There are: %(known)s.",
-                number=number,
-                name=unknown[0],
-                known=", ".join(sorted(known)) or "–",
-            )
-            faults.add(("inputs", index, "variables", unknown[0]), error)
+        at = ("inputs", index, "variables")
+        if unknown := [name for name in entry.variables if name not in known and not entry.source]:
+            faults.add((*at, unknown[0]), _unknown_variable(number, unknown[0], known))
             continue
-        for place, variant in enumerate(variants):
-            misfit = _misfit(variant, entry, personas[variant.revision].persona)
-            if misfit is None:
-                continue
-            if misfit.name in variant.variables:
-                # What the variant says itself goes with every input.
-                if number == 1:
-                    faults.add(
-                        ("variants", place, "variables", misfit.name), _in_input(number, misfit)
-                    )
-            elif entry.source:
-                left_out.append(PlanFault(("inputs", index, "variables", misfit.name), misfit))
-                break
-            else:
-                faults.add(("inputs", index, "variables", misfit.name), _in_input(number, misfit))
-                break
-        else:
+        own, others = _misfits(variants, personas, entry)
+        # What a variant says itself goes with every input, so it is told with the first.
+        for place, misfit in own if number == 1 else ():
+            faults.add(("variants", place, "variables", misfit.name), _in_input(number, misfit))
+        if not others:
             kept.append(entry)
+        elif entry.source:
+            left_out.append(PlanFault((*at, others[0].name), others[0]))
+        else:
+            faults.add((*at, others[0].name), _in_input(number, others[0]))
     if left_out and not kept:
         faults.add(left_out[0].path, _nothing_left(left_out[0].error))
     return kept, left_out
+
+
+def _unknown_variable(number: int, name: str, known: Collection[str]) -> InputError:
+    return InputError(
+        "Input %(number)d: no persona of this comparison has a variable '%(name)s'. There are: %(known)s.",
+        number=number,
+        name=name,
+        known=", ".join(sorted(known)) or "–",
+    )
 
 
 def _by_reason(faults: Sequence[PlanFault]) -> tuple[LeftOut, ...]:
@@ -474,6 +468,21 @@ def _nothing_left(misfit: RolebookError) -> InputError:
         "None of the inputs fits. %(reason)s Give this variable a value that fits, or take other inputs.",
         reason=Phrase(misfit.message, misfit.parameters),
     )
+
+
+def _misfits(
+    variants: Sequence[Variant], personas: Mapping[str, ResolvedPersona], entry: ComparisonInput
+) -> tuple[list[tuple[int, VariableError]], list[VariableError]]:
+    """What does not fit of what variants say themselves, each with its place, and of what the input says."""
+    own: list[tuple[int, VariableError]] = []
+    others: list[VariableError] = []
+    for place, variant in enumerate(variants):
+        misfit = _misfit(variant, entry, personas[variant.revision].persona)
+        if misfit and misfit.name in variant.variables:
+            own.append((place, misfit))
+        elif misfit:
+            others.append(misfit)
+    return own, others
 
 
 def _misfit(variant: Variant, entry: ComparisonInput, persona: Persona) -> VariableError | None:
