@@ -23,7 +23,8 @@ _FORMATS = ("json", "jsonl", "md", "csv")
 
     TEXT of --search is words that must all occur, "a phrase", or the begin* of a word; Chinese is found from one
     character on. Of teacher@production those are listed that were begun by this very name, or that have a turn at the
-    revision that it means now. DATE is a day such as 2026-11-20, or a time in UTC.""",
+    revision that it means now. DATE is a day of UTC such as 2026-11-20, or a time, which is of UTC unless it names a
+    zone.""",
     examples="""
     rolebook sessions
     rolebook sessions --search "square root" --persona teacher
@@ -174,7 +175,8 @@ def rename(invocation: Invocation, session_id: str, title: str) -> None:
 @sessions.command(
     help="""Delete sessions. `sessions restore` brings them back, until `empty-trash` removes them for good.
 
-    DATE is a day such as 2026-11-20, or a time in UTC. Sessions with a star stay unless they are named.""",
+    DATE is a day of UTC such as 2026-11-20, or a time, which is of UTC unless it names a zone. Sessions with a star
+    stay unless they are named.""",
     examples="""
     rolebook sessions delete 01kajq3m5w8r2c9x0v
     rolebook sessions delete --before 2026-01-01

@@ -70,7 +70,7 @@ def empty_trash(invocation: Invocation, days: int, is_agreed: bool) -> None:
             click.get_current_context().exit(1)
     before = datetime.now(UTC) - timedelta(days=days)
     log = invocation.rolebook.log
-    removed = log.purge_deleted(before.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+    removed = log.purge_deleted(before.isoformat())
     terminal.tell(
         "Removed for good: sessions: %(sessions)d, comparisons: %(comparisons)d.",
         sessions=removed.sessions,

@@ -57,15 +57,16 @@ def time_of_id(id: str) -> str:
     value = 0
     for character in id:
         value = value << 5 | _ID_ALPHABET.index(character)
-    return _iso(datetime.fromtimestamp((value >> 40) / 1000, UTC))
+    return written_time(datetime.fromtimestamp((value >> 40) / 1000, UTC))
 
 
 def now() -> str:
     """The time in UTC as ISO 8601 with milliseconds, ``2026-11-20T21:09:03.120Z``."""
-    return _iso(datetime.now(UTC))
+    return written_time(datetime.now(UTC))
 
 
-def _iso(time: datetime) -> str:
+def written_time(time: datetime) -> str:
+    """A time in UTC as ``now`` gives it."""
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -6,15 +6,16 @@ import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlite_utils import Database
 
 from rolebook.core.errors import InputError
 from rolebook.core.frozen import frozen
-from rolebook.core.session import Session, TurnStatus
+from rolebook.core.session import Session, TurnStatus, written_time
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text
 from rolebook.storage.lookup import SESSION_COLUMNS, tags_of
@@ -38,8 +39,8 @@ class SessionFilter:
     have a turn at the revision that it means now. ``search`` is a query as in search by words and looks at the newest
     5,000 turns that match. ``model`` (as requested), ``revision``, ``status`` and ``mark`` (one of MARKS) hold if any
     turn of the session has them; ``via`` is one of WAYS.
-    ``since`` (inclusive) and ``until`` (exclusive) are about the last use: times as in
-    :func:`rolebook.core.session.now`, or plain dates, which count whole.
+    ``since`` (inclusive) and ``until`` (exclusive) are about the last use, as :func:`comparable_time` reads them; plain
+    dates count whole.
     """
 
     search: str = ""
@@ -189,7 +190,6 @@ def statistics_of_persona(db: Database, persona_id: str) -> PersonaStatistics:
 
 def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
     """SQL conditions with their parameters, all to be met, for what needs no look at the log before."""
-    _require_times(wanted)
     status_sql = (
         "turns.status = ?" if wanted.status == "complete" else "status <> 'complete' AND status = ?"
     )
@@ -201,8 +201,11 @@ def _conditions(wanted: SessionFilter) -> tuple[list[str], list[Any]]:
             wanted.tag,
             "EXISTS (SELECT 1 FROM session_tags WHERE session = sessions.number AND tag = ?)",
         ),
-        (wanted.since, "sessions.used_at >= ?"),
-        (wanted.until and _end_of(wanted.until), "sessions.used_at < ?"),
+        (wanted.since and comparable_time("since", wanted.since), "sessions.used_at >= ?"),
+        (
+            wanted.until and _end_of(comparable_time("until", wanted.until)),
+            "sessions.used_at < ?",
+        ),
     )
     # Sessions of comparisons have no activity of their own, and are found there.
     conditions = ["NOT sessions.is_purged", "sessions.activity > 0"]
@@ -246,19 +249,20 @@ def _mark_sql(mark: str) -> str:
     return _MARK_SQL[mark]
 
 
-def _require_times(wanted: SessionFilter) -> None:
-    for name, value in (("since", wanted.since), ("until", wanted.until)):
-        if value:
-            require_time(name, value)
+def comparable_time(name: str, given: str) -> str:
+    """A date or a time in ISO 8601 such that it can be compared with the times in the log, which are texts.
 
-
-def require_time(name: str, value: str) -> None:
-    """Raises InputError for what is neither a date nor a time in ISO 8601."""
+    A time is one of UTC unless it names a zone; a plain date stays one, and sorts before every time of its day.
+    Raises InputError for anything else, with the name of what was given.
+    """
+    with suppress(ValueError):
+        return date.fromisoformat(given).isoformat()
     try:
-        datetime.fromisoformat(value)
-    except ValueError:
+        time = datetime.fromisoformat(given)
+        return written_time(time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
         raise InputError(
-            "%(name)s must be a date such as 2026-11-20, got '%(got)s'.", name=name, got=value
+            "%(name)s must be a date such as 2026-11-20, got '%(got)s'.", name=name, got=given
         ) from None
 
 

@@ -13,7 +13,7 @@ from rolebook.core.session import TurnStatus, now
 from rolebook.storage import edit, index
 from rolebook.storage.ballot import remove_ballots
 from rolebook.storage.connection import execute
-from rolebook.storage.query import require_time
+from rolebook.storage.query import comparable_time
 from rolebook.storage.reach import within_reach
 from rolebook.storage.write import keep_messages
 
@@ -30,12 +30,11 @@ def delete_unused(db: Database, before: str) -> int:
 
     Returns how many. Raises InputError for what is no date.
     """
-    require_time("before", before)
     sql = (
         "UPDATE sessions SET deleted_at = ? WHERE used_at < ? AND deleted_at IS NULL AND activity > 0 "
         f"AND NOT is_starred AND NOT is_purged AND {within_reach('sessions')}"
     )
-    return execute(db, sql, (now(), before)).rowcount
+    return execute(db, sql, (now(), comparable_time("before", before))).rowcount
 
 
 def restore(db: Database, session_ids: Iterable[str]) -> int:
@@ -59,13 +58,14 @@ class Purged(NamedTuple):
 
 
 def purge(db: Database, before: str) -> Purged:
-    """Remove for good what was put into the trash before a time (ISO 8601), with all texts that nothing else uses.
+    """Remove for good what was put into the trash before a date or time, with all texts that nothing else uses.
 
     With a comparison go the sessions of its cells, its votes and what its checks found; with a turn, the sessions in
     which it was judged, and the votes on it, as what is asked in its place is another answer. Turns that a remaining
     fork inherits, or a remaining comparison shows, stay, without a title, tags or a session that anybody can open,
     until that is purged too. Revisions stay.
     """
+    before = comparable_time("before", before)
     # What is removed is overwritten in the file, not only forgotten.
     execute(db, "PRAGMA secure_delete = ON")
     comparisons = _numbers(db, "SELECT number FROM comparisons WHERE deleted_at < ?", before)

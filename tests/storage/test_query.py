@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rolebook.core.errors import InputError
 from rolebook.core.history import Label
 from rolebook.core.session import Revision, Session, TurnStatus, now
 from rolebook.core.source import Author
@@ -62,6 +63,14 @@ def sessions(log: SqliteLog) -> dict[str, Session]:
         ({"until": "2026-11-10"}, ["failed", "maths"]),
         ({"since": "2026-11-20", "until": "2026-11-20"}, ["friend"]),
         ({"since": "2026-11-10T09:00:00Z"}, ["friend"]),
+        ({"since": "20261110"}, ["friend", "failed"]),
+        ({"until": "20261110"}, ["failed", "maths"]),
+        ({"since": "2026-W47-5", "until": "2026-W47-5"}, ["friend"]),
+        ({"since": "2026-11-10 16:00+08:00"}, ["friend", "failed"]),
+        ({"until": "2026-11-10T16:00:00+08:00"}, ["maths"]),
+        ({"until": "2026-11-10T00:00:01-08:00"}, ["failed", "maths"]),
+        ({"until": "2026-11-10T08:00:00"}, ["maths"]),
+        ({"until": "9999-12-31"}, ["friend", "failed", "maths"]),
         ({"search": "half"}, ["maths"]),
         ({"search": "fractions"}, ["maths"]),
         ({"search": "今天"}, ["friend"]),
@@ -193,3 +202,9 @@ def test_status_counts_what_is_there(log: SqliteLog, sessions: dict[str, Session
     )
     assert (status.unwritten, status.problems) == (0, ())
     assert status.size_bytes + status.wal_bytes > 0
+
+
+@pytest.mark.parametrize("given", ["yesterday", "2026-13-01", "0001-01-01T00:00+08:00", "\ud800"])
+def test_what_is_no_time_is_said_instead_of_compared(log: SqliteLog, given: str) -> None:
+    with pytest.raises(InputError, match="since must be a date such as 2026-11-20, got"):
+        log.list_sessions(SessionFilter(since=given))

@@ -7,6 +7,7 @@ import pytest
 from rolebook.core.check import CheckResult
 from rolebook.core.errors import NotFoundError, Phrase
 from rolebook.core.message import Message
+from rolebook.core.session import now
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.query import SessionFilter
@@ -36,6 +37,28 @@ def test_deleting_can_be_undone(log: SqliteLog) -> None:
     assert log.restore([session.id, "unknown"]) == 1
     assert log.get_session(session.id) == session
     assert len(log.search("remember").hits) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "deleted"),
+    [
+        ("2026-11-10", []),
+        ("20260101", []),
+        ("2026-W01-1", []),
+        ("2026-11-10T16:00:00+08:00", []),
+        ("2026-11-10T00:00:01-08:00", ["old"]),
+        ("20261111", ["old"]),
+    ],
+)
+def test_only_what_was_not_used_since_is_deleted_however_the_time_is_written(
+    log: SqliteLog, before: str, deleted: list[str]
+) -> None:
+    for title, used_at in (("old", "2026-11-10T08:00:00.000Z"), ("new", now())):
+        log_turn(log, log_session(log, title=title), "Hello?", created_at=used_at)
+    assert len(deleted) == log.delete_unused(before)
+    found = log.list_sessions(SessionFilter(is_deleted=True)).summaries
+    assert deleted == [summary.session.title for summary in found]
+    assert len(deleted) == log.purge_deleted("29991231").sessions
 
 
 def test_purging_removes_every_text_that_nobody_else_uses(log: SqliteLog) -> None:

@@ -97,7 +97,7 @@ class SessionQuery(Body):
     """What is noted on any of its turns."""
     via: Literal["", "gateway", "people"] = ""
     since: str = ""
-    """Last used at or after this date or time (ISO 8601)."""
+    """Last used at or after this date or time (ISO 8601), of UTC unless the time names a zone."""
     until: str = ""
     """Last used before this time; a plain date counts whole."""
     is_starred: bool = False
