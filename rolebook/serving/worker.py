@@ -43,6 +43,8 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.05
 #: How late an answer that waits may learn that it has waited long enough.
 _LOOK_S = 0.25
+#: So much of what nobody wants any more is taken, so that a client reads the answer that it got too soon.
+_MOST_UNWANTED_BYTES = 1 << 28
 #: The client has gone, which is no news.
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
@@ -87,6 +89,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         """In the loop: wait for what an answer waits for, or for the next request of a connection, or close it."""
         if isinstance(kept, Answer):
             self._wait(kept)
+        elif kept is False:
+            self.nr_conns -= 1
+            conn.sock.close()
         else:
             self.finish_request(conn, _Done(kept))
 
@@ -122,11 +127,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def _part_from(self, conn: Any, kept: Any) -> Any:
         if kept is False:
-            # Gunicorn lingers up to two seconds for the client's own close, in the loop that
-            # accepts everyone; here it costs one thread, and the loop finds no more to do.
+            # Gunicorn lingers up to two seconds for the client's own close, in the loop that accepts everyone; and of
+            # what the client is still sending it takes so little that most of them never read why it is refused.
             with contextlib.suppress(OSError), blocking():
-                close_graceful(conn.sock.dup())
-                conn.sock.shutdown(socket.SHUT_RD)
+                close_graceful(conn.sock, max_drain=_MOST_UNWANTED_BYTES)
         return kept
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:

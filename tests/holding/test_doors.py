@@ -290,6 +290,17 @@ def test_slow_body_is_told_and_its_thread_taken_back(hasty_server: Server) -> No
     assert status_of(hasty_server.exchange(head)) == 408
 
 
+@pytest.mark.parametrize("megabytes", [1, 5, 10.4, 12, 40])
+def test_body_that_is_too_large_can_be_sent_to_its_end_and_its_refusal_read(
+    shared_server: Server, megabytes: float
+) -> None:
+    body = b"theme=".ljust(round(megabytes * 1_000_000), b"x")
+    head = f"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {FORM}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with closing(shared_server.open_socket()) as sock:
+        sock.sendall(head.encode() + body)
+        assert status_of(sock.recv(65536)) == 413
+
+
 def sessions_in(database: Path) -> int:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
