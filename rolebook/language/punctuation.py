@@ -31,6 +31,7 @@ PUNCTUATION = {
 }
 
 _CHINESE = re.compile("[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff01-\uff60“”‘’…—]")
+_AFTER_NUMBER = re.compile("(?<=[0-9])(?=[\u3400-\u9fff])")
 _PLACE = re.compile(r"(%\((\w+)\)[sd])")
 
 
@@ -63,6 +64,11 @@ def _closed(text: str, before: str, after: str) -> str:
     if text.endswith(" ") and _are_chinese((before + text[:-1])[-1:], after[:1]):
         text = text[:-1]
     return text
+
+
+def set_apart(text: str) -> str:
+    """Words of somebody else, such as those for a time, with the space that Chinese has here behind a number."""
+    return _AFTER_NUMBER.sub(" ", text)
 
 
 def _are_chinese(*characters: str) -> bool:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from babel.dates import format_timedelta
 from flask import (
     Blueprint,
     Response,
@@ -43,9 +42,10 @@ from rolebook.web.comparison_cells import (
     variant_name,
 )
 from rolebook.web.comparison_stream import Feed, Watched
-from rolebook.web.current import language, rolebook
+from rolebook.web.current import rolebook
 from rolebook.web.errors import RequestError, wants_json
 from rolebook.web.evidence import findings_at_once
+from rolebook.web.presentation import duration
 from rolebook.web.security import local_path
 from rolebook.web.submission import submitted
 from rolebook.web.variant_settings import (
@@ -64,7 +64,7 @@ _LONGEST_QUESTION = 500
 @blueprint.app_template_filter()
 def span(seconds: float) -> str:
     """About how long, in words."""
-    return format_timedelta(timedelta(seconds=seconds), threshold=1.5, locale=language())
+    return duration(timedelta(seconds=seconds), threshold=1.5)
 
 
 @blueprint.get("/comparisons/<comparison_id>")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from babel.dates import format_datetime, format_timedelta
@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from rolebook.core.comparison import Comparison, Variant
 from rolebook.core.errors import Phrase, Problem, RolebookError
+from rolebook.language.punctuation import set_apart
 from rolebook.report import presentation as values
 from rolebook.report.money import UNKNOWN, money
 from rolebook.report.presentation import hue, lang
@@ -27,9 +28,14 @@ def ago(time: str) -> str:
     if not time:
         return UNKNOWN
     then = datetime.fromisoformat(time)
-    text = format_timedelta(then - datetime.now(UTC), add_direction=True, locale=language())
+    text = duration(then - datetime.now(UTC), add_direction=True)
     exact = format_datetime(then.astimezone(), "yyyy-MM-dd HH:mm:ss", locale=language())
     return Markup('<time datetime="{}" title="{}">{}</time>').format(time, exact, text)
+
+
+def duration(time: timedelta, **how: Any) -> str:
+    """How long a time is, in words; ``how`` as for babel's ``format_timedelta``."""
+    return set_apart(format_timedelta(time, locale=language(), **how))
 
 
 def moment(time: str) -> str:

@@ -99,13 +99,19 @@ def test_white_space_at_the_ends_stays_as_it_is(written: Catalog) -> None:
             id="a space beside full-width punctuation",
         ),
         pytest.param(f"[{_CHINESE}]\\(|\\)[{_CHINESE}]", id="half-width parentheses"),
+        pytest.param(
+            f"[{_CHINESE}][A-Za-z0-9]|[A-Za-z0-9][{_CHINESE}]",
+            id="no space beside a number or Latin",
+        ),
         pytest.param("您|令牌|人设", id="a word of another product"),
     ],
 )
 def test_chinese_is_set_as_chinese(written: Catalog, slip: str) -> None:
     pattern = re.compile(slip)
     # What stands in backticks, and placeholders, are no Chinese text.
-    shown = (re.sub(r"`[^`]*`|%\(\w+\)\w", "x", chinese) for _, chinese in _translations(written))
+    shown = (
+        re.sub(r"`[^`]*`|%\(\w+\)\w|{}", "x", chinese) for _, chinese in _translations(written)
+    )
     assert [chinese for chinese in shown if pattern.search(chinese)] == []
 
 

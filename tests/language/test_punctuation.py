@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rolebook.language.punctuation import set_apart
 from rolebook.language.translator import Translator, translator
 
 
@@ -34,6 +35,10 @@ def test_two_names_in_a_row_are_closed_up_too() -> None:
 
 def test_a_number_keeps_its_space() -> None:
     assert translator("zh").fill("共 %(num)d 条", {"num": 3}) == "共 3 条"
+
+
+def test_number_of_a_time_has_its_space_too() -> None:
+    assert ["3 分钟前", "3 minutes ago"] == [set_apart("3分钟前"), set_apart("3 minutes ago")]
 
 
 def test_what_is_filled_in_stays_as_it_is() -> None:

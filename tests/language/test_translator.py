@@ -56,8 +56,8 @@ def test_the_empty_text_stays_empty(chinese: Translator) -> None:
         ("en", 1, "%(num)s session"),
         ("en", 2, "%(num)s sessions"),
         ("en", 0, "%(num)s sessions"),
-        ("zh", 1, "%(num)s个会话"),
-        ("zh", 2, "%(num)s个会话"),
+        ("zh", 1, "%(num)s 个会话"),
+        ("zh", 2, "%(num)s 个会话"),
     ],
 )
 def test_a_plural_fits_the_number(language: str, number: int, expected: str) -> None:
@@ -92,7 +92,7 @@ def test_phrases_inside_a_message_are_translated_with_it(chinese: Translator) ->
         "%(key)s must be %(expected)s, got %(got)s.",
         {"key": "n", "expected": phrase, "got": Phrase("a list")},
     )
-    assert said == "n 应为1到16之间的整数，实际是列表。"
+    assert said == "n 应为 1 到 16 之间的整数，实际是列表。"
 
 
 @pytest.mark.parametrize(
@@ -100,31 +100,31 @@ def test_phrases_inside_a_message_are_translated_with_it(chinese: Translator) ->
     [
         (
             {"sampling": {"temperature": "hot"}},
-            "sampling.temperature 应为0到2之间的数，实际是'hot'。",
+            "sampling.temperature 应为 0 到 2 之间的数，实际是 'hot'。",
         ),
-        ({"sampling": {"n": 0}}, "sampling.n 应为1到16之间的整数，实际是'0'。"),
+        ({"sampling": {"n": 0}}, "sampling.n 应为 1 到 16 之间的整数，实际是 '0'。"),
         (
             {"sampling": {"echo": "maybe"}},
-            "sampling.echo 应为真假值（true或false），实际是'maybe'。",
+            "sampling.echo 应为真假值（true 或 false），实际是 'maybe'。",
         ),
         ({"sampling": []}, "sampling 应为一行行的 `key: value`，实际是列表。"),
         ({"system": None}, "system 应为文本，实际是空值：请写上文本，或删去这个键。"),
-        ({"name": "  "}, "name 应为非空的文本，实际是'  '。"),
+        ({"name": "  "}, "name 应为非空的文本，实际是 '  '。"),
         (
             {"description": {"a": 1}},
             "description 应为文本，实际是映射，因为冒号加空格或 `{` 会让它成为映射：请给文本加引号，或写在 `|` 下面。",
         ),
         (
             {"endpoint": "chats"},
-            "endpoint 应为下列之一（chat, completions），实际是'chats'。是不是想写 chat？",
+            "endpoint 应为下列之一（chat, completions），实际是 'chats'。是不是想写 chat？",
         ),
         (
             {"variables": {"day": {"type": "date", "default": "soon"}}},
-            "variables.day.default 应为2026-11-20这样的日期，实际是'soon'。",
+            "variables.day.default 应为 2026-11-20 这样的日期，实际是 'soon'。",
         ),
         (
             {"variables": {"level": {"type": "choice", "choices": ["a", "b"], "default": "c"}}},
-            "variables.level.default 应为下列之一（a, b），实际是'c'。",
+            "variables.level.default 应为下列之一（a, b），实际是 'c'。",
         ),
         ({"request": {"top_p": 1}}, "'top_p' 应写在 sampling 下面。"),
         ({"variables": {"1st": ""}}, "'1st' 不能作变量名：请用字母、数字和 _，以字母开头。"),
@@ -149,9 +149,9 @@ def test_the_english_of_an_error_is_its_own_text(english: Translator) -> None:
 @pytest.mark.parametrize(
     ("file", "line", "expected"),
     [
-        ("chat.jinja", 3, "chat.jinja:3: 提示词超过了10个字符。"),
-        ("chat.jinja", 0, "chat.jinja: 提示词超过了10个字符。"),
-        ("", 0, "提示词超过了10个字符。"),
+        ("chat.jinja", 3, "chat.jinja:3: 提示词超过了 10 个字符。"),
+        ("chat.jinja", 0, "chat.jinja: 提示词超过了 10 个字符。"),
+        ("", 0, "提示词超过了 10 个字符。"),
     ],
 )
 def test_an_error_says_its_place_as_far_as_it_is_known(
@@ -185,7 +185,7 @@ def test_an_upstreams_own_words_follow_as_they_are(chinese: Translator) -> None:
     )
     logged = TurnError(error.code, error.message, error.parameters)
     assert (
-        "work 拒绝了请求，状态码400。（No connected db. 100%）"
+        "work 拒绝了请求，状态码 400。（No connected db. 100%）"
         == chinese.error(error)
         == chinese.turn_error(logged)
     )

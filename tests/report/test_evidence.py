@@ -144,7 +144,7 @@ def test_inputs_that_say_the_same_are_one_and_named() -> None:
         "1 input says the same as an earlier one and counts as a repeat of it: number 2."
         in said(read(once, asking(once, [1, 1])))
     )
-    assert "有1条输入与前面的相同" in said(read(once, asking(once, [1, 1]), language="zh"))[0]
+    assert "有 1 条输入与前面的相同" in said(read(once, asking(once, [1, 1]), language="zh"))[0]
     many = saying(grid(1, 30), *["a"] * 30)
     assert said(read(many, asking(many, [1] * 30)), "note")[0].endswith("10, 11, ….")
 
@@ -181,12 +181,12 @@ def test_votes_are_told_as_far_as_they_tell(
         (
             1,
             "All these votes are on 1 input. To tell of others, it takes votes on at least 5 more.",
-            "这些投票都针对1条输入。要判断其他输入，至少还要对5条输入投票。",
+            "这些投票都针对 1 条输入。要判断其他输入，至少还要对 5 条输入投票。",
         ),
         (
             4,
             "All these votes are on 4 inputs. To tell of others, it takes votes on at least 2 more.",
-            "这些投票都针对4条输入。要判断其他输入，至少还要对2条输入投票。",
+            "这些投票都针对 4 条输入。要判断其他输入，至少还要对 2 条输入投票。",
         ),
     ],
 )

@@ -321,7 +321,7 @@ def test_why_a_run_broke_off_is_told_beside_what_goes_on(
     chinese = client.get(
         f"/comparisons/{comparison.id}", headers=HTML | {"Accept-Language": "zh"}
     ).text
-    assert "没有给出回答：连续5次调用失败" in chinese
+    assert "没有给出回答：连续 5 次调用失败" in chinese
     upstream.model_rule("ok", "ok")
     act(client, comparison, "retry")
     run = rolebook.compare.run_of(comparison.id)

@@ -38,7 +38,7 @@ def test_values_have_units_and_the_unknown_is_a_dash(app: Flask, show, value, en
         assert show(value) == english
 
 
-@pytest.mark.parametrize(("language", "words"), [("en", "2 hours ago"), ("zh", "2小时前")])
+@pytest.mark.parametrize(("language", "words"), [("en", "2 hours ago"), ("zh", "2 小时前")])
 def test_times_are_relative_with_the_exact_one_on_hover(
     app: Flask, language: str, words: str
 ) -> None:

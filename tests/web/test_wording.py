@@ -17,7 +17,7 @@ def test_a_text_may_have_tags_and_what_is_filled_in_has_none(app: Flask) -> None
 
 @pytest.mark.parametrize(
     ("asked", "waiting", "inputs"),
-    [("en", "Waiting", ["1 input", "2 inputs"]), ("zh", "等待中", ["1条输入", "2条输入"])],
+    [("en", "Waiting", ["1 input", "2 inputs"]), ("zh", "等待中", ["1 条输入", "2 条输入"])],
 )
 def test_each_reader_is_told_in_a_language_of_their_own(
     app: Flask, asked: str, waiting: str, inputs: list[str]
