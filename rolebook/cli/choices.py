@@ -18,6 +18,8 @@ from rolebook.core.frozen import frozen
 
 #: As rolebook.report.export has them; named here so that help needs no import.
 FORMATS = ("json", "jsonl", "csv", "md", "html")
+#: As rolebook.core.comparison_spec has it.
+MAX_CONCURRENCY = 64
 
 
 @frozen
@@ -101,14 +103,25 @@ class Choices:
             )
 
     def require_unchanged(self) -> None:
-        """Raises InputError if they would change a comparison, which is fixed once it has begun."""
-        said = self.question, self.models, self.variables, self.parameters, self.repeats
-        others = self.checks, self.judge, self.judge_model, self.no_stream
-        if any(said) or any(others) or self.is_only_planned or self.cell:
+        """Raises InputError if they would change a comparison that has begun, or only plan it."""
+        if self._are_changing or self.is_only_planned or self.cell:
             raise InputError(
                 "A comparison that has begun stays as it is. Only --concurrency, --reuse, --output and --json can be "
                 "given with it."
             )
+
+    def require_same(self) -> None:
+        """Raises InputError if they would change a comparison that is to be done once more."""
+        if self._are_changing:
+            raise InputError(
+                "What is repeated stays as it was. Only --plan, --cell, --yes, --concurrency, --reuse, --output and "
+                "--json can be given with --repeat."
+            )
+
+    @property
+    def _are_changing(self) -> bool:
+        said = self.question, self.models, self.variables, self.parameters, self.repeats
+        return any((*said, *self.checks, self.judge, self.judge_model, self.no_stream))
 
     def _variants(self, given: Sequence[Any]) -> Iterator[dict[str, Any]]:
         from rolebook.core.persona import Sampling, parse_parameters
@@ -170,7 +183,7 @@ _ENDING_OPTIONS = (
 _concurrency = click.option(
     "--concurrency",
     metavar="NUMBER",
-    type=click.IntRange(1),
+    type=click.IntRange(1, MAX_CONCURRENCY),
     help="How many calls an upstream gets at once; 4 where nothing is said.",
 )
 _GRID_OPTIONS = (

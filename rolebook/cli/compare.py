@@ -10,7 +10,7 @@ import click
 
 from rolebook.cli.choices import Choices, as_variant, grid_options
 from rolebook.cli.command import command
-from rolebook.cli.comparing import Given, carry_out, run
+from rolebook.cli.comparing import Given, carry_out, carry_out_plan, run
 from rolebook.cli.invocation import Invocation, pass_invocation
 from rolebook.core.errors import InputError
 from rolebook.core.frozen import frozen
@@ -47,6 +47,11 @@ class _Said:
     sessions: tuple[str, ...]
     history: str
     recent: int | None
+
+    @property
+    def is_anything(self) -> bool:
+        """Whether there are any."""
+        return bool(self.texts or self.files or self.sessions or self.recent)
 
     def inputs(self, persona_id: str) -> Iterator[tuple[Mapping[str, Any], Mark | None]]:
         """The raw data of all inputs, and where those from files stand; those of ``--recent`` are this persona's.
@@ -124,32 +129,36 @@ def compare(
 ) -> None:
     invocation.warm_sandbox()
     said = _Said(**given)
-    if resumed or repeated:
-        if names or (resumed and repeated):
-            raise InputError("Give --resume or --repeat alone: who and what is in the comparison.")
-        _go_on(invocation, choices, resumed, repeated)
+    is_fixed = bool(resumed or repeated)
+    if (resumed and repeated) or (is_fixed and (names or is_changed or said.is_anything)):
+        raise InputError("Give --resume or --repeat alone: who and what is in the comparison.")
+    if resumed:
+        _go_on(invocation, choices, resumed)
+    elif repeated:
+        _repeat(invocation, choices, repeated)
     elif is_changed:
         carry_out(invocation, _changed(invocation, names, said), choices)
     else:
         carry_out(invocation, _given(invocation, names, said), choices)
 
 
-def _go_on(invocation: Invocation, choices: Choices, resumed: str, repeated: Path | None) -> None:
+def _go_on(invocation: Invocation, choices: Choices, resumed: str) -> None:
     choices.require_unchanged()
-    rolebook = invocation.rolebook
-    if repeated:
-        from rolebook.report.reading import repeat_export
-
-        comparison = repeat_export(rolebook, repeated)
-    else:
-        comparison = rolebook.comparisons.get_comparison(resumed)
     run(
         invocation,
-        comparison,
+        invocation.rolebook.comparisons.get_comparison(resumed),
         choices.ending,
         is_reusing=choices.is_reusing,
         concurrency=choices.concurrency,
     )
+
+
+def _repeat(invocation: Invocation, choices: Choices, path: Path) -> None:
+    from rolebook.report.reading import plan_export
+
+    choices.require_sense()
+    choices.require_same()
+    carry_out_plan(invocation, plan_export(invocation.rolebook, path), choices)
 
 
 def _given(invocation: Invocation, names: tuple[str, ...], said: _Said) -> Given:

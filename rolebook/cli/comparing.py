@@ -124,15 +124,26 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     """
     choices.require_sense()
     invocation.warm_sandbox()
+    carry_out_plan(invocation, _plan(invocation, given, choices), choices, given)
+
+
+def carry_out_plan(
+    invocation: Invocation, plan: Plan, choices: Choices, given: Given | None = None
+) -> None:
+    """The same for a comparison that is planned already.
+
+    Arguments:
+        given: what was planned, to find the place of a mistake in one of its texts.
+    """
     rolebook, terminal = invocation.rolebook, invocation.terminal
-    plan = _plan(invocation, given, choices)
     if not choices.is_only_planned:
         _get_ready(invocation)
     look_at = {"look_at": _PLANNED_CELLS} if choices.is_only_planned else {}
     try:
         estimate = rolebook.compare.estimate(plan.comparison, **look_at)
     except InputError:
-        _tell_mistakes_in_texts(invocation, plan.comparison, given, choices)
+        if given:
+            _tell_mistakes_in_texts(invocation, plan.comparison, given, choices)
         raise
     if choices.is_only_planned and choices.ending.as_json:
         from rolebook.report.preview import plan_data
@@ -151,7 +162,13 @@ def carry_out(invocation: Invocation, given: Given, choices: Choices) -> None:
     if not choices.is_only_planned:
         _agree(invocation, choices, estimate)
         comparison = rolebook.compare.create(plan)
-        run(invocation, comparison, choices.ending, is_reusing=choices.is_reusing)
+        run(
+            invocation,
+            comparison,
+            choices.ending,
+            is_reusing=choices.is_reusing,
+            concurrency=choices.concurrency,
+        )
 
 
 def _tell_never_reused(terminal: Terminal, comparison: Comparison) -> None:

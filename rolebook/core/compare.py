@@ -135,8 +135,12 @@ class CompareService:
             return replace(variant, model=model)
         return variant
 
-    def repeat(self, comparison: Comparison, revisions: Sequence[Revision] = ()) -> Comparison:
-        """Record the same comparison once more, with no cell begun.
+    def repeat(self, comparison: Comparison) -> Comparison:
+        """Record the same comparison once more, with no cell begun. Raises what ``plan_again`` raises."""
+        return self.create(self.plan_again(comparison))
+
+    def plan_again(self, comparison: Comparison, revisions: Sequence[Revision] = ()) -> Plan:
+        """The same comparison once more. Calls nobody and writes nothing.
 
         Arguments:
             revisions: of its variants and its judge, as far as they need not be in the log.
@@ -150,8 +154,8 @@ class CompareService:
             needed.add(comparison.judge.revision)
         known = [given.get(id) or self._log.get_revision(id) for id in needed]
         plan = self._planner.again(comparison, {found.id: persona_at(found) for found in known})
-        self._comparisons.create_comparison(plan.comparison, known)
-        return plan.comparison
+        self._keep(plan.personas)
+        return plan
 
     def persona_of(self, revision_id: str) -> ResolvedPersona:
         """A persona at a revision. Raises NotFoundError, InputError."""

@@ -18,6 +18,7 @@ from rolebook.core.comparison_data import parse_comparison
 from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import FaultyDataError, describe_path, persona_of_revision
+from rolebook.core.planning import Plan
 from rolebook.core.session import Revision, Turn
 from rolebook.report.html_export import PLAN_IN_HTML
 from rolebook.report.markdown_export import PLAN_IN_MARKDOWN
@@ -41,9 +42,9 @@ class ExportedPlan:
 
 
 class Compare(Protocol):
-    """What records a comparison once more."""
+    """What plans a comparison once more."""
 
-    def repeat(self, comparison: Comparison, revisions: Sequence[Revision] = ()) -> Comparison: ...
+    def plan_again(self, comparison: Comparison, revisions: Sequence[Revision] = ()) -> Plan: ...
 
 
 class Comparisons(Protocol):
@@ -102,8 +103,8 @@ class _Document(BaseModel):
     history: _History = Field(default_factory=_History)
 
 
-def repeat_export(book: Book, path: Path) -> Comparison:
-    """Record once more, with no cell begun, the comparison that a file holds.
+def plan_export(book: Book, path: Path) -> Plan:
+    """Plan once more the comparison that a file holds. Calls nobody and writes nothing.
 
     Inputs that follow turns of another log get what was said there as texts; recorded answers stay behind. A CSV file
     whose plan somebody has taken out still names its comparison, if that is in this log. Raises InputError.
@@ -111,9 +112,9 @@ def repeat_export(book: Book, path: Path) -> Comparison:
     text = _read(path)
     row = _row_of_csv(text)
     if row is not None and not row.get("plan"):
-        return book.compare.repeat(_look_up(book.comparisons, row["comparison_id"], path))
+        return book.compare.plan_again(_look_up(book.comparisons, row["comparison_id"], path))
     plan = _parse(text, path)
-    return book.compare.repeat(_at_home(plan, book.log, path), plan.revisions)
+    return book.compare.plan_again(_at_home(plan, book.log, path), plan.revisions)
 
 
 def read_export(path: Path) -> ExportedPlan:

@@ -177,7 +177,12 @@ def test_status_says_whether_cells_and_checks_were_good(
         (["compare", "--resume", "00000", "--cell", "1-1-1"], "has begun stays as it is"),
         (["compare", "plain", "--resume", "00000"], "Give --resume or --repeat alone"),
         (["compare", "--resume", "00000", "-m", "ok"], "stays as it is"),
+        (["compare", "--resume", "00000", "--input", "Hi"], "Give --resume or --repeat alone"),
+        (["compare", "--resume", "00000", "--concurrency", "65"], "is not in the range 1<=x<=64"),
         (["compare", "--repeat", "bad.csv"], "no comparison that Rolebook has exported"),
+        (["compare", "--repeat", "bad.csv", "--changed"], "Give --resume or --repeat alone"),
+        (["compare", "--repeat", "bad.csv", "-m", "ok"], "What is repeated stays as it was."),
+        (["compare", "--repeat", "bad.csv", "--cell", "1-1-1"], "give --plan with it"),
         (["replay", "00000", "plain"], "00000"),
     ],
 )
@@ -659,6 +664,32 @@ def test_at_a_terminal_it_asks_before_very_many_calls(
     assert "Go ahead?" in at_terminal(shell, *arguments, typed="n\n")
     assert [] == upstream.requests
     assert [] == comparisons.list_comparisons()[0]
+
+
+def test_a_repeated_comparison_is_planned_and_asked_about_like_any_other(
+    shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
+) -> None:
+    planned = ("compare", "plain", "teacher", "--input", "Hi")
+    shell.run(*planned, "-o", "done.json")
+    plan = shell.run(*planned, "--plan")
+    asked, cell = len(upstream.requests), ("--plan", "--cell", "2-1-1")
+
+    again = shell.run("compare", "--repeat", "done.json", "--plan")
+    assert (0, plan.text, plan.notices) == (again.status, again.text, again.notices)
+    again = shell.run("compare", "--repeat", "done.json", *cell)
+    assert shell.run(*planned, *cell).text == again.text
+    assert (asked, 1) == (len(upstream.requests), len(comparisons.list_comparisons()[0]))
+
+    done = shell.run("compare", "--repeat", "done.json", "--concurrency", "2")
+    assert "calls: 2." in done.notices
+    first, second = (found.comparison for found in comparisons.list_comparisons()[0][::-1])
+    assert (first.id, first.variants) == (second.repeats_of, second.variants)
+
+    large = json.loads((shell.folder / "done.json").read_text("utf-8"))
+    large["comparison"] |= {"inputs": large["comparison"]["inputs"] * 2, "repeats": 60}
+    (shell.folder / "large.json").write_text(json.dumps(large), "utf-8")
+    assert "Go ahead?" in at_terminal(shell, "compare", "--repeat", "large.json", typed="n\n")
+    assert (2 * asked, 2) == (len(upstream.requests), len(comparisons.list_comparisons()[0]))
 
 
 def at_terminal(shell: Shell, *arguments: str, typed: str = "") -> str:

@@ -19,7 +19,7 @@ from rolebook.core.comparison import Comparison, ComparisonInput, Judge, Tally, 
 from rolebook.core.errors import FileError, InputError
 from rolebook.core.session import Revision, now
 from rolebook.report.export import EXPORT_FORMATS, export_comparison
-from rolebook.report.reading import read_export, repeat_export
+from rolebook.report.reading import plan_export, read_export
 from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
@@ -60,6 +60,11 @@ def save(rolebook: Rolebook, tmp_path: Path) -> Callable[[Comparison, str], Path
 Save = Callable[[Comparison, str], Path]
 
 
+def repeat(rolebook: Rolebook, path: Path) -> Comparison:
+    """The comparison of an export, recorded once more."""
+    return rolebook.compare.create(plan_export(rolebook, path))
+
+
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_a_plan_comes_back_as_it_was(
     rolebook: Rolebook, comparison: Comparison, save: Save, format: str
@@ -87,7 +92,7 @@ def test_it_is_done_again_in_a_fresh_database_without_its_persona_files(
         {"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"},
         database=str(library_dir / "fresh.db"),
     )
-    again = repeat_export(fresh, path)
+    again = repeat(fresh, path)
     assert (comparison.id, comparison.variants) == (again.repeats_of, again.variants)
     asked = len(upstream.requests)
     fill(fresh, again)
@@ -110,7 +115,7 @@ def without_plan(path: Path) -> Path:
 def test_csv_without_its_plan_is_done_again_where_its_comparison_is(
     rolebook: Rolebook, comparison: Comparison, save: Save
 ) -> None:
-    again = repeat_export(rolebook, without_plan(save(comparison, "csv")))
+    again = repeat(rolebook, without_plan(save(comparison, "csv")))
     assert (comparison.id, comparison.inputs) == (again.repeats_of, again.inputs)
 
 
@@ -119,7 +124,7 @@ def test_csv_without_its_plan_says_elsewhere_what_would_help(
 ) -> None:
     fresh = make_rolebook(database=str(library_dir / "fresh.db"))
     with pytest.raises(InputError, match=f"lost its plan.*{comparison.id}"):
-        repeat_export(fresh, without_plan(save(comparison, "csv")))
+        repeat(fresh, without_plan(save(comparison, "csv")))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +263,7 @@ def test_a_plan_that_cannot_be_carried_out_says_where_and_why_and_is_not_recorde
 ) -> None:
     path = edited(save(comparison, "json"), _variant(1, name="Twin"))
     with pytest.raises(FileError, match=re.escape(said)) as caught:
-        repeat_export(rolebook, edited(path, change))
+        repeat(rolebook, edited(path, change))
     assert str(caught.value).startswith(f"{path}: ")
     summaries, _cursor = rolebook.comparisons.list_comparisons()
     assert [comparison.id] == [summary.comparison.id for summary in summaries]
@@ -393,7 +398,7 @@ def test_a_value_that_fits_no_variable_is_told_before_anything_is_recorded(
     data["comparison"]["variants"][1]["variables"] = {"levle": "expert"}
     path.write_text(json.dumps(data), "utf-8")
     with pytest.raises(InputError, match=r"Teacher .* has no variable 'levle'"):
-        repeat_export(rolebook, path)
+        repeat(rolebook, path)
     assert 1 == len(rolebook.comparisons.list_comparisons()[0])
 
 
@@ -412,12 +417,12 @@ def test_what_was_said_before_an_input_is_taken_along(
     )
     fill(rolebook, comparison)
     path = save(comparison, format)
-    assert comparison.inputs == repeat_export(rolebook, path).inputs
+    assert comparison.inputs == repeat(rolebook, path).inputs
     fresh = make_rolebook(
         {"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"},
         database=str(library_dir / "fresh.db"),
     )
-    again = repeat_export(fresh, path)
+    again = repeat(fresh, path)
     assert ["Teacher"] == [variant.name for variant in again.variants]
     asked = len(upstream.requests)
     fill(fresh, again)
