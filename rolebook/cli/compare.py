@@ -216,13 +216,12 @@ def _first_persona(data: Mapping[str, Any]) -> str:
 
 
 def _changed(invocation: Invocation, names: tuple[str, ...], said: _Said) -> Given:
-    """A persona's newest other revision against what it is now."""
+    """What a persona was when it answered people before against what it is now."""
     if len(names) != 1:
         raise InputError("--changed compares one persona with what it was: give its id alone.")
     rolebook, persona_id = invocation.rolebook, names[0]
     present = rolebook.library.get_persona(persona_id).revision.id
-    known = rolebook.comparisons.revisions_of(persona_id)
-    before = next((revision for revision in known if revision.id != present), None)
+    before = rolebook.comparisons.former_revision(persona_id, present)
     if before is None:
         raise InputError(
             "The log knows '%(persona)s' only as it is now: there is nothing to compare it with.",

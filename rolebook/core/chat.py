@@ -253,7 +253,12 @@ class ChatService:
         return len(self._live)
 
     def start_session(
-        self, session: Session, *, system: str = "", resolved: ResolvedPersona | None = None
+        self,
+        session: Session,
+        *,
+        system: str = "",
+        resolved: ResolvedPersona | None = None,
+        is_trial: bool = False,
     ) -> Session:
         """Begin a session: check what was chosen and record it.
 
@@ -263,6 +268,7 @@ class ChatService:
             system: the system text of a role without a file; then the persona's id is empty.
             resolved: the persona, where the library has another one, such as while it is being edited. The session
                 stays with it.
+            is_trial: whether a draft is tried out here, or something beside it.
 
         Raises NotFoundError, FileError, VariableError.
         """
@@ -280,7 +286,12 @@ class ChatService:
         self._upstreams.get(session.upstream or resolved.persona.upstream)
         revision = resolved.revision
         begun = replace(
-            session, persona_id=persona_id, pin=pin, revision=revision.id, variables=values
+            session,
+            persona_id=persona_id,
+            pin=pin,
+            is_trial=is_trial,
+            revision=revision.id,
+            variables=values,
         )
         self._log.create_session(begun, revision)
         return begun

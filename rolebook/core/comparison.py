@@ -434,7 +434,7 @@ class ComparisonLog(Protocol):
         """The mean length of a persona's newest answers, in tokens; ``None`` where none is known."""
 
     def recent_turns(self, persona_id: str, limit: int) -> Sequence[Turn]:
-        """The newest complete turns that people had with a persona, the oldest of them first."""
+        """The newest complete turns that people had with a persona, trials apart, the oldest of them first."""
 
     def turns_up_to(self, turn_id: str) -> Sequence[Turn]:
         """The turns that are history after this one, which is the last. Raises NotFoundError."""

@@ -112,7 +112,12 @@ class Sessions(Protocol):
     """Begins sessions."""
 
     def start_session(
-        self, session: Session, *, system: str = "", resolved: ResolvedPersona | None = None
+        self,
+        session: Session,
+        *,
+        system: str = "",
+        resolved: ResolvedPersona | None = None,
+        is_trial: bool = False,
     ) -> Session:
         """As ChatService.start_session."""
 
@@ -448,7 +453,7 @@ class EditService(Versions):
         """
         draft = replace(resolved, is_draft=True)
         begun = replace(session, persona_id=draft.persona.id)
-        return self._sessions.start_session(begun, resolved=draft)
+        return self._sessions.start_session(begun, resolved=draft, is_trial=True)
 
     def restore(
         self,

@@ -107,7 +107,8 @@ class Session:
     ``parameters`` are the sampling parameters and request fields chosen over the persona's own. ``forked_from`` is the
     turn after which this session goes its own way: the turns up to it are its history too. ``comparison_id`` names the
     comparison that this session belongs to, ``judges`` the turn that is judged in it. ``pin`` is the label or revision
-    by which it was begun: then it stays with its revision; empty, it goes along with the persona's file.
+    by which it was begun: then it stays with its revision; empty, it goes along with the persona's file. ``is_trial``
+    says that it was begun to try out a draft, or what stood beside one.
     """
 
     id: str
@@ -122,6 +123,7 @@ class Session:
     comparison_id: str = ""
     judges: str = ""
     pin: str = ""
+    is_trial: bool = False
     is_starred: bool = False
     tags: tuple[str, ...] = ()
     created_at: str = field(default_factory=now)

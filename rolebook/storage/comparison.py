@@ -496,12 +496,13 @@ def _break_of(kept: dict[str, Any]) -> Break:
 
 
 def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
-    """The newest complete turns that people had with a persona, the oldest of them first."""
+    """The newest complete turns that people had with a persona, trials apart, the oldest of them first."""
     rows = execute(
         db,
         "SELECT turns.number FROM turns JOIN sessions ON sessions.number = turns.session "
-        "WHERE sessions.persona_id = ? AND sessions.activity > 0 AND sessions.deleted_at IS NULL "
-        "AND turns.is_current AND turns.status = 'complete' ORDER BY turns.number DESC LIMIT ?",
+        "WHERE sessions.persona_id = ? AND sessions.activity > 0 AND NOT sessions.is_trial "
+        "AND sessions.deleted_at IS NULL AND turns.is_current AND turns.status = 'complete' "
+        "ORDER BY turns.number DESC LIMIT ?",
         (persona_id, limit),
     )
     turns = lookup.turns_by_number(db, [row["number"] for row in rows])
@@ -520,21 +521,25 @@ def usual_answer(db: Database, persona_id: str) -> float | None:
     return None if row[0] is None else float(row[0])
 
 
-def revisions_of(db: Database, persona_id: str, limit: int) -> list[Revision]:
-    """The revisions of a persona that people have talked with, the last used first.
+def former_revision(db: Database, persona_id: str, present: str) -> Revision | None:
+    """What answered people last before a persona became what it is at ``present``; ``None`` if nothing else has.
 
-    What comparisons tried out with changes never stood in its file, so those do not count.
+    A revision that somebody asked for, by a label or its own name, was not replaced by an edit: such answers count only
+    where there are no others. Trials never do, and neither does what comparisons tried out with changes.
     """
-    rows = execute(
-        db,
-        "SELECT revisions.* FROM revisions JOIN ("
-        "SELECT turns.revision AS number, max(turns.number) AS last FROM turns "
-        "JOIN sessions ON sessions.number = turns.session "
-        "WHERE sessions.persona_id = ? AND sessions.activity > 0 GROUP BY turns.revision"
-        ") AS used USING (number) ORDER BY used.last DESC LIMIT ?",
-        (persona_id, limit),
-    )
-    return [revision_of(row) for row in rows]
+    for pins in ("pin = ''", "pin <> ''"):
+        row = execute(
+            db,
+            "SELECT revisions.* FROM turns JOIN sessions ON sessions.number = turns.session "
+            "JOIN revisions ON revisions.number = turns.revision "
+            "WHERE sessions.persona_id = ? AND sessions.activity > 0 AND NOT sessions.is_trial "
+            f"AND sessions.{pins} AND turns.status = 'complete' AND revisions.id <> ? "
+            "ORDER BY turns.number DESC LIMIT 1",
+            (persona_id, present),
+        ).fetchone()
+        if row is not None:
+            return revision_of(row)
+    return None
 
 
 def revision_times(db: Database, persona_id: str) -> dict[str, str]:

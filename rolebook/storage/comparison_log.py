@@ -215,16 +215,16 @@ class SqliteComparisonLog:
         return bool(runner) and is_alive(self._log.path, runner)
 
     def recent_turns(self, persona_id: str, limit: int) -> Sequence[Turn]:
-        """The newest complete turns that people had with a persona, the oldest of them first."""
+        """The newest complete turns that people had with a persona, trials apart, the oldest of them first."""
         return self._log.read(queries.recent_turns, persona_id, limit)
 
     def usual_answer(self, persona_id: str) -> float | None:
         """The mean length of a persona's newest answers, in tokens; ``None`` where none is known."""
         return self._log.read(queries.usual_answer, persona_id)
 
-    def revisions_of(self, persona_id: str, limit: int = 50) -> Sequence[Revision]:
-        """The revisions of a persona that people have talked with, the last used first."""
-        return self._log.read(queries.revisions_of, persona_id, limit)
+    def former_revision(self, persona_id: str, present: str) -> Revision | None:
+        """What answered people last before a persona became what it is at ``present``, if anything else has."""
+        return self._log.read(queries.former_revision, persona_id, present)
 
     def revision_times(self, persona_id: str) -> Mapping[str, str]:
         """When the log first saw each revision of a persona, by the revision's id."""

@@ -473,6 +473,21 @@ def _create_reserves(db: Database) -> None:
     )
 
 
+@migrations(name="0010_trials")
+def _create_trials(db: Database) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN is_trial INTEGER NOT NULL DEFAULT 0")
+    # What was said to a draft before its text stood in the file. Who tried the saved text beside it, nobody has noted.
+    db.execute(
+        "UPDATE sessions SET is_trial = 1 WHERE pin <> '' "
+        "AND pin = (SELECT id FROM revisions WHERE number = sessions.revision) AND EXISTS ("
+        "SELECT 1 FROM changes WHERE kind = 'persona' AND file = sessions.persona_id "
+        "AND changes.revision = sessions.revision AND action = 'tried') AND NOT EXISTS ("
+        "SELECT 1 FROM changes WHERE kind = 'persona' AND file = sessions.persona_id "
+        "AND changes.revision = sessions.revision AND action NOT IN ('tried', 'labelled', 'used') "
+        "AND changes.created_at <= sessions.created_at)"
+    )
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

@@ -154,9 +154,11 @@ def _statistics(persona_id: str) -> PersonaStatistics | None:
 
 
 def _former_revision(resolved: ResolvedPersona, statistics: PersonaStatistics | None) -> str:
-    """The revision before the last edit, if some of the newest inputs were answered by it; else empty."""
+    """What answered before the last edit, if some of the newest inputs were answered by it; else empty."""
     if statistics is None or not statistics.turns:
         return ""
-    recent = rolebook().comparisons.recent_turns(resolved.persona.id, _LAST_INPUTS)
-    revisions = (turn.revision for turn in reversed(recent))
-    return next((revision for revision in revisions if revision != resolved.revision.id), "")
+    persona_id, present = resolved.persona.id, resolved.revision.id
+    recent = rolebook().comparisons.recent_turns(persona_id, _LAST_INPUTS)
+    answered = {turn.revision for turn in recent} - {present}
+    former = rolebook().comparisons.former_revision(persona_id, present) if answered else None
+    return former.id if former and former.id in answered else ""

@@ -87,8 +87,8 @@ def _start(session: Session, resolved: ResolvedPersona, at: str) -> Session:
     if not at:
         return rolebook().edits.start_draft(resolved, session)
     if at == SAVED:
-        return rolebook().chat.start_session(session)
-    return rolebook().chat.start_session(session, resolved=resolved)
+        return rolebook().chat.start_session(session, is_trial=True)
+    return rolebook().chat.start_session(session, resolved=resolved, is_trial=True)
 
 
 def _persona_at(draft: Draft, at: str) -> ResolvedPersona:

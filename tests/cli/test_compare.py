@@ -648,6 +648,22 @@ def test_what_an_edit_has_changed(
     assert "patient" in upstream.requests[-1].body["messages"][0]["content"]
 
 
+def test_an_edit_is_held_against_what_it_replaced_and_not_against_what_was_asked_for_by_name(
+    shell: Shell, upstream: FakeUpstream
+) -> None:
+    path = shell.folder / "personas" / "teacher.yaml"
+    text = path.read_text("utf-8")
+    first = shell.run("ask", "teacher", "Why?", "--json").json["revision"]
+    path.write_text(text.replace("patient", "brisk"), "utf-8")
+    assert "The log knows" not in shell.run("compare", "teacher", "--changed", "--plan").notices
+    shell.run("ask", "teacher", "Why?")
+    shell.run("ask", f"teacher@{first}", "Why?")
+    path.write_text(text.replace("patient", "strict"), "utf-8")
+    planned = shell.run("compare", "teacher", "--changed", "--plan").text
+    assert "- system: You are a brisk teacher" in planned
+    assert "+ system: You are a strict teacher" in planned
+
+
 def test_at_a_terminal_it_shows_a_bar_and_a_table_with_headings(
     shell: Shell, upstream: FakeUpstream
 ) -> None:

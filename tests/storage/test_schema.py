@@ -5,16 +5,21 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
 
 from rolebook.core.errors import StorageError
+from rolebook.core.history import NewChange
+from rolebook.core.session import new_id
+from rolebook.core.source import Author, FileKey
 from rolebook.storage import index
+from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.schema import known_migrations, migrations
-from tests.storage.examples import log_session, log_turn
+from tests.storage.examples import REVISION, log_session, log_turn, new_session
 
 
 def filled(path: Path, *, turns: int = 30) -> Path:
@@ -186,3 +191,26 @@ def test_file_from_before_comparisons_is_brought_up_to_date_with_all_that_is_in_
     assert old.history(session.id)[-1].id == new.id
     assert old.database_status().schema_version == len(known_migrations())
     old.close()
+
+
+def test_file_from_before_trials_were_noted_knows_those_of_drafts(
+    log: SqliteLog,
+) -> None:
+    draft = replace(REVISION, id="d" * 32, source="name: Teacher", is_draft=True)
+    tried = new_session(pin=draft.id, revision=draft.id, created_at="2020-01-01T00:00:00.000Z")
+    log.create_session(tried, draft)
+    key = FileKey("persona", "teacher")
+    saved = NewChange(key, "saved", Author("browser"), "name: Teacher", draft)
+    SqliteHistory(log).record([saved])
+    asked = replace(tried, id=new_id(), created_at="2100-01-01T00:00:00.000Z")
+    log.create_session(asked, draft)
+    real = log_session(log)
+    log.close()
+    with sqlite3.connect(log.path) as old:
+        old.execute("ALTER TABLE sessions DROP COLUMN is_trial")
+        old.execute("DELETE FROM _sqlite_migrations WHERE name LIKE '%_trials'")
+    old.close()
+    newer = SqliteLog(log.path)
+    is_trial = [newer.get_session(session.id).is_trial for session in (tried, asked, real)]
+    assert [True, False, False] == is_trial
+    newer.close()

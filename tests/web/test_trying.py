@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from flask.testing import FlaskClient
 
@@ -68,6 +70,26 @@ def test_the_saved_version_and_former_drafts_can_be_tried_too(
     assert "a patient teacher" in upstream.requests[-1].body["messages"][0]["content"]
     try_out(client, TEACHER, input="Why?", at=first)
     assert "a hurried teacher" in upstream.requests[-1].body["messages"][0]["content"]
+
+
+def test_a_trial_is_no_answer_that_people_had_before_an_edit(
+    client: FlaskClient, rolebook: Rolebook, library_dir: Path
+) -> None:
+    former = rolebook.library.get_persona("teacher").revision.id
+    client.post("/sessions", data={"persona": "teacher", "input": "Really?"})
+    tried = try_out(client, DRAFT, input="A trial")[-1][1]["turn"]
+    client.post(f"/sessions/{tried['session']}/turns", data={"input": "Still a trial"})
+    client.post(f"/turns/{tried['id']}/fork")
+    (fork, *_) = rolebook.log.list_sessions().summaries
+    client.post(f"/sessions/{fork.session.id}/turns", data={"input": "A fork of one"})
+    try_out(client, DRAFT, input="A trial", at="saved")
+    try_out(client, DRAFT, input="A trial", at=tried["revision"])
+    (library_dir / "personas/teacher.yaml").write_text(DRAFT.replace("hurried", "strict"))
+    page = client.get("/personas/teacher").text
+    (address,) = re.findall(r'href="([^"]+)">What did my edit change\?', page)
+    assert f"teacher@{former}" in unquote(address)
+    recent = rolebook.comparisons.recent_turns("teacher", 10)
+    assert ["Really?"] == [turn.input for turn in recent]
 
 
 def test_without_script_two_answers_stand_side_by_side(

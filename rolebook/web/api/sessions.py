@@ -146,6 +146,7 @@ class SessionLine(Shape):
     comparison_id: str
     judges: str
     pin: str
+    is_trial: bool
     is_starred: bool
     tags: list[str]
     created_at: str
