@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rolebook.core.chat import TurnEnded, TurnRequest, TurnStarted
-from rolebook.core.completion import Delta, Waiting
+from rolebook.core.chat import ChatService, TurnEnded, TurnRequest, TurnStarted
+from rolebook.core.completion import Delta, Usage, Waiting
 from rolebook.core.errors import (
     ConflictError,
     InputError,
@@ -20,8 +20,9 @@ from rolebook.core.errors import (
     UpstreamKeyError,
     VariableError,
 )
-from rolebook.core.session import Session, Turn, TurnStatus, new_id
+from rolebook.core.session import Revision, Session, Turn, TurnStatus, new_id
 from rolebook.core.source import Author, FileKey
+from rolebook.upstream.tokens import count_messages
 from rolebook.wiring import Rolebook
 from tests.fake_upstream import FakeUpstream
 
@@ -479,6 +480,79 @@ def test_own_prices_win_over_what_the_server_says(
     write_persona(rolebook, "ada", ADA + "model: cost\n")
     turn = run(rolebook, begin(rolebook))
     assert turn.cost == turn.usage.prompt_tokens
+
+
+class OddPrices:
+    """Prices in which a mistake shows only when there is something to pay."""
+
+    def require_budget(self) -> None:
+        pass
+
+    def reserve(self, turn: Turn) -> None:
+        pass
+
+    def cost(self, usage: Usage, **_: Any) -> float:
+        raise ZeroDivisionError
+
+
+def test_fault_over_an_answer_leaves_no_turn_pending(ada: Rolebook) -> None:
+    chat = ChatService(
+        library=ada.finder,
+        log=ada.log,
+        renderer=ada.renderer,
+        upstreams=ada.upstreams,
+        count_tokens=count_messages,
+        prices=OddPrices(),
+        on_end=lambda *ended: None,
+    )
+    session = begin(ada)
+    with pytest.raises(ZeroDivisionError):
+        list(chat.stream_turn(TurnRequest(session.id, "one")))
+    turn = ada.log.last_turn(session.id)
+    assert (TurnStatus.INTERRUPTED, "Echo: one") == (turn.status, turn.text)
+    assert turn.error
+    assert "Rolebook itself failed here" in turn.error.text
+    assert 0 == chat.live_turns
+
+
+class FaultyRecorder:
+    """Records beside each turn what cannot be found out."""
+
+    def __init__(self, rolebook: Rolebook) -> None:
+        self._log = rolebook.log
+
+    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        return self._log.start_turn(turn, revision)
+
+    def finish_turn(self, turn: Turn) -> None:
+        raise ZeroDivisionError
+
+
+def test_fault_at_the_end_keeps_what_arrived_and_leaves_no_turn_pending(ada: Rolebook) -> None:
+    session, chat = begin(ada), ada.chat
+    prepared = chat.prepare(session, chat.persona_of(session), "one")
+    with pytest.raises(ZeroDivisionError):
+        list(chat.stream_prepared(session, prepared, "one", recorder=FaultyRecorder(ada)))
+    turn = ada.log.last_turn(session.id)
+    assert (TurnStatus.INTERRUPTED, "Echo: one") == (turn.status, turn.text)
+    assert turn.error
+    assert "Rolebook itself failed here" in turn.error.text
+    assert turn.usage.total_tokens
+    assert TurnStatus.COMPLETE == run(ada, session, "two").status
+
+
+def test_listener_that_fails_spoils_no_answer(
+    ada: Rolebook, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(turn: Turn) -> None:
+        raise ZeroDivisionError
+
+    ended: list[Turn] = []
+    ada.chat.listen(fail)
+    ada.chat.listen(ended.append)
+    turn = run(ada, begin(ada), "one")
+    assert (TurnStatus.COMPLETE, [turn]) == (turn.status, ended)
+    assert 1 == caplog.text.count("Traceback")
 
 
 @pytest.mark.parametrize("is_streamed", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from rolebook.core.errors import (
     InputError,
     NotFoundError,
     Phrase,
+    StorageError,
     UpstreamCancelled,
     UpstreamError,
     VariableError,
@@ -62,6 +64,8 @@ from rolebook.core.session import (
 )
 from rolebook.core.transcript import INSTRUCTING
 from rolebook.core.upstream import Upstream
+
+_logger = logging.getLogger(__name__)
 
 #: How long a call may wait for an upstream that takes no more for now, where nobody sits before it: in comparisons,
 #: and where judges are asked.
@@ -212,7 +216,7 @@ class Program:
 
 #: Who gets an answer: ``nobody`` waits for its end in any case, and does not look before.
 Reader = Literal["person", "nobody"] | Program
-#: Told of every turn of a talk that has ended, before its reader is; must not raise.
+#: Told of every turn of a talk that has ended, before its reader is; should not raise.
 EndListener = Callable[[Turn, Session, ResolvedPersona], None]
 
 
@@ -244,7 +248,7 @@ class ChatService:
         """Whether other processes add turns to the same sessions: then only the log knows of all that run."""
 
     def listen(self, listener: Callable[[Turn], None]) -> None:
-        """Tell it of every turn that ends from now on, those of comparisons and judges too; it must not raise."""
+        """Tell it of every turn that ends from now on, those of comparisons and judges too; it should not raise."""
         self._listeners.append(listener)
 
     @property
@@ -531,7 +535,7 @@ class ChatService:
 
     def _finish(self, session: Session, resolved: ResolvedPersona, turn: Turn) -> None:
         self._log.finish_turn(turn)
-        self._on_end(turn, session, resolved)
+        tell(self._on_end, turn, session, resolved)
 
     def _run(
         self,
@@ -550,16 +554,37 @@ class ChatService:
                 yield Waiting()
         finally:
             # Also reached when the reader has left: the log learns of it, nobody else can.
-            ended = call.ended()
             try:
-                finish(ended)
+                self._record_end(call, finish)
             finally:
                 with self._lock:
                     del self._live[turn.id]
                 call.has_ended.set()
                 for listener in self._listeners:
-                    listener(ended)
-        yield TurnEnded(ended)
+                    tell(listener, call.end)
+        yield TurnEnded(call.end)
+
+    def _record_end(self, call: _Call, finish: Callable[[Turn], None]) -> None:
+        """Record the end of a turn. What fails here over its answer leaves no turn that is pending for ever."""
+        try:
+            finish(call.ended())
+        except (StorageError, NotFoundError):
+            # The log itself cannot be written, or the turn is no longer in it.
+            raise
+        except Exception:
+            self._record_fault(call)
+            raise
+
+    def _record_fault(self, call: _Call) -> None:
+        """Record that a turn was ended by a fault of ours, with as much of its answer as can be."""
+        with contextlib.suppress(StorageError, NotFoundError):
+            if self._log.get_turn(call.turn.id).status is not TurnStatus.PENDING:
+                return
+            try:
+                self._log.finish_turn(call.ended_by_fault())
+            except Exception:
+                call.forget_reply()
+                self._log.finish_turn(call.ended_by_fault())
 
     def cancel(self, turn_id: str) -> bool:
         """Stop a turn that runs in this process, from any thread. False if it does not run (any more)."""
@@ -593,6 +618,14 @@ class _TalkRecorder:
 
     def finish_turn(self, turn: Turn) -> None:
         self.finish(turn)
+
+
+def tell(listener: Callable[..., None], *ended: Any) -> None:
+    """Tell a listener of what is logged already: that it fails is no reason to call the answer failed."""
+    try:
+        listener(*ended)
+    except Exception:
+        _logger.exception("a turn ended well, but not all that is told of it could be told")
 
 
 def last_position(history: Sequence[Turn]) -> int:
@@ -633,6 +666,8 @@ class _Call:
 
     def __init__(self, turn: Turn, prices: Prices, reader: Reader) -> None:
         self.turn = turn
+        self.end = turn
+        """The turn as it has ended; pending until then."""
         self.suspend = reader.suspend if isinstance(reader, Program) else None
         self._reader = reader
         self._prices = prices
@@ -671,9 +706,7 @@ class _Call:
         except UpstreamError as error:
             self._error = error
         except Exception:
-            self._error = UpstreamError(
-                "Rolebook itself failed here. What it printed in its terminal says more."
-            )
+            self._error = _own_fault()
             raise
 
     def _request(self) -> CompletionRequest:
@@ -710,7 +743,7 @@ class _Call:
                 retry_after_s=_RESTART_S,
             )
         sent = self._sent
-        return replace(
+        self.end = replace(
             self.turn,
             upstream=sent.upstream or self.turn.upstream,
             upstream_requested=self.turn.upstream if sent.upstream else "",
@@ -722,6 +755,19 @@ class _Call:
             ),
             **(self._broken() if self._completion is None else self._completed(self._completion)),
         )
+        return self.end
+
+    def ended_by_fault(self) -> Turn:
+        """The turn where something of ours has failed over its end: it has what arrived, but is not complete."""
+        self._error = _own_fault()
+        ended = self.ended()
+        if ended.status is TurnStatus.COMPLETE:
+            self.end = replace(ended, status=TurnStatus.INTERRUPTED, error=self._turn_error())
+        return self.end
+
+    def forget_reply(self) -> None:
+        """Be left with the pieces that arrived, because the whole cannot be recorded."""
+        self._completion = None
 
     def _completed(self, completion: Completion) -> Mapping[str, Any]:
         """What a turn has of a whole answer."""
@@ -772,6 +818,10 @@ class _Call:
             name: value for name, value in self._error.parameters.items() if value is not None
         }
         return TurnError(self._error.code, self._error.message, parameters)
+
+
+def _own_fault() -> UpstreamError:
+    return UpstreamError("Rolebook itself failed here. What it printed in its terminal says more.")
 
 
 #: What a turn has taken that was stopped or left before any upstream was asked.

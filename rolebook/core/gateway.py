@@ -17,6 +17,7 @@ from rolebook.core.chat import (
     TurnEvent,
     last_position,
     prepared_turn,
+    tell,
 )
 from rolebook.core.completion import Suspend
 from rolebook.core.errors import ConflictError, InputError, StorageError
@@ -158,7 +159,8 @@ class GatewayService:
     def _choose(self, end: TranscriptEnd, session: Session, resolved: ResolvedPersona) -> None:
         """Of several answers the program goes on with another one than the log does."""
         with contextlib.suppress(StorageError):
-            self._on_end(self._log.choose_alternative(end.turn_id, end.choice), session, resolved)
+            turn = self._log.choose_alternative(end.turn_id, end.choice)
+            tell(self._on_end, turn, session, resolved)
 
     def prepare(
         self,
@@ -289,4 +291,5 @@ class _TranscriptRecorder:
         self.log.finish_turn(turn, (), digests)
         fork = self.place.fork
         is_forked = fork is not None and turn.session_id == fork.id
-        self.on_end(turn, fork if is_forked and fork else self.place.session, self.request.resolved)
+        session = fork if is_forked and fork else self.place.session
+        tell(self.on_end, turn, session, self.request.resolved)

@@ -83,9 +83,8 @@ def _essences(messages: Sequence[Message]) -> Iterator[list[Any]]:
             yield _essence(message.role, message.content, message.fields.get("tool_calls"))
 
 
-def _essence(role: str, text: str, calls: Any) -> list[Any]:
-    made = [call for call in calls or () if isinstance(call, Mapping)]
-    return [role, text.strip(), *([call.get("id"), call.get("function")] for call in made)]
+def _essence(role: str, text: str, calls: Sequence[Mapping[str, Any]] | None) -> list[Any]:
+    return [role, text.strip(), *([call.get("id"), call.get("function")] for call in calls or ())]
 
 
 def _digest(scope: str, essences: Iterator[list[Any]]) -> Any:
@@ -149,6 +148,9 @@ def _parse_message(given: Any, number: int) -> Message:
             got=str(role)[:40],
         )
     fields = {name: value for name, value in given.items() if name not in ("role", "content")}
+    calls = fields.get("tool_calls")
+    if calls is not None and not _is_list_of_objects(calls):
+        raise InputError("%(key)s must be a list of objects.", key=f"{key}.tool_calls")
     text, content = _parse_content(given.get("content"), f"{key}.content")
     if content is not None:
         fields["content"] = content
@@ -163,8 +165,12 @@ def _parse_content(content: Any, key: str) -> tuple[str, list[Any] | None]:
     """The text of a content, and the content itself where it is more than a text."""
     if content is None or isinstance(content, str):
         return content or "", None
-    if not isinstance(content, list) or not all(isinstance(part, Mapping) for part in content):
+    if not _is_list_of_objects(content):
         raise InputError("%(key)s must be a text or a list of parts.", key=key)
     texts = [part["text"] for part in content if isinstance(part.get("text"), str)]
     is_plain = all(set(part) == {"type", "text"} and part["type"] == "text" for part in content)
     return "\n".join(texts), None if is_plain and len(texts) == len(content) else list(content)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)

@@ -90,8 +90,9 @@ def test_call_of_a_tool_is_recognised() -> None:
     (digest,) = parse_transcript([user("a")]).digests_with("", [Choice("", tool_calls=(CALL,))])
     back = [user("a"), assistant(None, tool_calls=[CALL]), tool("1")]
     assert digest == parse_transcript(back).digest("")
-    unsound: Any = [user("a"), assistant(None, tool_calls="x"), tool("1")]
-    assert digest != parse_transcript(unsound).digest("")
+    for calls in (None, [], [{**CALL, "id": "c2"}], [{"id": 1, "function": [1.5]}]):
+        other = [user("a"), assistant("", tool_calls=calls), tool("1")]
+        assert digest != parse_transcript(other).digest("")
 
 
 def test_mistake_in_a_message_has_its_place() -> None:

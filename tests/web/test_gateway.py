@@ -632,6 +632,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "plain", "messages": [{"role": "user"}]}, "messages[0].content"),
     ({"model": "plain", "messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
     ({"model": "plain", "messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content"),
+    *(
+        ({"model": "plain", "messages": [*MESSAGES, {**MESSAGES[0], "tool_calls": calls}]},
+         "messages[1].tool_calls")
+        for calls in (5, True, 1.5, "x", {"id": "c1"}, ["c1"])
+    ),
     ({"model": "plain", "messages": MESSAGES, "stream": "yes"}, "stream"),
     ({"model": "plain", "messages": MESSAGES, "stream_options": 1}, "stream_options"),
     ({"model": "plain", "messages": MESSAGES, "n": 10**9}, "n"),
