@@ -11,7 +11,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from rolebook.core.access import ApiKey
-from rolebook.core.budget import UNKNOWN_TOKENS, Limits, Spending
+from rolebook.core.budget import UNKNOWN_TOKENS, Limits, Spending, month_of
 from rolebook.core.errors import NotFoundError
 from rolebook.core.session import now
 from rolebook.storage.connection import execute, insert
@@ -97,6 +97,7 @@ def spending(
 ) -> list[Spending]:
     """What the turns of a key have used that were begun in some times, each from its begin to before its end.
 
+    Times are those at which hours begin. Turns that were removed for good since count as well.
     That a turn failed means that it got no answer, which costs nothing; of all others the use is known or not.
     """
     return [
@@ -104,25 +105,60 @@ def spending(
     ]
 
 
+#: What the turns of a key have used, by the names of Spending; what of it is for those that run is left out.
+_USED = (
+    "count(*) AS turns, coalesce(sum(total_tokens), 0) AS tokens, coalesce(sum(cost), 0.0) AS cost, "
+    "coalesce(sum(total_tokens IS NULL), 0) AS unknown, "
+    f"coalesce(sum(coalesce(reserved_tokens, {UNKNOWN_TOKENS})) FILTER (WHERE total_tokens IS NULL), 0) "
+    "AS reserved_tokens, "
+    "coalesce(sum(reserved_cost) FILTER (WHERE cost IS NULL), 0.0) AS reserved_cost"
+)
+_RUNNING = (
+    f"coalesce(sum(coalesce(reserved_tokens, {UNKNOWN_TOKENS})) FILTER (WHERE status = 'pending'), 0) "
+    "AS running_tokens, "
+    "coalesce(sum(reserved_cost) FILTER (WHERE status = 'pending'), 0.0) AS running_cost"
+)
+_COUNTS = "status <> 'failed'"
+_KEPT = ("turns", "tokens", "cost", "unknown", "reserved_tokens", "reserved_cost")
+
+
 def _spending(db: Database, number: int, begin: datetime, end: datetime) -> Spending:
     row = execute(
         db,
-        "SELECT count(*) AS turns, coalesce(sum(total_tokens), 0) AS tokens, coalesce(sum(cost), 0.0) AS cost, "
-        "coalesce(sum(total_tokens IS NULL), 0) AS unknown, "
-        "coalesce(sum(coalesce(reserved_tokens, ?)) FILTER (WHERE total_tokens IS NULL), 0) AS reserved_tokens, "
-        "coalesce(sum(reserved_cost) FILTER (WHERE cost IS NULL), 0.0) AS reserved_cost, "
-        "coalesce(sum(coalesce(reserved_tokens, ?)) FILTER (WHERE status = 'pending'), 0) AS running_tokens, "
-        "coalesce(sum(reserved_cost) FILTER (WHERE status = 'pending'), 0.0) AS running_cost "
-        "FROM turns INDEXED BY turns_by_api_key "
-        "WHERE api_key = ? AND created_at >= ? AND created_at < ? AND status <> 'failed'",
-        (
-            UNKNOWN_TOKENS,
-            UNKNOWN_TOKENS,
-            number,
-            *(time.isoformat(timespec="milliseconds")[:23] for time in (begin, end)),
-        ),
+        f"SELECT {_USED}, {_RUNNING} FROM turns INDEXED BY turns_by_api_key "
+        f"WHERE api_key = ? AND created_at >= ? AND created_at < ? AND {_COUNTS}",
+        (number, *(time.isoformat(timespec="milliseconds")[:23] for time in (begin, end))),
     ).fetchone()
-    return Spending(**dict(row))
+    kept = execute(
+        db,
+        f"SELECT {', '.join(f'coalesce(sum({name}), 0) AS {name}' for name in _KEPT)} FROM spendings "
+        "WHERE api_key = ? AND hour >= ? AND hour < ?",
+        (number, _hour(begin), _hour(end)),
+    ).fetchone()
+    return Spending(**dict(row)) + Spending(**dict(kept))
+
+
+def keep_spending(db: Database, turns: str) -> None:
+    """Let these turns, whose numbers are a list in JSON, count for their keys also when they are removed.
+
+    Only those of the month that runs are ever asked for again.
+    """
+    month = month_of(datetime.now(UTC))
+    execute(db, "DELETE FROM spendings WHERE hour < ?", (_hour(month),))
+    execute(
+        db,
+        f"INSERT INTO spendings (api_key, hour, {', '.join(_KEPT)}) "
+        f"SELECT api_key, substr(created_at, 1, {len(_hour(month))}) AS hour, {_USED} FROM turns "
+        "WHERE number IN (SELECT value FROM json_each(?)) AND api_key IN (SELECT number FROM api_keys) "
+        f"AND created_at >= ? AND {_COUNTS} GROUP BY api_key, hour "
+        f"ON CONFLICT DO UPDATE SET {', '.join(f'{name} = {name} + excluded.{name}' for name in _KEPT)}",
+        (turns, _hour(month)),
+    )
+
+
+def _hour(time: datetime) -> str:
+    """As the times in the log begin in this hour."""
+    return time.isoformat()[: len("2026-11-20T21")]
 
 
 def last_used(db: Database, key: ApiKey) -> str:

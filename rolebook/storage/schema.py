@@ -488,6 +488,28 @@ def _create_trials(db: Database) -> None:
     )
 
 
+@migrations(name="0011_spendings")
+def _create_spendings(db: Database) -> None:
+    # What a key has used in an hour with turns that were removed for good since.
+    db.execute("""
+CREATE TABLE spendings (
+    api_key INTEGER NOT NULL REFERENCES api_keys(number) ON DELETE CASCADE,
+    hour TEXT NOT NULL,
+    turns INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    cost REAL NOT NULL,
+    unknown INTEGER NOT NULL,
+    reserved_tokens INTEGER NOT NULL,
+    reserved_cost REAL NOT NULL,
+    PRIMARY KEY (api_key, hour)
+) WITHOUT ROWID""")
+    # Until now what had failed counted as nothing, whatever was reserved for it.
+    db.execute(
+        "UPDATE turns SET reserved_tokens = 0, reserved_cost = 0 "
+        "WHERE status = 'failed' AND reserved_tokens IS NOT NULL"
+    )
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

@@ -11,6 +11,7 @@ from sqlite_utils import Database
 from rolebook.core.comparison import CellKey
 from rolebook.core.session import TurnStatus, now
 from rolebook.storage import edit, index
+from rolebook.storage.api_key import keep_spending
 from rolebook.storage.ballot import remove_ballots
 from rolebook.storage.connection import execute
 from rolebook.storage.query import comparable_time
@@ -63,7 +64,7 @@ def purge(db: Database, before: str) -> Purged:
     With a comparison go the sessions of its cells, its votes and what its checks found; with a turn, the sessions in
     which it was judged, and the votes on it, as what is asked in its place is another answer. Turns that a remaining
     fork inherits, or a remaining comparison shows, stay, without a title, tags or a session that anybody can open,
-    until that is purged too. Revisions stay.
+    until that is purged too. Revisions stay, and so does what API keys have used this month, as sums.
     """
     before = comparable_time("before", before)
     # What is removed is overwritten in the file, not only forgotten.
@@ -189,6 +190,7 @@ def _remove_turns(db: Database, turns: str) -> None:
         "UPDATE check_results SET judged_by = 0 WHERE judged_by IN (SELECT value FROM json_each(?))",
         (turns,),
     )
+    keep_spending(db, turns)
     execute(db, f"DELETE FROM turns WHERE {_LISTED}", (turns,))
 
 

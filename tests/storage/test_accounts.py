@@ -305,6 +305,39 @@ def test_what_is_long_over_is_summed_up_once_and_counts_all_the_same(
     assert accounts.spending(key) == SqliteAccounts(log).spending(key)
 
 
+def test_budget_does_not_come_back_when_turns_are_removed_for_good(
+    accounts: SqliteAccounts, log: SqliteLog, elsewhere: SqliteAccounts
+) -> None:
+    accounts.create_user("Chen", Role.ADMINISTRATOR, PASSWORD)
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=3000))
+    with acting_for(Caller(user, key)):
+        sessions = [log_session(log) for _ in range(3)]
+        for session in sessions:
+            log_turn(log, session)
+            left = log.start_turn(reserved(accounts, key, session), REVISION)
+            log.finish_turn(answered(left, status=TurnStatus.CANCELLED, usage=Usage(), cost=None))
+    old = log_turn(log, sessions[0])
+    set_time(
+        log,
+        "UPDATE turns SET created_at = '2020-01-01', api_key = ? WHERE id = ?",
+        key.number,
+        old.id,
+    )
+    used = accounts.spending(key)
+    assert (54, 3000) == (used[0].tokens, used[0].reserved_tokens)
+    for session in sessions[:2]:
+        log.delete([session.id])
+        assert 1 == log.purge_deleted("2999-01-01").sessions
+        assert used == accounts.spending(key) == elsewhere.spending(key)
+    with acting_for(Caller(user, key)), pytest.raises(BudgetError):
+        accounts.require_budget()
+    # With the key goes what it has used, and nothing is left that could not be removed.
+    accounts.remove_user(user)
+    log.delete([sessions[2].id])
+    assert 1 == log.purge_deleted("2999-01-01").sessions
+
+
 def reserved(accounts: SqliteAccounts, key: ApiKey, session: Session) -> Turn:
     """A turn that is about to begin on the account of a key."""
     return new_turn(session, reserve=accounts.reserve(key, tokens=1000, cost=0.0))
