@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rolebook.core.comparison import Ballot, Break, Cell, Comparison, Variant
     from rolebook.core.interval import Interval
     from rolebook.core.measure import Evidence, Unit
+    from rolebook.core.session import Turn
     from rolebook.report.snapshot import Snapshot
 
 #: What the table has of each variant.
@@ -106,11 +107,30 @@ def _show_answers(terminal: Terminal, comparison: Comparison, cells: Sequence[Ce
                     variant = comparison.variants[cell.key.variant]
                     terminal.write_styled(f"── {variant_name(terminal, variant)}\n", fg="cyan")
                     turn = cell.turns[number]
-                    terminal.write_line(turn.text)
+                    _show_said(terminal, turn)
                     if turn.error:
                         terminal.write_styled(
                             f"{terminal.translator.turn_error(turn.error)}\n", fg="red"
                         )
+
+
+def _show_said(terminal: Terminal, turn: Turn) -> None:
+    """An answer, and what it is if it is no text."""
+    from rolebook.report.presentation import call_text
+
+    if turn.text:
+        terminal.write_line(turn.text)
+    for call in turn.choice.tool_calls:
+        said = "It asks for a tool, and Rolebook has none:"
+        terminal.write_line(f"{terminal.gettext(said)} {call_text(call)}")
+    if turn.choice.refusal:
+        terminal.write_line(
+            terminal.gettext("The model refuses: %(refusal)s", refusal=turn.choice.refusal)
+        )
+    if turn.status == "complete" and not (
+        turn.text or turn.choice.tool_calls or turn.choice.refusal
+    ):
+        terminal.write_line(terminal.gettext("It answered nothing."))
 
 
 def _tell_findings(

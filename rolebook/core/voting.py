@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import combinations, product
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from rolebook.core.comparison import Ballot, Cell, CellKey, CellStatus, Comparison
 from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome, Verdict, Vote
+from rolebook.core.session import Turn
 
 #: Two cells, the left one first.
 Pair = tuple[CellKey, CellKey]
@@ -81,6 +83,13 @@ class _Answer:
     texts: int
 
 
+def _said(turn: Turn) -> tuple[str, str, str]:
+    """All of an answer that whoever votes gets to see."""
+    # Each call of a tool has an id of its own, which nobody sees.
+    calls = [call.get("function", call) for call in turn.choice.tool_calls]
+    return turn.text.strip(), turn.choice.refusal.strip(), json.dumps(calls) if calls else ""
+
+
 def look_alike(verdict: Verdict) -> bool:
     """Whether there are votes enough to say that two variants are much the same, and not only that nobody knows yet."""
     low, high = verdict.share.low, verdict.share.high
@@ -104,7 +113,7 @@ class Pairing:
         self._answers: dict[int, dict[int, list[_Answer]]] = defaultdict(lambda: defaultdict(list))
         for cell in cells:
             if cell.status is CellStatus.COMPLETE:
-                texts = hash(tuple(turn.text.strip() for turn in cell.turns))
+                texts = hash(tuple(map(_said, cell.turns)))
                 self._answers[cell.key.input][cell.key.variant].append(_Answer(cell.key, texts))
         self.alike, self.different = self._count()
 

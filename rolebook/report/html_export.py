@@ -23,7 +23,7 @@ from rolebook.report import PAGES, STATIC
 from rolebook.report.differing import Differing
 from rolebook.report.markdown import render_markdown
 from rolebook.report.money import UNKNOWN, money
-from rolebook.report.presentation import count, hues_of, lang, seconds, variant_name
+from rolebook.report.presentation import call_text, count, hues_of, lang, seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Conduct, Snapshot
 from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text
@@ -201,6 +201,7 @@ def _environment(language: str) -> Environment:
         return translator.say(said.message, said.parameters)
 
     environment.filters.update(
+        call_text=call_text,
         count=partial(count, language=language),
         json=encode_json,
         lang=lang,

@@ -11,7 +11,7 @@ from rolebook.core.session import Turn, TurnStatus
 from rolebook.language.translator import Translator
 from rolebook.report.evidence import Findings, Panel
 from rolebook.report.money import money
-from rolebook.report.presentation import seconds, variant_name
+from rolebook.report.presentation import call_text, seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot
 from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text
@@ -195,13 +195,19 @@ class _Report:
 
     def _answer(self, cell: Cell, turn: Turn) -> str:
         error = f"{_inline(self._translator.turn_error(turn.error))}\n\n" if turn.error else ""
-        is_silent = turn.status is TurnStatus.COMPLETE and not turn.text
-        silence = f"{self._translator.gettext('It answered nothing.')}\n\n" if is_silent else ""
-        return (
-            (_fenced(turn.text) + "\n" if turn.text else silence)
-            + error
-            + _list(self._facts(cell, turn))
-        )
+        return self._said(turn) + error + _list(self._facts(cell, turn))
+
+    def _said(self, turn: Turn) -> str:
+        _ = self._translator.gettext
+        parts = [_fenced(turn.text)] if turn.text else []
+        if turn.choice.refusal:
+            parts.append(f"{_('The model refuses:')}\n\n{_fenced(turn.choice.refusal)}")
+        for call in turn.choice.tool_calls:
+            heading = _("It asks for a tool, and Rolebook has none:")
+            parts.append(f"{heading}\n\n{_fenced(call_text(call))}")
+        if not parts and turn.status is TurnStatus.COMPLETE:
+            parts.append(f"{_('It answered nothing.')}\n")
+        return "".join(f"{part}\n" for part in parts)
 
     def _facts(self, cell: Cell, turn: Turn) -> dict[str, str]:
         _, language = self._translator.gettext, self._translator.language

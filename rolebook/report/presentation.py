@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from babel.lists import format_list
 from babel.numbers import format_decimal
@@ -12,6 +14,7 @@ from babel.numbers import format_decimal
 from rolebook.core.comparison import Variant
 from rolebook.language.translator import Translator
 from rolebook.report.money import UNKNOWN
+from rolebook.report.visible import visible
 
 HUES = 24
 #: How far the hues of one comparison lie apart, in steps of 15 degrees; so many variants that this leaves no room for
@@ -66,6 +69,14 @@ def _steps_between(number: int, other: int) -> int:
 def variant_name(variant: Variant, translator: Translator) -> str:
     """What a variant is called, in the reader's language where the name is Rolebook's own."""
     return translator.gettext(variant.name) if variant.is_recorded else variant.name
+
+
+def call_text(call: Mapping[str, Any]) -> str:
+    """A tool that an answer asks for, with what it is to be given: ``get_weather({"city": "Paris"})``."""
+    function = call.get("function")
+    if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+        return visible(f"{function['name']}({function.get('arguments') or ''})")
+    return visible(json.dumps(call, ensure_ascii=False))
 
 
 @lru_cache(maxsize=4096)

@@ -101,6 +101,7 @@ def add_filters(app: Flask) -> None:
     """Make these known to the pages."""
     filters: dict[str, Callable[..., str]] = {
         "ago": ago,
+        "call_text": values.call_text,
         "count": count,
         "describe": _error,
         "hue": hue,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import SystemRandom
 from typing import Any
 
@@ -46,6 +46,7 @@ class Answer:
     text: str
     refusal: str
     language: str
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @frozen
@@ -252,7 +253,7 @@ def _answer(turns: Sequence[Turn], number: int) -> Answer:
     if number >= len(turns):
         return Answer("", "", "")
     choice = turns[number].choice
-    return Answer(choice.text, choice.refusal, language_of(choice.text))
+    return Answer(choice.text, choice.refusal, language_of(choice.text), choice.tool_calls)
 
 
 def count_votes(comparison: Comparison, ballots: Sequence[Ballot]) -> Count:

@@ -332,6 +332,30 @@ def test_answers_that_are_the_same_are_not_voted_on(
     assert [] == outcomes(rolebook, comparison)
 
 
+def test_answer_that_is_no_text_is_shown_as_what_it_is(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    variants = [{"persona": "plain", "model": model} for model in ("tool-calls", "refusal")]
+    comparison = compare(rolebook, upstream, variants=variants, inputs=["Why?"], repeats=2)
+    shown = [
+        client.get(f"/comparisons/{comparison.id}").text,
+        client.get(begin(client, comparison)).text,
+        *(
+            client.get(f"/comparisons/{comparison.id}/export?format={format}").text
+            for format in ("md", "html")
+        ),
+    ]
+    for page in map(unescape, shown):
+        assert 'get_weather({"city": "Paris"})' in page
+        assert "It asks for a tool, and Rolebook has none:" in page
+        assert "I'm sorry, I can't help with that." in page
+        assert "It answered nothing." not in page
+    # Calls are alike whatever their ids.
+    alike = compare(rolebook, upstream, variants=[variants[0], variants[0]], inputs=["Why?"])
+    page = client.get(f"/comparisons/{alike.id}/vote").text
+    assert "the answers are word for word the same" in page
+
+
 def test_voting_goes_on_while_the_run_does_wherever_that_is(
     client: FlaskClient, rolebook: Rolebook, make_rolebook: MakeRolebook, upstream: FakeUpstream
 ) -> None:
