@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,18 +27,26 @@ _USUAL_DAYS = 30
     rolebook backup before-the-update.db
     """,
 )
-@click.argument("target", metavar="[FILE]", type=click.Path(path_type=Path), default=Path())
+@click.argument("target", metavar="[FILE]", default=".")
 @pass_invocation
-def backup(invocation: Invocation, target: Path) -> None:
-    if target.is_dir():
-        target /= f"rolebook-{datetime.now(UTC):%Y%m%d-%H%M%S}.db"
-    made = invocation.rolebook.log.back_up(target)
+def backup(invocation: Invocation, target: str) -> None:
+    made = invocation.rolebook.log.back_up(_backup_path(target))
     invocation.terminal.tell(
         "Turns: %(turns)d, size: %(size).1f MB. To go back to it, stop Rolebook and put it in the place of the log.",
         turns=made.turns,
         size=made.size_bytes / 1_000_000,
     )
     invocation.terminal.write_line(str(made.path))
+
+
+def _backup_path(named: str) -> Path:
+    """The file to copy to, by how it was named: what ends like a folder has to be one."""
+    path = Path(named)
+    if path.is_dir():
+        return path / f"rolebook-{datetime.now(UTC):%Y%m%d-%H%M%S}.db"
+    if named.endswith(("/", os.sep)):
+        raise InputError("There is no folder %(path)s. Make it first.", path=named)
+    return path
 
 
 @command(

@@ -46,6 +46,15 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(shell: Shell, session_id
     assert [] == list(shell.folder.glob("**/*unfinished*"))
 
 
+def test_a_backup_into_a_folder_that_is_missing_becomes_no_file(
+    shell: Shell, session_id: str
+) -> None:
+    done = shell.run("backup", "nowhere/")
+    assert 2 == done.status
+    assert "There is no folder nowhere/. Make it first." in done.notices
+    assert not (shell.folder / "nowhere").exists()
+
+
 def test_a_backup_onto_a_full_disk_names_the_backup(shell: Shell, session_id: str) -> None:
     log = shell.open_log()
     log.open()
