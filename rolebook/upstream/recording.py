@@ -100,7 +100,7 @@ class Recorder:
             raise UpstreamError(
                 "The answers of %(upstream)s cannot be recorded in %(path)s: %(reason)s. Name another file, or leave "
                 "record out of its settings.",
-                path=str(self._path),
+                path=str(self._path.absolute()),
                 reason=error.strerror,
             ) from None
 
@@ -227,7 +227,8 @@ def _read(path: Path) -> Iterator[tuple[Asked, Answer]]:
     except OSError as error:
         raise UpstreamError(
             "The recording %(path)s cannot be read: %(reason)s. Record it first, or correct playback in the settings.",
-            path=str(path),
+            # The whole of it: whoever looks for the file beside rolebook.yaml sees where it was looked for.
+            path=str(path.absolute()),
             reason=error.strerror,
         ) from None
     for number, line in enumerate(lines, 1):

@@ -265,8 +265,13 @@ def test_half_a_line_that_a_kill_has_left_is_told_and_costs_nothing_else(
     assert all(ask(play_back(), request).is_complete for request in (first, third))
 
 
-def test_recording_that_is_not_there_is_named(play_back: OpenPlayback, path: Path) -> None:
-    assert f"{path} cannot be read: No such file" in str(ask(play_back(), ask_for()).error)
+def test_recording_that_is_not_there_is_named_as_a_whole(
+    play_back: OpenPlayback, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    for named in (str(path), path.name):
+        error = ask(play_back(playback=named), ask_for()).error
+        assert f"{path} cannot be read: No such file" in str(error)
 
 
 def test_nothing_is_asked_where_nothing_can_be_recorded(
