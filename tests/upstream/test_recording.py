@@ -268,6 +268,7 @@ def test_half_a_line_that_a_kill_has_left_is_told_and_costs_nothing_else(
 def test_recording_that_is_not_there_is_named_as_a_whole(
     play_back: OpenPlayback, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path.parent.mkdir(exist_ok=True)
     monkeypatch.chdir(path.parent)
     for named in (str(path), path.name):
         error = ask(play_back(playback=named), ask_for()).error
