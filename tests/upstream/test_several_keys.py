@@ -231,13 +231,15 @@ def test_call_waits_for_a_key_with_room_in_the_order_of_asking(
     assert [outcome.text for outcome in outcomes] == [OK_TEXT] * 12
     # Who asked has the last byte a moment before the server notes that it was the last.
     fake.wait_for(lambda: all(request.finished.at for request in fake.requests))
+    assert len(fake.requests) == 12
     for key in (GOOD, OTHER):
         spans = [
             (request.arrived_at, request.finished.at)
             for request in fake.requests
             if request.api_key == key and request.finished.at
         ]
-        assert len(spans) == 6
+        # On a busy machine the calls of one key may take longer, so that the other one takes more of them.
+        assert len(spans) in range(4, 9)
         assert peak(spans) == 2
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from rolebook.web.app import create_app
 from rolebook.wiring import Rolebook
 from tests.conftest import ROOT, MakeRolebook
 from tests.fake_upstream import FakeUpstream
@@ -42,6 +46,22 @@ def test_turns_are_counted_whoever_asks(client: FlaskClient, rolebook: Rolebook)
     assert 0 < found["rolebook_tokens_total", labels(upstream=name, kind="completion")]
     assert 0 == found["rolebook_live_turns", labels()]
     assert 0 == found["rolebook_unwritten_turns", labels()]
+
+
+def test_line_of_a_turn_has_the_words_of_the_system_that_people_are_spared(
+    make_rolebook: MakeRolebook, caplog: pytest.LogCaptureFixture
+) -> None:
+    book = make_rolebook({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"})
+    create_app(book)
+    with caplog.at_level(logging.INFO, "rolebook.turn"):
+        (turn,) = talk(book, "plain", "Why?")
+    (line,) = [record.fields for record in caplog.records if record.name == "rolebook.turn"]  # type: ignore[attr-defined]
+    assert ("upstream_connection", "[Errno 111] Connection refused") == (
+        line["error"],
+        line["cause"],
+    )
+    assert turn.error is not None
+    assert "Errno" not in turn.error.text
 
 
 def test_what_callers_make_up_gets_no_figure_of_its_own(client: FlaskClient) -> None:
