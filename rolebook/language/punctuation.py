@@ -32,6 +32,7 @@ PUNCTUATION = {
 
 _CHINESE = re.compile("[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff01-\uff60“”‘’…—]")
 _AFTER_NUMBER = re.compile("(?<=[0-9])(?=[\u3400-\u9fff])")
+_TAG = re.compile("<[^<>]*>")
 _PLACE = re.compile(r"(%\((\w+)\)[sd])")
 
 
@@ -42,7 +43,7 @@ def close_up(pattern: str, parameters: Mapping[str, Any]) -> str:
     """
     # A text with one place is three pieces: what is before it, the place itself and its name, what is after it.
     pieces = _pieces(pattern)
-    values = [parameters.get(name) for name in pieces[2::3]]
+    values = [_shown(parameters.get(name)) for name in pieces[2::3]]
     if not any(isinstance(value, str) and _CHINESE.search(value) for value in values):
         return pattern
     edges = ["", *(value if isinstance(value, str) else "" for value in values), ""]
@@ -50,6 +51,11 @@ def close_up(pattern: str, parameters: Mapping[str, Any]) -> str:
         _closed(text, edges[number], edges[number + 1]) for number, text in enumerate(pieces[::3])
     )
     return "".join(text + place for text, place in zip(texts, [*pieces[1::3], ""], strict=True))
+
+
+def _shown(value: Any) -> Any:
+    """A value as it is read: of a piece of HTML its text."""
+    return _TAG.sub("", value) if hasattr(value, "__html__") else value
 
 
 @lru_cache(maxsize=8192)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from markupsafe import Markup
 
 from rolebook.language.punctuation import set_apart
 from rolebook.language.translator import Translator, translator
@@ -18,6 +19,8 @@ from rolebook.language.translator import Translator, translator
         ("与 %(name)s 相比", "GPT 老师", "与 GPT 老师相比"),
         ("与 %(name)s 相比", "张 三", "与张 三相比"),
         ("与 %(name)s 相比", "", "与  相比"),
+        ("%(name)s 开始", Markup("<b>9 秒钟前</b>"), "<b>9 秒钟前</b>开始"),
+        ("%(name)s 开始", Markup("<b>Teacher</b>"), "<b>Teacher</b> 开始"),
         ("Rolebook %(name)s token", "助手", "Rolebook 助手 token"),
     ],
 )
