@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import Any
 
 from rolebook.core.chat import ChatService, TurnEnded, TurnEvent, TurnStarted
 from rolebook.core.check import Answer, Check, CheckResult, run_check
@@ -24,9 +27,13 @@ from rolebook.core.session import Session, SessionLog, Turn, TurnError, TurnStat
 #: What a judge's persona is told, by the names of its variables.
 JUDGE_VARIABLES = ("rubric", "conversation", "reference")
 
-#: So many opening braces are tried, from the end; no judge says more behind its verdict.
-_MOST_BRACES = 200
-_decoder = json.JSONDecoder()
+#: Where JSON may begin that says something: an object with a key, by itself or in a list.
+_BEGINNING = re.compile(r'(?:\[[ \t\r\n]*)?\{[ \t\r\n]*"')
+#: No judge writes more that looks like JSON and is none. Each takes a look through the text before it.
+_MOST_BROKEN = 1_000
+_BRACKET = re.compile(r"[\[\]{}]")
+#: Numbers say nothing of a verdict, and reading very long ones as integers is refused.
+_decoder = json.JSONDecoder(parse_int=float)
 
 
 @frozen
@@ -51,18 +58,57 @@ def answer_of(turn: Turn, reference: str = "") -> Answer:
 def parse_verdict(text: str) -> tuple[bool | None, str]:
     """Whether the judge says that the rubric holds, and why; ``None`` where its answer does not say.
 
-    The last JSON object with ``passed`` (or ``pass``) counts; a judge may think aloud before it.
+    Of the JSON in it, the last that says ``passed`` (or ``pass``) counts, as a judge may think aloud before it; and
+    there the outermost object that does, as it may look at one thing after the other inside. What comes last and
+    cannot be read is no verdict, and what stands in it is none either. The time it takes grows with the text and no
+    faster.
     """
-    places = [place for place, character in enumerate(text) if character == "{"]
-    for place in reversed(places[-_MOST_BRACES:]):
+    verdict: tuple[bool | None, str] = None, ""
+    position = broken = 0
+    while begun := _BEGINNING.search(text, position):
         try:
-            verdict, _ = _decoder.raw_decode(text, place)
-        except (ValueError, RecursionError):
-            continue
-        passed = verdict.get("passed", verdict.get("pass"))
-        if isinstance(passed, bool):
-            return passed, " ".join(str(verdict.get("reason", "")).split())
-    return None, ""
+            value, position = _decoder.raw_decode(text, begun.start())
+        except json.JSONDecodeError as error:
+            # All up to the mistake was read, so that nothing there is read a second time.
+            position = max(_end_of_broken(text, begun.start()), error.pos)
+            verdict = None, ""
+            broken += 1
+            if broken > _MOST_BROKEN:
+                return verdict
+        except RecursionError:
+            return None, ""
+        else:
+            verdict = _outermost_verdict(value) or verdict
+    return verdict
+
+
+def _end_of_broken(text: str, start: int) -> int:
+    """Where JSON that cannot be read ends, as far as its brackets tell."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text, start):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth == 0:
+            return bracket.end()
+    return len(text)
+
+
+def _outermost_verdict(value: Any) -> tuple[bool | None, str] | None:
+    """What the outermost objects of a JSON value say that say anything of it; several have to agree."""
+    level = [value]
+    while level:
+        objects = [entry for entry in level if isinstance(entry, dict)]
+        if told := [entry for entry in objects if "passed" in entry or "pass" in entry]:
+            passed = _passed(told[-1])
+            is_clear = isinstance(passed, bool) and all(_passed(said) is passed for said in told)
+            reason = " ".join(str(told[-1].get("reason", "")).split())
+            return (passed, reason) if is_clear else (None, "")
+        lists = [entry for entry in level if isinstance(entry, list)]
+        level = [*chain.from_iterable(entry.values() for entry in objects), *chain(*lists)]
+    return None
+
+
+def _passed(verdict: Mapping[str, Any]) -> Any:
+    return verdict.get("passed", verdict.get("pass"))
 
 
 class Judging:
