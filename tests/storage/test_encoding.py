@@ -66,7 +66,7 @@ def test_text_comes_back_exactly_wherever_it_stands(log: SqliteLog, text: str) -
     assert log.facets().models[0].value == text if text else True
     log.rename(session.id, f"{text} again")
     assert log.delete([session.id]) == 1
-    assert log.purge_deleted("3000").sessions == 1
+    assert log.purge_deleted("3000-01-01").sessions == 1
     assert log.database_status(check=True).problems == ()
 
 

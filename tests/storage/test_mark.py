@@ -61,7 +61,7 @@ def test_mark_goes_with_its_turn_when_the_trash_is_emptied(log: SqliteLog, turn:
     log.mark_turn(turn.id, note="gone soon")
     log.delete([turn.session_id])
     assert log.marks_of([turn.id])
-    log.purge_deleted("9999")
+    log.purge_deleted("9999-01-01")
     assert log.marks_of([turn.id]) == {}
 
 
