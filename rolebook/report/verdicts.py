@@ -15,6 +15,7 @@ from rolebook.report.sentence import Called, Sentence
 #: Of more than these only the ends are told.
 _MOST_LISTED = 3
 _PREFERRED = "%(better)s is preferred to %(worse)s: %(share)s [%(interval)s] %(basis)s."
+_AHEAD = "%(better)s is ahead of %(worse)s: %(share)s [%(interval)s] %(basis)s."
 _ALIKE = "%(better)s and %(worse)s look alike: %(share)s [%(interval)s] %(basis)s for %(within)s."
 _OPEN = (
     "%(better)s or %(worse)s? Not clear yet: %(within)s is at %(share)s [%(interval)s] %(basis)s."
@@ -113,6 +114,8 @@ class Verdicts:
         }
         if verdict.is_clear:
             return Sentence(self._translator.say(_PREFERRED, words), "clear")
+        if verdict.is_narrow and verdict.share.excludes(0.5):
+            return Sentence(self._translator.say(_AHEAD, words), "open")
         is_told = verdict.votes_needed is not None and not verdict.is_narrow
         message = _OPEN_WITH_MORE if is_told else _OPEN
         if look_alike(verdict):

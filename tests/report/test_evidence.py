@@ -196,7 +196,7 @@ def test_votes_on_few_inputs_are_said_to_tell_of_no_others(
     comparison = grid(2, inputs)
     ballots = votes(comparison, 28, 4, inputs=inputs)
     told = said(read(comparison, [], ballots))
-    assert told[1].startswith("A or B? Not clear yet: A is at 88 % [")
+    assert told[1].startswith("A is ahead of B: 88 % [")
     assert told[1].endswith("] of 32 blind votes.")
     assert note == told[2]
     assert chinese in said(read(comparison, [], ballots, language="zh"))
