@@ -1132,8 +1132,10 @@ def test_next_cell_has_the_place_while_a_judge_of_another_upstream_is_asked(
     # The first cell is being judged, and the second waits for that.
     upstream.wait_for(lambda: 3 == len(upstream.requests) and judged.judge.requests, 10)
     upstream.wait_for(lambda: 2 == judged.rolebook.comparisons.tally(comparison).complete, 10)
+    upstream.wait_for(lambda: 2 == run.progress.to_judge, 10)
     run.stop()
     assert run.wait(10)
+    assert 0 == run.progress.to_judge
     tally = judged.rolebook.comparisons.tally(comparison)
     assert (2, 2, 3, 1) == (
         tally.complete,
@@ -1141,6 +1143,11 @@ def test_next_cell_has_the_place_while_a_judge_of_another_upstream_is_asked(
         tally.unchecked,
         len(judged.judge.requests),
     )
+    judged.judge.model_rule("strict", "hang")
+    run = judged.rolebook.compare.start(comparison, keys=[CellKey(0, 0, 0), CellKey(0, 1, 0)])
+    assert 2 == run.progress.to_judge
+    run.stop()
+    assert run.wait(10)
     judged.judge.model_rule("strict", verdict("true"))
     fill(judged.rolebook, comparison)
     tally = judged.rolebook.comparisons.tally(comparison)

@@ -34,6 +34,8 @@ def progress_text(terminal: Terminal, progress: Progress) -> str:
     ]
     if tally.failed:
         parts.append(terminal.gettext("%(count)d failed", count=tally.failed))
+    if progress.to_judge:
+        parts.append(terminal.gettext("%(count)s to be judged", count=progress.to_judge))
     if progress.rate:
         parts.append(terminal.gettext("%(rate).1f a second", rate=progress.rate))
     if tally.cost:
@@ -50,13 +52,13 @@ def _done(progress: Progress) -> int:
 
 @contextmanager
 def _lines(terminal: Terminal) -> Iterator[Callable[[Progress], None]]:
-    told = -1
+    told = -1, 0
 
     def show(progress: Progress) -> None:
         nonlocal told
         # A slow model is no reason to say the same again and again.
-        if _done(progress) != told:
-            told = _done(progress)
+        if (_done(progress), progress.to_judge) != told:
+            told = _done(progress), progress.to_judge
             terminal.tell_line(progress_text(terminal, progress))
 
     yield show

@@ -259,6 +259,7 @@ class Filling:
         upstream = self._plan.judge_upstream
         if not upstream or self._run.is_closed(upstream):
             return False
+        self._run.note_answered(self._key)
         if self._judging_place is None:
             if not self._is_judged_here:
                 self._place.give_back()

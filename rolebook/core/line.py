@@ -143,9 +143,9 @@ class Line:
         return Break(told[-1], self.upstream, calls=len(errors))
 
     @property
-    def left_out(self) -> int:
-        """How many cells will never begin."""
-        return len(self._keys) if self.is_closed else 0
+    def left_out(self) -> Sequence[CellKey]:
+        """The cells that will never begin."""
+        return tuple(self._keys) if self.is_closed else ()
 
     def close(self) -> None:
         """Begin no other cell, and let nobody wait any longer, because nothing will be called."""

@@ -70,12 +70,14 @@ class Progress:
 
     It ``is_running`` in this process or in another one, where alone it can be stopped if it ``is_elsewhere``. ``rate``
     and ``seconds_left`` are ``None`` where nothing runs here, and until there is something to tell them by.
+    ``to_judge`` cells are answered, and wait for their judge or are with it.
     ``breaks`` say why the last run has not called everybody, or nobody any more; what is left of it may go on.
     """
 
     tally: Tally
     rate: float | None = None
     seconds_left: float | None = None
+    to_judge: int = 0
     is_running: bool = False
     is_elsewhere: bool = False
     breaks: Sequence[Break] = ()
@@ -180,6 +182,13 @@ class Run:
             name: Line(name, keys, workload.concurrency) for name, keys in queues.items()
         }
         self._wanted = sum(map(len, workload.queues.values()))
+        #: What is complete before it begins is wanted for nothing else.
+        self._to_judge = {
+            key
+            for keys in workload.queues.values()
+            for key in keys
+            if self._statuses.get(key) is CellStatus.COMPLETE
+        }
         self._live: dict[CellKey, tuple[int, list[str]]] = {}
         self._turns: dict[CellKey, tuple[Line, str]] = {}
         self._ended: list[CellKey] = []
@@ -235,15 +244,21 @@ class Run:
         """How far the comparison is at this moment."""
         with self._lock:
             running, ends = len(self._live), list(self._ends)
-            left_out = sum(line.left_out for line in self._lines.values())
-            waiting = self._wanted - left_out - len(self._ended)
+            left_out = {key for line in self._lines.values() for key in line.left_out}
+            waiting = self._wanted - len(left_out) - len(self._ended)
+            to_judge = len(self._to_judge - left_out)
             tally = self._tally(running)
         is_running = not self.has_ended
         elapsed = ends[-1] - ends[0]
         rate = (len(ends) - 1) / elapsed if elapsed > 0 and is_running else None
         left = waiting / rate if rate else None
         return Progress(
-            tally, rate=rate, seconds_left=left, is_running=is_running, breaks=self.breaks
+            tally,
+            rate=rate,
+            seconds_left=left,
+            to_judge=to_judge if is_running else 0,
+            is_running=is_running,
+            breaks=self.breaks,
         )
 
     def _tally(self, running: int) -> Tally:
@@ -299,6 +314,11 @@ class Run:
         with self._lock:
             self._live.setdefault(key, (0, []))
             self._hide(key)
+
+    def note_answered(self, key: CellKey) -> None:
+        """All of a cell is answered, and it waits for its judge."""
+        with self._lock:
+            self._to_judge.add(key)
 
     def join_line(self, upstream: str) -> Place:
         """What will be a place at another upstream than that of the cell, for its judge."""
@@ -389,6 +409,7 @@ class Run:
                     self._live[key][1].append(text)
                 case CellEnded(cell):
                     self._live.pop(cell.key, None)
+                    self._to_judge.discard(cell.key)
                     self._ended.append(cell.key)
                     self._count(cell.key, cell.status)
                     self._ends.append(time.monotonic())

@@ -222,6 +222,8 @@ class Progress(Shape):
     rate: float | None
     """Cells a second."""
     seconds_left: float | None
+    to_judge: int
+    """Cells that are answered, and wait for their judge or are with it."""
     error: str
     """Why the last run broke off; empty if it did not."""
     breaks: list[Break]
@@ -302,6 +304,7 @@ def _progress_shape(progress: run.Progress) -> Progress:
         "is_running": progress.is_running,
         "rate": progress.rate,
         "seconds_left": progress.seconds_left,
+        "to_judge": progress.to_judge,
         "error": " ".join(phrase(each.said) for each in progress.breaks),
         "breaks": [cast(Break, break_data(each)) for each in progress.breaks],
     }
