@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 _DEEPEST = 100
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _as_json(value: Any) -> Any:
@@ -61,7 +63,7 @@ def encode_bytes(text: str) -> bytes:
 
 def show_text(text: str) -> str:
     """The text with a replacement character for each lone surrogate, for those that can only take valid Unicode."""
-    return text if _is_unicode(text) else encode_bytes(text).decode("utf-8", "replace")
+    return text if _is_unicode(text) else _SURROGATE.sub("\ufffd", text)
 
 
 def _is_unicode(text: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
+from math import isfinite
 from typing import Any
 
 from rolebook.core.completion import Waiting
@@ -24,7 +25,14 @@ _BLANKS = b" \t\r\n\xef\xbb\xbf"
 _FIELD_STARTS = b"deir:"
 """The first letters of data, event, id and retry, and of a comment."""
 _HTML = ("text/html", "application/xhtml+xml")
-_decoder = json.JSONDecoder(parse_constant=lambda name: None)
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if isfinite(value) else None
+
+
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=lambda name: None)
 
 
 @frozen
@@ -187,7 +195,7 @@ def _payload(event: ServerEvent) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A JSON value, in which NaN and the infinities that some servers send have become null.
+    """A JSON value, in which NaN, the infinities and numbers beyond them that some servers send have become null.
 
     Raises UpstreamReplyError for what is no JSON or nested too deeply.
     """

@@ -40,7 +40,7 @@ from rolebook.upstream.error_mapping import ErrorMapper
 from rolebook.upstream.exchange import DirectExchange, Exchange
 from rolebook.upstream.key_pool import KeyPool
 from rolebook.upstream.redaction import protect_logs, redactor_of
-from rolebook.upstream.reply import FailedReply, ReplyFold
+from rolebook.upstream.reply import FailedReply, ReplyFold, mended
 
 if TYPE_CHECKING:
     import httpx2
@@ -361,6 +361,7 @@ def read_model(entry: Any) -> Model | None:
     """A model as a server describes it; None for what describes none."""
     if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
         return None
+    entry = mended(entry)
     owner, created = entry.get("owned_by"), entry.get("created")
     return Model(
         id=entry["id"],

@@ -122,7 +122,7 @@ class ReplyFold:
             choices=tuple(choice.choice for choice in choices),
             model=_sound(model) if isinstance(model, str) else "",
             usage=read_usage(self._frame.get("usage")),
-            reply=self._reply(choices) if self._whole is None else _mended(self._whole),
+            reply=self._reply(choices) if self._whole is None else mended(self._whole),
             cost=read_cost(self._frame.get("usage")),
         )
 
@@ -253,7 +253,8 @@ class _ChoiceFold:
         reason = choice.get("finish_reason")
         if not isinstance(reason, str | None):
             raise wrong("finish_reason", reason)
-        self.finish_reason = self.finish_reason or reason or None
+        if reason and not self.finish_reason:
+            self.finish_reason = _sound(reason)
         if self.finish_reason and self._half:
             self._give_up_halves(deltas)
 
@@ -364,8 +365,8 @@ def _plain(value: Any, key: str = "") -> Any:
     return value
 
 
-def _mended(whole: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A reply that came whole, as it came; only where a text in it is no Unicode is each of them looked at."""
+def mended(whole: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A JSON object that came whole, as it came; only where a text in it is no Unicode is each of them looked at."""
     try:
         _encoder.encode(whole).encode()
     except UnicodeEncodeError:

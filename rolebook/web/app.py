@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Flask, Request
+from flask import Blueprint, Flask, Request, Response
 from werkzeug.routing import MapAdapter
 
 from rolebook import __version__
 from rolebook.report import PAGES, STATIC
+from rolebook.storage.encoding import show_text
 from rolebook.web import (
     access,
     account,
@@ -49,7 +50,18 @@ from rolebook.web.submission import StrictJSONProvider
 from rolebook.wiring import Rolebook, open_rolebook
 
 
+class _Response(Response):
+    def set_data(self, value: bytes | str) -> None:
+        """A page may show a text of a server or of a command line that is no Unicode: only that much of it is lost."""
+        try:
+            super().set_data(value)
+        except UnicodeEncodeError:
+            super().set_data(show_text(str(value)))
+
+
 class _App(Flask):
+    response_class = _Response
+
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """There is no ``async`` view; Flask looks at each before each call, and at what comes before and after it."""
         return func

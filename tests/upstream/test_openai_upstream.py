@@ -600,6 +600,13 @@ def test_time_of_a_model_may_be_any_number_that_is_a_time(created: Any, expected
     assert model.created_at == expected
 
 
+def test_name_of_a_model_is_kept_without_half_a_character() -> None:
+    model = read_model({"id": "a\ud800b", "owned_by": "\ud800", "x": "\ud800"})
+    assert model is not None
+    assert (model.id, model.owned_by) == ("a\ufffdb", "\ufffd")
+    assert model.details == {"id": "a\ufffdb", "owned_by": "\ufffd", "x": "\ufffd"}
+
+
 @pytest.mark.parametrize(
     "fault", ["string-body", "null-body", "204", "truncated-json", "deep-json"]
 )

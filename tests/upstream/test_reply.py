@@ -169,6 +169,23 @@ def test_halves_of_one_character_are_joined_and_a_lone_half_is_replaced() -> Non
     assert completion.reply["x"] == "\ufffd"
 
 
+def test_no_text_of_a_reply_is_kept_with_half_a_character() -> None:
+    half = "a\ud800b"
+    call = {"index": 0, "id": half, "type": half, "function": {"name": half, "arguments": half}}
+    _, completion = fold(
+        event(
+            {"content": half, "role": half, "reasoning": half, "refusal": half, half: half},
+            choice={half: {half: half}},
+        ),
+        event({"tool_calls": [call]}, half),
+        {"choices": [], "model": half, "id": half, "usage": {half: half}},
+    )
+
+    assert "\\ud800" not in ascii(completion)
+    assert completion.choices[0].finish_reason == "a\ufffdb"
+    assert completion.model == "a\ufffdb"
+
+
 @pytest.mark.parametrize(
     ("payloads", "is_last", "kind", "words"),
     [
@@ -307,7 +324,8 @@ def test_nesting_is_limited_because_everyone_after_us_recurses() -> None:
 
 
 def test_numbers_that_json_does_not_know_are_null() -> None:
-    assert parse_json('{"a": NaN, "b": [-Infinity]}') == {"a": None, "b": [None]}
+    text = '{"a": NaN, "b": [-Infinity, 1e999, -1e400, 1.5e300, 0.1]}'
+    assert parse_json(text) == {"a": None, "b": [None, None, None, 1.5e300, 0.1]}
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from rolebook.core.chat import TurnEnded, TurnRequest
+from rolebook.core.completion import Choice
 from rolebook.core.session import Turn
 from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
@@ -52,6 +55,19 @@ def test_start_answers_what_was_said_first(client: FlaskClient, rolebook: Rolebo
     assert turn.status == "complete"
     assert turn.parameters_sent["temperature"] == 0.2
     assert turn.text in page
+
+
+def test_text_that_is_no_unicode_keeps_no_page_from_being_shown(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    session_id = start(client, input="Why?")
+    turn = turns_of(rolebook, session_id)[0]
+    rolebook.log.finish_turn(replace(turn, choices=(Choice("half \ud83d", "st\ud800p"),)))
+    events = rolebook.chat.stream_turn(TurnRequest(session_id, "from a command line \udcff"))
+    assert isinstance(list(events)[-1], TurnEnded)
+    page = shown(client, session_id)
+    assert "from a command line \ufffd" in page
+    assert "st\ufffdp" in page
 
 
 def test_start_without_words_calls_nobody_and_offers_starters(
