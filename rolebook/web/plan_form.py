@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from rolebook.core.comparison_spec import ComparisonSpec, InputSpec, VariantSpec, parse_spec
@@ -18,6 +19,7 @@ from rolebook.core.persona import (
     FaultyDataError,
     ResolvedPersona,
     Sampling,
+    parse_parameters,
 )
 from rolebook.core.planning import Plan, PlanFault, UnplannableError
 from rolebook.library.persona_file import TYPED_KEYS
@@ -529,13 +531,7 @@ _PLAIN = {"input", "session", "history", "persona", "last"}
 
 def form_of_spec(spec: ComparisonSpec) -> PlanForm:
     """A form filled in with a comparison, as a file describes it."""
-    # What has no field of its own travels with the inputs of files.
-    plain = [entry for entry in spec.inputs if _data_of(entry).keys() <= _PLAIN]
-    replayed = [entry for entry in plain if entry.session]
-    sessions = [entry for entry in replayed if entry.history == replayed[0].history]
-    last = next((entry for entry in plain if entry.persona), None)
-    lines = [entry for entry in plain if entry.input and is_line(entry.input)]
-    rows = [entry for entry in spec.inputs if entry not in (*lines, *sessions, last)]
+    lines, rows, sessions, last = _placed(spec.inputs)
     judge, context = spec.judge, spec.context
     return PlanForm(
         _filled(
@@ -564,6 +560,34 @@ def form_of_spec(spec: ComparisonSpec) -> PlanForm:
     )
 
 
+def _placed(
+    inputs: Sequence[InputSpec],
+) -> tuple[list[InputSpec], list[InputSpec], list[InputSpec], InputSpec | None]:
+    """Inputs by their place in the form: lines, rows, sessions, the last ones of a persona.
+
+    The order is kept, so that the grid is the file. What stands before others that come first in the form travels with
+    the inputs of files, as does what has no field of its own.
+    """
+    rows = list(inputs)
+    lines = list(takewhile(_is_typed, rows))
+    del rows[: len(lines)]
+    last = rows.pop() if rows and rows[-1].persona and _is_plain(rows[-1]) else None
+    sessions: list[InputSpec] = []
+    while rows and rows[-1].session and _is_plain(rows[-1]):
+        if sessions and rows[-1].history != sessions[-1].history:
+            break
+        sessions.append(rows.pop())
+    return lines, rows, sessions[::-1], last
+
+
+def _is_plain(entry: InputSpec) -> bool:
+    return _data_of(entry).keys() <= _PLAIN
+
+
+def _is_typed(entry: InputSpec) -> bool:
+    return _is_plain(entry) and bool(entry.input.strip()) and is_line(entry.input)
+
+
 def is_line(text: str) -> bool:
     """Whether a line of the form can hold a text."""
     return not {"\n", "\r"} & set(text)
@@ -578,6 +602,13 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _as_more(value: object) -> str:
+    """The value of a request field as it is typed: a text in quotes where it would be read as something else."""
+    is_itself = not isinstance(value, str) or parse_parameters({"x": value}) == {"x": value}
+    is_one_line = not isinstance(value, str) or (is_line(value) and value == value.strip())
+    return _text(value) if is_itself and is_one_line else json.dumps(value, ensure_ascii=False)
 
 
 def _variant_fields(given: VariantSpec) -> Fields:
@@ -595,7 +626,7 @@ def _variant_fields(given: VariantSpec) -> Fields:
             SAMPLING + name: lines_of(value) if name == "stop" else _text(value)
             for name, value in sampling.items()
         },
-        "more": "\n".join(f"{name}={_text(value)}" for name, value in given.request.items()),
+        "more": "\n".join(f"{name}={_as_more(value)}" for name, value in given.request.items()),
     }
     return {**_filled(fields), "shown": identity(fields)}
 

@@ -459,7 +459,8 @@ variants:
   model: ok
   variables: {{level: expert}}
   sampling: {{temperature: 0.1, stop: [END]}}
-  request: {{user: anna}}
+  request:
+    {{user: "123", note: "one\\ntwo", words: " x", none: null, number: 5, nothing: "", other: {{a: "1"}}}}
   changes: {{system: Be strict., context: {{turns: 3}}}}
 - system: You are a parrot.
 - plain
@@ -474,6 +475,9 @@ inputs:
 - {{persona: teacher, last: 2, name: Newest}}
 - "On two\\nlines"
 - 'Is \nu = 0?'
+- {{session: {session_id}}}
+- {{session: {session_id}, history: free}}
+- {{persona: teacher, last: 5}}
 checks:
 - {{contains: [a, b], ignore_case: true}}
 - {{similarity: {{at_least: 0.3, to: That.}}, name: alike}}
@@ -491,8 +495,7 @@ stream: false
     assert response.headers["Content-Disposition"].endswith(".yaml")
     written = parse_comparison(response.data, file="w").spec
     wanted = parse_comparison(text, file="r").spec
-    assert sorted(map(str, written.inputs)) == sorted(map(str, wanted.inputs))
-    assert written.model_copy(update={"inputs": ()}) == wanted.model_copy(update={"inputs": ()})
+    assert written == wanted
 
 
 def test_a_session_is_replayed_under_others(client: FlaskClient, rolebook: Rolebook) -> None:
