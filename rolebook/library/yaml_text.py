@@ -310,7 +310,10 @@ def _explain_undecodable(source: bytes, start: int, file: str) -> Problem:
     if encoding := _narrow_encoding(source):
         message = "This is not UTF-8; the file looks like %(encoding)s: save it as UTF-8."
         return Problem(file, line, column, message, {"encoding": encoding})
-    message = "The byte 0x%(byte)02X is not UTF-8: the file is damaged here; type the text again."
+    message = (
+        "The byte 0x%(byte)02X is not UTF-8: save the file as UTF-8, or, if it is damaged just here,"
+        " type the text again."
+    )
     return Problem(file, line, column, message, {"byte": source[start]})
 
 

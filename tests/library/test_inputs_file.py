@@ -96,6 +96,8 @@ def test_kinds_of_files(name: str, source: str, expected: list[dict[str, Any]] |
         ("a.txt", "one\nt\0wo\n", "a.txt:2:2: There is a NUL character here"),
         ("a.txt", b"one\ncaf\xe9\n", "a.txt:2:4: This is not UTF-8; the file looks like Latin-1"),
         ("a.csv", "input\n你好，世界\n".encode("gbk"), "a.csv:2:1: This is not UTF-8; the file"),
+        # Too little to tell what it is.
+        ("a.csv", "input\n天空为什么\n".encode("gbk"), "save the file as UTF-8"),
         ("a.csv", "input\nHi\n".encode("utf-16"), "a.csv:1:1: The file is written in UTF-16"),
         ("a.txt", b"x" * (MAX_BYTES + 1), "a.txt: The file has more than 10 MB"),
         ("a.txt", "x\n" * (MAX_INPUTS + 1), "a.txt:10001: There are more than 10000 inputs"),
