@@ -53,11 +53,15 @@ class Limits:
 
 @frozen
 class Reserve:
-    """What a turn counts as in the budget of a key until it is known what it used; ``key`` is the key's number."""
+    """What a turn counts as in the budget of a key until it is known what it used; ``key`` is the key's number.
+
+    One that ``is_given_back`` counts as nothing: the turn has ended without an upstream that worked on it.
+    """
 
     key: int
     tokens: int
     cost: float = 0.0
+    is_given_back: bool = False
 
 
 @frozen

@@ -772,38 +772,51 @@ class _Call:
     def _completed(self, completion: Completion) -> Mapping[str, Any]:
         """What a turn has of a whole answer."""
         sent = self._sent
-        cost = self._prices.cost(
-            completion.usage,
-            upstream=sent.upstream or self.turn.upstream,
-            requested=sent.model or self._model_requested,
-            answered=completion.model,
-            reported=completion.cost,
-        )
         return {
             "status": TurnStatus.COMPLETE,
             "model": completion.model,
             "choices": completion.choices,
             "usage": completion.usage,
-            "cost": cost,
+            "cost": self._cost(completion.usage, completion.cost, answered=completion.model),
             "reply": completion.reply,
             "adaptations": (*sent.adaptations, *_shortfall(sent, completion)),
         }
 
+    def _cost(self, usage: Usage, reported: float | None, *, answered: str = "") -> float | None:
+        sent = self._sent
+        return self._prices.cost(
+            usage,
+            upstream=sent.upstream or self.turn.upstream,
+            requested=sent.model or self._model_requested,
+            answered=answered,
+            reported=reported,
+        )
+
     def _broken(self) -> Mapping[str, Any]:
         """What a turn has of an answer that did not come to its end."""
         status = self._broken_status()
-        is_left_unasked = status is TurnStatus.CANCELLED and not self._has_asked
         return {
             "status": status,
             "choices": self._partial.choices,
             "error": self._turn_error(),
             "adaptations": self._sent.adaptations,
-            **(_NOTHING_USED if is_left_unasked else {}),
+            **self._used(status),
         }
+
+    def _used(self, status: TurnStatus) -> Mapping[str, Any]:
+        """What a turn has of the use of an answer that did not come to its end."""
+        if self._has_asked:
+            usage, reported = self._delivery.usage, self._delivery.cost
+            is_told = usage != Usage() or reported is not None
+            return {"usage": usage, "cost": self._cost(usage, reported)} if is_told else {}
+        if status is TurnStatus.CANCELLED:
+            return _NOTHING_USED
+        reserve = self.turn.reserve
+        return {"reserve": reserve and replace(reserve, is_given_back=True)}
 
     @property
     def _has_asked(self) -> bool:
-        """Whether any upstream may have worked on it."""
+        """Whether any upstream may have worked on it, as one that refuses it has not."""
         return self._delivery.is_made or bool(self._partial.choices)
 
     def _broken_status(self) -> TurnStatus:

@@ -59,10 +59,15 @@ class Cancellation:
 
 
 class Delivery:
-    """Whether an upstream has been told what is asked, so that it may cost something even where nothing comes back."""
+    """Whether an upstream has been told what is asked, so that it may cost something even where nothing comes back.
+
+    ``usage`` and ``cost`` are what the upstream says of an answer that came and could not be used.
+    """
 
     def __init__(self) -> None:
         self.is_made = False
+        self.usage = Usage()
+        self.cost: float | None = None
 
 
 @frozen
@@ -75,8 +80,8 @@ class CompletionRequest:
     leave, is not ``is_watched``: then there is no Waiting. One whose stream is relayed to another program
     ``is_relayed``: then Received stands where there would be deltas. ``patience_s`` is how long it may wait, instead of
     failing, while the upstream takes no call because of too many. ``suspend`` is asked before it waits for more; so
-    far as an upstream can tell what it waits for. ``delivery`` says, when the call is over, whether the last attempt
-    at it has reached an upstream.
+    far as an upstream can tell what it waits for. ``delivery`` says, when the call is over, whether an attempt at it
+    has reached an upstream that did not refuse it.
     """
 
     messages: Sequence[Message]

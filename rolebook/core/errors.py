@@ -347,6 +347,10 @@ class UpstreamConnectionError(UpstreamError):
     is_transient = True
 
 
+class UpstreamProxyError(UpstreamConnectionError):
+    """The proxy on the way lets nothing through."""
+
+
 class UpstreamServerError(UpstreamError):
     code = "upstream_server"
     is_transient = True

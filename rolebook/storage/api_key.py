@@ -98,7 +98,7 @@ def spending(
     """What the turns of a key have used that were begun in some times, each from its begin to before its end.
 
     Times are those at which hours begin. Turns that were removed for good since count as well.
-    That a turn failed means that it got no answer, which costs nothing; of all others the use is known or not.
+    Where nobody has told what they used, they count as what is reserved for them.
     """
     return [
         _spending(db, key.number, begin, end) if begin < end else Spending() for begin, end in times
@@ -118,7 +118,8 @@ _RUNNING = (
     "AS running_tokens, "
     "coalesce(sum(reserved_cost) FILTER (WHERE status = 'pending'), 0.0) AS running_cost"
 )
-_COUNTS = "status <> 'failed'"
+#: A turn that failed counts only as far as an upstream has worked on it, or may have.
+_COUNTS = "(status <> 'failed' OR total_tokens > 0 OR cost > 0 OR reserved_tokens > 0 OR reserved_cost > 0)"
 _KEPT = ("turns", "tokens", "cost", "unknown", "reserved_tokens", "reserved_cost")
 
 

@@ -195,8 +195,8 @@ def _reserved(reserve: Reserve) -> Spending:
 
 
 def _spent(turn: Turn, reserve: Reserve) -> Spending:
-    """What a turn counts as: one that failed as nothing, and where it did not tell as what was reserved for it."""
-    if turn.status is TurnStatus.FAILED:
+    """What a turn counts as: where it did not tell what it used, as what was reserved for it and not given back."""
+    if reserve.is_given_back:
         return Spending()
     if turn.status is TurnStatus.PENDING:
         return _reserved(reserve)

@@ -223,6 +223,8 @@ def complete_turn(db: Database, turn: Turn, results: Iterable[CheckResult] = ())
         index.remove_turn(db, number)
         keep_messages(db, number)
     update_turn(db, number, answered_columns(turn) | {"owner": None})
+    if turn.reserve is not None and turn.reserve.is_given_back:
+        update_turn(db, number, {"reserved_tokens": 0, "reserved_cost": 0.0})
     if turn.status is not TurnStatus.PENDING and before["activity"]:
         index.add_turn(db, number)
     for result in results:

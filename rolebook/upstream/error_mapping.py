@@ -15,6 +15,7 @@ from rolebook.core.errors import (
     UpstreamError,
     UpstreamKeyError,
     UpstreamModelError,
+    UpstreamProxyError,
     UpstreamQuotaError,
     UpstreamRateError,
     UpstreamRefusedError,
@@ -312,7 +313,7 @@ class ErrorMapper:
         )
 
     def _no_proxy(self, reason: BaseException | str) -> UpstreamError:
-        return UpstreamConnectionError(
+        return UpstreamProxyError(
             "The proxy on the way to %(upstream)s refused the connection. Check its address, user name and password.",
             detail=str(reason),
         )

@@ -26,8 +26,12 @@ from rolebook.core.completion import (
 from rolebook.core.errors import (
     UpstreamCancelled,
     UpstreamError,
+    UpstreamKeyError,
+    UpstreamProxyError,
+    UpstreamRateError,
     UpstreamRefusedError,
     UpstreamReplyError,
+    UpstreamServerError,
 )
 from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.adaptation import Adapter, Plan
@@ -49,6 +53,15 @@ if TYPE_CHECKING:
     from rolebook.upstream.client import OpenAI
 
 Got = TypeVar("Got")
+
+#: The upstream, or a proxy before it, has said that it does nothing with the request.
+_REFUSALS = (
+    UpstreamKeyError,
+    UpstreamProxyError,
+    UpstreamRateError,
+    UpstreamRefusedError,
+    UpstreamServerError,
+)
 
 
 class OpenAIUpstream:
@@ -148,6 +161,7 @@ class OpenAIUpstream:
             plan = self._adapter.plan(request)
             lease = yield from attempts.take_key()
             has_passed_on = False
+            was_delivered = request.delivery.is_made
             try:
                 with lease:
                     for event in self._attempt(request, plan, lease.key, deadline):
@@ -162,9 +176,9 @@ class OpenAIUpstream:
             if has_passed_on:
                 self.keys.note_failure(lease, error)
                 raise error
-            if not isinstance(error, UpstreamCancelled):
-                # It was refused, or has failed: that costs nothing, also where nobody waits for the next attempt.
-                request.delivery.is_made = False
+            if isinstance(error, _REFUSALS):
+                # That costs nothing, also where nobody waits for the next attempt.
+                request.delivery.is_made = was_delivered
             if not self._adapter.learn(request, plan, error):
                 yield from attempts.after_failure(error, lease)
 
@@ -237,17 +251,21 @@ class OpenAIUpstream:
         request.cancellation.on_cancel(exchange.cut)
         fold = ReplyFold(request.endpoint, choices=_wanted(plan.fields))
         sent: Sent | None = Sent(request.model, plan.sent, plan.adaptations)
-        with closing(exchange):
-            for item in _until_broken(exchange, fold):
-                if isinstance(item, Waiting):
-                    yield item
-                    continue
-                for event in fold.relay(item) if request.is_relayed else fold.add(item):
-                    if sent is not None:
-                        yield sent
-                        sent = None
-                    yield event
-        completion = fold.finish()
+        try:
+            with closing(exchange):
+                for item in _until_broken(exchange, fold):
+                    if isinstance(item, Waiting):
+                        yield item
+                        continue
+                    for event in fold.relay(item) if request.is_relayed else fold.add(item):
+                        if sent is not None:
+                            yield sent
+                            sent = None
+                        yield event
+            completion = fold.finish()
+        except Exception:
+            request.delivery.usage, request.delivery.cost = fold.told
+            raise
         if sent is not None:
             yield sent
         yield completion

@@ -38,6 +38,7 @@ class ReplyFold:
         self._frame: dict[str, Any] = {}
         self._whole: Mapping[str, Any] | None = None
         self._is_ended = False
+        self._is_in_one_piece = False
 
     @property
     def is_answered(self) -> bool:
@@ -49,6 +50,14 @@ class ReplyFold:
         """Whether there is an answer, and each that there is has said why it ended."""
         reasons = [choice.finish_reason for choice in self._choices.values()]
         return bool(reasons) and all(reasons)
+
+    @property
+    def told(self) -> tuple[Usage, float | None]:
+        """The usage and the cost that an answer tells which has come to its end; of any other they are unknown."""
+        if not (self._is_in_one_piece or self._is_ended or self._is_finished):
+            return Usage(), None
+        usage = self._frame.get("usage")
+        return read_usage(usage), read_cost(usage)
 
     def add(self, item: Whole | Pieces) -> Iterator[Delta]:
         """What ``item`` brings that is new. What came before something that cannot be used is not lost with it.
@@ -118,15 +127,17 @@ class ReplyFold:
                 "The model answered with nothing. Try again, or word the question differently."
             )
         model = self._frame.get("model")
+        usage, cost = self.told
         return Completion(
             choices=tuple(choice.choice for choice in choices),
             model=_sound(model) if isinstance(model, str) else "",
-            usage=read_usage(self._frame.get("usage")),
+            usage=usage,
             reply=self._reply(choices) if self._whole is None else mended(self._whole),
-            cost=read_cost(self._frame.get("usage")),
+            cost=cost,
         )
 
     def _add_whole(self, payload: Any, deltas: list[Delta]) -> None:
+        self._is_in_one_piece = True
         try:
             self._add(payload, deltas)
         except FailedReply as reported:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -343,6 +344,12 @@ def reserved(accounts: SqliteAccounts, key: ApiKey, session: Session) -> Turn:
     return new_turn(session, reserve=accounts.reserve(key, tokens=1000, cost=0.0))
 
 
+def given_back(turn: Turn) -> Reserve:
+    """What was reserved for a turn on which no upstream has worked."""
+    assert turn.reserve
+    return replace(turn.reserve, is_given_back=True)
+
+
 def test_running_turn_counts_until_it_is_over(accounts: SqliteAccounts, log: SqliteLog) -> None:
     user = accounts.create_user("Ada", Role.READER, PASSWORD)
     key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=2000))
@@ -355,12 +362,16 @@ def test_running_turn_counts_until_it_is_over(accounts: SqliteAccounts, log: Sql
         assert (0, 2000, 2000) == used_reserved_running(accounts, key)
         log.finish_turn(answered(running[0]))
         third = log.start_turn(reserved(accounts, key, session), REVISION)
-        # What was left, and nobody knows what it has used, counts on; what has failed does not.
+        # What was left, and nobody knows what it has used, counts on; so does what has failed, but where no upstream
+        # has worked on it.
         log.finish_turn(answered(running[1], status=TurnStatus.CANCELLED, usage=Usage(), cost=None))
         assert (18, 2000, 1000) == used_reserved_running(accounts, key)
         with pytest.raises(BudgetHeldError):
             accounts.require_budget()
-        log.finish_turn(answered(third, status=TurnStatus.FAILED, usage=Usage(), cost=None))
+        failed = answered(third, status=TurnStatus.FAILED, usage=Usage(), cost=None)
+        log.finish_turn(failed)
+        assert (18, 2000, 0) == used_reserved_running(accounts, key)
+        log.finish_turn(replace(failed, reserve=given_back(third)))
         accounts.require_budget()
         fourth = log.start_turn(reserved(accounts, key, session), REVISION)
         log.finish_turn(answered(fourth, status=TurnStatus.CANCELLED, usage=Usage(), cost=None))
@@ -407,6 +418,11 @@ def test_turns_that_wait_in_memory_count(accounts: SqliteAccounts, log: SqliteLo
             log.finish_turn(answered(before))
             log.finish_turn(answered(log.start_turn(reserved(accounts, key, session), REVISION)))
             assert (2, 36, 0) == told(accounts.spending(key)[0])
+            failed = log.start_turn(reserved(accounts, key, session), REVISION)
+            assert (3, 36, 1000) == told(accounts.spending(key)[0])
+            ended = answered(failed, status=TurnStatus.FAILED, usage=Usage(), cost=None)
+            log.finish_turn(replace(ended, reserve=given_back(failed)))
+            assert (2, 36, 0) == told(accounts.spending(key)[0])
             for _ in range(2):
                 log.start_turn(reserved(accounts, key, session), REVISION)
             assert (36, 2000, 2000) == used_reserved_running(accounts, key)
@@ -417,6 +433,23 @@ def test_turns_that_wait_in_memory_count(accounts: SqliteAccounts, log: SqliteLo
                 accounts.require_budget()
         wait_for(lambda: log.unwritten == 0)
         assert (4, 36, 2000) == told(accounts.spending(key)[0])
+
+
+def test_what_had_failed_before_failures_counted_still_counts_as_nothing(
+    accounts: SqliteAccounts, log: SqliteLog
+) -> None:
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    key, _ = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=9000))
+    with acting_for(Caller(user, key)):
+        session = log_session(log)
+        for status in (TurnStatus.FAILED, TurnStatus.CANCELLED):
+            turn = log.start_turn(reserved(accounts, key, session), REVISION)
+            log.finish_turn(answered(turn, status=status, usage=Usage(), cost=None))
+    assert (2, 0, 2000) == told(accounts.spending(key)[0])
+    log.close()
+    set_time(log, "DROP TABLE spendings")
+    set_time(log, "DELETE FROM _sqlite_migrations WHERE name LIKE '%_spendings'")
+    assert (1, 0, 1000) == told(accounts.spending(key)[0])
 
 
 def told(spent: Spending) -> tuple[int, int, int]:

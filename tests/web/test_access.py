@@ -575,6 +575,33 @@ def test_budget_in_dollars_holds_for_streams_that_are_left(priced: People) -> No
     assert [200] * 3 + [429] * 2 == statuses
 
 
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_turn_that_fails_counts_as_far_as_an_upstream_may_have_worked_on_it(
+    make_rolebook: MakeRolebook, upstream: FakeUpstream, is_streamed: bool
+) -> None:
+    book = make_rolebook(
+        {"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_FIRST_BYTE_TIMEOUT": "0.2"}
+    )
+    people = People(create_app(book), book)
+    people.add("Ada", "administrator")
+
+    def counted(model: str) -> tuple[int, bool, bool]:
+        """The turns, and whether tokens are known and reserved, after one turn of a new key with a budget."""
+        program = people.program("Ada", tokens_per_day=9000)
+        assert 400 <= asked(program, f"teacher/{model}", stream=is_streamed).status_code
+        today = program.get("/api/v1/caller").get_json()["today"]
+        assert 0 == today["running_tokens"]
+        return today["turns"], today["tokens"] > 0, today["reserved_tokens"] >= 1000
+
+    # The whole answer came, and its use with it.
+    assert [(1, True, False)] * 2 == [counted("empty-text"), counted("empty-choices")]
+    assert [(1, False, True)] * 2 == [counted("hang"), counted("rst-mid?after=0")]
+    refused = [counted(model) for model in ("401", "404", "429?retry_after=9", "500?retry_after=9")]
+    assert [(0, False, False)] * 4 == refused
+    upstream.close()
+    assert (0, False, False) == counted("ok")
+
+
 def test_key_with_a_budget_in_dollars_asks_no_model_of_unknown_price(
     priced: People, upstream: FakeUpstream
 ) -> None:
