@@ -390,6 +390,8 @@ def reuse_answers(
         "SELECT turns.number, session, messages, turns.upstream, model_requested, endpoint, parameters_requested "
         "FROM turns JOIN sessions ON sessions.number = turns.session AND sessions.deleted_at IS NULL "
         "WHERE status = 'complete' AND messages IN (SELECT value FROM json_each(?2)) "
+        # Of an answer in place of another model's, the log has the name of the one that was asked for.
+        "AND upstream_requested IS NULL "
         # What others were told stays theirs, although it was asked in the same words.
         f"AND {within_reach('sessions')} "
         # An answer that is in this comparison already must not count twice in it.

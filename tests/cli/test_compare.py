@@ -536,6 +536,40 @@ def test_answers_of_the_log_are_reused_on_request(
     assert "several turns, which are asked anew also with --reuse: 1." in planned.notices
 
 
+@pytest.fixture
+def standing_in(shell: Shell, upstream: FakeUpstream) -> Shell:
+    """A shell with an upstream `work` that is down, for whose model `large` the upstream `spare` answers with `ok`."""
+    (shell.folder / "rolebook.yaml").write_text(
+        f"upstreams:\n  work: {{base_url: {upstream.base_url}, attempts: 1,"
+        " fallbacks: [{upstream: spare, model: ok}]}\n"
+        f"  spare: {{base_url: {upstream.base_url}}}\n",
+        "utf-8",
+    )
+    upstream.model_rule("large", "401")
+    return shell
+
+
+FELL_BACK = """\
+variants:
+  - {persona: plain, name: Large, upstream: work, model: large}
+  - {persona: plain, name: Small, upstream: spare}
+inputs: [Hi, Hello]
+"""
+
+
+def test_an_answer_of_a_stand_in_is_reused_for_nobody_else(
+    standing_in: Shell, comparisons: SqliteComparisonLog
+) -> None:
+    (standing_in.folder / "fell-back.yaml").write_text(FELL_BACK, "utf-8")
+    standing_in.run("compare", "fell-back.yaml")
+    large = FELL_BACK.replace("work", "spare")
+    (standing_in.folder / "large.yaml").write_text(large, "utf-8")
+    shown = standing_in.run("compare", "large.yaml", "--reuse")
+    assert "Answers taken from the log, not asked for again: 2." in shown.notices
+    is_reused = {str(cell.key): cell.is_reused for cell in cells_of(comparisons)}
+    assert {"1-1-1": False, "1-2-1": False, "2-1-1": True, "2-2-1": True} == is_reused
+
+
 def test_answers_that_are_not_checked_are_told(
     shell: Shell, comparisons: SqliteComparisonLog
 ) -> None:
