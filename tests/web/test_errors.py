@@ -17,6 +17,7 @@ from rolebook.core.errors import (
     CutOffError,
     FileError,
     InputError,
+    LibraryError,
     NotFoundError,
     Problem,
     PromptError,
@@ -34,7 +35,7 @@ from rolebook.core.errors import (
     UpstreamTimeoutError,
     VariableError,
 )
-from rolebook.web.errors import STATUSES, headers_of, status_of
+from rolebook.web.errors import STATUSES, headers_of, respond, status_of
 from tests.conftest import ROOT
 from tests.web.checks import assert_error
 
@@ -127,6 +128,23 @@ def test_errors_have_one_page(raising: FlaskClient, number: int) -> None:
     assert response.mimetype == "text/html"
     assert "<h1>" in response.text
     assert 'href="/"' in response.text
+
+
+@pytest.mark.parametrize(
+    ("error", "heading"),
+    [
+        (StorageError("Disk full."), "Something is wrong with the log"),
+        (UpstreamKeyError("No key."), "The model did not answer"),
+        (LibraryError("No folder."), "Something went wrong"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_page_says_by_its_heading_what_cannot_be_had(
+    app: Flask, error: RolebookError, heading: str
+) -> None:
+    with app.test_request_context("/comparisons", headers={"Accept": "text/html"}):
+        page = respond(error)
+    assert (503, True) == (page.status_code, f"<h1>{heading}</h1>" in page.get_data(as_text=True))
 
 
 def test_every_kind_of_error_has_a_status() -> None:
