@@ -90,6 +90,10 @@ FOREIGN_VARIABLES = (
     ("OPENAI_ORG_ID", "Organization that calls are billed to."),
     ("OPENAI_PROJECT_ID", "Project that calls are billed to."),
     ("HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY", "Proxies, http:// or socks5://."),
+    (
+        "SSL_CERT_FILE",
+        "Certificates to trust instead of those of the system; only from the environment itself, not from .env.",
+    ),
 )
 
 _EMPTY_KEY = "OPENAI_API_KEY is set but empty, so rehearsal answers. Put a key in it, or remove it."

@@ -56,7 +56,7 @@ _ROLES_REFUSED = re.compile(
 """What chat templates say (Gemma, Llama 2, Mistral and their heirs); servers pass it on with one status or another."""
 _HEADERS_TOO_LARGE = 431
 """What h11 hints at when headers pass its limit of 100 KB."""
-_NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
+NO_FILE_LEFT = (errno.EMFILE, errno.ENFILE)
 _NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
 _OUT_OF_TIME = (9, 10)
 _OTHER_NAME = (62, 64)
@@ -113,7 +113,7 @@ class ErrorMapper:
         for link in chain:
             if isinstance(link, UpstreamError):
                 return link
-            if isinstance(link, OSError) and link.errno in _NO_FILE_LEFT:
+            if isinstance(link, OSError) and link.errno in NO_FILE_LEFT:
                 # It says nothing of the upstream.
                 return UpstreamError(
                     "Rolebook has as many files open as the system lets it, so it could not call %(upstream)s. "

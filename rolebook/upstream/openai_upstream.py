@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import sys
 import threading
 import time
@@ -40,7 +41,7 @@ from rolebook.upstream.attempts import Attempts
 from rolebook.upstream.body import Whole
 from rolebook.upstream.breaker import Breaker
 from rolebook.upstream.call import Call
-from rolebook.upstream.error_mapping import ErrorMapper
+from rolebook.upstream.error_mapping import NO_FILE_LEFT, ErrorMapper
 from rolebook.upstream.exchange import DirectExchange, Exchange
 from rolebook.upstream.key_pool import KeyPool
 from rolebook.upstream.redaction import protect_logs, redactor_of
@@ -294,7 +295,10 @@ class OpenAIUpstream:
 
         with self._opening:
             if self._opened is None:
-                self._opened = open_client(self.settings, self._transport)
+                try:
+                    self._opened = open_client(self.settings, self._transport)
+                except OSError as error:
+                    raise _without_certificates(error) or error from None
             return self._opened
 
     def _ask(self, ask: Callable[..., Sending]) -> Any:
@@ -320,6 +324,19 @@ class OpenAIUpstream:
                 _returned(attempts.after_failure(error, lease))
         finally:
             attempts.end()
+
+
+def _without_certificates(error: OSError) -> UpstreamError | None:
+    """That the certificates to trust cannot be read, if that is why there is no client."""
+    path = os.environ.get("SSL_CERT_FILE", "")
+    if not path or error.errno in NO_FILE_LEFT:
+        return None
+    return UpstreamError(
+        "The certificates to trust cannot be read from %(path)s, which SSL_CERT_FILE names, so %(upstream)s is not "
+        "called. Correct SSL_CERT_FILE and start again.",
+        path=path,
+        cause=str(error),
+    )
 
 
 def _returned(waiting: Generator[Waiting, None, Got]) -> Got:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from rolebook.core.errors import UpstreamConnectionError
+from rolebook.core.errors import UpstreamConnectionError, UpstreamError
 from tests.upstream.asking import ask, ask_for
 from tests.upstream.conftest import OpenUpstream
 from tests.upstream.scripted_server import ScriptedServer
@@ -91,6 +91,24 @@ def test_certificate_that_has_expired_is_not_accepted(
 
     assert isinstance(error, UpstreamConnectionError)
     assert "not valid today" in str(error)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_named(
+    open_upstream: OpenUpstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+) -> None:
+    path = tmp_path / "ca.pem"
+    if content:
+        path.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    error = ask(open_upstream(base_url="https://127.0.0.1:9/v1", attempts=1), ask_for()).error
+
+    assert isinstance(error, UpstreamError)
+    assert f"cannot be read from {path}, which SSL_CERT_FILE names" in str(error)
+    assert "Errno" not in str(error)
 
 
 def test_server_without_encryption_is_told_from_one_whose_certificate_is_not_accepted(
