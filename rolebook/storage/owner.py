@@ -58,4 +58,6 @@ def is_alive(database: Path, owner_id: str) -> bool:
 
 
 def _path(database: Path, owner_id: str) -> Path:
-    return database.with_name(f"{database.name}-owner-{owner_id}")
+    # Others may open the same file over a symbolic link; SQLite keeps what it needs beside the file itself, too.
+    real = database.resolve()
+    return real.with_name(f"{real.name}-owner-{owner_id}")

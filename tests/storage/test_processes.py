@@ -69,6 +69,24 @@ def test_turn_of_a_living_process_stays_pending(log: SqliteLog) -> None:
     later.close()
 
 
+def test_turn_stays_pending_however_the_way_to_the_file_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "rolebook.db"
+    linked = tmp_path / "linked" / "log.db"
+    through = tmp_path / "through" / path.name
+    linked.parent.mkdir()
+    linked.symlink_to(path)
+    through.parent.symlink_to(path.parent)
+    ways = [path, linked, through]
+    logs = [SqliteLog(way) for way in ways]
+    begun = [log.start_turn(new_turn(log_session(log)), REVISION).id for log in logs]
+    for way in ways:
+        newcomer = SqliteLog(way)
+        assert [TurnStatus.PENDING] * 3 == [newcomer.get_turn(id).status for id in begun]
+        newcomer.close()
+    for log in logs:
+        log.close()
+
+
 def test_session_takes_the_next_turn_when_the_one_before_it_has_ended_or_its_process(
     log: SqliteLog,
 ) -> None:
