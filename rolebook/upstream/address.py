@@ -38,13 +38,23 @@ def check_settings(settings: UpstreamSettings) -> None:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of a URL that has a host and, if any, a real port."""
+    """The parts of a URL that has a host that can be looked up and, if any, a real port."""
     try:
         parts = urlsplit(url)
-        is_sound = bool(parts.hostname) and parts.port != 0 and url.isprintable() and " " not in url
+        is_sound = parts.port != 0 and url.isprintable() and " " not in url
     except ValueError:
         return None
-    return parts if is_sound else None
+    return parts if is_sound and _is_host(parts.hostname or "") else None
+
+
+def _is_host(name: str) -> bool:
+    """Whether it is an address of numbers, or a name whose parts are as long as they may be."""
+    if name.replace(".", "").isdigit():
+        try:
+            ipaddress.IPv4Address(name)
+        except ValueError:
+            return False
+    return all(0 < len(part) < 64 for part in name.removesuffix(".").split("."))
 
 
 def shown_url(url: str) -> str:

@@ -64,6 +64,21 @@ def test_broken_proxy_is_a_setting_error_that_keeps_its_password(proxy: str) -> 
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "host", ["example..com", ".example", "256.1.1.1", "127.1", "a" * 64 + ".example"]
+)
+def test_mistyped_host_is_a_setting_error(host: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        OpenAIUpstream(settings(f"http://{host}:8000/v1"))
+
+    assert f"an http or https address such as {OPENAI}, got 'http://{host}" in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["example.com.", "模型.example", "[2001:db8::1]", "my_server"])
+def test_host_that_can_be_looked_up_is_none(host: str) -> None:
+    assert OpenAIUpstream(settings(f"http://{host}:8000/v1")).name == "mine"
+
+
 def test_broken_proxy_of_the_environment_names_the_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
