@@ -102,11 +102,22 @@ class CheckShare:
 
 
 @frozen
+class StandIn:
+    """An upstream that has answered for another, with its model, as far as that is told."""
+
+    upstream: str
+    model: str
+    for_upstream: str
+    for_model: str
+
+
+@frozen
 class Evidence:
     """What the answers of a comparison show.
 
     Tuples are by the variant's index. ``answers`` counts the turns that got one, ``inputs`` the different inputs that
-    any variant has answered; ``lengths`` are words.
+    any variant has answered; ``lengths`` are words. ``stand_ins`` counts the answers that came from another upstream
+    than was asked, ``models`` are each upstream with the model that has answered there.
     """
 
     measured: tuple[Measured, ...]
@@ -115,6 +126,8 @@ class Evidence:
     failed: tuple[int, ...]
     inputs: int
     finish_reasons: tuple[Mapping[str, int], ...]
+    stand_ins: tuple[Mapping[StandIn, int], ...]
+    models: tuple[frozenset[tuple[str, str]], ...]
     lengths: tuple[Distribution | None, ...]
     words: tuple[Sequence[float], ...] = field(repr=False)
 
@@ -161,9 +174,20 @@ def _summarise(
             Counter(turn.choice.finish_reason or "unknown" for turn in turns)
             for turns in grouped.turns
         ),
+        stand_ins=tuple(
+            Counter(_stand_in(turn) for turn in turns if turn.upstream_requested)
+            for turns in grouped.turns
+        ),
+        models=tuple(
+            frozenset((turn.upstream, turn.model) for turn in turns) for turns in grouped.turns
+        ),
         lengths=tuple(distribution(values) for values in words),
         words=words,
     )
+
+
+def _stand_in(turn: Turn) -> StandIn:
+    return StandIn(turn.upstream, turn.model, turn.upstream_requested, turn.model_requested)
 
 
 def summarise_by_tag(comparison: Comparison, cells: Iterable[Cell]) -> Mapping[str, Evidence]:

@@ -49,6 +49,7 @@ _CSV_COLUMNS = (
     "status",
     "created_at",
     "upstream",
+    "upstream_requested",
     "model_requested",
     "model",
     "parameters_requested",
@@ -196,6 +197,9 @@ def _variant_data(snapshot: Snapshot, index: int) -> dict[str, Any]:
         "answers": evidence.answers[index],
         "failed": evidence.failed[index],
         "finish_reasons": evidence.finish_reasons[index],
+        "stand_ins": [
+            {**asdict(each), "answers": count} for each, count in evidence.stand_ins[index].items()
+        ],
     }
 
 

@@ -219,6 +219,11 @@ class _Report:
             "" if turn.duration_ms is None else seconds(turn.duration_ms, language),
             "" if tokens is None else f"{tokens} {_('tokens')}",
             "" if turn.cost is None else _inline(money(turn.cost)),
+            *(
+                _inline(self._translator.say(each.message, each.parameters))
+                for each in turn.adaptations
+                if "stand_in" in each.parameters
+            ),
             _("taken from the log") if cell.is_reused else "",
         ]
         return {

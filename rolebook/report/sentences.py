@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from rolebook.core.comparison import Comparison
 from rolebook.core.errors import Phrase
@@ -295,6 +296,7 @@ class Narrator:
             }
             said = self._speaker.say("%(num)s of %(total)s cells failed (%(names)s).", words)
             yield Sentence(said, "warning")
+        yield from self._stand_ins(evidence)
         for reason, message in _CUT_OFF.items():
             counts = [reasons.get(reason, 0) for reasons in evidence.finish_reasons]
             if any(counts):
@@ -315,6 +317,39 @@ class Narrator:
                 {"count": untold},
             )
             yield Sentence(said, "note")
+
+    def _stand_ins(self, evidence: Evidence) -> Iterator[Sentence]:
+        """Who has answered for whom: what is compared is not what was to be."""
+        for each in dict.fromkeys(chain.from_iterable(evidence.stand_ins)):
+            counts = [found.get(each, 0) for found in evidence.stand_ins]
+            words = {
+                "used": self._of(each.model, each.upstream),
+                "asked": self._of(each.for_model, each.for_upstream),
+                "answers": self._listed(counts, evidence.answers),
+            }
+            said = self._speaker.say(
+                "%(used)s stood in for %(asked)s: %(answers)s. These answers tell nothing of %(asked)s.",
+                words,
+            )
+            others = [
+                called.within
+                for called, count, models in zip(self.called, counts, evidence.models, strict=True)
+                if not count and (each.upstream, each.model) in models
+            ]
+            if others:
+                same = self._speaker.say(
+                    "The same model has answered for %(names)s: held against these, it is compared with itself.",
+                    {"names": listed(others, self._speaker.language)},
+                )
+                said = f"{said}{self._speaker.punctuation.gap}{same}"
+            yield Sentence(said, "warning")
+
+    def _of(self, model: str, upstream: str) -> str:
+        """A model with its upstream, as far as it is known."""
+        if not model:
+            return visible(upstream)
+        words = {"model": visible(model), "upstream": visible(upstream)}
+        return self._speaker.say("%(model)s of %(upstream)s", words)
 
     def _listed(self, counts: Sequence[int], totals: Sequence[int]) -> str:
         """The variants with a count above zero: ``Teacher 2/60, Poet 1/60``."""

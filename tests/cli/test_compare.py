@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import io
 import json
 import os
 import pty
@@ -555,6 +558,35 @@ variants:
   - {persona: plain, name: Small, upstream: spare}
 inputs: [Hi, Hello]
 """
+
+
+def test_what_stood_in_is_told_wherever_results_are_read(
+    standing_in: Shell, comparisons: SqliteComparisonLog
+) -> None:
+    (standing_in.folder / "fell-back.yaml").write_text(FELL_BACK, "utf-8")
+    told = (
+        "ok of spare stood in for large of work: Large 2/2. These answers tell nothing of large of work. "
+        "The same model has answered for Small: held against these, it is compared with itself."
+    )
+    files = [part for name in ("a.json", "a.csv", "a.md", "a.html") for part in ("--output", name)]
+    assert told in standing_in.run("compare", "fell-back.yaml", *files).notices
+    shown = standing_in.run("comparisons", "show", newest(comparisons).id, "--json")
+    read = {name: (standing_in.folder / name).read_text("utf-8") for name in files[1::2]}
+    stood_in = {
+        "upstream": "spare",
+        "model": "ok",
+        "for_upstream": "work",
+        "for_model": "large",
+        "answers": 2,
+    }
+    for data in (shown.json, json.loads(read["a.json"])):
+        assert [[stood_in], []] == [variant["stand_ins"] for variant in data["variants"]]
+    rows = list(csv.DictReader(io.StringIO(read["a.csv"].removeprefix("\ufeff"))))
+    assert ["work", "", "work", ""] == [row["upstream_requested"] for row in rows]
+    assert told in read["a.md"]
+    assert told in html.unescape(read["a.html"])
+    for text in (read["a.md"], read["a.html"]):
+        assert 2 == text.count("spare answered with ok, because work refused its keys.")
 
 
 def test_an_answer_of_a_stand_in_is_reused_for_nobody_else(

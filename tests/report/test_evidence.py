@@ -115,6 +115,35 @@ def test_what_cannot_be_told_is_folded_away_and_said_to_be_open() -> None:
     assert ["In what can be counted, no difference between them is clear yet."] == said(found)
 
 
+STOOD_IN = {
+    "upstream": "spare",
+    "model": "small",
+    "upstream_requested": "work",
+    "model_requested": "large",
+}
+
+
+def test_answers_of_a_stand_in_are_counted_and_told_in_both_languages() -> None:
+    comparison = named(grid(3, 2), "Large", "Small", "Other")
+    cells = [
+        cell("1-1-1", "One.", **STOOD_IN),
+        cell("1-2-1", "One.", upstream="work", model="large"),
+        cell("2-1-1", "One.", upstream="spare", model="small"),
+        cell("3-1-1", "One.", upstream="spare", model="other"),
+        cell("3-2-1", "One.", **(STOOD_IN | {"upstream": "third", "model": ""})),
+    ]
+    assert [
+        "small of spare stood in for large of work: Large 1/2. These answers tell nothing of large of work. "
+        "The same model has answered for Small: held against these, it is compared with itself.",
+        "third stood in for large of work: Other 1/2. These answers tell nothing of large of work.",
+    ] == said(read(comparison, cells), "warning")
+    first, _ = said(read(comparison, cells, language="zh"), "warning")
+    assert (
+        "spare 的 small 替 work 的 large 代答：Large 1/2。这些回答说明不了 work 的 large。"
+        "Small 的回答也出自同一个模型：与之相比，就是它与自己相比。"
+    ) == first
+
+
 @pytest.mark.parametrize(
     ("inputs", "expected"),
     [

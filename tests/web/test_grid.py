@@ -106,6 +106,26 @@ def test_the_judge_is_asked_again_about_what_it_could_not_tell(
     assert "Ask the judge again" not in show(client, comparison)
 
 
+def test_an_answer_of_a_stand_in_says_so_and_so_does_the_result(
+    make_rolebook: MakeRolebook, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    (library_dir / "rolebook.yaml").write_text(
+        f"upstreams:\n  work: {{base_url: {upstream.base_url}, attempts: 1,"
+        " fallbacks: [{upstream: spare, model: ok}]}\n"
+        f"  spare: {{base_url: {upstream.base_url}}}\n"
+    )
+    upstream.model_rule("large", "401")
+    rolebook = make_rolebook()
+    large = {"persona": "plain", "name": "Large", "upstream": "work", "model": "large"}
+    comparison = fill(rolebook, variants=[large], inputs=["Hi"])
+    client = create_app(rolebook).test_client()
+    for path in ("", "/cells/1-1-1"):
+        page = show(client, comparison, path=path)
+        assert "spare answered with ok, because work refused its keys." in page
+    told = "ok of spare stood in for large of work: Large 1/1."
+    assert told in show(client, comparison, path="/evidence")
+
+
 @pytest.mark.parametrize("action", ["resume", "retry"])
 @pytest.mark.parametrize("prefix", ["", "/api/v1"])
 def test_answers_that_are_not_checked_yet_are_shown_and_gone_on_with(

@@ -610,6 +610,16 @@ class OtherRevision(Shape):
     revision: str
 
 
+class AnswersOfStandIn(Shape):
+    """So many answers came from another upstream than was asked, and from which model there."""
+
+    upstream: str
+    model: str
+    for_upstream: str
+    for_model: str
+    answers: int
+
+
 class VariantResult(Shape):
     """How the answers of a variant were asked for, and how they ended."""
 
@@ -628,6 +638,7 @@ class VariantResult(Shape):
     answers: int
     failed: int
     finish_reasons: dict[str, int]
+    stand_ins: list[AnswersOfStandIn]
 
 
 class Verdict(Shape):
