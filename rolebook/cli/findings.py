@@ -122,7 +122,7 @@ def _show_said(terminal: Terminal, turn: Turn) -> None:
         terminal.write_line(turn.text)
     for call in turn.choice.tool_calls:
         said = "It asks for a tool, and Rolebook has none:"
-        terminal.write_line(f"{terminal.gettext(said)} {call_text(call)}")
+        terminal.write_line(f"{terminal.gettext(said)}\n{call_text(call)}")
     if turn.choice.refusal:
         terminal.write_line(
             terminal.gettext("The model refuses: %(refusal)s", refusal=turn.choice.refusal)

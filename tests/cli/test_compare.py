@@ -289,7 +289,7 @@ def test_answer_that_is_no_text_is_shown_as_what_it_is(shell: Shell) -> None:
     models = ("-m", "tool-calls", "-m", "refusal")
     done = shell.run("compare", "plain", *models, "--input", "Why?", "--check", "max_words=9")
     assert (
-        'It asks for a tool, and Rolebook has none: get_weather({"city": "Paris"})\n' in done.text
+        'It asks for a tool, and Rolebook has none:\nget_weather({"city": "Paris"})\n' in done.text
     )
     assert "The model refuses: I'm sorry, I can't help with that.\n" in done.text
     assert (1, True) == (done.status, "The answer has no text" in done.notices)
