@@ -148,6 +148,42 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return centre - reach if share > 0 else 0.0, centre + reach if share < 1 else 1.0
 
 
+def lasting(share: float, n: float, among: int = 1) -> tuple[float, float]:
+    """Low and high end of an interval for a share that holds however often somebody looks while observations come in.
+
+    A share is ruled out if what was seen is twenty times less likely under it than on average over all shares (Robbins
+    1970). Whatever the true one is, that ever happens to it in at most 5 of 100 cases (Ville 1939). Wilson's interval
+    holds for a single look: whoever goes on long enough finds the truth outside of that at some time.
+
+    Arguments:
+        n: how many observations, of any effective size.
+        among: how many such intervals are to hold together.
+    """
+    won, lost = share * n, (1 - share) * n
+    average = math.lgamma(won + 1) + math.lgamma(lost + 1) - math.lgamma(n + 2)
+    least = average + math.log((1 - CONFIDENCE) / among)
+
+    def end(outside: float) -> float:
+        inside = share
+        while abs(inside - outside) > 1e-9:
+            middle = (inside + outside) / 2
+            if won * math.log(middle) + lost * math.log(1 - middle) < least:
+                outside = middle
+            else:
+                inside = middle
+        return inside
+
+    # None and all are inside exactly.
+    return end(0.0) if share > 0 else 0.0, end(1.0) if share < 1 else 1.0
+
+
+def lasting_quantile(n: float, among: int = 1) -> float:
+    """How many standard errors a share of ``n`` observations is from one half when ``lasting`` just rules that out."""
+    spread = 1 + n / 3
+    chance = (1 - CONFIDENCE) / among
+    return math.sqrt((1 + 3 / n) * (math.log(spread) - 2 * math.log(chance)))
+
+
 def _t_interval(values: Sequence[float], *, over: Over, among: int = 1) -> Interval:
     mean, n = statistics.fmean(values), len(values)
     if min(values) == max(values):

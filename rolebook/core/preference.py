@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,10 +22,9 @@ from rolebook.core.interval import (
     FEWEST_ALIKE,
     NORMAL_QUANTILE,
     Interval,
-    normal_quantile,
-    share_interval,
+    lasting,
+    lasting_quantile,
     student_t,
-    wilson,
 )
 
 _RESAMPLES = 2000
@@ -32,6 +32,8 @@ _SEED = 0
 """Fixed, so that the same votes give the same figures."""
 _MOST_VOTES = 1000
 """Variants that more votes than these would be needed to tell apart look alike."""
+_FEWEST_EACH = 10
+"""With fewer votes on each variant their share says next to nothing about how many more it takes."""
 _TOLERANCE = 1e-9
 _COARSE_TOLERANCE = 5e-4
 """Of a share, in a resample: far less than what resamples differ by."""
@@ -98,10 +100,11 @@ class Verdict:
     ``share`` is how often. Of two variants it is what the votes say. Of more it is what Bradley-Terry expects between
     these two after all votes, so that the verdict agrees with the ranking, and its ``n`` counts all of them; the
     intervals of all pairs hold together then, because which one is best has been picked from them.
+    ``is_clear`` if one half is outside, which stays as rare where nothing differs if somebody looks after every vote.
     ``inputs`` is on how many inputs these votes are; one that names none has its own. Nothing is clear before there are
     six, however many votes are on them: what all of fewer say may be otherwise for any further one.
     ``votes_needed`` says about how many more votes would make it clear if the share stayed as it is: 0 if it is clear,
-    None if that would take over a thousand, so that they look alike.
+    None if that would take over a thousand, or if there are fewer than ten votes on each variant to tell it by.
     """
 
     better: str
@@ -170,13 +173,13 @@ class SideBias:
 def preference(votes: Iterable[Vote]) -> Preference:
     """Count ``votes`` and weigh them; neither their order nor the sides they were shown on change the result.
 
-    All intervals are 95 % ones. Shares of a pair have Wilson's, on the effective number of votes: votes on the same
-    input are not independent, and the more they agree, the less each of them adds. Strengths have the percentile
-    interval of 2,000 resamples, widened for the same reason.
+    All intervals are 95 % ones that hold however often somebody looks while votes come in. Shares of a pair have that
+    of Robbins, on the effective number of votes: votes on the same input are not independent, and the more they agree,
+    the less each of them adds. Strengths have the percentile interval of 2,000 resamples, widened for both reasons.
     """
     tally = _Tally(votes)
     model = _BradleyTerry(tally)
-    strength = {name: model.share(name, tally.opponents(name)) for name in tally.variants}
+    strength = {name: _lasting(model.share(name, tally.opponents(name))) for name in tally.variants}
     components = tuple(
         tuple(sorted(component, key=lambda name: (-strength[name].value, name)))
         for component in tally.components
@@ -209,9 +212,9 @@ def side_bias(votes: Iterable[Vote]) -> SideBias:
     """How the decided votes fell on the two sides; sides are random, so a fair eye finds about half on the left."""
     outcomes = Counter(vote.outcome for vote in votes)
     left, right = outcomes[Outcome.LEFT], outcomes[Outcome.RIGHT]
-    interval = share_interval(left, left + right, over="votes")
-    is_suspicious = interval is not None and _is_clear(interval, left + right)
-    return SideBias(left, right, interval, is_suspicious)
+    decided = left + right
+    interval = _interval(left / decided, decided, decided) if decided else None
+    return SideBias(left, right, interval, interval is not None and interval.excludes(0.5))
 
 
 class _Tally:
@@ -252,8 +255,8 @@ class _Tally:
         if not votes:
             return PairRecord(0, 0, 0, 0, None)
         share = (wins + (ties + both_bad) / 2) / votes
-        low, high = wilson(share, self.effective_votes(a, b))
-        return PairRecord(wins, losses, ties, both_bad, Interval(share, low, high, votes, "votes"))
+        interval = _interval(share, votes, self.effective_votes(a, b))
+        return PairRecord(wins, losses, ties, both_bad, interval)
 
 
 def _cell(a: str, b: str, outcome: Outcome) -> _Cell:
@@ -346,7 +349,7 @@ class _BradleyTerry:
         self._strengths = _fit(self._wins(float, float), [1.0] * len(self._index), _TOLERANCE)
 
     def share(self, name: str, others: Sequence[str]) -> Interval:
-        """The share of votes that ``name`` can expect against the average of ``others``."""
+        """The share of votes that ``name`` can expect against the average of ``others``, its interval for one look."""
         own, opponents = self._index[name], [self._index[other] for other in others]
         value, *sample = (
             sum(strengths[own] / (strengths[own] + strengths[other]) for other in opponents)
@@ -413,55 +416,79 @@ def _fit(wins: _Matrix, start: Sequence[float], tolerance: float) -> list[float]
     return strengths
 
 
+def _interval(share: float, votes: int, effective: float) -> Interval:
+    return Interval(share, *lasting(share, effective), votes, "votes")
+
+
 def _verdicts(
     tally: _Tally, model: _BradleyTerry, components: Iterable[tuple[str, ...]]
 ) -> Iterator[Verdict]:
     for component in components:
         better, *others = component
-        pairs = len(component) * len(others) // 2
+        # Every vote is on two variants.
+        effective = sum(tally.effective_votes(name) for name in component) / 2
         for worse in others:
-            share = tally.record(better, worse).share
-            if share is None or len(component) > 2:
-                share = _widened(model.share(better, [worse]), pairs)
-                share = replace(share, n=tally.votes_on(*component))
-            # Every vote is on two variants.
-            effective = sum(tally.effective_votes(name) for name in component) / 2
-            yield _verdict(better, worse, share, effective, tally.inputs_of(component))
+            share = _outlook(tally, model, component, worse)
+            found = Verdict(
+                *(better, worse, share(1.0), tally.inputs_of(component)),
+                is_clear=False,
+                votes_needed=None,
+            )
+            yield _decided(
+                found, share, effective, is_told=found.share.n * 2 >= len(component) * _FEWEST_EACH
+            )
 
 
-def _widened(share: Interval, among: int) -> Interval:
-    """A share whose interval is to hold together with ``among - 1`` others: by Bonferroni, on the scale of log odds."""
+_Outlook = Callable[[float], Interval]
+"""A share with the interval that it will have, if it stays as it is, once there are so many times the votes."""
+
+
+def _outlook(tally: _Tally, model: _BradleyTerry, component: Sequence[str], worse: str) -> _Outlook:
+    better, *others = component
+    if len(others) > 1:
+        pairs = len(component) * len(others) // 2
+        seen = replace(model.share(better, [worse]), n=tally.votes_on(*component))
+        return lambda growth: _lasting(seen, among=pairs, growth=growth)
+    record, effective = tally.record(better, worse), tally.effective_votes(better, worse)
+    assert record.share is not None
+    share = record.share.value
+    return lambda growth: _interval(share, record.votes, effective * growth)
+
+
+def _decided(found: Verdict, share: _Outlook, effective: float, *, is_told: bool) -> Verdict:
+    """The same verdict with whether it is clear, or else how many more votes it takes, if that is to be told."""
+
+    def is_enough(more: int) -> bool:
+        growth = 1 + more / found.share.n
+        return (share(growth).low or 0.0) > 0.5 and effective * growth >= FEWEST_ALIKE
+
+    needed = bisect_left(range(_MOST_VOTES + 1), True, key=is_enough)
+    if not needed and not found.inputs_needed:
+        return replace(found, is_clear=True, votes_needed=0)
+    if needed > _MOST_VOTES or not is_told:
+        return found
+    return replace(found, votes_needed=max(needed, found.inputs_needed))
+
+
+def _lasting(share: Interval, *, among: int = 1, growth: float = 1.0) -> Interval:
+    """A share whose interval holds for one look, with one that holds for any number of them, on the scale of log odds.
+
+    Arguments:
+        among: how many such intervals are to hold together, by Bonferroni.
+        growth: how many times the votes there are by then.
+    """
     assert share.low is not None
     assert share.high is not None
-    wider = normal_quantile(among) / NORMAL_QUANTILE
-    middle = _log_odds(share.value)
-    low, high = (
-        1 / (1 + math.exp(-(middle + wider * (_log_odds(end) - middle))))
-        for end in (share.low, share.high)
-    )
-    return replace(share, low=low, high=high)
+    middle, *ends = map(_log_odds, (share.value, share.low, share.high))
+
+    def moved(end: float) -> float:
+        error = (end - middle) / NORMAL_QUANTILE / math.sqrt(growth)
+        # So many votes on two that are alike leave the same error.
+        reach = error and error * lasting_quantile(4 / error**2, among)
+        return 1 / (1 + math.exp(-middle - reach))
+
+    return replace(share, low=moved(ends[0]), high=moved(ends[1]))
 
 
 def _log_odds(share: float) -> float:
     return math.log(share / (1 - share))
-
-
-def _verdict(better: str, worse: str, share: Interval, effective: float, inputs: int) -> Verdict:
-    is_decided = _is_clear(share, effective)
-    verdict = Verdict(better, worse, share, inputs, is_clear=False, votes_needed=None)
-    if is_decided and not verdict.inputs_needed:
-        return replace(verdict, is_clear=True, votes_needed=0)
-    needed = 0
-    lead, reach = share.value - 0.5, share.value - (share.low or 0.0)
-    if not is_decided and lead > 0:
-        # Reach shrinks with the square root of the votes, and has to become smaller than the lead.
-        decisive = math.floor(share.n * (reach / lead) ** 2) + 1
-        needed = max(decisive, math.ceil(share.n * FEWEST_ALIKE / effective)) - share.n
-    if lead <= 0 or needed > _MOST_VOTES:
-        return verdict
-    return replace(verdict, votes_needed=max(needed, verdict.inputs_needed))
-
-
-def _is_clear(share: Interval, effective: float) -> bool:
-    """Whether it differs from one half. An interval alone would let four votes decide."""
-    return share.excludes(0.5) and effective >= FEWEST_ALIKE

@@ -8,7 +8,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import optimize, stats  # type: ignore[import-untyped]
 
 from rolebook.core.interval import (
     Difference,
@@ -16,6 +16,8 @@ from rolebook.core.interval import (
     Interval,
     difference_interval,
     distribution,
+    lasting,
+    lasting_quantile,
     mean_interval,
     share_interval,
     student_t,
@@ -43,6 +45,34 @@ def ends(interval: Interval | None) -> tuple[float, float]:
 @example(10_000_000)
 def test_students_t_is_scipys(df):
     assert student_t(df) == pytest.approx(stats.t.ppf(0.975, df), abs=1e-6)
+
+
+@pytest.mark.parametrize(("truth", "lowest"), [(0.5, 0.02), (0.7, 0.02), (0.95, 0.005)])
+def test_looking_after_every_observation_misses_the_truth_in_less_than_5_of_100_cases(
+    truth, lowest
+):
+    """Not simulated: the chance of every number of successes that the truth has survived until then."""
+    missed, chances = 0.0, {0: 1.0}
+    for n in range(1, 121):
+        following: dict[int, float] = {}
+        for won, chance in chances.items():
+            for more, part in ((1, truth), (0, 1 - truth)):
+                following[won + more] = following.get(won + more, 0.0) + chance * part
+        chances = {}
+        for won, chance in following.items():
+            low, high = lasting(won / n, n)
+            if low <= truth <= high:
+                chances[won] = chance
+            else:
+                missed += chance
+    assert lowest < missed < 0.05
+
+
+@pytest.mark.parametrize("among", [1, 6])
+@pytest.mark.parametrize("n", [40, 100, 300])
+def test_a_share_that_is_just_clear_is_a_lasting_quantile_from_one_half(n, among):
+    furthest = optimize.brentq(lambda share: lasting(share, n, among)[0] - 0.5, 0.5, 1 - 1e-9)
+    assert lasting_quantile(n, among) == pytest.approx((furthest - 0.5) * 2 * n**0.5, rel=0.05)
 
 
 @given(st.lists(VALUES, min_size=2, max_size=40, unique=True))

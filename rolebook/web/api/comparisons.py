@@ -653,6 +653,7 @@ class Verdict(Shape):
     """On how many further inputs there have to be votes before they tell of any but these."""
     is_clear: bool
     votes_needed: int | None
+    """About how many more votes would make it clear; none if over a thousand, or below ten on each variant."""
 
 
 class Preferred(Shape):
