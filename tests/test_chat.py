@@ -495,7 +495,13 @@ class OddPrices:
         raise ZeroDivisionError
 
 
-def test_fault_over_an_answer_leaves_no_turn_pending(ada: Rolebook) -> None:
+@pytest.mark.parametrize(
+    ("model", "status", "text"),
+    [("ok", TurnStatus.INTERRUPTED, "Echo: one"), ("empty-text", TurnStatus.FAILED, "")],
+)
+def test_fault_over_an_answer_leaves_no_turn_pending(
+    ada: Rolebook, model: str, status: TurnStatus, text: str
+) -> None:
     chat = ChatService(
         library=ada.finder,
         log=ada.log,
@@ -507,9 +513,9 @@ def test_fault_over_an_answer_leaves_no_turn_pending(ada: Rolebook) -> None:
     )
     session = begin(ada)
     with pytest.raises(ZeroDivisionError):
-        list(chat.stream_turn(TurnRequest(session.id, "one")))
+        list(chat.stream_turn(TurnRequest(session.id, "one", model=model)))
     turn = ada.log.last_turn(session.id)
-    assert (TurnStatus.INTERRUPTED, "Echo: one") == (turn.status, turn.text)
+    assert (status, text) == (turn.status, turn.text)
     assert turn.error
     assert "Rolebook itself failed here" in turn.error.text
     assert 0 == chat.live_turns

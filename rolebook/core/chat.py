@@ -22,7 +22,6 @@ from rolebook.core.completion import (
     CompletionRequest,
     Delivery,
     Delta,
-    PartialCompletion,
     Received,
     Sent,
     Suspend,
@@ -671,7 +670,6 @@ class _Call:
         self.suspend = reader.suspend if isinstance(reader, Program) else None
         self._reader = reader
         self._prices = prices
-        self._partial = PartialCompletion()
         self._completion: Completion | None = None
         self._error: UpstreamError | None = None
         self._began = time.monotonic()
@@ -695,11 +693,11 @@ class _Call:
                         case Completion():
                             self._completion = event
                         case Delta():
-                            self._note_delta(event)
+                            self._note_delta()
                             yield event
                         case Received():
-                            for delta in event.deltas:
-                                self._note_delta(delta)
+                            if event.deltas:
+                                self._note_delta()
                             yield event
                         case Waiting():
                             yield event
@@ -730,10 +728,9 @@ class _Call:
         if not self._model_requested and not sent.upstream:
             self._model_requested = sent.model
 
-    def _note_delta(self, delta: Delta) -> None:
+    def _note_delta(self) -> None:
         if self._first is None:
             self._first = time.monotonic()
-        self._partial.add(delta)
 
     def ended(self) -> Turn:
         """The turn with its end: whole, refused, broken, or left by whoever read it."""
@@ -766,8 +763,9 @@ class _Call:
         return self.end
 
     def forget_reply(self) -> None:
-        """Be left with the pieces that arrived, because the whole cannot be recorded."""
+        """Be left with what arrived, because of what the whole tells something cannot be recorded."""
         self._completion = None
+        self._delivery.usage, self._delivery.cost = Usage(), None
 
     def _completed(self, completion: Completion) -> Mapping[str, Any]:
         """What a turn has of a whole answer."""
@@ -794,18 +792,23 @@ class _Call:
 
     def _broken(self) -> Mapping[str, Any]:
         """What a turn has of an answer that did not come to its end."""
-        status = self._broken_status()
+        arrived = self._delivery.arrived()
+        status = self._broken_status(has_arrived=bool(arrived))
         return {
             "status": status,
-            "choices": self._partial.choices,
+            "choices": arrived,
             "error": self._turn_error(),
             "adaptations": self._sent.adaptations,
-            **self._used(status),
+            **self._used(status, has_asked=self._delivery.is_made or bool(arrived)),
         }
 
-    def _used(self, status: TurnStatus) -> Mapping[str, Any]:
-        """What a turn has of the use of an answer that did not come to its end."""
-        if self._has_asked:
+    def _used(self, status: TurnStatus, *, has_asked: bool) -> Mapping[str, Any]:
+        """What a turn has of the use of an answer that did not come to its end.
+
+        Arguments:
+            has_asked: whether any upstream may have worked on it, as one that refuses it has not.
+        """
+        if has_asked:
             usage, reported = self._delivery.usage, self._delivery.cost
             is_told = usage != Usage() or reported is not None
             return {"usage": usage, "cost": self._cost(usage, reported)} if is_told else {}
@@ -814,15 +817,10 @@ class _Call:
         reserve = self.turn.reserve
         return {"reserve": reserve and replace(reserve, is_given_back=True)}
 
-    @property
-    def _has_asked(self) -> bool:
-        """Whether any upstream may have worked on it, as one that refuses it has not."""
-        return self._delivery.is_made or bool(self._partial.choices)
-
-    def _broken_status(self) -> TurnStatus:
+    def _broken_status(self, *, has_arrived: bool) -> TurnStatus:
         if self._error is None or isinstance(self._error, UpstreamCancelled):
             return TurnStatus.CANCELLED
-        return TurnStatus.INTERRUPTED if self._partial.has_text else TurnStatus.FAILED
+        return TurnStatus.INTERRUPTED if has_arrived else TurnStatus.FAILED
 
     def _turn_error(self) -> TurnError | None:
         if self._error is None or isinstance(self._error, UpstreamCancelled):

@@ -59,15 +59,18 @@ class Cancellation:
 
 
 class Delivery:
-    """Whether an upstream has been told what is asked, so that it may cost something even where nothing comes back.
+    """What has become of a call that does not come to its end: what its last attempt has cost and brought.
 
-    ``usage`` and ``cost`` are what the upstream says of an answer that came and could not be used.
+    ``is_made`` says whether an upstream has been told what is asked, so that it may cost something even where nothing
+    comes back. ``usage`` and ``cost`` are what the upstream says of an answer that came and could not be used.
+    ``arrived`` gives what has come of each answer so far, in order, without reasons why they end.
     """
 
     def __init__(self) -> None:
         self.is_made = False
         self.usage = Usage()
         self.cost: float | None = None
+        self.arrived: Callable[[], tuple[Choice, ...]] = tuple
 
 
 @frozen
@@ -182,32 +185,3 @@ class Model:
     owned_by: str = ""
     created_at: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
-
-
-class PartialCompletion:
-    """Gathers deltas, so that whatever arrived is kept when the rest does not."""
-
-    def __init__(self) -> None:
-        self._pieces: dict[int, dict[str, list[str]]] = {}
-
-    def add(self, delta: Delta) -> None:
-        """Append one delta to its choice."""
-        kinds = self._pieces.setdefault(delta.index, {"text": [], "reasoning": [], "refusal": []})
-        kinds[delta.kind].append(delta.text)
-
-    @property
-    def has_text(self) -> bool:
-        """Whether anything has arrived that a person could read."""
-        return any(any(pieces) for kinds in self._pieces.values() for pieces in kinds.values())
-
-    @property
-    def choices(self) -> tuple[Choice, ...]:
-        """The choices so far, in order of their index, without finish reasons."""
-        return tuple(
-            Choice(
-                text="".join(kinds["text"]),
-                reasoning="".join(kinds["reasoning"]),
-                refusal="".join(kinds["refusal"]),
-            )
-            for _, kinds in sorted(self._pieces.items())
-        )

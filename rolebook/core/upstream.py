@@ -102,8 +102,9 @@ class Upstream(Protocol):
     def stream(self, request: CompletionRequest) -> Iterator[StreamEvent]:
         """Make one call: yields Sent, then deltas as they arrive, then one Completion. No model means its default.
 
-        A whole reply yields its text as one delta a choice. Closing the iterator, or cancelling the request, closes the
-        connection at once.
+        A whole reply yields its text as one delta a choice. What has arrived of an answer that breaks is in the
+        request's ``delivery``, with more than deltas can tell, such as a part of a call of a tool. Closing the
+        iterator, or cancelling the request, closes the connection at once.
         """
 
     def models(self) -> Sequence[Model]:

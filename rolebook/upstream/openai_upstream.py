@@ -251,6 +251,7 @@ class OpenAIUpstream:
         )
         request.cancellation.on_cancel(exchange.cut)
         fold = ReplyFold(request.endpoint, choices=_wanted(plan.fields))
+        request.delivery.arrived = fold.arrived
         sent: Sent | None = Sent(request.model, plan.sent, plan.adaptations)
         try:
             with closing(exchange):

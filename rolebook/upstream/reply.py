@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from rolebook.core.completion import Choice, Completion, Delta, Endpoint, Received, Usage
@@ -58,6 +59,11 @@ class ReplyFold:
             return Usage(), None
         usage = self._frame.get("usage")
         return read_usage(usage), read_cost(usage)
+
+    def arrived(self) -> tuple[Choice, ...]:
+        """What has come so far of each answer that says anything, without the reason why it ends."""
+        folds = [choice for _, choice in sorted(self._choices.items())]
+        return tuple(replace(fold.choice, finish_reason=None) for fold in folds if fold.has_said)
 
     def add(self, item: Whole | Pieces) -> Iterator[Delta]:
         """What ``item`` brings that is new. What came before something that cannot be used is not lost with it.
@@ -203,12 +209,15 @@ class _ChoiceFold:
         self._rest: dict[str, Any] = {}
 
     @property
+    def has_said(self) -> bool:
+        """Whether it has said anything in any way."""
+        is_worded = any(self._said.values()) or bool(self._calls)
+        return is_worded or any(self._message.get(field) for field in OTHER_ANSWERS)
+
+    @property
     def is_empty(self) -> bool:
-        """Whether it was not cut off and yet said nothing in any way."""
-        has_said = any(self._said.values()) or any(
-            self._message.get(field) for field in OTHER_ANSWERS
-        )
-        return self.finish_reason in ("stop", None) and not (has_said or self._calls)
+        """Whether it was not cut off and yet said nothing."""
+        return self.finish_reason in ("stop", None) and not self.has_said
 
     @property
     def choice(self) -> Choice:

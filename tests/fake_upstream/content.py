@@ -130,7 +130,12 @@ register("content-filter", "told", "the text ends after `after` tokens: content_
 
 
 def _instead(
-    x: Exchange, *, message: Payload, deltas: Iterable[Payload], finish_reason: str = "stop"
+    x: Exchange,
+    *,
+    message: Payload,
+    deltas: Iterable[Payload],
+    finish_reason: str = "stop",
+    cut: int = 0,
 ) -> Steps:
     """A chat answer with another message; `/completions` cannot tell it and stays `ok`."""
     whole, items = x.reply().whole(), x.reply().script()
@@ -141,7 +146,7 @@ def _instead(
     opening = items[0]
     events = [_event_like(opening, delta) for delta in [{"role": "assistant"}, *deltas]]
     ending: list[Item] = [_event_like(opening, {}, finish_reason), "[DONE]"]
-    return answer(x, whole=whole, items=[*events, *ending])
+    return answer(x, whole=whole, items=events[:cut] if cut else [*events, *ending])
 
 
 def _event_like(event: Item, delta: Payload, finish_reason: str | None = None) -> Item:
@@ -150,7 +155,12 @@ def _event_like(event: Item, delta: Payload, finish_reason: str | None = None) -
     return {**event, "choices": [choice]}
 
 
-@register("tool-calls", "told", "a tool is called, nothing is said")
+@register(
+    "tool-calls",
+    "told",
+    "a tool is called, nothing is said; `cut` leaves a stream at that piece",
+    cut=0,
+)
 def tool_calls(x: Exchange) -> Steps:
     arguments = '{"city": "Paris"}'
     call: Payload = {"id": "call_1", "type": "function"}
@@ -162,6 +172,7 @@ def tool_calls(x: Exchange) -> Steps:
         message={"content": None, "refusal": None, "tool_calls": [made]},
         deltas=[{"content": None, "tool_calls": [piece]} for piece in [begun, *pieces]],
         finish_reason="tool_calls",
+        cut=x.options["cut"],
     )
 
 

@@ -3,14 +3,13 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rolebook.core.completion import (
+    Choice,
     Completion,
     CompletionRequest,
-    Delta,
-    PartialCompletion,
     Sent,
     StreamEvent,
     Waiting,
@@ -36,11 +35,11 @@ class Outcome:
     events: tuple[StreamEvent, ...]
     error: BaseException | None
     duration_s: float
-    partial: PartialCompletion = field(repr=False)
+    arrived: tuple[Choice, ...]
 
     @property
     def text(self) -> str:
-        return "".join(choice.text for choice in self.partial.choices[:1])
+        return "".join(choice.text for choice in self.arrived[:1])
 
     @property
     def completion(self) -> Completion:
@@ -72,15 +71,14 @@ class Outcome:
 
 def ask(upstream: Upstream, request: CompletionRequest) -> Outcome:
     """Make one call to its end, catching whatever it raises."""
-    began, events, error, partial = time.monotonic(), [], None, PartialCompletion()
+    began, events, error = time.monotonic(), [], None
     try:
         for event in upstream.stream(request):
             events.append(event)
-            if isinstance(event, Delta):
-                partial.add(event)
     except Exception as raised:
         error = raised
-    return Outcome(tuple(events), error, time.monotonic() - began, partial)
+    arrived = request.delivery.arrived()
+    return Outcome(tuple(events), error, time.monotonic() - began, arrived)
 
 
 def reading_threads() -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rolebook.core.completion import Completion, Delta, Usage
+from rolebook.core.completion import Choice, Completion, Delta, Usage
 from rolebook.core.errors import UpstreamConnectionError, UpstreamReplyError
 from rolebook.upstream.body import Pieces, Whole, parse_json
 from rolebook.upstream.reply import FailedReply, ReplyFold, read_usage, reason_of
@@ -105,6 +105,23 @@ def test_tool_calls_of_two_tools_are_put_together() -> None:
         {"id": "b", "type": "function", "function": {"name": "g", "arguments": "11"}},
     )
     assert completion.choices[0].finish_reason == "tool_calls"
+
+
+def test_what_arrived_is_known_before_the_end() -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x'}}
+    reply = ReplyFold("chat", choices=4)
+    arriving = (
+        event({"role": "assistant", "content": ""}),
+        event({"content": "Hi"}, choice={"index": 2, "finish_reason": "stop"}),
+        event({"tool_calls": [call]}, choice={"index": 1}),
+        event({"function_call": {"name": "f", "arguments": "{"}}, choice={"index": 3}),
+    )
+    assert reply.arrived() == ()
+
+    list(reply.add(Pieces(arriving)))
+
+    made = {"id": "a", "function": {"name": "f", "arguments": '{"x'}}
+    assert reply.arrived() == (Choice(tool_calls=(made,)), Choice("Hi"), Choice())
 
 
 def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:

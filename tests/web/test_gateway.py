@@ -518,6 +518,28 @@ def test_failure_in_the_middle_is_raised_by_the_client_and_logged(
     assert turn.text
 
 
+def test_call_of_a_tool_that_breaks_off_is_logged_with_what_arrived(
+    sdk: openai.OpenAI, rolebook: Rolebook, client: FlaskClient
+) -> None:
+    stream = sdk.chat.completions.create(
+        model="plain/tool-calls?cut=4", messages=[said("Is it warm?")], stream=True
+    )
+    calls: list[Any] = []
+    with pytest.raises(openai.APIError) as broken:
+        calls += (call for chunk in stream for call in chunk.choices[0].delta.tool_calls or ())
+    assert "upstream_connection" == broken.value.code
+    turn = rolebook.log.get_turn(stream.response.headers["x-request-id"])
+    assert (TurnStatus.INTERRUPTED, "") == (turn.status, turn.text)
+    (made,) = turn.choice.tool_calls
+    pieces = [call.function.arguments for call in calls]
+    assert ("get_weather", "".join(pieces)) == (
+        made["function"]["name"],
+        made["function"]["arguments"],
+    )
+    assert pieces[-1]
+    assert "get_weather" in client.get(f"/sessions/{turn.session_id}").text
+
+
 @pytest.mark.parametrize("is_streamed", [True, False])
 @pytest.mark.parametrize(
     ("model", "status", "code"),
