@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,16 @@ def keys(context: click.Context, invocation: Invocation, /, name: str, as_json: 
         terminal.write_json([_as_data(*row) for row in found])
         return
     headings = (
-        *("ID", "User", "Name", "Key", "Opens"),
-        *("Turns", "Tokens", "Cost", "Reserved tokens", "Reserved cost", "Revoked"),
+        "ID",
+        "User",
+        "Name",
+        "Key",
+        "Opens",
+        "Turns",
+        "Tokens",
+        "Cost",
+        "Reserved",
+        "Revoked",
     )
     terminal.write_table(headings, [_row(key, month) for key, _, month in found])
     if not found:
@@ -61,10 +69,17 @@ def _row(key: ApiKey, month: Spending) -> Sequence[str]:
         str(month.turns),
         str(month.tokens),
         f"${month.cost:.4f}",
-        str(month.reserved_tokens) if key.limits.has_budget else "",
-        f"${month.reserved_cost:.4f}" if key.limits.has_cost else "",
+        " ".join(_reserved(key, month)),
         key.revoked_at[:10],
     )
+
+
+def _reserved(key: ApiKey, month: Spending) -> Iterator[str]:
+    """What counts beside what was used; nothing where no budget is looked at."""
+    if key.limits.has_budget:
+        yield str(month.reserved_tokens)
+    if key.limits.has_cost:
+        yield f"${month.reserved_cost:.4f}"
 
 
 def _as_data(key: ApiKey, day: Spending, month: Spending) -> dict[str, Any]:

@@ -25,6 +25,10 @@ def visible(text: str) -> str:
     )
 
 
+#: Headings of what is of no use in pieces: ids, which are there to be copied, and numbers.
+_WHOLE = frozenset({"ID", "Turns", "Tokens", "Cost"})
+
+
 class OutputError(RolebookError):
     """Standard output takes nothing more, for instance because its disk is full."""
 
@@ -79,7 +83,10 @@ class Terminal:
         self.write_line(json.dumps(value, ensure_ascii=False, indent=2, default=_as_json))
 
     def write_table(self, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Put rows out: in columns with translated headings on a terminal, else one a line, separated by tabs."""
+        """Put rows out: in columns with translated headings on a terminal, else one a line, separated by tabs.
+
+        On a terminal a column in which nothing stands is left out.
+        """
         if not self.is_interactive:
             for row in rows:
                 self.write_line("\t".join(" ".join(cell.split()) for cell in row))
@@ -89,10 +96,13 @@ class Terminal:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for heading in headings:
-            table.add_column(self.gettext(heading), overflow="fold")
+        rows = list(rows)
+        shown = [n for n in range(len(headings)) if not rows or any(row[n] for row in rows)]
+        for n in shown:
+            heading = self.gettext(headings[n])
+            table.add_column(heading, overflow="fold", no_wrap=headings[n] in _WHOLE)
         for row in rows:
-            table.add_row(*(Text(visible(cell)) for cell in row))
+            table.add_row(*(Text(visible(row[n])) for n in shown))
         with _putting_out():
             Console().print(table)
 

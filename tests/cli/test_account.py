@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import subprocess
 
 import pytest
 
 from rolebook.storage.accounts import SqliteAccounts
 from rolebook.storage.log import SqliteLog
 from tests.cli.conftest import Finished, Shell
+from tests.cli.test_turn import read_screen
 
 PASSWORD = b"correct horse\n"
 
@@ -94,6 +98,30 @@ def test_key_is_printed_alone_and_listed_without_its_token(shell: Shell, log: Sq
     assert 0 == listed.json[0]["this_month"]["tokens"]
     columns = shell.run("keys").text.split("\t")
     assert [key.id, "Chen", "ci", f"{key.hint}…", "teacher", "0", "0"] == columns[:7]
-    assert ["$0.0000", "0", "$0.0000"] == columns[7:10]
+    assert ["$0.0000", "0 $0.0000"] == columns[7:9]
     assert 0 == shell.run("keys", "revoke", key.id).status
     assert SqliteAccounts(log).find_key(token) is None
+
+
+def test_list_in_a_narrow_window_leaves_ids_whole_and_empty_columns_out(
+    shell: Shell, log: SqliteLog
+) -> None:
+    add(shell)
+    shell.run("keys", "add", "Chen", "--name", "for the lessons", "--tokens-per-day", "3000")
+    (key,) = SqliteAccounts(log).list_keys()
+    screen, terminal = pty.openpty()
+    running = subprocess.Popen(
+        shell.command("keys"),
+        cwd=shell.folder,
+        env={**shell.environment, "COLUMNS": "80", "TERM": "dumb"},
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(terminal)
+    assert 0 == running.wait(10)
+    shown = read_screen(screen).decode()
+    assert ["Reserve", key.id] == [
+        words for words in ("Reserve", "Revoke", key.id) if words in shown
+    ]
+    assert max(map(len, shown.splitlines())) <= 80
