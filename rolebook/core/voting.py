@@ -126,6 +126,12 @@ class Pairing:
                 total += len(one) * len(other)
         return alike, total - alike
 
+    @property
+    def variants(self) -> Collection[int]:
+        """Those that can be laid beside another one."""
+        beside = (numbers for numbers in self._answers.values() if len(numbers) > 1)
+        return {number for numbers in beside for number in numbers}
+
     def next_pair(
         self, ballots: Iterable[Ballot], random: Random, *, rounds: int = 1
     ) -> Pair | None:

@@ -31,6 +31,8 @@ _OPEN_AGAINST_SEVERAL = (
     "Whether %(within)s is preferred to %(count)s others is not clear yet:"
     " %(shares)s, after %(total)s blind votes in all."
 )
+_ALL_WITH_MORE = "About %(more)s more should tell of all of them."
+_NEAREST_WITH_MORE = "About %(more)s more should tell of %(worse)s."
 
 
 class Verdicts:
@@ -57,10 +59,12 @@ class Verdicts:
             others = [v for v in found if v.better == better and not v.is_clear]
             yield from map(self._single, filter(look_alike, others))
             unsure = [verdict for verdict in others if not look_alike(verdict)]
-            yield from self._together(unsure, _OPEN_AGAINST_SEVERAL)
+            yield from self._together(unsure, _OPEN_AGAINST_SEVERAL, more=self._more(unsure))
             yield from self._narrow(others)
 
-    def _together(self, verdicts: Sequence[Verdict], message: str) -> Iterator[Sentence]:
+    def _together(
+        self, verdicts: Sequence[Verdict], message: str, *, more: str = ""
+    ) -> Iterator[Sentence]:
         if len(verdicts) == 1:
             yield self._single(verdicts[0])
         elif verdicts:
@@ -72,9 +76,21 @@ class Verdicts:
                 "shares": self._shares(verdicts),
                 "total": first.share.n,
             }
-            yield Sentence(
-                self._translator.say(message, words), "clear" if first.is_clear else "open"
-            )
+            said = self._translator.say(message, words)
+            if more:
+                said = self._translator.punctuation.gap.join([said, more])
+            yield Sentence(said, "clear" if first.is_clear else "open")
+
+    def _more(self, verdicts: Sequence[Verdict]) -> str:
+        """About how many more votes should tell of all of these, or else of the nearest; empty if nobody knows."""
+        told = {v.votes_needed: v for v in verdicts if v.votes_needed and not v.is_narrow}
+        if not told:
+            return ""
+        if all(verdict.votes_needed for verdict in verdicts):
+            return self._translator.say(_ALL_WITH_MORE, {"more": max(told)})
+        nearest = min(told)
+        words = {"more": nearest, "worse": self._names[told[nearest].worse].within}
+        return self._translator.say(_NEAREST_WITH_MORE, words)
 
     def _narrow(self, verdicts: Sequence[Verdict]) -> Iterator[Sentence]:
         """That votes on so few inputs tell of no others."""

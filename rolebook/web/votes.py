@@ -16,11 +16,10 @@ from rolebook.core.comparison import (
     CellKey,
     Comparison,
     ComparisonInput,
-    Tally,
 )
 from rolebook.core.errors import ConflictError, NotFoundError
 from rolebook.core.frozen import frozen
-from rolebook.core.preference import Outcome, Preference, preference
+from rolebook.core.preference import Outcome, preference
 from rolebook.core.session import Turn, new_id
 from rolebook.core.text import language_of
 from rolebook.core.voting import Pairing, is_open, look_alike, uses_of, votes_of
@@ -75,12 +74,14 @@ class Sheet:
 class Count:
     """How many votes there are. ``more`` are about as many as it takes until it is clear who is best.
 
+    ``is_partial``: as nobody can tell that of all, until it is clear of one more of them.
     ``is_clear``: it is. ``are_alike``: no number of votes would tell them apart. ``inputs_needed``: on so many further
     inputs there have to be votes before they tell of any but these; that alone is missing if this ``is_narrow``.
     """
 
     votes: int
     more: int = 0
+    is_partial: bool = False
     inputs_needed: int = 0
     is_narrow: bool = False
     is_clear: bool = False
@@ -160,7 +161,7 @@ def draw_ballot(comparison: Comparison, *, rounds: int) -> Ballot | None:
     """Two answers that nobody has voted on so often, laid before somebody; ``None`` if none are left."""
     log = rolebook().comparisons
     ballots = log.ballots(comparison.id)
-    pair = _pairing(comparison, log.tally(comparison)).next_pair(ballots, _RANDOM, rounds=rounds)
+    pair = pairing_of(comparison).next_pair(ballots, _RANDOM, rounds=rounds)
     if pair is None:
         return None
     ballot = Ballot(new_id(), comparison.id, *pair, round=uses_of(pair, ballots))
@@ -168,10 +169,12 @@ def draw_ballot(comparison: Comparison, *, rounds: int) -> Ballot | None:
     return ballot
 
 
-def _pairing(comparison: Comparison, tally: Tally) -> Pairing:
+def pairing_of(comparison: Comparison) -> Pairing:
+    """Which of its answers can be laid side by side."""
     log = rolebook().comparisons
     return _pairings.get(
-        comparison.id, tally, lambda: Pairing(log.cells(comparison), comparison.same_inputs())
+        *(comparison.id, log.tally(comparison)),
+        lambda: Pairing(log.cells(comparison), comparison.same_inputs()),
     )
 
 
@@ -204,8 +207,7 @@ def _rounds() -> int:
 
 def _page(comparison: Comparison, ballot: Ballot | None, error: ConflictError | None = None) -> str:
     log = rolebook().comparisons
-    ballots, tally = log.ballots(comparison.id), log.tally(comparison)
-    pairing = _pairing(comparison, tally)
+    ballots, pairing = log.ballots(comparison.id), pairing_of(comparison)
     last = next((b for b in ballots if b.id == request.args.get("last")), None)
     return render_template(
         "vote.html",
@@ -215,7 +217,7 @@ def _page(comparison: Comparison, ballot: Ballot | None, error: ConflictError | 
         last=last,
         last_names=_names(comparison, last) if last and last.outcome else None,
         is_withdrawn="withdrawn" in request.args,
-        count=count_votes(comparison, ballots),
+        count=count_votes(comparison, ballots, pairing),
         pairing=pairing,
         can_go_on=pairing.next_pair(ballots, _RANDOM, rounds=_rounds()) is not None,
         progress=rolebook().compare.progress_of(comparison),
@@ -256,22 +258,27 @@ def _answer(turns: Sequence[Turn], number: int) -> Answer:
     return Answer(choice.text, choice.refusal, language_of(choice.text), choice.tool_calls)
 
 
-def count_votes(comparison: Comparison, ballots: Sequence[Ballot]) -> Count:
-    """How many votes there are, and about how many more it takes."""
+def count_votes(comparison: Comparison, ballots: Sequence[Ballot], pairing: Pairing) -> Count:
+    """How many votes there are, and about how many more it takes.
+
+    Arguments:
+        pairing: of the comparison; variants that nobody can vote on are missing in nothing.
+    """
     votes = votes_of(comparison, ballots)
     if not votes:
         return Count(0)
     found = preference(votes)
-    if not found.is_connected or len(found.variants) < len(comparison.variants):
-        return Count(len(votes))
-    return _outlook(found)
-
-
-def _outlook(found: Preference) -> Count:
+    votable = {comparison.variants[number].name for number in pairing.variants}
+    is_whole = found.is_connected and votable <= set(found.variants)
     unclear = [verdict for verdict in found.verdicts if not verdict.is_clear]
+    told = [verdict.votes_needed for verdict in unclear if verdict.votes_needed]
+    if not is_whole:
+        return Count(found.votes, more=min(told, default=0), is_partial=True)
+    is_partial = len(told) < len(unclear)
     return Count(
         found.votes,
-        more=max((verdict.votes_needed or 0 for verdict in unclear), default=0),
+        more=min(told, default=0) if is_partial else max(told, default=0),
+        is_partial=is_partial,
         inputs_needed=max((verdict.inputs_needed for verdict in unclear), default=0),
         is_narrow=any(verdict.is_narrow for verdict in unclear),
         is_clear=not unclear,

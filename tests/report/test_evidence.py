@@ -342,6 +342,32 @@ def test_of_several_variants_a_share_says_how_many_votes_were_on_the_two() -> No
 
 
 @pytest.mark.parametrize(
+    ("wins", "expected"),
+    [
+        (
+            (20, 20),
+            r"against C, after 60 blind votes in all\. About \d+ more should tell of all of them\.",
+        ),
+        ((15, 20), r"against C, after 60 blind votes in all\. About \d+ more should tell of C\."),
+        ((15, 16), r"against C, after 60 blind votes in all\."),
+    ],
+)
+def test_of_several_variants_it_says_about_how_many_more_votes_it_takes(
+    wins: tuple[int, int], expected: str
+) -> None:
+    comparison = grid(3, 30)
+    ballots = [
+        vote
+        for other, won in enumerate(wins, 2)
+        for vote in versus(comparison, 1, other, wins=won, of=30)
+    ]
+    sentence = said(read(comparison, [], ballots), "open")[-1]
+    assert re.fullmatch(
+        r"Whether A is preferred to 2 others is not clear yet: .*" + expected, sentence
+    )
+
+
+@pytest.mark.parametrize(
     ("others", "expected"),
     [
         (

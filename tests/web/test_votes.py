@@ -13,9 +13,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from rolebook.core.chat import TurnRequest
-from rolebook.core.comparison import Comparison
+from rolebook.core.comparison import Ballot, CellKey, Comparison
 from rolebook.core.comparison_spec import parse_spec
-from rolebook.core.preference import preference
+from rolebook.core.preference import Outcome, preference
 from rolebook.core.session import Session, new_id
 from rolebook.core.voting import votes_of
 from rolebook.report.presentation import hue
@@ -286,6 +286,31 @@ def test_many_votes_on_one_input_do_not_say_who_is_best(
     assert (5, False) == (counted["inputs_needed"], counted["is_clear"])
     (verdict,) = counted["preference"]["verdicts"]
     assert (1, 5, False) == (verdict["inputs"], verdict["inputs_needed"], verdict["is_clear"])
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("broken", "12 votes; about 78 more until it is clear who is best"),
+        ("plain", "12 votes; about 78 more to tell of one more variant"),
+    ],
+)
+def test_a_variant_without_votes_leaves_what_is_said_of_the_others(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream, model: str, expected: str
+) -> None:
+    upstream.model_rule("broken", "400")
+    third = {"persona": "plain", "model": model, "name": "Third"}
+    comparison = compare(
+        *(rolebook, upstream),
+        variants=["teacher", {"persona": "plain", "model": "plain", "name": "Second"}, third],
+        inputs=[f"Question {number}" for number in range(12)],
+    )
+    for number in range(12):
+        left, right = CellKey(0, number, 0), CellKey(1, number, 0)
+        ballot = Ballot(new_id(), comparison.id, left, right)
+        rolebook.comparisons.create_ballot(ballot)
+        rolebook.comparisons.cast_ballot(ballot.id, Outcome.LEFT if number < 8 else Outcome.RIGHT)
+    assert expected in client.get(f"/comparisons/{comparison.id}/vote").text
 
 
 def test_two_processes_count_a_pair_once(

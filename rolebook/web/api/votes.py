@@ -147,7 +147,7 @@ class VoteCount(Shape):
     votes: list[CountedVote]
     preference: Preferred
     more: int
-    """About how many more votes it takes until it is clear who is best."""
+    """About how many more votes it takes until it is clear who is best; 0 if that cannot be told of all variants."""
     inputs_needed: int
     """On how many further inputs there have to be votes before they tell of any but these."""
     is_clear: bool
@@ -160,12 +160,12 @@ def count_votes(comparison_id: str) -> VoteCount:
     """Count the votes: who is preferred, and how sure that is."""
     comparison = find_comparison(comparison_id)
     ballots = rolebook().comparisons.ballots(comparison.id)
-    count = votes.count_votes(comparison, ballots)
+    count = votes.count_votes(comparison, ballots, votes.pairing_of(comparison))
     found = preference_data(preference(votes_of(comparison, ballots)))
     return {
         "votes": cast(list[CountedVote], vote_rows(comparison, ballots)),
         "preference": cast(Preferred, found),
-        "more": count.more,
+        "more": 0 if count.is_partial else count.more,
         "inputs_needed": count.inputs_needed,
         "is_clear": count.is_clear,
         "are_alike": count.are_alike,
