@@ -41,6 +41,15 @@ _FOREIGN = (
     "ROLEBOOK_DATABASE, or move this one away."
 )
 
+_GONE = (
+    "The log %(path)s is not there any more: it was moved or removed while Rolebook had it open. Put it back, with its "
+    "-wal and -shm files beside it, or restart Rolebook, which begins a new one if there is none."
+)
+_ANOTHER = (
+    "%(path)s is not the log any more that Rolebook has opened, but another file. Put that one back, or restart "
+    "Rolebook to go on with this one."
+)
+
 _ADVICE = {
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
@@ -62,6 +71,26 @@ _OTHER = "The log %(path)s cannot be read or written: %(reason)s."
 
 class OutageError(StorageError):
     """The file cannot be used for a reason that lies outside the statement: it may pass by itself."""
+
+
+class GoneError(OutageError):
+    """Where the file was that is open, there is none, or another one."""
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells a file from any other that may come in its place; None where there is none, or nobody can look."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def require_same(path: Path, identity: tuple[int, int] | None) -> None:
+    """Raises GoneError if a file is no more the one that was opened, which could be written to without a trace."""
+    now = identity_of(path)
+    if now != identity:
+        raise GoneError(_GONE if now is None else _ANOTHER, path=str(path))
 
 
 def storage_error(error: sqlite3.Error, path: Path) -> StorageError:

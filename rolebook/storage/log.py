@@ -123,6 +123,7 @@ class SqliteLog:
         self._retry_at = 0.0
         self._retry_thread: threading.Thread | None = None
         self._is_closing = threading.Event()
+        self._probed = ""
         self._facets: OrderedDict[Reach | None, SlowValue[Facets]] = OrderedDict()
         self._facets_lock = threading.Lock()
 
@@ -156,6 +157,27 @@ class SqliteLog:
                 # Whoever comes first opens it for everybody.
                 with acting_for(LOCAL):
                     self.interrupt_orphans()
+
+    def probe(self) -> None:
+        """Look whether the file is there and can be read, which what is in memory of it does not tell.
+
+        Raises StorageError; GoneError, if it was moved or removed while it was open. What changes is logged.
+        """
+        try:
+            self.open()
+            self._writer.require_same_file()
+            status.read_anew(self.path)
+        except StorageError as error:
+            self._note_probed(error)
+            raise
+        self._note_probed(None)
+
+    def _note_probed(self, error: StorageError | None) -> None:
+        before, self._probed = self._probed, str(error) if error else ""
+        if error and self._probed != before:
+            _logger.error("the log cannot be used: %s", error)
+        elif before and not error:
+            _logger.warning("the log %s can be used again", self.path)
 
     def close(self) -> None:
         """Write what is still unwritten, if that is possible now, and close the file. Using the log opens it again."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from sqlite_utils import Database
 
 from rolebook.core.frozen import frozen
-from rolebook.storage.connection import execute
+from rolebook.storage.connection import connect, execute, is_busy, storage_error
 from rolebook.storage.schema import migrations, quick_check
+
+#: Whoever looks whether all is well looks again soon.
+_PATIENCE_S = 0.5
 
 
 @frozen
@@ -54,6 +58,19 @@ def database_status(db: Database, path: Path, *, unwritten: int, check: bool) ->
         unwritten=unwritten,
         problems=quick_check(db) if check else (),
     )
+
+
+def read_anew(path: Path) -> None:
+    """Read from the file over a connection of its own: the others have in memory what they have read before.
+
+    That another program keeps it locked is no fault of the file. Raises StorageError.
+    """
+    try:
+        with closing(connect(path, patience_s=_PATIENCE_S, mode="ro")) as db:
+            execute(db, "SELECT id, session FROM turns ORDER BY number DESC LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        if not is_busy(error):
+            raise storage_error(error, path) from error
 
 
 def _size(path: Path) -> int:

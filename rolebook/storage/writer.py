@@ -22,7 +22,9 @@ from rolebook.core.access import acting_for, caller
 from rolebook.core.errors import StorageError
 from rolebook.storage.connection import (
     OutageError,
+    identity_of,
     is_busy,
+    require_same,
     set_awaited,
     storage_error,
     transaction,
@@ -85,6 +87,7 @@ class Writer:
         self._prepare_changes = prepare_changes
         self._waiting: deque[_Change[Any]] = deque()
         self._db: Database | None = None
+        self._identity: tuple[int, int] | None = None
         self._awaits = True
 
     @property
@@ -98,11 +101,15 @@ class Writer:
             self._open()
 
     def close(self) -> None:
-        """Close the file; the next change opens it again."""
+        """Close the file; the next change opens whatever is there then."""
         with self.lock:
-            if self._db:
-                self._db.close()
-                self._db = None
+            self._drop()
+            self._identity = None
+
+    def require_same_file(self) -> None:
+        """Raises GoneError if the file that is open was moved or removed, or another one has taken its place."""
+        if self._identity is not None:
+            require_same(self._path, self._identity)
 
     def apply(self, change: Callable[[Database], T], *, is_awaited: bool = True) -> T:
         """Make a change, alone or together with those of other threads, and return what it returned.
@@ -168,6 +175,7 @@ class Writer:
         deadline = time.monotonic() + self._patience_s()
         while True:
             try:
+                self.require_same_file()
                 db = self._db or self._reopened()
                 self._await(db, any(change.is_awaited for change in changes))
                 with transaction(db):
@@ -175,7 +183,7 @@ class Writer:
                         change.make(db)
                 return
             except sqlite3.Error as error:
-                self.close()
+                self._drop()
                 # Some locks, such as those of a file being made, are reported without waiting for them.
                 if not is_busy(error) or time.monotonic() > deadline:
                     raise storage_error(error, self._path) from error
@@ -187,6 +195,12 @@ class Writer:
             set_awaited(db, is_awaited)
             self._awaits = is_awaited
 
+    def _drop(self) -> None:
+        """Close the connection; the next change makes another one to the same file."""
+        if self._db:
+            self._db.close()
+            self._db = None
+
     def _reopened(self) -> Database:
         """Whatever is in the way of a file that could be opened once, may pass."""
         try:
@@ -196,5 +210,6 @@ class Writer:
 
     def _open(self) -> Database:
         self._db = prepare(self._path, patience_s=self._patience_s())
+        self._identity = identity_of(self._path)
         self._awaits = True
         return self._db

@@ -14,6 +14,7 @@ from rolebook.core.completion import Model
 from rolebook.core.errors import NotFoundError, RolebookError, StorageError, UpstreamError
 from rolebook.core.frozen import frozen
 from rolebook.core.upstream import UpstreamSettings
+from rolebook.storage.connection import GoneError
 from rolebook.storage.status import DatabaseStatus
 from rolebook.upstream.breaker import Silence
 from rolebook.upstream.discovery import LocalServer, find_local_servers
@@ -113,13 +114,19 @@ def look_for_servers() -> str:
 
 @blueprint.get("/healthz")
 def report_health() -> tuple[Response, int]:
-    """For whoever watches over the process: 200 while the log can be used, else 503."""
+    """For whoever watches over the process: 503 where the log cannot be used, else 200.
+
+    A log that was moved away may be put back, and only this process knows what is to be written to it then.
+    """
+    status = "ok"
     try:
-        rolebook().log.open()
+        rolebook().log.probe()
+    except GoneError:
+        status = "behind"
     except StorageError as error:
         return jsonify(status="failing", version=__version__, reason=error.code), 503
     unwritten = siblings.unwritten_turns()
-    status = "behind" if unwritten else "ok"
+    status = "behind" if unwritten else status
     return jsonify(status=status, version=__version__, unwritten_turns=unwritten), 200
 
 
@@ -129,7 +136,7 @@ def report_readiness() -> tuple[Response, int]:
     book = rolebook()
     missing = []
     try:
-        book.log.open()
+        book.log.probe()
     except StorageError:
         missing.append("log")
     if not book.library.personas():
@@ -173,8 +180,10 @@ def state_of(name: str) -> UpstreamState:
 
 
 def _database() -> tuple[DatabaseStatus | None, StorageError | None]:
+    log = rolebook().log
     try:
-        return rolebook().log.database_status(), None
+        log.probe()
+        return log.database_status(), None
     except StorageError as error:
         return None, error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 
 from rolebook.core.errors import ConflictError, StorageError
 from rolebook.core.session import TurnStatus
+from rolebook.storage.connection import GoneError
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_session, new_turn
 
@@ -186,3 +189,50 @@ def test_turn_that_waited_goes_to_the_end_if_another_process_took_its_place(
         (waited.id, 3, 1),
     ]
     log.close()
+
+
+def test_turns_wait_while_the_file_is_moved_away_and_are_written_when_it_is_back(
+    log: SqliteLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = log_session(log)
+    before = log_turn(log, session)
+    log.probe()
+    folder, away = log.path.parent, tmp_path / "away"
+    folder.rename(away)
+    for _ in range(2):
+        with pytest.raises(GoneError, match="moved or removed while Rolebook had it open"):
+            log.probe()
+    during = log_turn(log, session)
+    assert 1 == log.unwritten
+    folder.mkdir()
+    log.path.touch()
+    with pytest.raises(GoneError, match="another file"):
+        log.probe()
+    shutil.rmtree(folder)
+    away.rename(folder)
+    wait_for(lambda: log.unwritten == 0)
+    log.probe()
+    turns = SqliteLog(log.path).session_turns(session.id)
+    assert [before.id, during.id] == [turn.id for turn in turns]
+    # Each change is told once, however often somebody looks.
+    said = [message for message in caplog.messages if "be used" in message]
+    assert ["moved or removed", "another file", "again"] == [
+        next(words for words in ("moved or removed", "another file", "again") if words in line)
+        for line in said
+    ]
+
+
+def test_file_that_was_written_over_is_found_though_it_was_read_before(log: SqliteLog) -> None:
+    log_turn(log, log_session(log))
+    assert 1 == len(log.list_sessions().summaries)
+    with log.path.open("r+b") as file:
+        file.write(b"\0" * 16_000)
+    os.truncate(f"{log.path}-wal", 0)
+    with pytest.raises(StorageError):
+        log.probe()
+
+
+def test_file_that_another_program_keeps_locked_is_there_all_the_same(log: SqliteLog) -> None:
+    log_turn(log, log_session(log))
+    with locked(log.path):
+        log.probe()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 from flask.testing import FlaskClient
@@ -103,6 +104,27 @@ def test_readiness_says_what_is_missing(client: FlaskClient, rolebook: Rolebook)
         path.unlink()
     response = client.get("/readyz")
     assert (503, ["personas"]) == (response.status_code, response.json["missing"])
+
+
+def test_log_that_is_moved_away_or_written_over_is_told_to_whoever_probes(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    talk(rolebook, "plain", "Why?")
+    path = rolebook.log.path
+    away = path.rename(path.with_name("away.db"))
+    ready, health = client.get("/readyz"), client.get("/healthz")
+    assert (503, ["log"]) == (ready.status_code, ready.json["missing"])
+    # Restarted now, it could write nothing more to the file that may come back.
+    assert (200, "behind") == (health.status_code, health.json["status"])
+    assert "moved or removed while Rolebook had it open" in client.get("/status").text
+    away.rename(path)
+    assert (200, 200) == (client.get("/readyz").status_code, client.get("/healthz").status_code)
+    with path.open("r+b") as file:
+        file.write(b"\0" * 16_000)
+    os.truncate(f"{path}-wal", 0)
+    ready, health = client.get("/readyz"), client.get("/healthz")
+    assert (503, ["log"]) == (ready.status_code, ready.json["missing"])
+    assert (503, "failing") == (health.status_code, health.json["status"])
 
 
 def test_every_figure_is_documented(client: FlaskClient, rolebook: Rolebook) -> None:
