@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from rolebook.report.html_export import PLAN_IN_HTML
 from rolebook.report.markdown_export import PLAN_IN_MARKDOWN
 from rolebook.report.snapshot import FORMAT_VERSION, KIND
 
+_CSV_BEGIN = re.compile(r'"?comparison_id"?(?P<delimiter>[,;\t])')
 #: After so many mistakes the rest is not worth reading.
 _MOST_FAULTS = 100
 
@@ -236,14 +238,22 @@ def _require_unchanged(plan: ExportedPlan, path: Path) -> None:
 
 
 def _row_of_csv(text: str) -> Mapping[str, str] | None:
-    """The first row of a CSV file with a comparison; ``None`` if it is no such file."""
-    if not text.startswith("comparison_id,"):
+    """The row of a CSV file that holds the plan, wherever rows were sorted to; the first one if none does.
+
+    Spreadsheets of other languages write semicolons. ``None`` if it is no such file.
+    """
+    begin = _CSV_BEGIN.match(text)
+    if begin is None:
         return None
     usual = csv.field_size_limit(len(text) + 1)
     try:
-        return next(csv.DictReader(io.StringIO(text, newline="")), {"comparison_id": ""})
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=begin["delimiter"]))
+    except csv.Error:
+        return {"comparison_id": ""}
     finally:
         csv.field_size_limit(usual)
+    planned = (row for row in rows if row.get("plan"))
+    return next(planned, rows[0] if rows else {"comparison_id": ""})
 
 
 def _look_up(comparisons: Comparisons, comparison_id: str, path: Path) -> Comparison:

@@ -101,6 +101,21 @@ def test_it_is_done_again_in_a_fresh_database_without_its_persona_files(
     assert {"complete"} == {cell.status for cell in cells_of(fresh, again).values()}
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_csv_file_that_a_spreadsheet_has_sorted_and_saved_is_done_again(
+    rolebook: Rolebook, comparison: Comparison, save: Save, delimiter: str
+) -> None:
+    path = save(comparison, "csv")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(reversed(rows))
+    assert comparison == read_export(path).comparison
+    assert comparison.id == repeat(rolebook, path).repeats_of
+
+
 def without_plan(path: Path) -> Path:
     """As somebody leaves it who has no use for a column of that width."""
     with path.open(encoding="utf-8-sig", newline="") as file:
