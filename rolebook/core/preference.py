@@ -146,6 +146,11 @@ class Preference:
     verdicts: tuple[Verdict, ...]
 
     @property
+    def is_small(self) -> bool:
+        """Whether there are too few inputs for the votes to tell of any others, whatever their number."""
+        return any(verdict.inputs_needed > 0 for verdict in self.verdicts)
+
+    @property
     def is_connected(self) -> bool:
         """Whether all variants can be ranked together."""
         return len(self.components) <= 1

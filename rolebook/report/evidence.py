@@ -291,11 +291,14 @@ class _Reader:
 
     def _strengths(self) -> IntervalChart | None:
         marks = [
-            self._mark(self._index[name], strength, strength.n)
+            self._preferred(self._index[name], self._preference.strength[name])
             for name in self._preference.variants
-            for strength in (self._preference.strength[name],)
         ]
         return interval_chart(marks, unit=PERCENT, bounds=SHARES, reference=0.5) if marks else None
+
+    def _preferred(self, number: int, strength: Interval | None) -> Mark:
+        mark = self._mark(number, strength, strength.n if strength else 0)
+        return replace(mark, is_small=mark.is_small or self._preference.is_small)
 
     def _wins(self) -> MatrixChart | None:
         names, matrix = self._preference.variants, self._preference.win_matrix
@@ -338,10 +341,7 @@ class _Reader:
         """How often each is preferred where there are votes, else the share of its checks that it passes."""
         if self._preference.votes and self._preference.is_connected:
             strengths = [self._preference.strength.get(name) for name in self._index]
-            marks = [
-                self._mark(n, strength, strength.n if strength else 0)
-                for n, strength in enumerate(strengths)
-            ]
+            marks = [self._preferred(n, strength) for n, strength in enumerate(strengths)]
             return marks, self._speaker.say("How often it is preferred", {})
         return self._marks(self._evidence.get(CHECKS)), self._title(CHECKS)
 

@@ -238,16 +238,21 @@ def _interval_data(interval: Interval | None) -> dict[str, Any] | None:
     return {**parts, "is_small": interval.is_small}
 
 
+def _share_data(share: Interval, found: Preference) -> dict[str, Any]:
+    parts = _interval_data(share) or {}
+    return {**parts, "is_small": share.is_small or found.is_small}
+
+
 def preference_data(found: Preference) -> dict[str, Any]:
     """Who is preferred, by all votes; a pair's own figures can be counted from the votes."""
     return {
         "votes": found.votes,
         "both_bad": found.both_bad,
-        "strength": {name: _interval_data(share) for name, share in found.strength.items()},
+        "strength": {name: _share_data(share, found) for name, share in found.strength.items()},
         "verdicts": [
             {
                 **asdict(verdict),
-                "share": _interval_data(verdict.share),
+                "share": _share_data(verdict.share, found),
                 "inputs_needed": verdict.inputs_needed,
             }
             for verdict in found.verdicts

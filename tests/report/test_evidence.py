@@ -229,6 +229,9 @@ def test_votes_on_few_inputs_are_said_to_tell_of_no_others(
     assert told[1].endswith("] of 32 blind votes.")
     assert note == told[2]
     assert chinese in said(read(comparison, [], ballots, language="zh"))
+    strengths = read(comparison, [], ballots).strengths
+    assert strengths
+    assert [True, True] == [row.mark.is_small for row in strengths.rows]
     # What is missing at first are votes.
     few = said(read(comparison, [], votes(comparison, 3, 0, inputs=inputs)))
     assert not any("on at least" in text for text in few)

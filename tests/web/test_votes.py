@@ -286,6 +286,8 @@ def test_many_votes_on_one_input_do_not_say_who_is_best(
     assert (5, False) == (counted["inputs_needed"], counted["is_clear"])
     (verdict,) = counted["preference"]["verdicts"]
     assert (1, 5, False) == (verdict["inputs"], verdict["inputs_needed"], verdict["is_clear"])
+    shares = [verdict["share"], *counted["preference"]["strength"].values()]
+    assert [True] * 3 == [share["is_small"] for share in shares]
 
 
 @pytest.mark.parametrize(
