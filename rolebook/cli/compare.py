@@ -158,7 +158,15 @@ def _repeat(invocation: Invocation, choices: Choices, path: Path) -> None:
 
     choices.require_sense()
     choices.require_same()
-    carry_out_plan(invocation, plan_export(invocation.rolebook, path), choices)
+    found, terminal = plan_export(invocation.rolebook, path), invocation.terminal
+    if found.unrecorded:
+        said = terminal.translator.ngettext(
+            "The recorded answer to %(num)s input is in another log and takes no part.",
+            "The recorded answers to %(num)s inputs are in another log and take no part.",
+            found.unrecorded,
+        )
+        terminal.tell_line(said % {"num": found.unrecorded})
+    carry_out_plan(invocation, found.plan, choices)
 
 
 def _given(invocation: Invocation, names: tuple[str, ...], said: _Said) -> Given:

@@ -105,7 +105,15 @@ class _Document(BaseModel):
     history: _History = Field(default_factory=_History)
 
 
-def plan_export(book: Book, path: Path) -> Plan:
+@frozen
+class Repetition:
+    """A comparison that is planned once more. ``unrecorded`` counts the inputs whose recorded answers stay behind."""
+
+    plan: Plan
+    unrecorded: int = 0
+
+
+def plan_export(book: Book, path: Path) -> Repetition:
     """Plan once more the comparison that a file holds. Calls nobody and writes nothing.
 
     Inputs that follow turns of another log get what was said there as texts; recorded answers stay behind. A CSV file
@@ -114,9 +122,18 @@ def plan_export(book: Book, path: Path) -> Plan:
     text = _read(path)
     row = _row_of_csv(text)
     if row is not None and not row.get("plan"):
-        return book.compare.plan_again(_look_up(book.comparisons, row["comparison_id"], path))
-    plan = _parse(text, path)
-    return book.compare.plan_again(_at_home(plan, book.log, path), plan.revisions)
+        known = _look_up(book.comparisons, row["comparison_id"], path)
+        return Repetition(book.compare.plan_again(known))
+    given = _parse(text, path)
+    comparison = _at_home(given, book.log, path)
+    lost = _recorded(given.comparison) - _recorded(comparison)
+    return Repetition(book.compare.plan_again(comparison, given.revisions), lost)
+
+
+def _recorded(comparison: Comparison) -> int:
+    """The inputs whose recorded answers take part."""
+    takes_part = any(variant.is_recorded for variant in comparison.variants)
+    return takes_part * sum(bool(entry.recorded) for entry in comparison.inputs)
 
 
 def read_export(path: Path) -> ExportedPlan:

@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from rolebook.core.comparison import Cell, CellKey, Comparison, Variant
 from rolebook.core.difference import Piece
-from rolebook.core.errors import ConflictError
+from rolebook.core.errors import ConflictError, NotFoundError
 from rolebook.core.frozen import frozen
 from rolebook.core.run import Progress
 from rolebook.report.differing import Setting
@@ -79,6 +79,7 @@ def show(comparison_id: str) -> str:
     return render_template(
         "comparison.html",
         comparison=comparison,
+        has_original=_is_there(comparison.repeats_of),
         grid=grid,
         layout=layout,
         progress=progress,
@@ -91,6 +92,15 @@ def show(comparison_id: str) -> str:
         counts=Counter("".join(marks)),
         trouble=trouble_in(comparison, marks),
     )
+
+
+def _is_there(comparison_id: str) -> bool:
+    """Whether there is a comparison; what was taken along from another log repeats one that is there only."""
+    try:
+        rolebook().comparisons.require_comparison(comparison_id)
+    except NotFoundError:
+        return False
+    return True
 
 
 @blueprint.get("/comparisons/<comparison_id>/state")

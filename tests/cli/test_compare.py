@@ -740,6 +740,19 @@ def test_an_edit_is_held_against_what_it_replaced_and_not_against_what_was_asked
     assert "+ system: You are a strict teacher" in planned
 
 
+def test_recorded_answers_that_stay_behind_when_a_replay_is_repeated_are_told(
+    shell: Shell, session_id: str
+) -> None:
+    shell.run("replay", session_id, "plain", "-o", "done.csv")
+    repeat, told = ("compare", "--repeat", "done.csv", "--plan"), "in another log and take no part"
+    here = shell.run(*repeat)
+    assert "As recorded" in here.text
+    assert told not in here.notices
+    elsewhere = shell.run(*repeat, environment={"ROLEBOOK_DATABASE": "other.db"})
+    assert (0, False) == (elsewhere.status, "As recorded" in elsewhere.text)
+    assert f"The recorded answers to 2 inputs are {told}." in elsewhere.notices
+
+
 def test_at_a_terminal_it_shows_a_bar_and_a_table_with_headings(
     shell: Shell, upstream: FakeUpstream
 ) -> None:

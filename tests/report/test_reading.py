@@ -62,7 +62,7 @@ Save = Callable[[Comparison, str], Path]
 
 def repeat(rolebook: Rolebook, path: Path) -> Comparison:
     """The comparison of an export, recorded once more."""
-    return rolebook.compare.create(plan_export(rolebook, path))
+    return rolebook.compare.create(plan_export(rolebook, path).plan)
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,20 @@ def test_recorded_answers_alone_are_no_beginning(
     upstream.wait_for(lambda: len(upstream.requests) > 1)
     act(client, comparison, "stop")
     assert re.findall('id="act-([a-z]+)"', show(client, comparison)) == ["resume"]
+
+
+def test_what_a_comparison_repeats_is_a_link_only_where_it_is_in_the_log(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    first = plan(rolebook)
+    again = rolebook.compare.repeat(first)
+    assert f'<a href="/comparisons/{first.id}">repeats another comparison</a>' in show(
+        client, again
+    )
+    elsewhere = rolebook.compare.repeat(replace(first, id=new_id()))
+    html = show(client, elsewhere)
+    assert "repeats a comparison that is not in this log" in html
+    assert f"/comparisons/{elsewhere.repeats_of}" not in html
 
 
 def test_an_answer_out_of_the_log_says_so(client: FlaskClient, rolebook: Rolebook) -> None:
