@@ -74,7 +74,8 @@ _protected: dict[str, Redactor] = {}
 
 
 def protect_logs(redactor: Redactor) -> None:
-    """Remove the secrets of ``redactor`` from every log record of this process, whoever writes it.
+    """Remove the secrets of ``redactor`` from every log record of this process, whoever writes it, and from what
+    :func:`redacted` is given, as a record gets what it carries besides its message only later.
 
     A filter would have to be put on each logger by name, and the openai client and its transport have many; the
     record factory is the one place that all records pass.
@@ -98,20 +99,21 @@ def _wrap_record_factory() -> None:
     logging.setLogRecordFactory(make_clean_record)
 
 
+def redacted(text: str) -> str:
+    """``text`` without any secret of any upstream of this process."""
+    for redactor in tuple(_protected.values()):
+        text = redactor.redact(text)
+    return text
+
+
 def _clean(record: logging.LogRecord) -> None:
     try:
         text = record.getMessage()
     except Exception:
         return  # Arguments that do not fit: logging itself reports them when the record is written.
-    if (clean := _redact(text)) != text:
+    if (clean := redacted(text)) != text:
         record.msg, record.args = clean, None
     if record.exc_info and record.exc_info[1] is not None:
         shown = "".join(traceback.format_exception(record.exc_info[1]))
-        if (clean := _redact(shown)) != shown:
+        if (clean := redacted(shown)) != shown:
             record.exc_text = clean.rstrip()
-
-
-def _redact(text: str) -> str:
-    for redactor in tuple(_protected.values()):
-        text = redactor.redact(text)
-    return text

@@ -17,6 +17,7 @@ from typing import Any, cast
 from flask import Flask, Request, Response, has_request_context
 
 from rolebook.core.session import Turn, new_id
+from rolebook.upstream.redaction import redacted
 from rolebook.web.current import this_request
 from rolebook.wiring import Rolebook
 
@@ -43,7 +44,9 @@ class JSONFormatter(logging.Formatter):
             line.setdefault("request_id", _request().id)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=True, default=str)
+        # Upstreams repeat keys, as the name of a model for instance.
+        clean = {name: redacted(it) if isinstance(it, str) else it for name, it in line.items()}
+        return json.dumps(clean, ensure_ascii=True, default=str)
 
 
 def write_json_lines() -> None:
