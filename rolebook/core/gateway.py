@@ -42,8 +42,9 @@ class TranscriptRequest:
 
     Arguments:
         session: a session as it would begin, with a new id.
-        resolved: the persona that answers.
-        session_id: the session to go on with; empty: the one whose transcript it is, else a new one.
+        resolved: the persona that answers, in a session that begins.
+        session_id: the session to go on with, whose persona answers; empty: the one whose transcript it is, else a new
+            one.
         parameters: request fields for what neither the session nor the persona says.
     """
 
@@ -103,7 +104,10 @@ class GatewayService:
         It goes to the session that the transcript is of, or to a new one. Closing the iterator, and ``cancel``, stop
         the call like that of every other turn. Raises as those before anything is written or sent, and InputError.
         """
-        place, history = self._place_of(request)
+        if request.session_id:
+            request, place, history = self._named_place_of(request)
+        else:
+            place, history = self._place_of(request), ()
         transcript = request.transcript
         prepared = self.prepare(
             place.session, request.resolved, transcript, history, request.parameters
@@ -118,21 +122,66 @@ class GatewayService:
             recorder=_TranscriptRecorder(request, place, self._log, self._on_end),
         )
 
-    def _place_of(self, request: TranscriptRequest) -> tuple[_Place, Sequence[Turn]]:
-        """Where the turn goes, and what of the session is no part of the transcript."""
-        if request.session_id:
-            session = self._chat.session_to_go_on_with(request.session_id)
-            _require_same(session, request.session)
-            history = self._log.history(session.id)
-            chosen = replace(session, model=request.session.model or session.model)
-            place = _Place(chosen, seen=last_position(history))
-            return place, history if request.transcript.is_first else ()
+    def _named_place_of(
+        self, request: TranscriptRequest
+    ) -> tuple[TranscriptRequest, _Place, Sequence[Turn]]:
+        """What is asked of the session that is named, where in it the turn goes, and what of it is no part of the
+        transcript.
+        """
+        session = self._chat.session_to_go_on_with(request.session_id)
+        resolved = self._require_same(session, request)
+        history = self._log.history(session.id)
+        chosen = replace(session, model=request.session.model or session.model)
+        place = _Place(chosen, seen=last_position(history))
+        before = history if request.transcript.is_first else ()
+        return replace(request, resolved=resolved), place, before
+
+    def _require_same(self, session: Session, request: TranscriptRequest) -> ResolvedPersona:
+        """The persona of a session. What that began with stays: whoever goes on with it may name it again, but nothing
+        else.
+        """
+        wanted = request.session
+        if session.persona_id != wanted.persona_id:
+            raise InputError(
+                "The session %(id)s is one with another persona. Ask that one, or leave the session out.",
+                key="session",
+                id=session.id,
+            )
+        resolved = self._chat.persona_of(session)
+        is_same = wanted.pin == session.pin or request.resolved.revision.id == resolved.revision.id
+        if wanted.pin and not is_same:
+            raise InputError(
+                "The session %(id)s is one with another revision of the persona."
+                " Leave out @ and what stands behind it, or leave the session out.",
+                key="model",
+                id=session.id,
+            )
+        if wanted.upstream:
+            asked = self._chat.upstream_name(wanted.upstream)
+            if asked != self._chat.upstream_name(session.upstream or resolved.persona.upstream):
+                raise InputError(
+                    "The session %(id)s is one with another upstream. Leave that out, or leave the session out.",
+                    key="upstream",
+                    id=session.id,
+                )
+        given = {name: str(value) for name, value in wanted.variables.items()}
+        known = {name: str(value) for name, value in session.variables.items()}
+        if not given.items() <= known.items():
+            raise InputError(
+                "The session %(id)s has begun with other variables. Leave them out, or leave the session out.",
+                key="variables",
+                id=session.id,
+            )
+        return resolved
+
+    def _place_of(self, request: TranscriptRequest) -> _Place:
+        """Where the turn goes when no session is named."""
         persona = request.resolved.persona
         values = persona.parse_variables(request.session.variables)
         begun = replace(request.session, revision=request.resolved.revision.id, variables=values)
         digest = request.transcript.digest(request.scope)
         ends = self._log.transcript_ends(digest) if digest else ()
-        return self._going_on(request, begun, ends), ()
+        return self._going_on(request, begun, ends)
 
     def _going_on(
         self, request: TranscriptRequest, begun: Session, ends: Sequence[TranscriptEnd]
@@ -242,24 +291,6 @@ def _with_fields_of_input(
         key="messages",
         persona=persona.name,
     )
-
-
-def _require_same(session: Session, wanted: Session) -> None:
-    """What a session began with stays: whoever goes on with it may name it again, but nothing else."""
-    if session.persona_id != wanted.persona_id:
-        raise InputError(
-            "The session %(id)s is one with another persona. Ask that one, or leave the session out.",
-            key="session",
-            id=session.id,
-        )
-    given = {name: str(value) for name, value in wanted.variables.items()}
-    known = {name: str(value) for name, value in session.variables.items()}
-    if not given.items() <= known.items():
-        raise InputError(
-            "The session %(id)s has begun with other variables. Leave them out, or leave the session out.",
-            key="variables",
-            id=session.id,
-        )
 
 
 @frozen

@@ -499,8 +499,66 @@ def test_session_that_cannot_be_gone_on_with_is_an_error(
     assert 404 == ask("plain", "01nothing").status_code
     assert "session" == ask("plain", session_id).param
     assert "variables" == ask("teacher", session_id, variables={"subject": "art"}).param
+    assert 404 == ask("teacher", session_id, upstream="nonsense").status_code
+    other = ask("teacher", session_id, upstream="rehearsal")
+    assert (400, "upstream") == (other.status_code, other.param)
     rolebook.log.delete([session_id])
     assert 409 == ask("teacher", session_id).status_code
+
+
+def test_session_named_by_its_id_stays_at_its_upstream(
+    sdk: openai.OpenAI, rolebook: Rolebook
+) -> None:
+    for chosen in ({"upstream": "rehearsal"}, {}):
+        first = sdk.chat.completions.create(
+            model="plain", messages=[said("one")], extra_body={"rolebook": chosen}
+        )
+        begun = turn_of(rolebook, first)
+        for named in ({}, {"upstream": begun.upstream}):
+            own = {"session": begun.session_id, **named}
+            answer = sdk.chat.completions.create(
+                model="plain", messages=[said("two")], extra_body={"rolebook": own}
+            )
+            turn = turn_of(rolebook, answer)
+            assert (begun.session_id, begun.upstream) == (turn.session_id, turn.upstream)
+
+
+def test_session_named_by_its_id_stays_with_its_revision(
+    sdk: openai.OpenAI, rolebook: Rolebook
+) -> None:
+    def go_on(model: str, session_id: str) -> Turn:
+        own = {"rolebook": {"session": session_id}}
+        answer = sdk.chat.completions.create(model=model, messages=[said("x")], extra_body=own)
+        return turn_of(rolebook, answer)
+
+    rolebook.edits.set_label("plain", "production", "", author=Author("browser"))
+    revision = rolebook.library.get_persona("plain").revision.id
+    names = ("plain", "plain@production", f"plain@{revision[:6]}")
+    free, labelled, pinned = (
+        turn_of(rolebook, sdk.chat.completions.create(model=name, messages=[said("x")])).session_id
+        for name in names
+    )
+    assert revision == go_on(f"plain@{revision[:6]}", free).revision
+    write_persona(rolebook, "plain", "name: Plain\nsystem: Answer at length.\n")
+    new = rolebook.library.get_persona("plain").revision.id
+    rolebook.edits.set_label("plain", "production", "", author=Author("browser"))
+
+    for name, session_id in (
+        ("plain", pinned),
+        ("plain", labelled),
+        ("plain@production", labelled),
+        (f"plain@{revision[:8]}", labelled),
+    ):
+        assert revision == go_on(name, session_id).revision
+    assert new == go_on("plain", free).revision == go_on("plain@production", free).revision
+    for name, session_id in (
+        (f"plain@{revision[:6]}", free),
+        (f"plain@{new[:6]}", labelled),
+        ("plain@production", pinned),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            go_on(name, session_id)
+        assert "model" == refused.value.param
 
 
 def test_failure_in_the_middle_is_raised_by_the_client_and_logged(
