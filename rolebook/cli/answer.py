@@ -113,10 +113,12 @@ def results_of(rolebook: Rolebook, turn_id: str) -> Sequence[CheckResult]:
 def tell_checks(terminal: Terminal, results: Sequence[CheckResult]) -> None:
     """Each check that failed, or that could not be told."""
     for result in results:
+        # Rubrics are sentences, and have their full stop.
+        label = result.label.rstrip(".。")
         if result.has_passed is None:
-            terminal.tell("Not checked: %(label)s. %(said)s", label=result.label, said=result.said)
+            terminal.tell("Not checked: %(label)s. %(said)s", label=label, said=result.said)
         elif not result.has_passed:
-            terminal.tell("Check failed: %(label)s. %(said)s", label=result.label, said=result.said)
+            terminal.tell("Check failed: %(label)s. %(said)s", label=label, said=result.said)
 
 
 def tell_turn(terminal: Terminal, turn: Turn, results: Sequence[CheckResult] = ()) -> None:

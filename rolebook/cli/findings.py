@@ -168,7 +168,8 @@ def _tell_errors(terminal: Terminal, cells: Sequence[Cell], breaks: Sequence[Bre
 
 def _tell_untold(terminal: Terminal, cells: Sequence[Cell]) -> None:
     """Why checks could not be judged, each reason once."""
+    from rolebook.cli.answer import tell_checks
+
     untold = [result for cell in cells for result in cell.checks if result.has_passed is None]
     reasons = {str(result.said): result for result in untold}
-    for result in list(reasons.values())[:_SHOWN_ERRORS]:
-        terminal.tell("Not checked: %(label)s. %(said)s", label=result.label, said=result.said)
+    tell_checks(terminal, list(reasons.values())[:_SHOWN_ERRORS])

@@ -284,17 +284,19 @@ def test_judge_that_cannot_judge_is_told_with_all_else_that_is_wrong(
     assert typed.notices.startswith("Error: The persona 'plain' cannot judge")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
 def test_answer_that_is_no_text_is_shown_as_what_it_is(shell: Shell) -> None:
     models = ("-m", "tool-calls", "-m", "refusal")
-    done = shell.run("compare", "plain", *models, "--input", "Why?", "--check", "max_words=9")
+    done = shell.run(
+        "compare", "plain", *models, "--input", "Why?", "--check", "not_contains=Sorry."
+    )
     assert (
         'It asks for a tool, and Rolebook has none:\nget_weather({"city": "Paris"})\n' in done.text
     )
     assert "The model refuses: I'm sorry, I can't help with that.\n" in done.text
-    assert (1, True) == (done.status, "The answer has no text" in done.notices)
+    assert (1, True) == (done.status, "contains: Sorry. The answer has no text" in done.notices)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is full")
 def test_file_that_finds_no_room_keeps_no_other_from_being_written(shell: Shell) -> None:
     names = ["a.csv", "b.json", "c.html"]
     for name in (names[0], names[2]):
