@@ -234,7 +234,15 @@ class _Report:
                 + _inline(self._translator.say(result.said.message, result.said.parameters))
                 for result in cell.results.get(turn.id, ())
             ),
+            _("Mark"): self._mark(turn),
         }
+
+    def _mark(self, turn: Turn) -> str:
+        mark = self._snapshot.marks.get(turn.id)
+        if mark is None:
+            return ""
+        signs = ("★" if mark.is_starred else "", _THUMBS[mark.thumb], _inline(mark.note))
+        return " ".join(filter(None, signs))
 
     def _plan(self) -> str:
         _ = self._translator.gettext
@@ -243,6 +251,7 @@ class _Report:
 
 
 _SIGNS = {True: "✓", False: "✗", None: "?"}
+_THUMBS = {1: "👍", 0: "", -1: "👎"}
 
 
 def _values(panel: Panel) -> Sequence[str]:

@@ -134,6 +134,17 @@ def test_json_has_every_turn_as_the_log_has_it(rolebook: Rolebook, comparison: C
     )
 
 
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_every_format_has_what_somebody_has_noted_on_an_answer(
+    rolebook: Rolebook, comparison: Comparison, format: str
+) -> None:
+    turn = cells_of(rolebook, comparison)["1-1-1"].turns[0]
+    rolebook.log.mark_turn(turn.id, note="Kind, and *short*.", is_starred=True, thumb=-1)
+    text = exported(rolebook, comparison, format)
+    note = "★ 👎 Kind, and \\*short\\*." if format == "md" else "Kind, and *short*."
+    assert 1 == text.count(note)
+
+
 def test_json_has_measures_with_their_intervals(rolebook: Rolebook, comparison: Comparison) -> None:
     document = json.loads(exported(rolebook, comparison, "json"))
     evidence = summarise(comparison, rolebook.comparisons.cells(comparison))
