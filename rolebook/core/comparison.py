@@ -500,13 +500,13 @@ class ComparisonLog(Protocol):
         turn_id: str,
         results: Sequence[CheckResult],
         *,
-        judged_by: Mapping[str, str],
         comparison_id: str,
     ) -> None:
         """Record what the checks of a comparison found on a turn; an older result of the same check is replaced.
 
+        What a judge says is recorded with the judge's turn.
+
         Arguments:
-            judged_by: the turn in which a rubric was judged, by the check's label.
             comparison_id: a turn that is only reused there keeps what its own talk was checked for.
         """
 

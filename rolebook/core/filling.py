@@ -278,7 +278,7 @@ class Filling:
         )
         rubrics = [check for check in missing if check.is_rubric]
         if self._plan.flaw and rubrics:
-            self._record(turn, Judgement(tuple(map(self._beyond_judging, rubrics)), {}))
+            self._record(turn, Judgement(tuple(map(self._beyond_judging, rubrics))))
         if rubrics and (self._plan.flaw or not self._may_judge()):
             missing = [check for check in missing if not check.is_rubric]
         if not missing:
@@ -314,9 +314,6 @@ class Filling:
         known = self._results.get(turn.id, ())
         kept = [result for result in known if (result.label, result.digest) not in new]
         self._results[turn.id] = (*kept, *found.results)
-        self._comparisons.record_results(
-            turn.id,
-            found.results,
-            judged_by=found.judged_by,
-            comparison_id=self._run.comparison.id,
-        )
+        if not found.is_recorded:
+            comparison_id = self._run.comparison.id
+            self._comparisons.record_results(turn.id, found.results, comparison_id=comparison_id)

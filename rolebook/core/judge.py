@@ -13,6 +13,7 @@ from rolebook.core.chat import ChatService, TurnEnded, TurnEvent, TurnStarted
 from rolebook.core.check import Answer, Check, CheckResult, run_check
 from rolebook.core.comparison import Judge, digest_of
 from rolebook.core.errors import (
+    CutOffError,
     InputError,
     NotFoundError,
     Phrase,
@@ -22,7 +23,15 @@ from rolebook.core.errors import (
 )
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import ResolvedPersona
-from rolebook.core.session import Session, SessionLog, Turn, TurnError, TurnStatus, new_id
+from rolebook.core.session import (
+    Revision,
+    Session,
+    SessionLog,
+    Turn,
+    TurnError,
+    TurnStatus,
+    new_id,
+)
 
 #: What a judge's persona is told, by the names of its variables.
 JUDGE_VARIABLES = ("rubric", "conversation", "reference")
@@ -38,10 +47,10 @@ _decoder = json.JSONDecoder(parse_int=float)
 
 @frozen
 class Judgement:
-    """What checks found on a turn, and the turn in which each rubric was judged, by the check's label."""
+    """What checks found on a turn. One that ``is_recorded`` is in the log, with the turn of the judge who said it."""
 
     results: tuple[CheckResult, ...]
-    judged_by: Mapping[str, str]
+    is_recorded: bool = False
 
 
 def answer_of(turn: Turn, reference: str = "") -> Answer:
@@ -131,88 +140,140 @@ class Judging:
     ) -> Iterator[str | Turn | Judgement]:
         """Run checks on a complete turn: yields each judging turn, its id as it begins and itself when it has ended.
 
-        The last is the Judgement.
+        What was found comes as soon as it is, a Judgement each: that of the rules, and that on each rubric.
 
         Arguments:
             conversation: what was said before, each an input and its answer.
             judge, judge_persona: who judges rubrics; without one they are left out.
         """
         answer = answer_of(turn, reference)
-        results: list[CheckResult] = []
-        judged_by: dict[str, str] = {}
+        rules = [check for check in checks if not check.is_rubric]
+        if rules:
+            yield Judgement(
+                tuple(
+                    replace(run_check(check, answer), digest=digest_of(check, judge, reference))
+                    for check in rules
+                )
+            )
+        if judge is None or judge_persona is None:
+            return
+        said = _written(conversation, turn.input)
         for check in checks:
-            if not check.is_rubric:
-                found = run_check(check, answer)
-                results.append(replace(found, digest=digest_of(check, judge, reference)))
-            elif judge is not None and judge_persona is not None:
-                digest = digest_of(check, judge, reference)
+            if check.is_rubric:
                 values = {
                     "rubric": check.rubric or "",
-                    "conversation": _written(conversation, turn.input),
+                    "conversation": said,
                     "reference": reference,
                 }
-                try:
-                    session = Session(
-                        id=new_id(),
-                        persona_id=judge.persona_id,
-                        revision=judge_persona.revision.id,
-                        variables=judge_persona.persona.parse_variables(values),
-                        model=judge.model,
-                        upstream=judge.upstream,
-                        comparison_id=comparison_id,
-                        judges=turn.id,
-                    )
-                    events = self._ask(session, judge_persona, turn.text)
-                except StorageError:
-                    raise
-                except RolebookError as error:
-                    # This answer cannot be put to the judge. Others may be, which have nothing to do with it.
-                    results.append(replace(not_judged(check, error.said), digest=digest))
-                    continue
-                for event in events:
-                    if isinstance(event, TurnStarted):
-                        yield event.turn.id
-                    elif isinstance(event, TurnEnded):
-                        # A judge that was stopped has said nothing, and can be asked again.
-                        if event.turn.status is not TurnStatus.CANCELLED:
-                            judged_by[check.label] = event.turn.id
-                            results.append(replace(_result(check, event.turn), digest=digest))
-                        yield event.turn
-        yield Judgement(tuple(results), judged_by)
+                verdict = _Verdict(self._log, check, digest_of(check, judge, reference))
+                session = Session(
+                    id=new_id(),
+                    persona_id=judge.persona_id,
+                    revision=judge_persona.revision.id,
+                    variables=values,
+                    model=judge.model,
+                    upstream=judge.upstream,
+                    comparison_id=comparison_id,
+                    judges=turn.id,
+                )
+                yield from self._judged(verdict, session, judge_persona, turn.text)
 
-    def _ask(self, session: Session, persona: ResolvedPersona, answer: str) -> Iterator[TurnEvent]:
+    def _judged(
+        self, verdict: _Verdict, session: Session, persona: ResolvedPersona, answer: str
+    ) -> Iterator[str | Turn | Judgement]:
+        try:
+            events = self._ask(session, persona, answer, verdict)
+        except StorageError:
+            raise
+        except RolebookError as error:
+            # This answer cannot be put to the judge. Others may be, which have nothing to do with it.
+            yield Judgement((verdict.not_asked(error.said),))
+            return
+        for event in events:
+            if isinstance(event, TurnStarted):
+                yield event.turn.id
+            elif isinstance(event, TurnEnded):
+                yield event.turn
+                if verdict.result:
+                    yield Judgement((verdict.result,), is_recorded=True)
+
+    def _ask(
+        self, session: Session, persona: ResolvedPersona, answer: str, verdict: _Verdict
+    ) -> Iterator[TurnEvent]:
         """Raises at once where this answer cannot be put to the judge.
 
         That its upstream is not there, or has no key, is how its turn ends: it can be asked again.
         """
+        values = persona.persona.parse_variables(session.variables)
+        session = replace(session, variables=values)
         prepared = self._chat.prepare(session, persona, answer)
         self._log.create_session(session, persona.revision)
         try:
             return self._chat.stream_prepared(
-                session, prepared, answer, is_streamed=False, reader="nobody"
+                session, prepared, answer, is_streamed=False, reader="nobody", recorder=verdict
             )
         except (NotFoundError, UpstreamKeyError) as error:
-            return iter([TurnEnded(self._fail(session, persona, answer, error))])
+            return iter([TurnEnded(_fail(session, persona, answer, error, verdict))])
 
-    def _fail(
-        self, session: Session, persona: ResolvedPersona, answer: str, error: RolebookError
-    ) -> Turn:
-        chosen = session.upstream or persona.persona.upstream
-        turn = Turn(
-            id=new_id(),
-            session_id=session.id,
-            revision=persona.revision.id,
-            input=answer,
-            upstream=chosen or str(error.parameters.get("upstream", "")),
-            model_requested=session.model or persona.persona.model,
-        )
-        failed = replace(
-            self._log.start_turn(turn, persona.revision),
-            status=TurnStatus.FAILED,
-            error=TurnError(error.code, error.message, error.parameters),
-        )
-        self._log.finish_turn(failed)
-        return failed
+
+class _Verdict:
+    """Records a judge's turn together with what it says, so that nothing can come between them.
+
+    ``result`` is there when the turn has ended, unless the judge was stopped.
+    """
+
+    def __init__(self, log: SessionLog, rubric: Check, digest: str) -> None:
+        self.result: CheckResult | None = None
+        self._log = log
+        self._rubric = rubric
+        self._digest = digest
+
+    def not_asked(self, reason: Phrase) -> CheckResult:
+        """That the judge cannot be asked, and why; recorded by whoever wants that."""
+        return replace(not_judged(self._rubric, reason), digest=self._digest)
+
+    def start_turn(self, turn: Turn, revision: Revision) -> Turn:
+        """As SessionLog.start_turn."""
+        return self._log.start_turn(turn, revision)
+
+    def finish_turn(self, turn: Turn) -> None:
+        """As SessionLog.finish_turn."""
+        # A judge that was stopped has said nothing, and can be asked again.
+        if turn.status is TurnStatus.CANCELLED or _is_cut_off(turn):
+            self._log.finish_turn(turn)
+            return
+        result = replace(_result(self._rubric, turn), digest=self._digest)
+        self._log.finish_turn(turn, (result,))
+        self.result = result
+
+
+def _is_cut_off(turn: Turn) -> bool:
+    return turn.error is not None and turn.error.code == CutOffError.code
+
+
+def _fail(
+    session: Session,
+    persona: ResolvedPersona,
+    answer: str,
+    error: RolebookError,
+    verdict: _Verdict,
+) -> Turn:
+    chosen = session.upstream or persona.persona.upstream
+    turn = Turn(
+        id=new_id(),
+        session_id=session.id,
+        revision=persona.revision.id,
+        input=answer,
+        upstream=chosen or str(error.parameters.get("upstream", "")),
+        model_requested=session.model or persona.persona.model,
+    )
+    failed = replace(
+        verdict.start_turn(turn, persona.revision),
+        status=TurnStatus.FAILED,
+        error=TurnError(error.code, error.message, error.parameters),
+    )
+    verdict.finish_turn(failed)
+    return failed
 
 
 def _written(conversation: Sequence[tuple[str, str]], question: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from typing import Protocol
@@ -28,9 +28,7 @@ _logger = logging.getLogger(__name__)
 class ResultLog(Protocol):
     """Where results are kept. May raise StorageError."""
 
-    def record_results(
-        self, turn_id: str, results: Sequence[CheckResult], *, judged_by: Mapping[str, str]
-    ) -> None:
+    def record_results(self, turn_id: str, results: Sequence[CheckResult]) -> None:
         """Record what checks found on a turn; an older result of the same label is replaced."""
 
 
@@ -120,7 +118,7 @@ class LiveChecks:
         answer = answer_of(turn)
         found = [run_check(check, answer) for check in checks if not check.is_rubric]
         if found:
-            self._results.record_results(turn.id, found, judged_by={})
+            self._results.record_results(turn.id, found)
         for check in checks:
             if check.is_rubric:
                 self._queue(check, turn)
@@ -137,19 +135,18 @@ class LiveChecks:
                 self._waiting[key] = self._workers.submit(judge, check, turn)
         if is_full:
             said = Phrase("Too many answers waited to be judged. Check it again later.")
-            self._record(turn, check.result(None, said), {})
+            self._record(turn, check.result(None, said))
 
     def _judge(self, check: Check, turn: Turn) -> None:
         """One rubric, in a thread of its own."""
         try:
             judgement = self._ask(check, turn)
-            # A judge that was stopped has said nothing.
-            if judgement and not self._is_stopping:
-                self._record(turn, judgement.results[0], judgement.judged_by)
+            if judgement and not judgement.is_recorded:
+                self._record(turn, judgement.results[0])
         except StorageError as error:
             _logger.warning("the turn %s could not be judged: %s", turn.id, error)
         except RolebookError as error:
-            self._record(turn, not_judged(check, error.said), {})
+            self._record(turn, not_judged(check, error.said))
         except Exception:
             _logger.exception("the turn %s could not be judged", turn.id)
         finally:
@@ -187,9 +184,9 @@ class LiveChecks:
         if is_stopping:
             self._chat.cancel(judging_id)
 
-    def _record(self, turn: Turn, result: CheckResult, judged_by: Mapping[str, str]) -> None:
+    def _record(self, turn: Turn, result: CheckResult) -> None:
         try:
-            self._results.record_results(turn.id, [result], judged_by=judged_by)
+            self._results.record_results(turn.id, [result])
         except RolebookError as error:
             # The log cannot be written, or the turn is gone: the button is still there.
             _logger.warning("what was found on the turn %s is not logged: %s", turn.id, error)

@@ -308,6 +308,7 @@ class SessionLog(Protocol):
     ) -> None:
         """Record how it ended, before the end is announced, together with what checks found on it.
 
+        Of a judge's turn, ``results`` are what it says of the turn that is judged in its session.
         ``digests`` are those of the transcript that each of its answers ends.
         """
 

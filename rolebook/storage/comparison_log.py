@@ -162,16 +162,14 @@ class SqliteComparisonLog:
         turn_id: str,
         results: Sequence[CheckResult],
         *,
-        judged_by: Mapping[str, str],
         comparison_id: str = "",
     ) -> None:
         """Record what checks found on a turn; an older result of the same check is replaced.
 
         Arguments:
-            judged_by: the turn in which a rubric was judged, by the check's label.
             comparison_id: the comparison that asked, where the turn may belong to somebody's talk.
         """
-        self._log.change(record_results, turn_id, results, judged_by, comparison_id=comparison_id)
+        self._log.change(record_results, turn_id, results, comparison_id=comparison_id)
 
     def results_of_turns(self, turn_ids: Iterable[str]) -> Mapping[str, tuple[CheckResult, ...]]:
         """What checks found on turns, by the turns' ids; those without results are left out."""

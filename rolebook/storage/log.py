@@ -334,7 +334,8 @@ class SqliteLog:
     ) -> None:
         """Record how it ended, before the end is announced, together with what checks found on it.
 
-        ``digests`` are those of the transcript that each of its answers ends. Raises NotFoundError.
+        Of a judge's turn, ``results`` are what it says of the turn that is judged in its session. ``digests``
+        are those of the transcript that each of its answers ends. Raises NotFoundError.
         """
         self._write_or_keep(FinishedTurn(turn, tuple(results), tuple(digests)))
 

@@ -206,13 +206,16 @@ def add_turn(
 
 
 def complete_turn(db: Database, turn: Turn, results: Iterable[CheckResult] = ()) -> int:
-    """Record how a turn ended, and what checks found on it, and let search find it.
+    """Record how a turn ended, and what checks found, and let search find it.
+
+    Arguments:
+        results: on the turn itself; of a judge's turn, on the one that is judged there.
 
     Returns its number. Raises NotFoundError.
     """
     before = execute(
         db,
-        "SELECT turns.number, status, activity, comparison FROM turns "
+        "SELECT turns.number, status, activity, comparison, judges FROM turns "
         "JOIN sessions ON sessions.number = turns.session WHERE turns.id = ?",
         (turn.id,),
     ).fetchone()
@@ -228,8 +231,19 @@ def complete_turn(db: Database, turn: Turn, results: Iterable[CheckResult] = ())
     if turn.status is not TurnStatus.PENDING and before["activity"]:
         index.add_turn(db, number)
     for result in results:
-        _insert_result(db, result, number, before["comparison"])
+        if before["judges"] is None:
+            _insert_result(db, result, number, before["comparison"])
+        else:
+            _insert_verdict(db, result, before["judges"], before["comparison"], number)
     return number
+
+
+def _insert_verdict(
+    db: Database, result: CheckResult, judged: int, comparison: int | None, judged_by: int
+) -> None:
+    turn = execute(db, "SELECT number, session FROM turns WHERE number = ?", (judged,)).fetchone()
+    asking = _asking_comparison(db, turn, comparison, result)
+    _insert_result(db, result, judged, asking, judged_by)
 
 
 def insert_transcripts(db: Database, number: int, digests: Iterable[str]) -> None:
@@ -257,29 +271,21 @@ def interrupt_turns(db: Database, owner: str) -> None:
 
 
 def record_results(
-    db: Database,
-    turn_id: str,
-    results: Iterable[CheckResult],
-    judged_by: Mapping[str, str] | None = None,
-    *,
-    comparison_id: str = "",
+    db: Database, turn_id: str, results: Iterable[CheckResult], *, comparison_id: str = ""
 ) -> None:
     """Record what checks found; an older result of the same check is replaced.
 
     Arguments:
-        judged_by: the turn in which a rubric was judged, by the check's label.
         comparison_id: the comparison that asked; by default the one that the turn itself belongs to. What the turn's
             own talk was checked for stays its own.
 
     Raises NotFoundError.
     """
     turn = lookup.turn_row(db, turn_id)
+    comparison = comparison_number(db, comparison_id)
     for result in results:
-        judge = (judged_by or {}).get(result.label)
-        identity = (turn["number"], result.label, result.digest)
-        asking = _asking_comparison(db, turn["session"], comparison_id, identity)
-        judging = lookup.turn_row(db, judge)["number"] if judge else None
-        _insert_result(db, result, turn["number"], asking, judging)
+        asking = _asking_comparison(db, turn, comparison, result)
+        _insert_result(db, result, turn["number"], asking)
 
 
 def _insert_result(
@@ -304,16 +310,21 @@ def _insert_result(
 
 
 def _asking_comparison(
-    db: Database, session: int, comparison_id: str, identity: tuple[int, str, str]
+    db: Database, turn: sqlite3.Row, comparison: int | None, result: CheckResult
 ) -> int | None:
-    if not comparison_id:
+    """The comparison that a result belongs to, if one has asked for it.
+
+    Arguments:
+        comparison: the one that asks now; by default the one that the turn itself belongs to.
+    """
+    if comparison is None:
         sql = "SELECT comparison FROM sessions WHERE number = ?"
-        return execute(db, sql, (session,)).fetchone()["comparison"]  # type: ignore[no-any-return]
+        return execute(db, sql, (turn["session"],)).fetchone()["comparison"]  # type: ignore[no-any-return]
     sql = "SELECT comparison FROM check_results WHERE turn = ? AND label = ? AND digest = ?"
-    known = execute(db, sql, identity).fetchone()
+    known = execute(db, sql, (turn["number"], result.label, result.digest)).fetchone()
     if known is not None and known["comparison"] is None:
         return None
-    return comparison_number(db, comparison_id)
+    return comparison
 
 
 def update_turn(db: Database, number: int, columns: Mapping[str, Any]) -> None:

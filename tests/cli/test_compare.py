@@ -500,6 +500,32 @@ def test_killed_it_loses_nothing_and_asks_nothing_twice(
     assert [] == [key for key in done if cells[key].turns[0].id != answers[key]]
 
 
+def test_killed_while_it_judges_it_asks_for_no_verdict_twice(
+    shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
+) -> None:
+    add_judge(shell.folder)
+    upstream.model_rule(JUDGE_MODEL, f"{verdict('true')},{verdict('false')},hang")
+    rubrics = [
+        part for text in ("Asks.", "Greets.", "Thanks.") for part in ("--check", f"rubric={text}")
+    ]
+
+    def judged() -> int:
+        return sum(request.body["model"] == JUDGE_MODEL for request in upstream.requests)
+
+    with shell.start("compare", "plain", "--input", "Hi", *rubrics) as running:
+        upstream.wait_for(lambda: 3 == judged(), 10)
+        running.kill()
+        running.communicate(timeout=10)
+    (cell,) = cells_of(comparisons)
+    assert [True, False] == [result.has_passed for result in cell.checks]
+    upstream.reset()
+    upstream.model_rule(JUDGE_MODEL, verdict("true"))
+    shell.run("comparisons", "resume", newest(comparisons).id)
+    assert 1 == judged() == len(upstream.requests)
+    (cell,) = cells_of(comparisons)
+    assert [True, False, True] == [result.has_passed for result in cell.checks]
+
+
 def test_figures_and_findings_are_written_as_pages_have_them(shell: Shell) -> None:
     models = ("-m", "cost?dollars=0.0001", "-m", "cost?dollars=0.0000065&tokens=40")
     inputs = [part for word in "abcdefg" for part in ("--input", f"Say {word * 3} {word} {word}?")]

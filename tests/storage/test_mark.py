@@ -70,7 +70,7 @@ def test_marks_and_findings_are_exported_with_their_turn(log: SqliteLog, turn: T
     log.mark_turn(turn.id, is_starred=True, thumb=1, note="=SUM(A1)")
     said = Phrase("The number of words is %(count)d.", {"count": 4})
     results = [CheckResult("max_words: 3", False, said, 4.0)]
-    SqliteComparisonLog(log).record_results(turn.id, results, judged_by={})
+    SqliteComparisonLog(log).record_results(turn.id, results)
 
     def exported(format: str) -> str:
         return "".join(log.export_sessions([turn.session_id], format))

@@ -11,7 +11,7 @@ from rolebook.core.session import now
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.query import SessionFilter
-from tests.storage.examples import log_session, log_turn
+from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
 
 LATER = "3000-01-01"
 
@@ -108,12 +108,12 @@ def test_fork_keeps_the_turns_it_inherits_when_its_source_is_purged(log: SqliteL
 
 def test_turn_that_gets_the_number_of_a_removed_judge_has_judged_nothing(log: SqliteLog) -> None:
     turn = log_turn(log, log_session(log))
-    judging = log_turn(log, log_session(log, judges=turn.id), "Is it any good?")
+    judging = log.start_turn(
+        new_turn(log_session(log, judges=turn.id), "Is it any good?"), REVISION
+    )
     comparisons = SqliteComparisonLog(log)
     results = [CheckResult("told", True, Phrase("Yes.")), CheckResult("untold", None, Phrase("?"))]
-    comparisons.record_results(
-        turn.id, results, judged_by={"told": judging.id, "untold": judging.id}
-    )
+    log.finish_turn(answered(judging), results)
     assert {turn.id: {"told": judging.id, "untold": judging.id}} == comparisons.judging_turns(
         [turn.id]
     )

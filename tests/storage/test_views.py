@@ -35,7 +35,7 @@ def database(log: SqliteLog) -> Iterator[sqlite3.Connection]:
         answered(second, status=TurnStatus.FAILED, choices=(Choice("half"),), cost=None)
     )
     found = CheckResult("one question", True, Phrase("Yes."))
-    SqliteComparisonLog(log).record_results(first.id, [found], judged_by={})
+    SqliteComparisonLog(log).record_results(first.id, [found])
     log_session(log, title="Empty")
     gone = log_session(log)
     log_turn(log, gone)
