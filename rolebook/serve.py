@@ -62,6 +62,7 @@ def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
     from rolebook.serving.memory import give_back_large_blocks
 
     give_back_large_blocks()
+    invocation.on_open = partial(_choose_speaker, invocation)
     rolebook = invocation.rolebook
     settings = rolebook.settings
     is_exposed = bool(settings.exposure) and not allow_network
@@ -85,6 +86,32 @@ def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
         )
     except OSError as error:
         raise _explained(error, settings.host, settings.port) from None
+
+
+class _Lines(Terminal):
+    """Says to machines, a line of JSON each, what people are told on standard error; in English, like all lines."""
+
+    def __init__(self, _language: str) -> None:
+        super().__init__("en")
+
+    def tell_line(self, text: str) -> None:
+        _logger.info("%s", text)
+
+    def fail_line(self, text: str) -> None:
+        _logger.error("%s", text)
+
+
+def _choose_speaker(invocation: Invocation, rolebook: Rolebook) -> None:
+    if rolebook.settings.log_format == "json":
+        _write_json_lines()
+        invocation.speaker = _Lines
+
+
+def _write_json_lines() -> None:
+    from rolebook.web.request_log import write_json_lines
+
+    write_json_lines()
+    _logger.setLevel(logging.INFO)
 
 
 class _Several:
@@ -153,9 +180,8 @@ def _load_client() -> None:
 def _get_ready(rolebook: Rolebook) -> None:
     """Get ready for the first turn."""
     if rolebook.settings.log_format == "json":
-        from rolebook.web.request_log import write_json_lines
-
-        write_json_lines()
+        # Once more, as the server has loggers of its own by now.
+        _write_json_lines()
     # Where nobody has to log in, that has to be seen once, so that pages can say it if the log is damaged later.
     with suppress(StorageError):
         rolebook.accounts.has_users()

@@ -102,7 +102,10 @@ def test_requests_and_turns_are_lines_of_json_that_tell_nothing_private(shell: S
             client.sendall(b"GET / HTTP/1.1\r\nAuthorization Bearer secret\r\n\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
         notices = stop(process, signal.SIGTERM)
-    lines = [json.loads(line) for line in notices.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in notices.splitlines()]
+    begin = [line for line in lines if line["logger"] == "rolebook.serve"]
+    assert ["Upstream:", "Ctrl-C"] == [line["message"].split()[0] for line in begin]
+    lines = [line for line in lines if line not in begin]
     turn, asking, listing = (
         next(line for line in lines if line.get("route") == route)
         for route in (None, "/sessions/<session_id>/turns", "/sessions")

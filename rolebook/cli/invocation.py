@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -29,6 +29,10 @@ class Invocation:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
         self.flags: dict[str, str] = {}
+        self.speaker: Callable[[str], Terminal] = Terminal
+        """Makes what the command speaks through, for a language."""
+        self.on_open: Callable[[Rolebook], None] | None = None
+        """Called with the Rolebook when it is opened, before anything is said of it."""
         self._rolebook: Rolebook | None = None
         self._sandbox: Sandbox | None = None
 
@@ -44,7 +48,7 @@ class Invocation:
     @property
     def terminal(self) -> Terminal:
         """Where the command speaks, in the language known so far."""
-        return Terminal(self.language)
+        return self.speaker(self.language)
 
     @property
     def rolebook(self) -> Rolebook:
@@ -59,6 +63,8 @@ class Invocation:
             gc.freeze()
             gc.set_threshold(_MANY_OBJECTS)
             gc.enable()
+            if self.on_open:
+                self.on_open(self._rolebook)
             for message, parameters in self._rolebook.settings.notices:
                 self.terminal.tell(message, **parameters)
         return self._rolebook
