@@ -44,9 +44,29 @@ def blocking() -> Iterator[None]:
         yield
         return
     _here.pool = None
-    pool.begin_wait()
     try:
+        pool.begin_wait()
         yield
     finally:
         pool.end_wait()
         _here.pool = pool
+
+
+class Lock(Protocol):
+    """What :class:`threading.Lock` and :class:`threading.RLock` are."""
+
+    def acquire(self, blocking: bool = ...) -> bool: ...
+
+    def release(self) -> None: ...
+
+
+@contextmanager
+def held(lock: Lock) -> Iterator[None]:
+    """A lock whose holder may wait for somebody outside: who has to wait for it, only waits."""
+    if not lock.acquire(blocking=False):
+        with blocking():
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

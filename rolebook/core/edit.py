@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from rolebook.core import checking, versions
+from rolebook.core.blocking import held
 from rolebook.core.checking import Checked, DraftChecker, Trials
 from rolebook.core.errors import (
     ConflictError,
@@ -280,7 +281,7 @@ class EditService(Versions):
         ConflictError for an id that is taken, NotFoundError if it was deleted meanwhile.
         """
         text = plain_text(text)
-        with self._lock:
+        with held(self._lock):
             # What was done meanwhile is to be known before what is wrong with the text.
             is_changed = self._is_news(key, text, etag)
             checked = self.check(key, text)
@@ -351,7 +352,7 @@ class EditService(Versions):
         Raises NotFoundError, FileError, InputError, ConflictError, StorageError.
         """
         former = self.source_at(key, self.find_change(key, at).id) if at else ""
-        with self._lock:
+        with held(self._lock):
             text = former if at else self._files.read(key).text
             copied = replace(key, id=new_id)
             self._files.require_free(copied)
@@ -369,7 +370,7 @@ class EditService(Versions):
         Raises NotFoundError, InputError, ConflictError, and InUseError where others name it and are not carried along.
         """
         new_key = replace(key, id=new_id)
-        with self._lock:
+        with held(self._lock):
             self._files.read(key)
             self._files.require_free(new_key)
             users = self._library.users_of(key)
@@ -419,7 +420,7 @@ class EditService(Versions):
 
         Raises NotFoundError, InUseError.
         """
-        with self._lock:
+        with held(self._lock):
             users = self._library.users_of(key)
             if users and not insist:
                 raise InUseError(_NEEDED, key=key, users=users)
@@ -436,7 +437,7 @@ class EditService(Versions):
 
         Raises NotFoundError, ConflictError, InputError.
         """
-        with self._lock:
+        with held(self._lock):
             key = self._files.undelete(trash_id, as_id)
             source = self._remembered(self._files.read(key))
             self._note(source, "restored", author)
@@ -473,7 +474,7 @@ class EditService(Versions):
         Raises what :meth:`source_at` and :meth:`save` raise.
         """
         text = self.source_at(key, change_id)
-        with self._lock:
+        with held(self._lock):
             if etag is None:
                 try:
                     etag = self._files.read(key).etag
@@ -490,7 +491,7 @@ class EditService(Versions):
             )
 
     def _remembered(self, source: Source) -> Source:
-        with self._lock:
+        with held(self._lock):
             self._opened[source.etag] = source.text
             self._opened.move_to_end(source.etag)
             while len(self._opened) > _MOST_OPENED:
@@ -498,7 +499,7 @@ class EditService(Versions):
         return source
 
     def _text_of(self, etag: str) -> str | None:
-        with self._lock:
+        with held(self._lock):
             opened = self._opened.get(etag)
         if opened is None:
             with suppress(NotFoundError, StorageError):

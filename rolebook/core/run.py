@@ -210,7 +210,11 @@ class Run:
         if not threads:
             self._end()
         for thread in threads:
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                # The system has no room for more, so the others do it all.
+                self._leave()
 
     def stop(self) -> None:
         """Begin no further cell and stop those under way. Returns at once; calling it again does nothing."""
@@ -232,7 +236,8 @@ class Run:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for its end. False if that did not come within the time."""
-        return self._has_ended.wait(timeout_s)
+        with blocking():
+            return self._has_ended.wait(timeout_s)
 
     @property
     def has_ended(self) -> bool:
@@ -367,11 +372,15 @@ class Run:
             )
             raise
         finally:
-            with self._lock:
-                self._alive -= 1
-                is_last = not self._alive
-            if is_last:
-                self._end()
+            self._leave()
+
+    def _leave(self) -> None:
+        """One thread less fills cells; the last one ends the run."""
+        with self._lock:
+            self._alive -= 1
+            is_last = not self._alive
+        if is_last:
+            self._end()
 
     def _break_off(self, error: RolebookError) -> None:
         """End as a whole, because of something that is no matter of one upstream."""

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from rolebook.core.blocking import blocking, held
 from rolebook.core.errors import LibraryError
 from rolebook.library.folder import shown
 
@@ -34,7 +35,7 @@ _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Nobody else who asks, in this process or another one, changes files of the folder meanwhile."""
-    with _locks[os.path.realpath(folder)], _locked_by_system(folder):
+    with held(_locks[os.path.realpath(folder)]), _locked_by_system(folder):
         yield
 
 
@@ -49,7 +50,7 @@ def _locked_by_system(folder: Path) -> Iterator[None]:
         raise unwritable(folder, error) from None
     try:
         # Some network file systems know no locks. What is lost is a race that takes two savers and some microseconds.
-        with suppress(OSError):
+        with suppress(OSError), blocking():
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from rolebook.core.blocking import blocking
 from rolebook.core.errors import NotFoundError
 from rolebook.core.history import Commit
 from rolebook.library.yaml_text import MAX_BYTES
@@ -67,21 +68,29 @@ def _git(folder: Path, *arguments: str) -> bytes | None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     safe = [part for option in _SAFE for part in ("-c", option)]
     try:
-        done = subprocess.run(
-            ["git", "--no-pager", "--no-optional-locks", "--literal-pathspecs", *safe, *arguments],
-            cwd=folder,
-            env={
-                **kept,
-                "GIT_ALLOW_PROTOCOL": "",
-                "GIT_NO_LAZY_FETCH": "1",
-                "GIT_TERMINAL_PROMPT": "0",
-                "LC_ALL": "C.UTF-8",
-            },
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE_S,
-            check=False,
-        )
+        with blocking():
+            done = subprocess.run(
+                [
+                    "git",
+                    "--no-pager",
+                    "--no-optional-locks",
+                    "--literal-pathspecs",
+                    *safe,
+                    *arguments,
+                ],
+                cwd=folder,
+                env={
+                    **kept,
+                    "GIT_ALLOW_PROTOCOL": "",
+                    "GIT_NO_LAZY_FETCH": "1",
+                    "GIT_TERMINAL_PROMPT": "0",
+                    "LC_ALL": "C.UTF-8",
+                },
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PATIENCE_S,
+                check=False,
+            )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout if done.returncode == 0 else None

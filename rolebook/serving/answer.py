@@ -24,6 +24,8 @@ READABLE = "x-wsgiorg.fdevent.readable"
 LINGER_S = 0.002
 #: Who took longer than this to say something will hardly say more in no time.
 _QUICK_S = 10 * LINGER_S
+#: With these answers the rest of a request is not waited for.
+_UNFINISHED = ("408 ", "413 ")
 #: So many pieces of one answer go out in the loop before others have their turn, in a thread if there are more.
 _AT_ONCE = 8
 
@@ -33,6 +35,11 @@ class Response(wsgi.Response):  # type: ignore[misc]
 
     headers_sent: bool
     _head = b""
+
+    def start_response(self, status: str, headers: Any, exc_info: Any = None) -> Any:
+        if status.startswith(_UNFINISHED):
+            self.force_close()
+        return super().start_response(status, headers, exc_info)
 
     def send_headers(self) -> None:
         if not self.headers_sent:

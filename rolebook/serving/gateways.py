@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from rolebook.core.blocking import blocking
 from rolebook.core.shared import SharedNumbers, Told
 from rolebook.serving import crossing
 from rolebook.serving.nursery import Nursery
@@ -176,7 +177,7 @@ class Gateways:
         """
         answers = {}
         for gateway in [gateway for gateway in self._gateways if gateway.is_ready]:
-            with suppress(OSError, http.client.HTTPException):
+            with suppress(OSError, http.client.HTTPException), blocking():
                 answers[gateway.number] = _ask(gateway.way, method, path, body, headers or {})
         return answers
 

@@ -88,7 +88,7 @@ class Threads:
             return None
         if not self._free:
             # If the system allows no more than there are, a task waits for one of them.
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError, MemoryError):
                 self._free.append(_Thread(self))
         if not self._free:
             return None

@@ -43,7 +43,12 @@ class SlowValue(Generic[T]):
         if last is None:
             return self._renew()
         if is_due:
-            threading.Thread(target=self._renew_behind, daemon=True).start()
+            try:
+                threading.Thread(target=self._renew_behind, daemon=True).start()
+            except RuntimeError:
+                # The system has no room for it now; whoever asks next tries again.
+                with self._lock:
+                    self._is_computing = False
         return last[0]
 
     def forget(self) -> None:

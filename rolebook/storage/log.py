@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -560,10 +561,11 @@ class SqliteLog:
         self._note_unwritten(self._unwritten.and_then(write))
         if self._retry_thread is None:
             self._retry_at = time.monotonic() + self._retry_s / 2
-            self._retry_thread = threading.Thread(
-                target=self._retry, name="rolebook-log-retry", daemon=True
-            )
-            self._retry_thread.start()
+            thread = threading.Thread(target=self._retry, name="rolebook-log-retry", daemon=True)
+            # Where the system has no room for it now, the next write tries again.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._retry_thread = thread
 
     def _note_unwritten(self, unwritten: Unwritten) -> None:
         self._unwritten = unwritten

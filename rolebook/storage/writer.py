@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from sqlite_utils import Database
 
 from rolebook.core.access import acting_for, caller
+from rolebook.core.blocking import held
 from rolebook.core.errors import StorageError
 from rolebook.storage.connection import (
     OutageError,
@@ -124,7 +125,7 @@ class Writer:
         mine = _Change(change, is_awaited=is_awaited)
         self._waiting.append(mine)
         try:
-            with self.lock:
+            with held(self.lock):
                 if not mine.is_done:
                     self._make_all()
         finally:

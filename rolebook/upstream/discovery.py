@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
+from rolebook.core.blocking import blocking
 from rolebook.core.errors import UpstreamError
 from rolebook.core.frozen import frozen
 from rolebook.core.upstream import Timeouts, UpstreamSettings
@@ -48,9 +49,12 @@ def find_local_servers(
         ports: where to look, and what is usually there.
     """
     asked = [(port, kind) for port, kind in ports if port not in own_ports]
-    with ThreadPoolExecutor(
-        max_workers=max(1, len(asked)), thread_name_prefix="rolebook-discovery"
-    ) as pool:
+    with (
+        blocking(),
+        ThreadPoolExecutor(
+            max_workers=max(1, len(asked)), thread_name_prefix="rolebook-discovery"
+        ) as pool,
+    ):
         found = pool.map(lambda place: _probe(*place), asked)
     return tuple(server for server in found if server is not None)
 

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 #: How soon it is noticed that somebody has left.
@@ -39,8 +40,13 @@ class Watch:
         with self._changed:
             self._watched[key] = client, on_leave
             if not self._is_running:
-                self._is_running = True
-                threading.Thread(target=self._look, name="rolebook-leaving", daemon=True).start()
+                # Where the system has no room for it now, the next watch starts it.
+                with suppress(RuntimeError):
+                    looking = threading.Thread(
+                        target=self._look, name="rolebook-leaving", daemon=True
+                    )
+                    looking.start()
+                    self._is_running = True
             elif len(self._watched) == 1:
                 self._changed.notify()
         return lambda: self._forget(key)

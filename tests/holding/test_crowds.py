@@ -5,9 +5,10 @@ from __future__ import annotations
 import resource
 import select
 import socket
+import sqlite3
 import threading
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tests.fake_upstream import FakeUpstream
@@ -72,6 +73,29 @@ def test_pages_that_wait_take_no_place_among_the_threads_that_work(start: StartS
     assert [200] * 13 == [server.get("/").status, *(stream.status for stream in streams)]
     for stream in streams:
         stream.leave()
+
+
+def test_who_waits_for_a_locked_log_takes_no_place_among_the_threads_that_work(
+    start: StartServer,
+) -> None:
+    server = start(arguments=["--threads", "4"])
+    sessions = [server.start_session().rpartition("/")[2] for _ in range(12)]
+    deletions: list[int] = []
+
+    def delete(session: str) -> None:
+        deletions.append(server.post("/sessions/delete", {"session": session}).status)
+
+    deleting = [threading.Thread(target=delete, args=(session,)) for session in sessions]
+    with closing(sqlite3.connect(server.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for thread in deleting:
+            thread.start()
+        assert [200] * 4 == [server.get("/healthz").status for _ in range(4)]
+        assert [] == deletions
+        other.execute("ROLLBACK")
+    for thread in deleting:
+        thread.join(20)
+    assert {303} == set(deletions)
 
 
 def test_five_hundred_idle_connections_hold_nobody_up(shared_server: Server) -> None:

@@ -301,6 +301,15 @@ def test_body_that_is_too_large_can_be_sent_to_its_end_and_its_refusal_read(
         assert status_of(sock.recv(65536)) == 413
 
 
+def test_body_that_is_too_large_is_not_waited_for(shared_server: Server) -> None:
+    head = f"POST /theme HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {FORM}\r\nContent-Length: 20000000\r\n\r\n"
+    with closing(shared_server.open_socket()) as sock:
+        sock.sendall(head.encode())
+        answer = sock.recv(65536)
+    assert status_of(answer) == 413
+    assert b"\r\nConnection: close\r\n" in answer
+
+
 def sessions_in(database: Path) -> int:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])

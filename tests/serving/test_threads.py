@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rolebook.core.blocking import blocking
+from rolebook.core.blocking import blocking, held
 from rolebook.serving.threads import Threads
 
 
@@ -183,6 +183,27 @@ def test_threads_that_wait_do_not_count(threads: Threads) -> None:
         task.let_go()
     held[3].let_go()
     wait_for_free(threads, 3)
+
+
+def test_who_waits_for_a_lock_whose_holder_waits_does_not_count(threads: Threads) -> None:
+    lock, may_end = threading.RLock(), threading.Event()
+    entered: list[int] = []
+
+    def change() -> None:
+        with held(lock):
+            entered.append(threading.get_ident())
+            with blocking():
+                assert may_end.wait(10)
+
+    for _ in range(6):
+        threads.do(change)
+    late = Held()
+    threads.do(late)
+    late.let_go()
+    assert 1 == len(entered)
+    may_end.set()
+    wait_for_free(threads, 3)
+    assert 6 == len(entered)
 
 
 def test_task_begins_as_soon_as_a_thread_waits(threads: Threads) -> None:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from itertools import count
 
+import pytest
+
 from rolebook.core.errors import StorageError
 from rolebook.storage.cache import SlowValue
 
@@ -24,6 +26,27 @@ def test_quick_value_is_always_new() -> None:
     numbers = count()
     value = SlowValue(lambda: next(numbers), slow_s=60)
     assert [value.get(), value.get()] == [0, 1]
+
+
+def test_slow_value_is_renewed_once_the_system_has_room_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers = count()
+
+    def compute() -> int:
+        time.sleep(0.01)
+        return next(numbers)
+
+    def have_no_room(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    value = SlowValue(compute, slow_s=0.001)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", have_no_room)
+        value.get()
+        time.sleep(0.2)
+        assert [value.get(), value.get()] == [0, 0]
+    show_until(value, 1)
 
 
 def test_slow_value_is_shown_again_and_renewed_behind() -> None:
