@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from rolebook.core.completion import Suspend
 from rolebook.core.errors import ConflictError, InputError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin
-from rolebook.core.persona import Persona, ResolvedPersona
+from rolebook.core.persona import Persona, ResolvedPersona, Sampling
 from rolebook.core.prompt import Prompt, history_messages
 from rolebook.core.session import (
     Revision,
@@ -228,6 +228,7 @@ class GatewayService:
         Raises VariableError, PromptError, InputError.
         """
         fixed = {**resolved.persona.parameters, **session.parameters}
+        require_spelling(parameters or {}, (*Sampling.model_fields, *_LIMITS, *fixed))
         earlier = [history_messages([(turn.input, turn.text)]) for turn in history]
         earlier += self._without_greeting(session, resolved, transcript.earlier)
         prompt = self._chat.render_within_context(
@@ -256,6 +257,22 @@ class GatewayService:
 
 #: Two names of one limit: who fixes it under one must not be passed by under the other.
 _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
+
+
+def require_spelling(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises InputError for a field that is a known one but for letter case.
+
+    Servers written in Go take both for the same, so that one would be passed by under the name of the other.
+    """
+    names = {name.casefold(): name for name in known}
+    for name in given:
+        plain = names.get(name.casefold(), name)
+        if plain != name:
+            raise InputError(
+                "%(key)s must be written %(name)s: capital letters count.",
+                key=name[:80],
+                name=plain,
+            )
 
 
 def _filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rolebook.core.access import require_persona
 from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.frozen import frozen
-from rolebook.core.gateway import TranscriptRequest
+from rolebook.core.gateway import TranscriptRequest, require_spelling
 from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, ResolvedPersona, is_persona_id
 from rolebook.core.reference import split_reference
 from rolebook.core.session import Session, new_id
@@ -29,6 +29,8 @@ _OWN_NAMES = ("variables", "session", "upstream")
 #: The same for programs that cannot send further fields.
 SESSION_HEADER, VARIABLES_HEADER = "X-Rolebook-Session", "X-Rolebook-Variables"
 _READ_HERE = frozenset({"model", "messages", "prompt", "stream", "stream_options", OWN_FIELD})
+#: Fields that say how many answers there are to be.
+_COUNTS = frozenset({"n", "best_of"})
 #: Fields that would carry a secret or another address, and those that travel as headers of ours.
 _REFUSED = (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS
 
@@ -130,10 +132,12 @@ def _flag(body: Mapping[str, Any], name: str) -> bool:
 
 def _parameters(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """All other fields, as they are: what a model does not take, its server says."""
-    refused = next((name for name in body if name.lower() in _REFUSED), None)
+    refused = next((name for name in body if name.casefold() in _REFUSED), None)
     if refused is not None:
         raise InputError("%(key)s cannot be set by a request.", key=refused[:80])
-    for name in ("n", "best_of"):
+    require_spelling(body, _READ_HERE | _COUNTS)
+    require_spelling(options, ["include_usage"])
+    for name in sorted(_COUNTS):
         count = body.get(name)
         if count is not None and not (type(count) is int and 1 <= count <= MOST_CHOICES):
             raise InputError(

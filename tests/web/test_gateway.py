@@ -321,6 +321,25 @@ def test_what_the_persona_fixes_wins_and_the_rest_is_passed_on(
     assert "rolebook" not in body
 
 
+def test_what_the_persona_fixes_is_not_passed_by_under_other_letters(
+    sdk: openai.OpenAI, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    text = "name: Small\nsystem: x\nsampling: {max_tokens: 5}\nrequest: {num_ctx: 4}\n"
+    write_persona(rolebook, "small", text)
+    for name in ("Max_Tokens", "MAX_COMPLETION_TOKENS", "Num_Ctx"):
+        with pytest.raises(openai.BadRequestError) as refused:
+            sdk.chat.completions.create(
+                model="small", messages=[said("x")], extra_body={name: 2_000}
+            )
+        assert name == refused.value.param
+    assert [] == list(upstream.requests)
+    extra = {"Top_K": 3, "num_ctx": 2_000}
+    sdk.chat.completions.create(model="small", messages=[said("x")], extra_body=extra)
+    assert (3, 4, 5) == tuple(
+        body_of(upstream)[name] for name in ("Top_K", "num_ctx", "max_tokens")
+    )
+
+
 def test_variables_come_by_a_field_or_by_a_header(
     sdk: openai.OpenAI, upstream: FakeUpstream
 ) -> None:
@@ -723,7 +742,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "plain", "messages": MESSAGES, "n": True}, "n"),
     ({"model": "plain", "messages": MESSAGES, "api_key": "sk-1"}, "api_key"),
     ({"model": "plain", "messages": MESSAGES, "Base_URL": "http://evil"}, "Base_URL"),
+    ({"model": "plain", "messages": MESSAGES, "ba\u017fe_url": "http://evil"}, "ba\u017fe_url"),
     ({"model": "plain", "messages": MESSAGES, "organization": "org-1"}, "organization"),
+    ({"model": "plain", "messages": MESSAGES, "MODEL": "other"}, "MODEL"),
+    ({"model": "plain", "messages": MESSAGES, "Stream": True}, "Stream"),
+    ({"model": "plain", "messages": MESSAGES, "N": 1000}, "N"),
+    ({"model": "plain", "messages": MESSAGES, "Temperature": 2}, "Temperature"),
+    ({"model": "plain", "messages": MESSAGES, "Max_Completion_To\u212aens": 7}, "Max_Completion_To\u212aens"),
+    ({"model": "plain", "messages": MESSAGES, "stream_options": {"Include_Usage": False}}, "Include_Usage"),
     ({"model": "plain", "messages": MESSAGES, "rolebook": 1}, "rolebook"),
     ({"model": "plain", "messages": MESSAGES, "rolebook": {"x": 1}}, "rolebook.x"),
     ({"model": "plain", "messages": MESSAGES, "rolebook": {"session": 1}}, "rolebook.session"),
