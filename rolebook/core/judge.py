@@ -306,7 +306,22 @@ def _result(check: Check, turn: Turn) -> CheckResult:
     if has_passed is None:
         said = Phrase("The judge's answer says neither that it passes nor that it fails.")
         return check.result(None, said)
-    return check.result(has_passed, Phrase("%(reason)s", {"reason": reason or "–"}))
+    return check.result(has_passed, _reason(reason or "–", turn))
+
+
+def _reason(reason: str, turn: Turn) -> Phrase:
+    """Why a judge says so; and who, where that was another one than was asked."""
+    if not turn.upstream_requested:
+        return Phrase("%(reason)s", {"reason": reason})
+    words = {
+        "reason": reason,
+        "stand_in": turn.upstream,
+        "model": turn.model or "?",
+        "asked": turn.upstream_requested,
+    }
+    return Phrase(
+        "%(reason)s (Judged by %(stand_in)s with %(model)s, in place of %(asked)s.)", words
+    )
 
 
 def require_judge(resolved: ResolvedPersona) -> None:

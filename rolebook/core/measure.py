@@ -117,7 +117,8 @@ class Evidence:
 
     Tuples are by the variant's index. ``answers`` counts the turns that got one, ``inputs`` the different inputs that
     any variant has answered; ``lengths`` are words. ``stand_ins`` counts the answers that came from another upstream
-    than was asked, ``models`` are each upstream with the model that has answered there.
+    than was asked, ``models`` are each upstream with the model that has answered there. ``other_verdicts``
+    are on rubrics, and of another upstream than the judge's.
     """
 
     measured: tuple[Measured, ...]
@@ -128,6 +129,7 @@ class Evidence:
     finish_reasons: tuple[Mapping[str, int], ...]
     stand_ins: tuple[Mapping[StandIn, int], ...]
     models: tuple[frozenset[tuple[str, str]], ...]
+    other_verdicts: int
     lengths: tuple[Distribution | None, ...]
     words: tuple[Sequence[float], ...] = field(repr=False)
 
@@ -180,6 +182,13 @@ def _summarise(
         ),
         models=tuple(
             frozenset((turn.upstream, turn.model) for turn in turns) for turns in grouped.turns
+        ),
+        other_verdicts=sum(
+            "stand_in" in result.said.parameters
+            for by_input in grouped.by_input
+            for cells in by_input.values()
+            for answered in cells
+            for result in answered.cell.checks
         ),
         lengths=tuple(distribution(values) for values in words),
         words=words,

@@ -310,6 +310,13 @@ class Narrator:
                 {"names": names},
             )
             yield Sentence(said, "note")
+        if evidence.other_verdicts:
+            said = self._speaker.say(
+                "Verdicts on rubrics that are not the judge's own, as another upstream stood in: %(count)d. "
+                "Each of them says so.",
+                {"count": evidence.other_verdicts},
+            )
+            yield Sentence(said, "warning")
         untold = sum(sum(check.untold) for check in evidence.checks)
         if untold:
             said = self._speaker.say(

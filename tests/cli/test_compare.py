@@ -617,6 +617,23 @@ def test_what_stood_in_is_told_wherever_results_are_read(
         assert 2 == text.count("spare answered with ok, because work refused its keys.")
 
 
+def test_a_verdict_in_place_of_the_judge_is_told(
+    standing_in: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
+) -> None:
+    add_judge(standing_in.folder)
+    judge = standing_in.folder / "personas" / "judge.yaml"
+    text = judge.read_text("utf-8").replace(f"model: {JUDGE_MODEL}", "model: large")
+    judge.write_text(f"{text}upstream: work\n", "utf-8")
+    upstream.model_rule("ok", verdict("true", "It does."))
+    shown = standing_in.run("compare", "plain", "--input", "Hi", "--check", "rubric=Greets.")
+    assert (
+        "Verdicts on rubrics that are not the judge's own, as another upstream stood in: 1."
+    ) in shown.notices
+    (cell,) = cells_of(comparisons)
+    (result,) = cell.checks
+    assert "It does. (Judged by spare with ok, in place of work.)" == str(result.said)
+
+
 def test_an_answer_of_a_stand_in_is_reused_for_nobody_else(
     standing_in: Shell, comparisons: SqliteComparisonLog
 ) -> None:
