@@ -27,6 +27,7 @@ from rolebook.core.frozen import frozen
 from rolebook.core.shared import SharedPlaces
 from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.address import is_openai
+from rolebook.upstream.pace import LONGEST_PAUSE_S
 
 KeyState = Literal["ready", "limited", "quota", "refused", "unusable"]
 
@@ -35,7 +36,6 @@ QUOTA_REST_S = 600.0
 REFUSED_REST_S = 3600.0
 """How long a refused key rests."""
 
-_LONGEST_REST_S = 86_400.0
 _SHORTEST_REST_S = 0.05
 _FIRST_REST_S = 0.5
 """How long a limited key rests where the server does not say; twice as long each time that it happens again."""
@@ -367,7 +367,7 @@ def _rest_after(error: UpstreamError, state: KeyState, strikes: int) -> float:
     asked_s = error.retry_after_s
     if asked_s is None and state == "limited":
         asked_s = min(_FIRST_REST_S * 2.0 ** min(strikes - 1, 16), _LONGEST_GUESS_S)
-    return min(max(asked_s or 0.0, least), _LONGEST_REST_S)
+    return min(max(asked_s or 0.0, least), LONGEST_PAUSE_S)
 
 
 def _refusal_of_one(slot: _Slot, rest: _Rest) -> UpstreamError:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
+#: The longest pause that is believed, whatever a server asks for: by then it is another day.
+LONGEST_PAUSE_S = 86_400.0
 _LIMITS = ("requests", "tokens")
 _DURATION = re.compile(
     r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
@@ -21,7 +23,7 @@ _EARLIEST_EPOCH_MS = 1e12
 def asked_pause(headers: Mapping[str, str]) -> float | None:
     """Seconds that a server which has refused a call for its rate asks to wait; None if it does not say."""
     seconds = retry_after(headers)
-    return _until_reset(headers) if seconds is None else seconds
+    return _believed(_until_reset(headers)) if seconds is None else seconds
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -36,7 +38,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             seconds = parsedate_to_datetime(value or "").timestamp() - time.time()
     except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return _believed(max(0.0, seconds)) if math.isfinite(seconds) else None
+
+
+def _believed(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds, LONGEST_PAUSE_S)
 
 
 def _until_reset(headers: Mapping[str, str]) -> float | None:

@@ -190,9 +190,9 @@ def headers_of(error: RolebookError) -> dict[str, str]:
     """What an error says in headers: when the same request is worth sending again, or how to say who one is."""
     headers = {}
     wait_s = error.retry_after_s if isinstance(error, UpstreamError | AccessError) else None
-    if wait_s:
+    if wait_s is not None:
         # Whoever comes a moment too early would have to wait again.
-        headers["Retry-After"] = str(ceil(wait_s))
+        headers["Retry-After"] = str(max(1, ceil(wait_s)))
     if isinstance(error, LoginError):
         headers["WWW-Authenticate"] = "Bearer"
     is_lasting = isinstance(error, _LASTING) or (wait_s or 0.0) > _LONGEST_WAIT_S

@@ -167,6 +167,7 @@ def test_a_rate_error_says_when_to_come_back(raising: FlaskClient) -> None:
         (BudgetHeldError("Held.", retry_after_s=5.0), "5", None),
         (RateLimitError("Too many.", retry_after_s=2.1), "3", None),
         (UpstreamRateError("Too many.", retry_after_s=90.0), "90", "false"),
+        (UpstreamRateError("Too many.", retry_after_s=0.0), "1", None),
         (UpstreamQuotaError("Used up.", retry_after_s=5.0), "5", "false"),
         (UpstreamKeyError("Refused."), None, "false"),
         (UpstreamTimeoutError("Too slow."), None, "false"),
