@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from itertools import count
@@ -19,7 +19,7 @@ import openai
 import pytest
 
 from rolebook.core.chat import TurnEnded, TurnRequest
-from rolebook.core.compare import CompareService
+from rolebook.core.compare import CompareService, Estimate
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
 from rolebook.core.comparison_data import parse_comparison
 from rolebook.core.comparison_spec import parse_spec
@@ -545,6 +545,8 @@ def test_answers_that_the_log_has_are_reused_on_request_and_say_so(
     talk(rolebook, "plain", "Hello")
     before = len(upstream.requests)
     again = plan(rolebook, **spec, repeats=3)
+    told = rolebook.compare.estimate(again, is_reusing=True)
+    assert (12, 3, 3 + 12) == (told.cells, told.reused, told.calls)
     fill(rolebook, again, is_reusing=True)
     cells = cells_of(rolebook, again)
     assert ["1-1-1", "2-1-1", "1-1-2"] == [key for key, cell in cells.items() if cell.is_reused]
@@ -556,6 +558,30 @@ def test_answers_that_the_log_has_are_reused_on_request_and_say_so(
     )
     fill(rolebook, other, is_reusing=True)
     assert not cells_of(rolebook, other)["1-1-1"].is_reused
+
+
+def test_an_estimate_counts_only_what_will_be_called_where_answers_are_reused(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    add_judge(rolebook.library.personas_dir.parent)
+    upstream.model_rule(JUDGE_MODEL, verdict("true"))
+    spec = {"variants": ["plain", "teacher"], "inputs": ["Hello", "Hi"], "repeats": 2}
+    judged = {**spec, "checks": [{"rubric": "Kind."}]}
+
+    def estimate(spec: Mapping[str, Any]) -> Estimate:
+        again = rolebook.compare.plan(parse_spec(spec))
+        return rolebook.compare.estimate(again.comparison, is_reusing=True)
+
+    fill(rolebook, plan(rolebook, **spec))
+    unjudged = estimate(judged)
+    assert (8, 8, 8) == (unjudged.reused, unjudged.calls, unjudged.judgements)
+    assert unjudged.prompt_tokens > 0
+    fill(rolebook, plan(rolebook, **judged), is_reusing=True)
+    nothing = estimate(judged)
+    assert (8, 0, 0, 0.0) == (nothing.reused, nothing.calls, nothing.prompt_tokens, nothing.cost)
+    assert 8 + 8 == len(upstream.requests)
+    more = estimate({**judged, "inputs": ["Hello", "Bye"]})
+    assert (4, 8, 4) == (more.reused, more.calls, more.judgements)
 
 
 def test_checks_of_persona_and_comparison_run_on_every_answer(rolebook: Rolebook) -> None:

@@ -140,7 +140,9 @@ def carry_out_plan(
         _get_ready(invocation)
     look_at = {"look_at": _PLANNED_CELLS} if choices.is_only_planned else {}
     try:
-        estimate = rolebook.compare.estimate(plan.comparison, **look_at)
+        estimate = rolebook.compare.estimate(
+            plan.comparison, is_reusing=choices.is_reusing, **look_at
+        )
     except InputError:
         if given:
             _tell_mistakes_in_texts(invocation, plan.comparison, given, choices)

@@ -45,6 +45,8 @@ def tell_estimate(terminal: Terminal, plan: Plan, estimate: Estimate) -> None:
         repeats=comparison.repeats,
         calls=estimate.calls,
     )
+    if estimate.reused:
+        terminal.tell("Answers that the log has already: %(count)d.", count=estimate.reused)
     if said := tell_left_out(comparison, terminal.translator):
         terminal.tell_line(said)
     if said := tell_same_inputs(comparison, terminal.translator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,7 @@ from rolebook.core.errors import (
     UpstreamError,
     UpstreamKeyError,
 )
-from rolebook.core.filling import CellPlan, Filling
+from rolebook.core.filling import CellPlan, Filling, missing_checks
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judging
 from rolebook.core.line import Place
@@ -67,7 +67,7 @@ class Estimate:
 
     ``looked_at`` cells tell it; ``faults`` are those of them that will fail. ``prompt_tokens`` and
     ``completion_tokens`` are estimates, judging included; ``cost`` is in US dollars, ``None`` where a price is not
-    known. ``judgements`` are calls of the judge, which ``calls`` has too.
+    known. ``judgements`` are calls of the judge, which ``calls`` has too. ``reused`` cells take an answer of the log.
     """
 
     cells: int
@@ -77,6 +77,7 @@ class Estimate:
     completion_tokens: int
     cost: float | None
     looked_at: int = 0
+    reused: int = 0
     faults: tuple[CellFault, ...] = ()
 
 
@@ -215,20 +216,25 @@ class CompareService:
         if found is not None:
             raise found
 
-    def estimate(self, comparison: Comparison, *, look_at: int = _SAMPLE) -> Estimate:
+    def estimate(
+        self, comparison: Comparison, *, look_at: int = _SAMPLE, is_reusing: bool = False
+    ) -> Estimate:
         """What it takes to fill every cell, told by a sample of them. Calls nobody and writes nothing.
 
         Arguments:
             look_at: so many cells are looked at, about as many of each variant.
+            is_reusing: whether answers that the log has already are taken, as ``start`` would take them.
 
         Raises InputError if none that was looked at of a variant can be asked.
         """
         keys = [k for k in comparison.cell_keys() if not comparison.variants[k.variant].is_recorded]
-        variants = sorted({key.variant for key in keys})
+        reused = self._reusable(comparison, keys) if is_reusing else {}
+        asked = [key for key in keys if key not in reused]
+        variants = sorted({key.variant for key in asked})
         sample = [
             key
             for variant in variants
-            for key in _sample(comparison, variant, max(1, look_at // len(variants)))
+            for key in _sample(comparison, variant, max(1, look_at // len(variants)), reused)
         ]
         usual = {
             persona_id: self._comparisons.usual_answer(persona_id) or _USUAL_ANSWER
@@ -242,17 +248,24 @@ class CompareService:
             except (InputError, NotFoundError) as error:
                 faults.append(CellFault(key, error))
         _require_some(comparison, sample, faults)
-        scale = len(keys) / len(parts) if parts else 0.0
-        costs = [part.cost for part in parts]
-        known = [cost for cost in costs if cost is not None]
+        scale = len(asked) / len(parts) if parts else 0.0
+        judgements = sum(
+            reused[key] if key in reused else self._rubrics(comparison, key) for key in keys
+        )
+        # Of an answer that is taken from the log, the length is not looked up.
+        judged = self._estimate_judging(comparison, sum(reused.values()), _USUAL_ANSWER)
+        asking = _sum(part.cost for part in parts)
         return Estimate(
             cells=len(keys),
-            calls=sum(self._calls(comparison, key) for key in keys),
-            judgements=sum(self._rubrics(comparison, key) for key in keys),
-            prompt_tokens=round(scale * sum(part.prompt_tokens for part in parts)),
-            completion_tokens=round(scale * sum(part.completion_tokens for part in parts)),
-            cost=scale * sum(known) if len(known) == len(costs) else None,
+            calls=sum(len(comparison.inputs[key.input].turns) for key in asked) + judgements,
+            judgements=judgements,
+            prompt_tokens=round(scale * sum(part.prompt_tokens for part in parts))
+            + judged.prompt_tokens,
+            completion_tokens=round(scale * sum(part.completion_tokens for part in parts))
+            + judged.completion_tokens,
+            cost=_sum([None if asking is None else scale * asking, judged.cost]),
             looked_at=len(sample),
+            reused=len(reused),
             faults=tuple(faults),
         )
 
@@ -260,8 +273,29 @@ class CompareService:
         checks = self.checks_of(comparison, key.variant)
         return len(comparison.inputs[key.input].turns) * sum(check.is_rubric for check in checks)
 
-    def _calls(self, comparison: Comparison, key: CellKey) -> int:
-        return len(comparison.inputs[key.input].turns) + self._rubrics(comparison, key)
+    def _reusable(self, comparison: Comparison, keys: Sequence[CellKey]) -> Mapping[CellKey, int]:
+        """The cells that need not be asked, each with how many rubrics its answer has not been judged by yet."""
+        found = self._comparisons.reusable_turns(self._wanted(comparison, keys, self._known_model))
+        if any(variant.is_recorded for variant in comparison.variants):
+            # These are in it already, and none counts twice.
+            taken = {id for entry in comparison.inputs for id in entry.recorded}
+            found = {key: id for key, id in found.items() if id not in taken}
+        results = self._comparisons.results_of_turns(found.values())
+
+        def unjudged(key: CellKey) -> int:
+            missing = missing_checks(
+                self.checks_of(comparison, key.variant),
+                results.get(found[key], ()),
+                comparison.judge,
+                comparison.inputs[key.input].reference,
+                is_retry=False,
+            )
+            return sum(check.is_rubric for check in missing)
+
+        return {key: unjudged(key) for key in found}
+
+    def _known_model(self, prepared: PreparedTurn) -> str:
+        return prepared.model or self._chat.known_model(prepared.upstream)
 
     def _estimate_cell(
         self, comparison: Comparison, key: CellKey, usual_answers: Mapping[str, float]
@@ -278,24 +312,40 @@ class CompareService:
             prompt_tokens=round(first * turns + answer * turns * (turns - 1) / 2),
             completion_tokens=round(answer * turns),
         )
-        judged = Usage(
-            prompt_tokens=round(rubrics * (answer + first / 2 + _JUDGE_PROMPT)),
-            completion_tokens=rubrics * _VERDICT,
-        )
-        costs = [self._cost(asked, prepared.upstream, prepared.model)]
-        if comparison.judge and rubrics:
-            judge = comparison.judge
-            persona = self.persona_of(judge.revision).persona
-            upstream, model = judge.upstream or persona.upstream, judge.model or persona.model
-            costs.append(self._cost(judged, upstream, model))
-        known = [cost for cost in costs if cost is not None]
+        judged = self._estimate_judging(comparison, rubrics, answer + first / 2)
+        costs = [self._cost(asked, prepared.upstream, prepared.model), judged.cost]
         return Estimate(
             cells=1,
             calls=turns,
             judgements=rubrics,
-            prompt_tokens=(asked.prompt_tokens or 0) + (judged.prompt_tokens or 0),
-            completion_tokens=(asked.completion_tokens or 0) + (judged.completion_tokens or 0),
-            cost=sum(known) if len(known) == len(costs) else None,
+            prompt_tokens=(asked.prompt_tokens or 0) + judged.prompt_tokens,
+            completion_tokens=(asked.completion_tokens or 0) + judged.completion_tokens,
+            cost=_sum(costs),
+        )
+
+    def _estimate_judging(self, comparison: Comparison, rubrics: int, length: float) -> Estimate:
+        """What so many calls of the judge take.
+
+        Arguments:
+            length: of what is judged, in tokens.
+        """
+        judged = Usage(
+            prompt_tokens=round(rubrics * (length + _JUDGE_PROMPT)),
+            completion_tokens=rubrics * _VERDICT,
+        )
+        cost: float | None = 0.0
+        if comparison.judge and rubrics:
+            judge = comparison.judge
+            persona = self.persona_of(judge.revision).persona
+            upstream, model = judge.upstream or persona.upstream, judge.model or persona.model
+            cost = self._cost(judged, upstream, model)
+        return Estimate(
+            cells=0,
+            calls=0,
+            judgements=rubrics,
+            prompt_tokens=judged.prompt_tokens or 0,
+            completion_tokens=judged.completion_tokens or 0,
+            cost=cost,
         )
 
     def _cost(self, usage: Usage, upstream: str, model: str) -> float | None:
@@ -443,24 +493,42 @@ class CompareService:
             return name or str(error.parameters.get("upstream", "")), error
 
     def _reuse(self, comparison: Comparison, keys: Sequence[CellKey]) -> Sequence[CellKey]:
-        """Only inputs of one turn: what later ones send hangs on the answers before."""
-        wanted = {}
-        for key in keys:
-            if len(comparison.inputs[key.input].turns) == 1:
-                try:
-                    wanted[key] = self._asked(comparison, key)
-                except (InputError, NotFoundError, UpstreamError):
-                    # It says so itself when it is to be filled.
-                    continue
+        wanted = self._wanted(comparison, keys, self._chat.model_of)
         return self._comparisons.reuse_answers(comparison.id, wanted)
 
-    def _asked(self, comparison: Comparison, key: CellKey) -> Turn:
-        """The first turn of a cell as it would be recorded; the upstream may be asked for its model."""
+    def _wanted(
+        self,
+        comparison: Comparison,
+        keys: Iterable[CellKey],
+        model_of: Callable[[PreparedTurn], str],
+    ) -> Mapping[CellKey, Turn]:
+        """The turns of cells as they would be recorded, those that repeat one another the same.
+
+        Only of inputs of one turn: what later ones send hangs on the answers before.
+
+        Arguments:
+            model_of: the model that will be asked.
+        """
+        asked: dict[CellKey, Turn | None] = {}
+        for key in keys:
+            first = key._replace(repeat=0)
+            if first not in asked and len(comparison.inputs[key.input].turns) == 1:
+                try:
+                    asked[first] = self._asked(comparison, first, model_of)
+                except (InputError, NotFoundError, UpstreamError):
+                    # It says so itself when it is to be filled.
+                    asked[first] = None
+        turns = ((key, asked.get(key._replace(repeat=0))) for key in keys)
+        return {key: turn for key, turn in turns if turn}
+
+    def _asked(
+        self, comparison: Comparison, key: CellKey, model_of: Callable[[PreparedTurn], str]
+    ) -> Turn:
         prepared = self.prepare(comparison, key)
         asked = self._chat.pending_turn(
             self.session_of(comparison, key), prepared, comparison.inputs[key.input].text
         )
-        return replace(asked, model_requested=self._chat.model_of(prepared))
+        return replace(asked, model_requested=model_of(prepared))
 
     def run_of(self, comparison_id: str) -> Run | None:
         """The run of a comparison in this process, the last one if it has ended."""
@@ -579,15 +647,35 @@ class CompareService:
             return session, self._log.history(session.id, before=cell.turns[0].position)
 
 
+def _sum(costs: Iterable[float | None]) -> float | None:
+    """The whole cost; ``None`` where one is not known."""
+    found = list(costs)
+    known = [cost for cost in found if cost is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
 def _waiting(comparison: Comparison, key: CellKey) -> Cell:
     return Cell(key, len(comparison.inputs[key.input].turns))
 
 
-def _sample(comparison: Comparison, variant: int, size: int) -> Iterator[CellKey]:
-    """Cells of a variant that answers, evenly over the inputs. What repeats are sent is the same."""
-    count = len(comparison.inputs)
+def _sample(
+    comparison: Comparison, variant: int, size: int, without: Collection[CellKey] = ()
+) -> Iterator[CellKey]:
+    """Cells of a variant that answers, evenly over the inputs. What repeats are sent is the same.
+
+    Arguments:
+        without: cells that are not to be asked.
+    """
+    last = comparison.repeats - 1
+    inputs = [
+        number
+        for number in range(len(comparison.inputs))
+        # The first repeats are the first to be reused.
+        if CellKey(variant, number, last) not in without
+    ]
+    count = len(inputs)
     for number in range(min(size, count)):
-        yield CellKey(variant, number * count // min(size, count), 0)
+        yield CellKey(variant, inputs[number * count // min(size, count)], 0)
 
 
 def _require_some(

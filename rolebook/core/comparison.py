@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -494,6 +494,12 @@ class ComparisonLog(Protocol):
 
         Returns the keys that were filled.
         """
+
+    def reusable_turns(self, wanted: Mapping[CellKey, Turn]) -> Mapping[CellKey, str]:
+        """The ids of the turns that ``reuse_answers`` would fill cells with, if the comparison were recorded."""
+
+    def results_of_turns(self, turn_ids: Iterable[str]) -> Mapping[str, tuple[CheckResult, ...]]:
+        """What checks found on turns, by the turns' ids; those without results are left out."""
 
     def record_results(
         self,

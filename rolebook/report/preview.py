@@ -24,6 +24,7 @@ _ESTIMATED = (
     "completion_tokens",
     "cost",
     "looked_at",
+    "reused",
 )
 
 

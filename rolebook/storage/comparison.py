@@ -383,11 +383,30 @@ def reuse_answers(
     """Fill cells with complete turns that were asked in exactly the same way. Returns the keys that were filled."""
     number = comparison_number(db, comparison_id)
     assert number is not None
-    asked = {key: listed for key in wanted if (listed := _message_list(db, wanted[key]))}
+    found = _same_turns(db, number, wanted)
+    for key, turn in found.items():
+        remove_ballots(db, number, key)
+        _link(db, number, key, turn["session"], [turn["number"]])
+    return list(found)
+
+
+def reusable_turns(db: Database, wanted: Mapping[CellKey, Turn]) -> dict[CellKey, str]:
+    """The ids of those that cells of a comparison that is not recorded yet would be filled with."""
+    return {key: turn["id"] for key, turn in _same_turns(db, None, wanted).items()}
+
+
+def _same_turns(
+    db: Database, number: int | None, wanted: Mapping[CellKey, Turn]
+) -> dict[CellKey, sqlite3.Row]:
+    """A complete turn for each cell that was asked in exactly the same way, for no two the same one."""
+    turns = {id(turn): turn for turn in wanted.values()}
+    lists = {identity: _message_list(db, turn) for identity, turn in turns.items()}
+    asked = {key: listed for key, turn in wanted.items() if (listed := lists[id(turn)])}
     # Turns are not indexed by their messages: one look through all of them is quicker than an index for every write.
     rows = execute(
         db,
-        "SELECT turns.number, session, messages, turns.upstream, model_requested, endpoint, parameters_requested "
+        "SELECT turns.number, turns.id, session, messages, turns.upstream, model_requested, endpoint, "
+        "parameters_requested "
         "FROM turns JOIN sessions ON sessions.number = turns.session AND sessions.deleted_at IS NULL "
         "WHERE status = 'complete' AND messages IN (SELECT value FROM json_each(?2)) "
         # Of an answer in place of another model's, the log has the name of the one that was asked for.
@@ -405,17 +424,14 @@ def reuse_answers(
         parameters = json.dumps(decode_json(row["parameters_requested"], {}), sort_keys=True)
         identity = (row["messages"], row["upstream"], row["model_requested"], row["endpoint"])
         known[*identity, parameters].append(row)
-    filled = []
+    found = {}
     for key, listed in asked.items():
         turn = wanted[key]
         parameters = json.dumps(dict(turn.parameters_requested), sort_keys=True)
         answers = known[listed, turn.upstream, turn.model_requested, turn.endpoint, parameters]
         if answers:
-            found = answers.pop(0)
-            remove_ballots(db, number, key)
-            _link(db, number, key, found["session"], [found["number"]])
-            filled.append(key)
-    return filled
+            found[key] = answers.pop(0)
+    return found
 
 
 def _message_list(db: Database, turn: Turn) -> str:

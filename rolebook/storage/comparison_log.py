@@ -157,6 +157,10 @@ class SqliteComparisonLog:
         """
         return self._log.change(queries.reuse_answers, comparison_id, wanted)
 
+    def reusable_turns(self, wanted: Mapping[CellKey, Turn]) -> Mapping[CellKey, str]:
+        """The ids of the turns that ``reuse_answers`` would fill cells with, if the comparison were recorded."""
+        return self._log.read(queries.reusable_turns, wanted)
+
     def record_results(
         self,
         turn_id: str,

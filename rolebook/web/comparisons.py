@@ -427,7 +427,8 @@ def _preview(form: PlanForm) -> tuple[PlanPreview | None, FaultyFormError | None
         plan = plan_form.plan_of(form, stand_in=_("What you write comes here."))
         cell = [form.get(f"cell-{part}") for part in ("variant", "input")]
         variant, entry = (int(text) if text.isdecimal() and len(text) < 6 else 0 for text in cell)
-        return preview_of(plan, variant=variant, entry=entry, is_sketch=is_sketch), None
+        chosen = {"is_sketch": is_sketch, "is_reusing": bool(form.get("reusing"))}
+        return preview_of(plan, variant=variant, entry=entry, **chosen), None
     except FaultyFormError as error:
         return None, error
     except InputError as error:

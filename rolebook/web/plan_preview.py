@@ -22,6 +22,8 @@ from rolebook.web.preview import Preview, show_prepared
 
 #: So many inputs can be chosen to be looked at; nobody looks through a longer list.
 _INPUTS_OFFERED = 200
+#: Of more prompts it would take too long, while somebody types, to find which the log has; then all count as asked.
+_MOST_LOOKED_UP = 500
 #: A new wording of which this share is the old one is shown at once, a wholly other text on request.
 _ALIKE = 0.5
 
@@ -102,13 +104,16 @@ class PlanPreview:
         )
 
 
-def preview_of(plan: Plan, *, variant: int, entry: int, is_sketch: bool) -> PlanPreview:
+def preview_of(
+    plan: Plan, *, variant: int, entry: int, is_sketch: bool, is_reusing: bool = False
+) -> PlanPreview:
     """What a plan comes to.
 
     Arguments:
         variant, entry: the cell to show: the position among the variants that answer, the index of the input. Where
             there is none such, the first.
         is_sketch: its only input stands in for one that is still to be written.
+        is_reusing: whether answers that the log has already are taken.
 
     Raises InputError, ConflictError.
     """
@@ -117,7 +122,8 @@ def preview_of(plan: Plan, *, variant: int, entry: int, is_sketch: bool) -> Plan
     index = answering[variant][0] if 0 <= variant < len(answering) else answering[0][0]
     entry = entry if 0 <= entry < min(_INPUTS_OFFERED, len(comparison.inputs)) else 0
     numbers = [number for number, _variant in answering]
-    estimate = compare.estimate(comparison)
+    is_reusing = is_reusing and len(numbers) * len(comparison.inputs) <= _MOST_LOOKED_UP
+    estimate = compare.estimate(comparison, is_reusing=is_reusing)
     failing = {fault.key.input for fault in estimate.faults}
     if entry in failing:
         # One that is asked of all shows more than an error, which is told beside it.

@@ -561,6 +561,8 @@ def test_answers_of_the_log_are_reused_on_request(
     shell.run("compare", "plain", "--input", "Hi", "--input", "Hello")
     finished = shell.run("compare", "plain", "teacher", "--input", "Hi", "--reuse")
     assert 3 == len(upstream.requests)
+    assert "repeats: 1, calls: 1." in finished.notices
+    assert "Answers that the log has already: 1." in finished.notices
     assert "Answers taken from the log, not asked for again: 1." in finished.notices
     assert "several turns" not in finished.notices
     planned = shell.run("compare", "spec.yaml", "--reuse", "--plan")

@@ -619,6 +619,18 @@ def test_the_preview_shows_any_cell_as_a_piece_of_a_page(client: FlaskClient) ->
     assert "Nothing is said yet" in without
 
 
+def test_what_will_be_taken_from_the_log_counts_as_no_call(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    fields = {**opened(client), "lines": "One\nTwo"}
+    finished(rolebook, start(client, fields))
+    more = {**fields, "lines": "One\nTwo\nThree"}
+    assert "<dt>calls</dt><dd>6</dd>" in client.post("/comparisons/preview", json=more).text
+    page = client.post("/comparisons/preview", json={**more, "reusing": "1"}).text
+    assert "<dt>calls</dt><dd>2</dd>" in page
+    assert "4 of them from the log" in page
+
+
 @pytest.mark.parametrize(("choice", "value"), [("language", "zh"), ("theme", "dark")])
 def test_another_language_or_theme_loses_nothing_of_a_plan(
     client: FlaskClient, choice: str, value: str

@@ -132,7 +132,10 @@ class LeftOut(Shape):
 
 
 class Estimate(Shape):
-    """What filling the cells takes. Of the calls, `judgements` are the judge's; `looked_at` cells tell the tokens."""
+    """What filling the cells takes. Of the calls, `judgements` are the judge's; `looked_at` cells tell the tokens.
+
+    `reused` cells take an answer that the log has already.
+    """
 
     cells: int
     calls: int
@@ -141,6 +144,7 @@ class Estimate(Shape):
     completion_tokens: int
     cost: float | None
     looked_at: int
+    reused: int
 
 
 class Failing(Shape):
@@ -168,13 +172,15 @@ class PlanQuery(Body):
 
     cell: str = ""
     """One cell, such as `2-1-1`; left out, the first of each variant."""
+    reuse: Boolean = False
+    """Whether answers that the log has already would be taken, so that they count for nothing."""
 
 
 @section.post("/plan", refusals=(404,))
 def plan_comparison(query: PlanQuery, body: ComparisonSpec) -> PlanPreview:
     """Show what a comparison would take and send. Nothing is called, and nothing is kept."""
     plan, compare = _plan(body), rolebook().compare
-    estimate = compare.estimate(plan.comparison)
+    estimate = compare.estimate(plan.comparison, is_reusing=query.reuse)
     return cast(PlanPreview, plan_data(compare, plan, estimate, query.cell))
 
 
