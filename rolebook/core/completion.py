@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
-from typing import Any, Literal, Protocol
+from dataclasses import astuple, field
+from typing import Any, Literal, Protocol, TypeVar
 
 from rolebook.core.errors import Phrase, UpstreamCancelled
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 
 Endpoint = Literal["chat", "completions"]
+N = TypeVar("N", int, float)
 
 
 class Suspend(Protocol):
@@ -59,10 +60,10 @@ class Cancellation:
 
 
 class Delivery:
-    """What has become of a call that does not come to its end: what its last attempt has cost and brought.
+    """What has become of a call that does not come to its end: what it has cost, and what its last attempt has brought.
 
     ``is_made`` says whether an upstream has been told what is asked, so that it may cost something even where nothing
-    comes back. ``usage`` and ``cost`` are what the upstream says of an answer that came and could not be used.
+    comes back. ``usage`` and ``cost`` are what upstreams say of answers that came and could not be used.
     ``arrived`` gives what has come of each answer so far, in order, without reasons why they end.
     """
 
@@ -71,6 +72,11 @@ class Delivery:
         self.usage = Usage()
         self.cost: float | None = None
         self.arrived: Callable[[], tuple[Choice, ...]] = tuple
+
+    def add(self, usage: Usage, cost: float | None) -> None:
+        """Note what another answer has used that could not be used itself, as far as it is told."""
+        self.usage += usage
+        self.cost = _sum(self.cost, cost)
 
 
 @frozen
@@ -109,6 +115,16 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        """Of two answers together, as far as it is known."""
+        return Usage(*map(_sum, astuple(self), astuple(other)))
+
+
+def _sum(one: N | None, other: N | None) -> N | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 @frozen

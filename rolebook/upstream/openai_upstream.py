@@ -266,7 +266,7 @@ class OpenAIUpstream:
                         yield event
             completion = fold.finish()
         except Exception:
-            request.delivery.usage, request.delivery.cost = fold.told
+            request.delivery.add(*fold.told)
             raise
         if sent is not None:
             yield sent

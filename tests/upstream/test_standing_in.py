@@ -276,3 +276,18 @@ def test_models_are_those_of_the_first(standing_in: StandingIn, fake: FakeUpstre
     fake.path_rule("/v1/models", "503")
     with pytest.raises(UpstreamServerError):
         standing_in.models()
+
+
+def test_what_answers_have_used_that_could_not_be_used_is_known_of_all_that_were_asked(
+    standing_in: StandingIn, fake: FakeUpstream, second: FakeUpstream
+) -> None:
+    fake.model_rule("large", "empty-text")
+    used = []
+    for rule in ("empty-text", "429"):
+        second.model_rule("ok", rule)
+        asked = ask_for("large", is_streamed=False)
+        assert isinstance(ask(standing_in, asked).error, UpstreamError)
+        assert asked.delivery.is_made
+        used.append(asked.delivery.usage.total_tokens)
+    assert used[1]
+    assert 2 * used[1] == used[0]
