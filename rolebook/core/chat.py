@@ -357,7 +357,7 @@ class ChatService:
             if policy.tokens is not None and kept:
                 excess = self._count_tokens(prompt.messages, model) - policy.tokens
             if excess <= 0 or not kept:
-                return Prompt(prompt.messages, dropped)
+                return replace(prompt, dropped_turns=dropped)
             kept -= self._turns_worth(excess, history[dropped:], model)
 
     def _turns_worth(self, excess: int, turns: Sequence[tuple[Message, ...]], model: str) -> int:

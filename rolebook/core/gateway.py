@@ -24,7 +24,7 @@ from rolebook.core.errors import ConflictError, InputError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin
 from rolebook.core.persona import Persona, ResolvedPersona, Sampling
-from rolebook.core.prompt import Prompt, history_messages
+from rolebook.core.prompt import history_messages
 from rolebook.core.session import (
     Revision,
     Session,
@@ -235,7 +235,9 @@ class GatewayService:
             session, resolved, transcript.input.content, earlier
         )
         messages = _with_fields_of_input(prompt.messages, transcript, resolved.persona)
-        prompt = Prompt((*messages, *transcript.later), prompt.dropped_turns)
+        if not prompt.has_history:
+            messages = _with_instructions(messages, earlier, resolved.persona)
+        prompt = replace(prompt, messages=(*messages, *transcript.later))
         return prepared_turn(session, resolved, prompt, _filled_up(fixed, parameters or {}))
 
     def _without_greeting(
@@ -281,6 +283,36 @@ def _filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     return {**{name: value for name, value in given.items() if name not in taken}, **fixed}
 
 
+def _with_instructions(
+    messages: Sequence[Message], earlier: Sequence[tuple[Message, ...]], persona: Persona
+) -> Sequence[Message]:
+    """The messages with what a program tells the persona, where the template has no place for what came before: right
+    before the input, as in a history.
+    """
+    told = [said for turn in earlier for said in turn if said.role in INSTRUCTING]
+    if not told:
+        return messages
+    if persona.endpoint == "completions":
+        raise InputError(
+            "The plain prompt of %(persona)s has no history in it, and so no place for messages of a system or"
+            " a developer. Leave them out.",
+            key="messages",
+            persona=persona.name,
+        )
+    at = _place_of_input(messages)
+    at = len(messages) if at is None else at
+    return [*messages[:at], *told, *messages[at:]]
+
+
+def _place_of_input(messages: Sequence[Message]) -> int | None:
+    """Which message has the input in it, if it is one of a user."""
+    for at in range(len(messages) - 1, -1, -1):
+        message = messages[at]
+        if message.role == "user" and any(span.origin == Origin.INPUT for span in message.spans):
+            return at
+    return None
+
+
 def _with_fields_of_input(
     messages: Sequence[Message], transcript: Transcript, persona: Persona
 ) -> Sequence[Message]:
@@ -294,20 +326,20 @@ def _with_fields_of_input(
         )
     if not fields:
         return messages
-    for at in range(len(messages) - 1, -1, -1):
-        message = messages[at]
-        if message.role == "user" and any(span.origin == Origin.INPUT for span in message.spans):
-            if "content" in fields:
-                others = [part for part in fields["content"] if part.get("type") != "text"]
-                text = [{"type": "text", "text": message.content}] if message.content else []
-                fields["content"] = [*text, *others]
-            return [*messages[:at], replace(message, fields=fields), *messages[at + 1 :]]
-    raise InputError(
-        "The prompt template of %(persona)s puts the input into no message of a user,"
-        " so that only a text can be sent to it.",
-        key="messages",
-        persona=persona.name,
-    )
+    at = _place_of_input(messages)
+    if at is None:
+        raise InputError(
+            "The prompt template of %(persona)s puts the input into no message of a user,"
+            " so that only a text can be sent to it.",
+            key="messages",
+            persona=persona.name,
+        )
+    message = messages[at]
+    if "content" in fields:
+        others = [part for part in fields["content"] if part.get("type") != "text"]
+        text = [{"type": "text", "text": message.content}] if message.content else []
+        fields["content"] = [*text, *others]
+    return [*messages[:at], replace(message, fields=fields), *messages[at + 1 :]]
 
 
 @frozen

@@ -23,10 +23,14 @@ _LONGEST_OUTLINE = 20_000
 
 @frozen
 class Prompt:
-    """What a prompt template made. ``dropped_turns`` of the history are not in it."""
+    """What a prompt template made. ``dropped_turns`` of the history are not in it.
+
+    One that looked at no history ``has_history`` not: what was said before is then no part of it.
+    """
 
     messages: tuple[Message, ...]
     dropped_turns: int = 0
+    has_history: bool = True
 
 
 def role_data(resolved: ResolvedPersona) -> dict[str, Any]:
@@ -141,10 +145,12 @@ class PromptRenderer:
         if outline is None or outline.size + outline.gaps * len(input_text) > MAX_OUTPUT:
             reply = self._ask(build_request(resolved, values, input_text), resolved, history)
             if not reply["is_fixed"]:
-                return Prompt(_messages(reply["messages"], history))
+                messages = _messages(reply["messages"], history)
+                return Prompt(messages, has_history=reply["has_history"])
             outline = _outline_of(reply["messages"])
             self._keep(key, outline)
-        return Prompt(outline.filled(input_text, history))
+        has_history = None in outline.messages
+        return Prompt(outline.filled(input_text, history), has_history=has_history)
 
     def _keep(self, key: tuple[str, ...], outline: _Outline) -> None:
         if outline.size > _LONGEST_OUTLINE:

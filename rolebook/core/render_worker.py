@@ -54,6 +54,7 @@ class _Worker:
             return {
                 "messages": messages,
                 "is_fixed": renderer.is_fixed and "history" not in request,
+                "has_history": "history" in request or None in messages,
             }
         except HistoryNeeded:
             return {"need": "history"}

@@ -246,6 +246,46 @@ def test_instructions_of_a_program_come_after_the_whole_persona(
     )
 
 
+@pytest.mark.parametrize("input_text", ["{{ input }}", "{{ input|upper }}"])
+def test_instructions_of_a_program_are_sent_also_where_a_template_has_no_history(
+    sdk: openai.OpenAI, rolebook: Rolebook, upstream: FakeUpstream, input_text: str
+) -> None:
+    template = (
+        '{% message "system" %}{{ system }}{% endmessage %}\n'
+        f'{{% message "user" %}}{input_text}{{% endmessage %}}\n'
+    )
+    (rolebook.library.templates_dir / "single.jinja").write_text(template, "utf-8")
+    write_persona(rolebook, "single", "name: S\nsystem: Sys.\ntemplate: single\n")
+    told = {"role": "developer", "content": "In French."}
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        said("a"),
+        answered("b"),
+        told,
+        said("C"),
+    ]
+    sdk.chat.completions.create(model="single", messages=messages)
+    assert [{"role": "system", "content": "Sys."}, messages[0], told, said("C")] == (
+        body_of(upstream)["messages"]
+    )
+
+
+def test_instructions_that_a_plain_prompt_has_no_place_for_are_refused(
+    sdk: openai.OpenAI, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    (rolebook.library.templates_dir / "line.jinja").write_text("{{ system }} {{ input }}", "utf-8")
+    text = "name: L\nsystem: Sys.\nendpoint: completions\ntemplate: line\n"
+    write_persona(rolebook, "line", text)
+    with pytest.raises(openai.BadRequestError) as refused:
+        sdk.chat.completions.create(
+            model="line", messages=[{"role": "system", "content": "Be kind."}, said("a")]
+        )
+    assert "messages" == refused.value.param
+    assert [] == list(upstream.requests)
+    sdk.chat.completions.create(model="line", messages=[said("a"), answered("b"), said("c")])
+    assert "Sys. c" == body_of(upstream)["prompt"]
+
+
 def test_instructions_of_a_program_outlast_the_turns_that_the_context_policy_drops(
     sdk: openai.OpenAI, rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
