@@ -513,7 +513,7 @@ def test_killed_while_it_judges_it_asks_for_no_verdict_twice(
         return sum(request.body["model"] == JUDGE_MODEL for request in upstream.requests)
 
     with shell.start("compare", "plain", "--input", "Hi", *rubrics) as running:
-        upstream.wait_for(lambda: 3 == judged(), 10)
+        upstream.wait_for(lambda: 3 == judged(), 60)
         running.kill()
         running.communicate(timeout=10)
     (cell,) = cells_of(comparisons)
