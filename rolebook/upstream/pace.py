@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 #: The longest pause that is believed, whatever a server asks for: by then it is another day.
@@ -35,10 +35,23 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         elif value is not None and not value.strip().endswith("GMT"):
             seconds = float(value)
         else:
-            seconds = parsedate_to_datetime(value or "").timestamp() - time.time()
+            seconds = _http_date(value or "") - _now(headers)
     except (ValueError, TypeError, OverflowError):
         return None
     return _believed(max(0.0, seconds)) if math.isfinite(seconds) else None
+
+
+def _now(headers: Mapping[str, str]) -> float:
+    """The time by the clock of the server that names another one: this computer's may be an hour behind."""
+    try:
+        return _http_date(headers.get("date", ""))
+    except (ValueError, TypeError, OverflowError):
+        return time.time()
+
+
+def _http_date(text: str) -> float:
+    date = parsedate_to_datetime(text)
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
 
 
 def _believed(seconds: float | None) -> float | None:
@@ -50,7 +63,8 @@ def _until_reset(headers: Mapping[str, str]) -> float | None:
 
     Where it is known which limit has no room left, that one counts; else the one that is over first.
     """
-    resets = {limit: _parsed(headers.get(f"x-ratelimit-reset-{limit}")) for limit in _LIMITS}
+    now = _now(headers)
+    resets = {limit: _parsed(headers.get(f"x-ratelimit-reset-{limit}"), now) for limit in _LIMITS}
     known = {limit: seconds for limit, seconds in resets.items() if seconds is not None}
     spent = [
         seconds
@@ -59,10 +73,10 @@ def _until_reset(headers: Mapping[str, str]) -> float | None:
     ]
     if spent:
         return max(spent)
-    return min(known.values()) if known else _parsed(headers.get("x-ratelimit-reset"))
+    return min(known.values()) if known else _parsed(headers.get("x-ratelimit-reset"), now)
 
 
-def _parsed(value: str | None) -> float | None:
+def _parsed(value: str | None, now: float) -> float | None:
     """Seconds from now: ``1s``, ``6m0s``, ``120ms``, ``17.5``, a time in seconds or milliseconds since 1970, a date."""
     text = (value or "").strip()
     if not text:
@@ -74,19 +88,19 @@ def _parsed(value: str | None) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        return _until_date(text)
+        return _until_date(text, now)
     if not math.isfinite(seconds):
         return None
     if seconds >= _EARLIEST_EPOCH_MS:
-        seconds = seconds / 1000 - time.time()
+        seconds = seconds / 1000 - now
     elif seconds >= _EARLIEST_EPOCH_S:
-        seconds -= time.time()
+        seconds -= now
     return max(0.0, seconds)
 
 
-def _until_date(text: str) -> float | None:
+def _until_date(text: str, now: float) -> float | None:
     try:
         date = datetime.fromisoformat(text)
-        return max(0.0, date.timestamp() - time.time()) if date.tzinfo else None
+        return max(0.0, date.timestamp() - now) if date.tzinfo else None
     except (ValueError, OverflowError, OSError):
         return None

@@ -62,3 +62,24 @@ def test_wait_may_be_until_a_time() -> None:
         {"x-ratelimit-reset": soon.isoformat()},
     ):
         assert asked_pause(headers) == pytest.approx(30, abs=1.5)
+
+
+@pytest.mark.parametrize("behind_s", [3600, -3600])
+def test_wait_until_a_time_is_reckoned_by_the_clock_of_the_server(behind_s: float) -> None:
+    now = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=behind_s)
+    soon = now + timedelta(seconds=4)
+    for date in (format_datetime(now, usegmt=True), now.strftime("%a %b %d %H:%M:%S %Y")):
+        for headers in (
+            {"retry-after": format_datetime(soon, usegmt=True)},
+            {"x-ratelimit-reset": f"{soon.timestamp():.0f}"},
+            {"x-ratelimit-reset-requests": f"{soon.timestamp() * 1000:.0f}"},
+            {"x-ratelimit-reset": soon.isoformat()},
+        ):
+            assert asked_pause({"date": date, **headers}) == 4
+
+
+def test_date_that_cannot_be_read_is_none() -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    for date in ("", "noon", "Wed, 99 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 99999 07:28:00 GMT"):
+        headers = {"date": date, "retry-after": format_datetime(soon, usegmt=True)}
+        assert asked_pause(headers) == pytest.approx(30, abs=1.5)
