@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -249,15 +250,23 @@ def _mark_sql(mark: str) -> str:
     return _MARK_SQL[mark]
 
 
+_DATE = re.compile(r"\d{4}(?:-\d\d-\d\d|\d{4}|-W\d\d(?:-\d)?|W\d{2,3})")
+_TIME = re.compile(rf"(?:{_DATE.pattern})[T ]")
+
+
 def comparable_time(name: str, given: str) -> str:
     """A date or a time in ISO 8601 such that it can be compared with the times in the log, which are texts.
 
     A time is one of UTC unless it names a zone; a plain date stays one, and sorts before every time of its day.
     Raises InputError for anything else, with the name of what was given.
     """
-    with suppress(ValueError):
-        return date.fromisoformat(given).isoformat()
+    if _DATE.fullmatch(given):
+        with suppress(ValueError):
+            return date.fromisoformat(given).isoformat()
     try:
+        # Python reads ten digits as a date and two more that it passes over.
+        if not _TIME.match(given):
+            raise ValueError(given)
         time = datetime.fromisoformat(given)
         return written_time(time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC))
     except (ValueError, OverflowError):

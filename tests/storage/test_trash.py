@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from rolebook.core.check import CheckResult
-from rolebook.core.errors import NotFoundError, Phrase
+from rolebook.core.errors import InputError, NotFoundError, Phrase
 from rolebook.core.message import Message
 from rolebook.core.session import now
 from rolebook.storage.comparison_log import SqliteComparisonLog
@@ -59,6 +59,14 @@ def test_only_what_was_not_used_since_is_deleted_however_the_time_is_written(
     found = log.list_sessions(SessionFilter(is_deleted=True)).summaries
     assert deleted == [summary.session.title for summary in found]
     assert len(deleted) == log.purge_deleted("29991231").sessions
+
+
+@pytest.mark.parametrize("before", ["2026123112", "1796041565", "20261311", "2026-1-1", "today"])
+def test_what_is_no_date_deletes_nothing(log: SqliteLog, before: str) -> None:
+    log_turn(log, log_session(log), "Hello?")
+    with pytest.raises(InputError, match="must be a date"):
+        log.delete_unused(before)
+    assert 1 == len(log.list_sessions().summaries)
 
 
 def test_purging_removes_every_text_that_nobody_else_uses(log: SqliteLog) -> None:
