@@ -107,7 +107,8 @@ def turn_data(
         mark: what is noted on it.
         results: what checks found on it.
     """
-    data = {field.name: getattr(turn, field.name) for field in fields(turn)}
+    # What is set aside for it is the business of budgets while it runs.
+    data = {field.name: getattr(turn, field.name) for field in fields(turn) if field.compare}
     return data | {
         "status": turn.status.value,
         "messages": [message.as_dict() for message in turn.messages],
