@@ -47,6 +47,8 @@ class Right(StrEnum):
     """To be a person, not a program: one's own password and keys."""
     WATCH = "watch"
     """To read the figures of the process, as a program that watches over it does."""
+    OPERATE = "operate"
+    """To look after upstreams: ask what they have, try them again."""
     ADMINISTER = "administer"
 
 
@@ -55,7 +57,7 @@ _WRITING = _LOOKING | {Right.WRITE, Right.COMPARE}
 _RIGHTS = {
     Role.READER: _LOOKING,
     Role.AUTHOR: _WRITING,
-    Role.ADMINISTRATOR: _WRITING | {Right.WATCH, Right.ADMINISTER},
+    Role.ADMINISTRATOR: _WRITING | {Right.WATCH, Right.OPERATE, Right.ADMINISTER},
 }
 #: What only a person may do: a program that could would turn a lost key into a lost account.
 _PERSONAL = frozenset({Right.ACCOUNT, Right.ADMINISTER})

@@ -118,7 +118,7 @@ def _refused(who: Caller | None, right: Right) -> ResponseReturnValue:
         )
     raise RightError(
         "This is for administrators. Ask one of them."
-        if right is Right.ADMINISTER
+        if right in {Right.WATCH, Right.OPERATE, Right.ADMINISTER}
         else "This is for authors. An administrator can make you one."
     )
 

@@ -96,7 +96,7 @@ def test_nothing_but_the_door_is_open_to_who_has_not_logged_in(
     ("name", "allowed"),
     [
         ("Ada", {Right.LOOK, Right.TALK, Right.ACCOUNT}),
-        ("Bo", set(Right) - {Right.ADMINISTER, Right.WATCH}),
+        ("Bo", set(Right) - {Right.ADMINISTER, Right.OPERATE, Right.WATCH}),
         ("Chen", set(Right)),
     ],
 )
@@ -110,6 +110,17 @@ def test_each_role_gets_as_far_as_its_rights(
         response = browser.open(path, method=method, headers=JSON)
         is_refused = response.status_code == 403
         assert is_refused is (RIGHTS[endpoint] not in allowed), (method, path, response.text)
+
+
+def test_a_key_of_an_administrator_looks_after_upstreams(people: People) -> None:
+    program = people.program("Chen")
+    for method, path, endpoint in routes(people.app):
+        if RIGHTS[endpoint] is Right.OPERATE:
+            response = program.open(path, method=method, headers=JSON)
+            assert 403 != response.status_code, (method, path, response.text)
+    for path in ("/metrics", "/api/v1/upstreams/one/models"):
+        refused = people.known["Bo"].browser.get(path, headers=JSON)
+        assert "This is for administrators." in refused.text, path
 
 
 def test_without_users_nothing_is_asked_of_anybody(client: FlaskClient) -> None:
