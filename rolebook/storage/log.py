@@ -459,8 +459,9 @@ class SqliteLog:
     def delete_unused(self, before: str) -> int:
         """Move the sessions without a star that were last used before a date or time to the trash. Returns how many.
 
-        Raises InputError for what is no date.
+        Raises InputError for what is no date, and StorageError if there is no log.
         """
+        self._require_file()
         return self.change(trash.delete_unused, before)
 
     def restore(self, ids: Iterable[str]) -> int:
@@ -468,13 +469,29 @@ class SqliteLog:
         return self.change(trash.restore, ids)
 
     def back_up(self, target: Path) -> Backup:
-        """Copy the file, while others write to it, to one that is not there yet. Raises ConflictError if it is."""
+        """Copy the file, while others write to it, to one that is not there yet.
+
+        Raises ConflictError if it is, and StorageError if there is no log.
+        """
+        self._require_file()
         self.open()
         return back_up(self.path, target)
 
     def purge_deleted(self, before: str) -> Purged:
-        """Remove for good the sessions and comparisons that were put into the trash before a time (ISO 8601)."""
+        """Remove for good the sessions and comparisons that were put into the trash before a time (ISO 8601).
+
+        Raises StorageError if there is no log.
+        """
+        self._require_file()
         return self.change(trash.purge, before)
+
+    def _require_file(self) -> None:
+        """Who looks after a log must not be told that an empty one, made just now, is in order."""
+        if not self.path.exists():
+            raise StorageError(
+                "There is no log at %(path)s, so nothing was done. Check the folder and ROLEBOOK_DATABASE.",
+                path=str(self.path),
+            )
 
     def choose_attempt(self, turn_id: str) -> Turn:
         """Make a turn the one at its position that counts as history. Raises NotFoundError."""

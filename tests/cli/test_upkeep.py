@@ -55,6 +55,17 @@ def test_a_backup_into_a_folder_that_is_missing_becomes_no_file(
     assert not (shell.folder / "nowhere").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("backup",), ("empty-trash", "--yes"), ("sessions", "delete", "--before", "2026-01-01")],
+)
+def test_no_log_is_made_to_be_looked_after(shell: Shell, command: tuple[str, ...]) -> None:
+    done = shell.run("--database", "nowhere/log.db", *command)
+    assert (1, "") == (done.status, done.text)
+    assert "There is no log at" in done.notices
+    assert [] == list(shell.folder.glob("**/*.db"))
+
+
 def test_a_backup_onto_a_full_disk_names_the_backup(shell: Shell, session_id: str) -> None:
     log = shell.open_log()
     log.open()
