@@ -41,8 +41,13 @@ _BEGINNING = re.compile(r'(?:\[[ \t\r\n]*)?\{[ \t\r\n]*"')
 #: No judge writes more that looks like JSON and is none. Each takes a look through the text before it.
 _MOST_BROKEN = 1_000
 _BRACKET = re.compile(r"[\[\]{}]")
-#: Numbers say nothing of a verdict, and reading very long ones as integers is refused.
-_decoder = json.JSONDecoder(parse_int=float)
+#: Numbers say nothing of a verdict, and reading very long ones as integers is refused. Line breaks in texts are none
+#: of JSON's, but of many models'.
+_decoder = json.JSONDecoder(parse_int=float, strict=False)
+#: What JSON knows behind a backslash; else it is one of a formula, as in ``\(x\)``.
+_BACKSLASH = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4}|)')
+#: What some models think before they answer.
+_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 @frozen
@@ -72,6 +77,9 @@ def parse_verdict(text: str) -> tuple[bool | None, str]:
     cannot be read is no verdict, and what stands in it is none either. The time it takes grows with the text and no
     faster.
     """
+    if thought := _THOUGHT.match(text):
+        text = text[thought.end() :]
+    text = _BACKSLASH.sub(lambda found: found[0] if found[1] else r"\\", text)
     verdict: tuple[bool | None, str] = None, ""
     position = broken = 0
     while begun := _BEGINNING.search(text, position):

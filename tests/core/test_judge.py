@@ -44,6 +44,15 @@ VERDICTS = [
         "It says so.",
     ),
     ('{"passed": true, "reason": "It counts.", "count": 1' + "0" * 5_000 + "}", True, "It counts."),
+    # What models write that is no JSON.
+    ('{"passed": true, "reason": "One line\nand another."}', True, "One line and another."),
+    (
+        r'{"passed": false, "reason": "It takes \(x^2\) for \"2x\", \\\\ and C:\\\\new."}',
+        False,
+        r'It takes \(x^2\) for "2x", \\ and C:\\new.',
+    ),
+    (f'<think>Is it {{"passed": maybe? "}}</think>{PASSED}', True, "It is kind."),
+    (f'{FAILED} It quotes <think>{{"</think>', None, ""),
     ("It passes.", None, ""),
     ("", None, ""),
 ]
@@ -63,6 +72,8 @@ HOSTILE: list[Callable[[int], str]] = [
     lambda n: '{"a":' * n,
     lambda n: '{"k":["}",' * n,
     lambda n: '{"a"}' * n,
+    lambda n: "\\" * n,
+    lambda n: "<think>" * n,
     lambda n: '{"k":["}",' * 400 + "1," * n,
     lambda n: '{"a":"' + '{\\"' * n,
     lambda n: ('{"a":' * 300 + "1" + "}" * 300) * (n // 300),
