@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from rolebook.core.check import Check, CheckResult
 from rolebook.core.completion import Choice
-from rolebook.core.errors import NotFoundError, Phrase, phrase_with_detail
+from rolebook.core.errors import NotFoundError, Phrase, detail_of, phrase_with_detail
 from rolebook.core.frozen import frozen
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
@@ -395,7 +395,7 @@ class Break:
                 "the rest can be asked later.",
                 {"upstream": self.upstream, "count": self.calls, "reason": said},
             )
-        return phrase_with_detail(said, self.error.parameters.get("detail"))
+        return phrase_with_detail(said, detail_of(self.error.parameters))
 
 
 @frozen

@@ -265,12 +265,36 @@ class StorageError(RolebookError):
     code = "storage"
 
 
-def with_detail(text: str, detail: str | None) -> str:
+#: What came of asking one that has said nothing itself, by the code of its error.
+_OUTCOMES: Mapping[str, Phrase] = {
+    "upstream_key": Phrase("no key can be used"),
+    "upstream_refused": Phrase("refused the request"),
+    "upstream_rate": Phrase("takes no more calls for now"),
+    "upstream_quota": Phrase("the quota is used up"),
+    "upstream_timeout": Phrase("no answer in time"),
+    "upstream_silent": Phrase("has not been answering for a while"),
+    "upstream_connection": Phrase("could not be reached"),
+    "upstream_reply": Phrase("sent something that is no answer"),
+}
+_FAILED = Phrase("failed")
+
+
+def detail_of(parameters: Mapping[str, Any]) -> Phrase | str:
+    """The upstream's own words in the parameters of its error, and by name what came of those asked in its place."""
+    detail: Phrase | str = parameters.get("detail") or ""
+    for other in parameters.get("others") or ():
+        reason = other["detail"] or _OUTCOMES.get(other["code"], _FAILED)
+        told = Phrase("%(upstream)s: %(reason)s", {"upstream": other["upstream"], "reason": reason})
+        detail = Phrase("%(one)s; %(next)s", {"one": detail, "next": told}) if detail else told
+    return detail
+
+
+def with_detail(text: str, detail: Phrase | str | None) -> str:
     """A message with the upstream's own words behind it, where it gave some."""
     return f"{text} ({detail})" if detail else text
 
 
-def phrase_with_detail(said: Phrase, detail: str | None) -> Phrase:
+def phrase_with_detail(said: Phrase, detail: Phrase | str | None) -> Phrase:
     """The same of a phrase."""
     return Phrase("%(said)s (%(detail)s)", {"said": said, "detail": detail}) if detail else said
 
@@ -279,7 +303,8 @@ class UpstreamError(RolebookError):
     """The upstream did not answer as asked.
 
     ``status`` is the HTTP status that it sent, if it sent one; ``detail`` its own words, with keys
-    removed and cut to a readable length; ``retry_after_s`` the seconds it asked to wait.
+    removed and cut to a readable length; ``retry_after_s`` the seconds it asked to wait. Its parameter
+    ``others`` has what came of those that were asked in its place, where there are any.
     """
 
     code = "upstream"
@@ -304,10 +329,24 @@ class UpstreamError(RolebookError):
 
     @property
     def said(self) -> Phrase:
-        return phrase_with_detail(super().said, self.detail)
+        return phrase_with_detail(super().said, detail_of(self._told))
 
     def __str__(self) -> str:
-        return with_detail(super().__str__(), self.detail)
+        return with_detail(super().__str__(), detail_of(self._told))
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What came of asking it, as plain data: one of the ``others`` of an error."""
+        return {
+            "upstream": str(self.parameters.get("upstream", "")),
+            "code": self.code,
+            "detail": self.detail,
+            "retry_after_s": self.retry_after_s,
+        }
+
+    @property
+    def _told(self) -> Mapping[str, Any]:
+        return {**self.parameters, "detail": self.detail}
 
 
 class UpstreamKeyError(UpstreamError):

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from rolebook.core.budget import Reserve
 from rolebook.core.check import CheckResult
 from rolebook.core.completion import Choice, Endpoint, Usage
-from rolebook.core.errors import ConflictError, Phrase, phrase_with_detail, with_detail
+from rolebook.core.errors import ConflictError, Phrase, detail_of, phrase_with_detail, with_detail
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 
@@ -146,14 +146,12 @@ class TurnError:
     @property
     def text(self) -> str:
         """The message in English, with the upstream's own words behind it."""
-        return with_detail(self.message % self.parameters, self.parameters.get("detail"))
+        return with_detail(self.message % self.parameters, detail_of(self.parameters))
 
     @property
     def said(self) -> Phrase:
         """The same to be translated, wherever it stands."""
-        return phrase_with_detail(
-            Phrase(self.message, self.parameters), self.parameters.get("detail")
-        )
+        return phrase_with_detail(Phrase(self.message, self.parameters), detail_of(self.parameters))
 
 
 @frozen

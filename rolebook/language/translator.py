@@ -18,6 +18,7 @@ from rolebook.core.errors import (
     PromptError,
     RolebookError,
     UpstreamError,
+    detail_of,
 )
 from rolebook.language.punctuation import PUNCTUATION, close_up
 
@@ -77,7 +78,7 @@ class Translator:
         text = self.say(error.message, error.parameters)
         place = error.place if isinstance(error, PromptError) else ""
         if isinstance(error, UpstreamError):
-            return self._with_detail(text, error.detail)
+            return self._with_detail(text, detail_of({**error.parameters, "detail": error.detail}))
         return f"{place}: {text}" if place else text
 
     def _placed(self, problem: Problem) -> str:
@@ -87,9 +88,11 @@ class Translator:
     def turn_error(self, error: TurnError) -> str:
         """Why a turn did not complete, told as the error was that ended it."""
         text = self.say(error.message, error.parameters)
-        return self._with_detail(text, error.parameters.get("detail"))
+        return self._with_detail(text, detail_of(error.parameters))
 
-    def _with_detail(self, text: str, detail: str | None) -> str:
+    def _with_detail(self, text: str, detail: Phrase | str) -> str:
+        if isinstance(detail, Phrase):
+            detail = self.say(detail.message, detail.parameters)
         return (
             f"{text}{self.punctuation.opening}{detail}{self.punctuation.closing}"
             if detail

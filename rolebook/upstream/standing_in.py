@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -68,25 +69,26 @@ class StandingIn:
         refusal = yield from self._ask(self._first, request, deadline)
         if refusal is None:
             return
-        last: UpstreamError | None = None
+        others: list[dict[str, Any]] = []
         for fallback in fallbacks:
             if time.monotonic() >= deadline:
                 break
             try:
                 upstream = self._get(fallback.upstream)
             except UpstreamError as error:
-                last = error
+                others.append({**error.outcome, "upstream": fallback.upstream})
                 continue
             is_last = fallback is fallbacks[-1]
-            last = yield from self._stand_in(
+            found = yield from self._stand_in(
                 upstream, fallback, request, deadline, refusal, is_last=is_last
             )
-            if last is None:
+            if found is None:
                 return
-        if last is not None:
-            said = f"{fallback.upstream}: {last.detail or last.code}"
-            refusal.detail = "; ".join(filter(None, (refusal.detail, said)))
-            refusal.parameters["detail"] = refusal.detail
+            others.append({**found.outcome, "upstream": fallback.upstream})
+        if others:
+            # Whoever remembers the refusal of the first remembers no others with it.
+            refusal = copy(refusal)
+            refusal.parameters = {**refusal.parameters, "others": others}
         raise refusal
 
     def _stand_in(

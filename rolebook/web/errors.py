@@ -78,7 +78,10 @@ STATUSES: Mapping[type[RolebookError], int] = {
 #: Statuses after which the client of OpenAI sends its request once more, and once more, by itself.
 _REPEATED = frozenset({408, 409, 429, *range(500, 600)})
 #: What that would only meet again, or pay for again: an upstream whose time was used up has worked for as long.
-_LASTING = (UpstreamKeyError, UpstreamQuotaError, UpstreamTimeoutError, UpstreamReplyError)
+_LASTING = {
+    kind.code
+    for kind in (UpstreamKeyError, UpstreamQuotaError, UpstreamTimeoutError, UpstreamReplyError)
+}
 #: Older ones come after eight seconds at most, however much longer they are to wait.
 _LONGEST_WAIT_S = 60.0
 
@@ -189,16 +192,35 @@ def respond(error: RolebookError) -> Response:
 def headers_of(error: RolebookError) -> dict[str, str]:
     """What an error says in headers: when the same request is worth sending again, or how to say who one is."""
     headers = {}
-    wait_s = error.retry_after_s if isinstance(error, UpstreamError | AccessError) else None
+    wait_s, is_lasting = _prospect(error)
     if wait_s is not None:
         # Whoever comes a moment too early would have to wait again.
         headers["Retry-After"] = str(max(1, ceil(wait_s)))
     if isinstance(error, LoginError):
         headers["WWW-Authenticate"] = "Bearer"
-    is_lasting = isinstance(error, _LASTING) or (wait_s or 0.0) > _LONGEST_WAIT_S
     if is_lasting and status_of(error) in _REPEATED:
         headers["X-Should-Retry"] = "false"
     return headers
+
+
+def _prospect(error: RolebookError) -> tuple[float | None, bool]:
+    """In how many seconds the same may be answered, where that is known, and whether it is no use to ask before long.
+
+    Of several that were asked, the one counts that answers first: one whose trouble lasts only where all others' does.
+    """
+    wait_s = error.retry_after_s if isinstance(error, UpstreamError | AccessError) else None
+    found = [(wait_s, _lasts(error.code, wait_s))]
+    for other in error.parameters.get("others") or () if isinstance(error, UpstreamError) else ():
+        wait_s = other["retry_after_s"]
+        is_refused = other["code"] == UpstreamRefusedError.code
+        found.append((wait_s, is_refused or _lasts(other["code"], wait_s)))
+    is_lasting = all(lasts for _, lasts in found)
+    waits = [wait_s for wait_s, lasts in found if wait_s is not None and lasts == is_lasting]
+    return min(waits, default=None), is_lasting
+
+
+def _lasts(code: str, wait_s: float | None) -> bool:
+    return code in _LASTING or (wait_s or 0.0) > _LONGEST_WAIT_S
 
 
 def handle_errors(app: Flask) -> None:

@@ -18,6 +18,7 @@ from rolebook.core.errors import (
     UpstreamServerError,
 )
 from rolebook.core.upstream import Fallback, Timeouts
+from rolebook.language.translator import translator
 from rolebook.upstream.breaker import UNANSWERED_CALLS
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.standing_in import StandingIn
@@ -221,7 +222,25 @@ def test_each_is_asked_in_turn_and_the_first_has_the_last_word(
 
     assert isinstance(error, UpstreamQuotaError)
     assert [request.model for request in second.requests] == ["404", "500"]
-    assert "third: The server had an error" in str(error)
+    assert ["keyless", "second", "third"] == [
+        other["upstream"] for other in error.parameters["others"]
+    ]
+    assert "; keyless: no key can be used; second: " in str(error)
+    assert "; third: The server had an error" in str(error)
+    assert "；keyless：没有可用的密钥；second：" in translator("zh").error(error)
+
+
+def test_one_that_sends_no_words_is_told_in_words_and_no_code(
+    standing_in: StandingIn, fake: FakeUpstream, second: FakeUpstream
+) -> None:
+    fake.model_rule("large", "503")
+    second.model_rule("ok", "html-200")
+
+    error = ask(standing_in, ask_for("large")).upstream_error
+
+    assert "; second: sent something that is no answer)" in str(error)
+    assert "；second：发来的内容不是回答）" in translator("zh").error(error)
+    assert "upstream_" not in str(error)
 
 
 def test_all_of_it_ends_at_the_deadline_of_the_first(

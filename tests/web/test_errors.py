@@ -25,6 +25,7 @@ from rolebook.core.errors import (
     RolebookError,
     StorageError,
     UpstreamConnectionError,
+    UpstreamError,
     UpstreamKeyError,
     UpstreamQuotaError,
     UpstreamRateError,
@@ -160,6 +161,18 @@ def test_a_rate_error_says_when_to_come_back(raising: FlaskClient) -> None:
     assert raising.get(f"/raise/{number}").headers["Retry-After"] == "13"
 
 
+def _rate(seconds: float) -> UpstreamError:
+    return UpstreamRateError("Too many.", retry_after_s=seconds)
+
+
+def _quota(seconds: float) -> UpstreamError:
+    return UpstreamQuotaError("Used up.", retry_after_s=seconds)
+
+
+def _refused() -> UpstreamError:
+    return UpstreamRefusedError("No such model.")
+
+
 @pytest.mark.parametrize(
     ("error", "retry_after", "should_retry"),
     [
@@ -187,6 +200,40 @@ def test_programs_are_told_when_to_send_the_same_once_more(
 ) -> None:
     with app.test_request_context("/v1/chat/completions"):
         headers = headers_of(error)
+    assert (retry_after, should_retry) == (
+        headers.get("Retry-After"),
+        headers.get("X-Should-Retry"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "retry_after", "should_retry"),
+    [
+        (_quota(600), [_rate(4), _refused()], "4", None),
+        (_quota(600), [_rate(30), _rate(4)], "4", None),
+        (
+            _quota(600),
+            [_refused(), UpstreamKeyError("Refused.", retry_after_s=3600)],
+            "600",
+            "false",
+        ),
+        (_quota(5), [_rate(30)], "30", None),
+        (_rate(4), [_quota(600)], "4", None),
+        (_rate(90), [_rate(70)], "70", "false"),
+        # When that one answers again is not known: perhaps at once.
+        (_quota(600), [UpstreamServerError("Failed.")], None, None),
+    ],
+)
+def test_of_several_that_were_asked_the_one_counts_that_answers_first(
+    app: Flask,
+    first: UpstreamError,
+    others: list[UpstreamError],
+    retry_after: str | None,
+    should_retry: str | None,
+) -> None:
+    first.parameters["others"] = [other.outcome for other in others]
+    with app.test_request_context("/v1/chat/completions"):
+        headers = headers_of(first)
     assert (retry_after, should_retry) == (
         headers.get("Retry-After"),
         headers.get("X-Should-Retry"),

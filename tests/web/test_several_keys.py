@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -71,3 +72,27 @@ def test_nobody_notices_a_key_that_is_refused(client: FlaskClient, upstream: Fak
     assert [request.api_key for request in upstream.requests] == [KEYS[0], *[KEYS[1]] * 3]
     page = client.post(f"/sessions/{start(client)}/turns", data={"input": "Hi"}, headers=JSON)
     assert page.status_code < 400
+
+
+def test_program_is_told_of_the_first_that_may_be_asked_again(
+    make_rolebook: MakeRolebook, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    """The quota of the one that was asked is used up; one that stands in is free again in a moment."""
+    with FakeUpstream() as second:
+        (library_dir / "rolebook.yaml").write_text(
+            "upstreams:\n"
+            f"  one: {{base_url: {upstream.base_url}, model: ok, attempts: 1, fallbacks: [two, three]}}\n"
+            f"  two: {{base_url: {second.base_url}, attempts: 1, model: ok}}\n"
+            f"  three: {{base_url: {second.base_url}, attempts: 1, model: '404'}}\n"
+        )
+        upstream.model_rule("ok", "429-quota")
+        second.model_rule("ok", "429?retry_after=40")
+        client = create_app(make_rolebook()).test_client()
+        answers = [client.post("/v1/chat/completions", json=SAID) for _ in range(2)]
+
+    for answer in answers:
+        assert_error(answer, 429, "upstream_quota")
+        assert int(answer.headers["Retry-After"]) in range(20, 41)
+        assert "X-Should-Retry" not in answer.headers
+        assert "; two: " in answer.json["error"]["message"]
+        assert "; three: " in answer.json["error"]["message"]
