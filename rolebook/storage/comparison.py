@@ -23,6 +23,7 @@ from rolebook.core.comparison_data import comparison_data, comparison_of, readab
 from rolebook.core.errors import ConflictError, Phrase, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import Fault, FaultyDataError, describe_path
+from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 from rolebook.storage import cell, lookup
 from rolebook.storage.ballot import ON_CELL, remove_ballots
@@ -56,7 +57,7 @@ _LONGEST_KEPT = 1_000_000
 class ComparisonSummary:
     """A comparison as a line of a list: how far it is, how often it was voted on, and why its last run broke off.
 
-    ``runner`` runs it, or did when it was killed. ``flaw`` is why its plan cannot be read: it has no variants, inputs
+    ``runner`` runs it, or did when it was killed. ``flaw`` is what of it cannot be read: it has no variants, inputs
     and cells then, and can only be deleted.
     """
 
@@ -145,7 +146,7 @@ def _link(db: Database, comparison: int, key: CellKey, session: int, reused: Seq
 
 
 def get_comparison(db: Database, comparison_id: str) -> Comparison:
-    """Raises NotFoundError, StorageError where its plan is damaged."""
+    """Raises NotFoundError, StorageError where it is damaged."""
     return _comparison_of(db, _row_of(db, comparison_id))
 
 
@@ -155,7 +156,7 @@ def require_comparison(db: Database, comparison_id: str) -> None:
 
 
 def get_summary(db: Database, comparison_id: str) -> ComparisonSummary:
-    """One comparison as its line of the list, also where its plan is damaged. Raises NotFoundError."""
+    """One comparison as its line of the list, also where it is damaged. Raises NotFoundError."""
     return _summary_of(db, _row_of(db, comparison_id))
 
 
@@ -172,10 +173,11 @@ def _comparison_of(db: Database, row: sqlite3.Row) -> Comparison:
         planned = _plan_in(row["plan"])
         _require_revisions(db, planned)
         _require_places(db, row["number"], planned)
+        _require_rows(db, row["number"])
     except FaultyDataError as error:
         fault = error.faults[0]
         raise StorageError(
-            "The plan of the comparison %(id)s in the log is damaged, so it cannot be shown: %(reason)s Delete it in "
+            "The comparison %(id)s in the log is damaged, so it cannot be shown: %(reason)s Delete it in "
             "the list of comparisons, or with: rolebook comparisons delete %(id)s",
             id=row["id"],
             reason=Phrase(
@@ -236,6 +238,92 @@ def _require_places(db: Database, number: int, planned: Comparison) -> None:
         raise FaultyDataError([fault])
 
 
+def _require_rows(db: Database, number: int) -> None:
+    """Raises FaultyDataError if any answer, result of a check or vote cannot be read: what all say together is unknown.
+
+    Here and nowhere else, so that the list, each page and each export say the same of it.
+    """
+    parameters = {
+        "number": number,
+        "statuses": json.dumps(list(TurnStatus)),
+        "outcomes": json.dumps(list(Outcome)),
+    }
+    for message, statement in _UNREADABLE.items():
+        row = execute(db, f"{statement} LIMIT 1", parameters).fetchone()
+        if row is not None:
+            raise FaultyDataError([Fault((), message, {"id": row[0]})])
+
+
+def _is_json(column: str, kind: str, **keys: str) -> str:
+    """Whether a column has nothing, or JSON of a kind with these keys of their kinds: as a condition."""
+    kinds = [f"json_type({column}) = '{kind}'"]
+    kinds += [f"json_type({column}, '$.{key}') IS '{each}'" for key, each in keys.items()]
+    return (
+        f"CASE WHEN {column} IS NULL THEN 1 WHEN json_valid({column}) "
+        f"THEN {' AND '.join(kinds)} ELSE 0 END"
+    )
+
+
+def _are_numbers(*columns: str) -> str:
+    """Whether columns have nothing, or numbers: all of these come before every text."""
+    return " AND ".join(f"({column} >= '') IS NOT 1" for column in columns)
+
+
+_IS_READABLE_TURN = " AND ".join(
+    (
+        "turns.status IN (SELECT value FROM json_each(:statuses))",
+        _are_numbers(
+            "turns.prompt_tokens",
+            "turns.completion_tokens",
+            "turns.total_tokens",
+            "turns.cached_tokens",
+            "turns.reasoning_tokens",
+            "turns.cost",
+            "turns.time_to_first_token_ms",
+            "turns.duration_ms",
+        ),
+        _is_json("turns.parameters_requested", "object"),
+        _is_json("turns.parameters_sent", "object"),
+        _is_json("turns.adaptations", "array"),
+        _is_json("turns.error", "object", code="text", message="text"),
+        _is_json("turns.choices", "array"),
+    )
+)
+_IS_READABLE_RESULT = " AND ".join(
+    (
+        _is_json("said", "object", message="text", parameters="object"),
+        _are_numbers("has_passed"),
+    )
+)
+#: Of a comparison's own turns, all that it has called for: each has cost something.
+_OWN_TURNS = "FROM sessions JOIN turns ON turns.session = sessions.number "
+_REUSED_TURNS = (
+    "FROM cells JOIN json_each(cells.reused) AS listed JOIN turns ON turns.number = listed.value "
+)
+_RESULTS = "JOIN check_results ON check_results.turn = turns.number "
+_IN_OWN = "WHERE sessions.comparison = :number"
+_IN_REUSED = "WHERE cells.comparison = :number AND cells.reused IS NOT NULL"
+#: What of a comparison cannot be read, by what is said of it; one that has passed the first lists what it reuses.
+_UNREADABLE = {
+    "It has a cell that does not tell which answers it shows.": (
+        "SELECT '' FROM cells WHERE comparison = :number AND reused IS NOT NULL "
+        f"AND NOT ({_is_json('reused', 'array')})"
+    ),
+    "The vote %(id)s cannot be read.": (
+        "SELECT id FROM ballots WHERE comparison = :number AND (left_variant = right_variant "
+        "OR outcome NOT IN (SELECT value FROM json_each(:outcomes)))"
+    ),
+    "The turn %(id)s cannot be read.": (
+        f"SELECT turns.id {_OWN_TURNS} {_IN_OWN} AND NOT ({_IS_READABLE_TURN}) UNION ALL "
+        f"SELECT turns.id {_REUSED_TURNS} {_IN_REUSED} AND NOT ({_IS_READABLE_TURN})"
+    ),
+    "What a check found on the turn %(id)s cannot be read.": (
+        f"SELECT turns.id {_OWN_TURNS} {_RESULTS} {_IN_OWN} AND NOT ({_IS_READABLE_RESULT}) UNION ALL "
+        f"SELECT turns.id {_REUSED_TURNS} {_RESULTS} {_IN_REUSED} AND NOT ({_IS_READABLE_RESULT})"
+    ),
+}
+
+
 def _plan_in(plan: str) -> Comparison:
     return (_plan_kept if len(plan) <= _LONGEST_KEPT else _read_plan)(plan)
 
@@ -258,7 +346,7 @@ def list_comparisons(
 ) -> tuple[list[ComparisonSummary], str]:
     """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one.
 
-    One whose plan is damaged stands there like the others.
+    One that is damaged stands there like the others.
     """
     rows = execute(
         db,

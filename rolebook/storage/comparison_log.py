@@ -47,7 +47,7 @@ class SqliteComparisonLog:
         self._log.change(queries.create_comparison, comparison, revisions)
 
     def get_comparison(self, comparison_id: str) -> Comparison:
-        """Also finds one in the trash. Raises NotFoundError, StorageError where its plan is damaged."""
+        """Also finds one in the trash. Raises NotFoundError, StorageError where it is damaged."""
         return self._log.read(queries.get_comparison, comparison_id)
 
     def require_comparison(self, comparison_id: str) -> None:
@@ -55,7 +55,7 @@ class SqliteComparisonLog:
         self._log.read(queries.require_comparison, comparison_id)
 
     def get_summary(self, comparison_id: str) -> ComparisonSummary:
-        """One comparison as its line of the list, also where its plan is damaged. Raises NotFoundError."""
+        """One comparison as its line of the list, also where it is damaged. Raises NotFoundError."""
         return self._told(self._log.read(queries.get_summary, comparison_id))
 
     def list_comparisons(
@@ -63,7 +63,7 @@ class SqliteComparisonLog:
     ) -> tuple[list[ComparisonSummary], str]:
         """One page of comparisons, the newest first, and the cursor of the next page, empty on the last one.
 
-        One whose plan is damaged stands there like the others.
+        One that is damaged stands there like the others.
         """
         summaries, cursor = self._log.read(
             queries.list_comparisons, limit=limit, before=before, is_deleted=is_deleted

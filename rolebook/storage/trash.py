@@ -133,7 +133,8 @@ def _turns_of_nobody_else(db: Database, sessions: str, comparisons: str) -> str:
         "SELECT number FROM turns WHERE session IN (SELECT value FROM json_each(?1)) AND number NOT IN ("
         "SELECT value FROM sessions AS heirs, json_each(heirs.inherited) "
         "WHERE heirs.number NOT IN (SELECT value FROM json_each(?1))) AND number NOT IN ("
-        "SELECT value FROM cells, json_each(cells.reused) "
+        # One that is damaged shows none, and must not keep others in the trash.
+        "SELECT value FROM cells, json_each(CASE WHEN json_valid(cells.reused) THEN cells.reused END) "
         "WHERE cells.comparison NOT IN (SELECT value FROM json_each(?2)))",
         sessions,
         comparisons,

@@ -102,7 +102,7 @@ def test_damaged_plan_takes_no_others_away_and_can_be_deleted(
     lines = [line.split("\t") for line in listed.text.splitlines()]
     assert (0, [whole, comparison_id]) == (listed.status, [line[0] for line in lines])
     assert ["–", "–", "0", "Who adds?"] == lines[1][2:]
-    told = f"The plan of the comparison {comparison_id} in the log is damaged"
+    told = f"The comparison {comparison_id} in the log is damaged"
     assert told in listed.notices
     assert ["", True] == [
         told in line["flaw"] or line["flaw"] for line in shell.run("comparisons", "--json").json

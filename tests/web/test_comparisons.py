@@ -17,9 +17,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from rolebook.core.comparison import Ballot, CellKey
+from rolebook.core.preference import Outcome
+from rolebook.core.session import new_id
 from rolebook.library.comparison_file import parse_comparison
 from rolebook.web.plan_form import moment
 from rolebook.wiring import Rolebook
+from tests.cli.conftest import Shell
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
 
@@ -767,6 +771,58 @@ def test_the_list_says_of_a_comparison_that_cannot_be_shown_what_is_damaged(
     assert f'href="/comparisons/{kept}"' in page
     shown = client.get(f"/comparisons/{lost}")
     assert (503, True) == (shown.status_code, reason in text_of(shown.text))
+
+
+#: For each damage of one row of a comparison, what is said of it.
+ROWS = {
+    "cells SET reused = '{{'": "It has a cell that does not tell which answers it shows.",
+    "cells SET reused = '3'": "It has a cell that does not tell which answers it shows.",
+    "ballots SET outcome = 'weird'": "The vote .+ cannot be read.",
+    "ballots SET right_variant = left_variant": "The vote .+ cannot be read.",
+    "turns SET status = 'odd'": "The turn .+ cannot be read.",
+    "turns SET completion_tokens = 'many'": "The turn .+ cannot be read.",
+    "turns SET duration_ms = 'long'": "The turn .+ cannot be read.",
+    "turns SET cost = 'dear'": "The turn .+ cannot be read.",
+    "turns SET error = '[]'": "The turn .+ cannot be read.",
+    "turns SET choices = '{'": "The turn .+ cannot be read.",
+    "check_results SET said = '{bad'": "What a check found on the turn .+ cannot be read.",
+    "check_results SET said = '{}'": "What a check found on the turn .+ cannot be read.",
+}
+
+
+@pytest.mark.parametrize("damage", ROWS)
+def test_one_damaged_row_takes_its_comparison_away_and_no_other(
+    client: FlaskClient, rolebook: Rolebook, library_dir: Path, damage: str
+) -> None:
+    fields = {**opened(client), "check-0-kind": "max_words", "check-0-value": "80"}
+    others = {**fields, "input-0": "Why is it red?"}
+    lost, kept = (finished(rolebook, start(client, each)).id for each in (fields, others))
+    ballot = Ballot(new_id(), lost, CellKey(0, 0, 0), CellKey(1, 0, 0))
+    rolebook.comparisons.create_ballot(ballot)
+    rolebook.comparisons.cast_ballot(ballot.id, Outcome.LEFT)
+    turns = "SELECT turns.number FROM turns JOIN sessions ON sessions.number = session WHERE comparison = 1"
+    row = {"turns": f"number IN ({turns})", "check_results": f"turn IN ({turns})"}
+    with closing(sqlite3.connect(rolebook.log.path)) as db, db:
+        where = row.get(damage.partition(" ")[0], "comparison = 1")
+        assert db.execute(f"UPDATE {damage} WHERE {where}").rowcount
+    told, way_out = re.compile(ROWS[damage]), f"rolebook comparisons delete {lost}"
+    listed = client.get("/comparisons").text
+    assert told.search(text_of(listed))
+    assert f'value="{lost}"' in listed
+    assert f'href="/comparisons/{lost}"' not in listed
+    assert f'href="/comparisons/{kept}"' in listed
+    for part in ("", "/evidence", "/vote", "/cells/1-1-1", "/export?format=csv"):
+        shown = client.get(f"/comparisons/{lost}{part}")
+        said = text_of(shown.text)
+        assert (503, True, True) == (shown.status_code, bool(told.search(said)), way_out in said)
+    assert client.get(f"/comparisons/{kept}/evidence").status_code == 200
+    shell = Shell(library_dir, {"ROLEBOOK_DATABASE": str(rolebook.log.path)})
+    lines = shell.run("comparisons", "--json").json
+    assert [(kept, False), (lost, True)] == [(line["id"], bool(line["flaw"])) for line in lines]
+    refused = shell.run("comparisons", "show", lost)
+    assert (1, True) == (refused.status, way_out in refused.notices)
+    assert shell.run("comparisons", "delete", lost).status == 0
+    assert "comparisons: 1" in shell.run("empty-trash", "--days", "0", "--yes").notices
 
 
 @pytest.mark.parametrize(
