@@ -488,8 +488,10 @@ def _lasting(share: Interval, *, among: int = 1, growth: float = 1.0) -> Interva
 
     def moved(end: float) -> float:
         error = (end - middle) / NORMAL_QUANTILE / math.sqrt(growth)
-        # So many votes on two that are alike leave the same error.
-        reach = error and error * lasting_quantile(4 / error**2, among)
+        # So many votes at this share leave the same error. Counted as if at one half they would be the fewer, and the
+        # interval the wider, the more votes agree.
+        n = error and 1 / (error**2 * share.value * (1 - share.value))
+        reach = error and error * lasting_quantile(n, among)
         return 1 / (1 + math.exp(-middle - reach))
 
     return replace(share, low=moved(ends[0]), high=moved(ends[1]))

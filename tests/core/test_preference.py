@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import choix
 import numpy as np
@@ -105,8 +105,8 @@ def widened(value: float, low: float, high: float, among: int = 1) -> tuple[floa
 
     def moved(end: float) -> float:
         error = (logit(end) - logit(value)) / stats.norm.ppf(0.975)
-        # In units of the prior, with a quarter of it for the log odds of each vote.
-        information = 4 / error**2 / 3
+        # In units of the prior: each vote tells value · (1 - value) of the log odds, the prior three times that.
+        information = 1 / (value * (1 - value)) / error**2 / 3
         spread = math.log(1 + information) + 2 * math.log(among / 0.05)
         return float(expit(logit(value) + error * math.sqrt((1 + 1 / information) * spread)))
 
@@ -304,6 +304,32 @@ def test_of_three_variants_the_best_is_held_against_each_other_by_all_votes():
     assert not share(result, "A", "C").excludes(0.5)
     assert over_c.share.value > over_b.share.value > 0.6
     assert over_c.share.n == len(votes)
+
+
+def test_votes_that_all_agree_make_the_best_of_three_clearer_the_more_they_are():
+    rounds = {
+        n: preference(between("A", "B", n, 0) + between("A", "C", n, 0) + between("B", "C", n, 0))
+        for n in (4, 8, 16, 32)
+    }
+    for worse in range(2):
+        lows = [ends(result.verdicts[worse].share)[0] for result in rounds.values()]
+        assert lows == sorted(lows)
+    assert all(verdict.is_clear for verdict in rounds[16].verdicts)
+    # C, which B is preferred to as well, is further off than B.
+    for result in rounds.values():
+        over_b, over_c = (ends(verdict.share)[0] for verdict in result.verdicts)
+        assert over_c > over_b
+
+
+def test_that_another_beats_it_too_never_lowers_how_much_the_best_is_preferred_to_a_variant():
+    """Within a tenth, by which resamples differ where nobody has lost: they are drawn anew for every set of votes."""
+    agreed = between("A", "B", 16, 0) + between("A", "C", 16, 0)
+    lows = [
+        ends(preference(agreed + between("B", "C", n, 0)).verdicts[1].share)[0]
+        for n in (0, 1, 2, 4, 8, 16, 32)
+    ]
+    assert all(later > earlier - 0.1 for earlier, later in pairwise(lows))
+    assert lows[-1] > lows[0] + 0.05
 
 
 def test_variants_that_never_met_are_compared_by_way_of_others():
