@@ -22,8 +22,8 @@ def normal_quantile(among: int = 1) -> float:
 
 
 NORMAL_QUANTILE = normal_quantile()
-FEWEST_ALIKE = 6
-"""So many observations must all point the same way before chance is out of the question: 2 · ½⁶ is below 5 %."""
+FEWEST_ALIKE = 8
+"""So many observations must all point the same way before ``lasting`` rules out one half: ½⁸ is below 5 % of 1/9."""
 
 _FEW = 10
 

@@ -102,7 +102,7 @@ class Verdict:
     intervals of all pairs hold together then, because which one is best has been picked from them.
     ``is_clear`` if one half is outside, which stays as rare where nothing differs if somebody looks after every vote.
     ``inputs`` is on how many inputs these votes are; one that names none has its own. Nothing is clear before there are
-    six, however many votes are on them: what all of fewer say may be otherwise for any further one.
+    eight, however many votes are on them: what all of fewer say may be otherwise for any further one.
     ``votes_needed`` says about how many more votes would make it clear if the share stayed as it is: 0 if it is clear,
     None if that would take over a thousand, or if there are fewer than ten votes on each variant to tell it by.
     """

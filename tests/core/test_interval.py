@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats  # type: ignore[import-untyped]
 
 from rolebook.core.interval import (
+    FEWEST_ALIKE,
     Difference,
     Distribution,
     Interval,
@@ -73,6 +74,11 @@ def test_looking_after_every_observation_misses_the_truth_in_less_than_5_of_100_
 def test_a_share_that_is_just_clear_is_a_lasting_quantile_from_one_half(n, among):
     furthest = optimize.brentq(lambda share: lasting(share, n, among)[0] - 0.5, 0.5, 1 - 1e-9)
     assert lasting_quantile(n, among) == pytest.approx((furthest - 0.5) * 2 * n**0.5, rel=0.05)
+
+
+def test_votes_that_all_say_the_same_are_clear_from_eight_on():
+    assert FEWEST_ALIKE == 8
+    assert lasting(1.0, FEWEST_ALIKE)[0] > 0.5 > lasting(1.0, FEWEST_ALIKE - 1)[0]
 
 
 @given(st.lists(VALUES, min_size=2, max_size=40, unique=True))

@@ -209,13 +209,13 @@ def test_votes_are_told_as_far_as_they_tell(
     [
         (
             1,
-            "All these votes are on 1 input. To tell of others, it takes votes on at least 5 more.",
-            "这些投票都针对 1 条输入。要判断其他输入，至少还要对 5 条输入投票。",
+            "All these votes are on 1 input. To tell of others, it takes votes on at least 7 more.",
+            "这些投票都针对 1 条输入。要判断其他输入，至少还要对 7 条输入投票。",
         ),
         (
             4,
-            "All these votes are on 4 inputs. To tell of others, it takes votes on at least 2 more.",
-            "这些投票都针对 4 条输入。要判断其他输入，至少还要对 2 条输入投票。",
+            "All these votes are on 4 inputs. To tell of others, it takes votes on at least 4 more.",
+            "这些投票都针对 4 条输入。要判断其他输入，至少还要对 4 条输入投票。",
         ),
     ],
 )

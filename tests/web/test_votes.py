@@ -280,12 +280,12 @@ def test_many_votes_on_one_input_do_not_say_who_is_best(
         address = begin(client, comparison)
         ballot = rolebook.comparisons.get_ballot(address.rpartition("/")[2])
         client.post(address, data={"vote": "left" if ballot.left.variant else "right"})
-    said = "9 votes; to tell of other inputs, it takes votes on at least 5 more of them"
+    said = "9 votes; to tell of other inputs, it takes votes on at least 7 more of them"
     assert said in client.get(path).text
     counted = client.get(f"/api/v1/comparisons/{comparison.id}/votes").get_json()
-    assert (5, False) == (counted["inputs_needed"], counted["is_clear"])
+    assert (7, False) == (counted["inputs_needed"], counted["is_clear"])
     (verdict,) = counted["preference"]["verdicts"]
-    assert (1, 5, False) == (verdict["inputs"], verdict["inputs_needed"], verdict["is_clear"])
+    assert (1, 7, False) == (verdict["inputs"], verdict["inputs_needed"], verdict["is_clear"])
     shares = [verdict["share"], *counted["preference"]["strength"].values()]
     assert [True] * 3 == [share["is_small"] for share in shares]
 
