@@ -43,12 +43,12 @@ def key_of(user: User, *scope: str, limits: Limits | None = None) -> Caller:
         (Caller(AUTHOR), {"open", "look", "talk", "account", "write", "compare"}),
         (Caller(ADMINISTRATOR), set(Right)),
         (key_of(READER), {"open", "look", "talk"}),
-        (key_of(ADMINISTRATOR), {"open", "look", "talk", "write", "compare", "watch"}),
+        (key_of(ADMINISTRATOR), {"open", "look", "talk", "write", "compare", "watch", "operate"}),
         (key_of(ADMINISTRATOR, "teacher"), {"open", "talk"}),
         (key_of(AUTHOR, limits=Limits(tokens_per_day=1)), {"open", "talk"}),
         (
             key_of(AUTHOR, limits=Limits(requests_per_minute=1)),
-            set(Right) - {"account", "administer", "watch"},
+            set(Right) - {"account", "administer", "operate", "watch"},
         ),
     ],
 )
