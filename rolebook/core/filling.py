@@ -25,7 +25,6 @@ from rolebook.core.session import (
     Session,
     SessionLog,
     Turn,
-    TurnError,
     TurnStatus,
     new_id,
 )
@@ -197,12 +196,7 @@ class Filling:
             upstream=self._place.upstream,
             model_requested=self._session.model,
         )
-        begun = self._record_start(turn, self._plan.persona.revision)
-        failed = replace(
-            begun,
-            status=TurnStatus.FAILED,
-            error=TurnError(error.code, error.message, error.parameters),
-        )
+        failed = self._record_start(turn, self._plan.persona.revision).failed_with(error)
         self.finish_turn(failed)
         return failed
 

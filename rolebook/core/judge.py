@@ -28,7 +28,6 @@ from rolebook.core.session import (
     Session,
     SessionLog,
     Turn,
-    TurnError,
     TurnStatus,
     new_id,
 )
@@ -275,11 +274,7 @@ def _fail(
         upstream=chosen or str(error.parameters.get("upstream", "")),
         model_requested=session.model or persona.persona.model,
     )
-    failed = replace(
-        verdict.start_turn(turn, persona.revision),
-        status=TurnStatus.FAILED,
-        error=TurnError(error.code, error.message, error.parameters),
-    )
+    failed = verdict.start_turn(turn, persona.revision).failed_with(error)
     verdict.finish_turn(failed)
     return failed
 

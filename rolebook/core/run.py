@@ -390,7 +390,7 @@ class Run:
         self.stop()
         # That it went to the trash meanwhile is told there, and no longer true when it is taken out again.
         if is_first and not isinstance(error, ConflictError):
-            self._keep(Break(TurnError(error.code, error.message, error.parameters)))
+            self._keep(Break(TurnError.of(error)))
 
     def _fill_one(self, key: CellKey, place: Place) -> None:
         try:

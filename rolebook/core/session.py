@@ -6,7 +6,7 @@ import hashlib
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
@@ -14,7 +14,14 @@ from typing import Any, Literal, Protocol
 from rolebook.core.budget import Reserve
 from rolebook.core.check import CheckResult
 from rolebook.core.completion import Choice, Endpoint, Usage
-from rolebook.core.errors import ConflictError, Phrase, detail_of, phrase_with_detail, with_detail
+from rolebook.core.errors import (
+    ConflictError,
+    Phrase,
+    RolebookError,
+    detail_of,
+    phrase_with_detail,
+    with_detail,
+)
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 
@@ -143,6 +150,11 @@ class TurnError:
     message: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, error: RolebookError) -> TurnError:
+        """An error as it is kept."""
+        return cls(error.code, error.message, error.parameters)
+
     @property
     def text(self) -> str:
         """The message in English, with the upstream's own words behind it."""
@@ -197,6 +209,10 @@ class Turn:
     created_at: str = field(default_factory=now)
     #: Known while it runs; who reads it later needs it no more.
     reserve: Reserve | None = field(default=None, compare=False, repr=False)
+
+    def failed_with(self, error: RolebookError) -> Turn:
+        """The same turn where it could not even be sent."""
+        return replace(self, status=TurnStatus.FAILED, error=TurnError.of(error))
 
     @property
     def choice(self) -> Choice:
