@@ -154,6 +154,11 @@ def may(caller: Caller | None, right: Right) -> bool:
     return right in _RIGHTS[caller.user.role]
 
 
+def least_role(right: Right) -> Role:
+    """Who has a right, of those that one can be, with the fewest others."""
+    return next(role for role, rights in _RIGHTS.items() if right in rights)
+
+
 def reach_of(caller: Caller) -> Reach | None:
     """What somebody sees of the log; ``None`` is all of it."""
     if caller.user is None:

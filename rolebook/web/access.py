@@ -13,9 +13,11 @@ from rolebook.core.access import (
     NOBODY,
     Caller,
     Right,
+    Role,
     User,
     acting_for,
     caller,
+    least_role,
     may,
     set_caller,
 )
@@ -118,7 +120,7 @@ def _refused(who: Caller | None, right: Right) -> ResponseReturnValue:
         )
     raise RightError(
         "This is for administrators. Ask one of them."
-        if right in {Right.WATCH, Right.OPERATE, Right.ADMINISTER}
+        if least_role(right) is Role.ADMINISTRATOR
         else "This is for authors. An administrator can make you one."
     )
 
