@@ -165,9 +165,9 @@ def require_budget(limits: Limits, *, day: Spending, month: Spending, moment: da
         month: and since the month began.
     """
     exhausted = [budget for budget in _budgets(limits, day, month) if budget.is_exhausted]
-    # What only time can mend is said first: who waits for turns to end would wait for nothing.
-    for budget in sorted(exhausted, key=lambda budget: budget.is_held):
-        raise _refusal(budget, moment)
+    if exhausted:
+        # What only time can mend is said first: who waits for turns to end would wait for nothing.
+        raise _refusal(min(exhausted, key=lambda budget: budget.is_held), moment)
 
 
 def _refusal(budget: _Budget, moment: datetime) -> BudgetError:

@@ -112,6 +112,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
                 return gthread._DEFER
         if not conn.initialized:
             conn.init()
+            # Gunicorn has made it, and what was read in another process may be in it.
             conn.parser.unreader.__class__ = _Unreader
         kept = super().handle(conn)
         # A program that asks one thing after the other is answered by one thread, without the loop in between.

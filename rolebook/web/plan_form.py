@@ -606,9 +606,11 @@ def _text(value: object) -> str:
 
 def _as_more(value: object) -> str:
     """The value of a request field as it is typed: a text in quotes where it would be read as something else."""
-    is_itself = not isinstance(value, str) or parse_parameters({"x": value}) == {"x": value}
-    is_one_line = not isinstance(value, str) or (is_line(value) and value == value.strip())
-    return _text(value) if is_itself and is_one_line else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and not (
+        is_line(value) and value == value.strip() and parse_parameters({"x": value}) == {"x": value}
+    ):
+        return json.dumps(value, ensure_ascii=False)
+    return _text(value)
 
 
 def _variant_fields(given: VariantSpec) -> Fields:

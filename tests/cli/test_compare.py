@@ -19,7 +19,10 @@ from typing import Any
 
 import pytest
 
+from rolebook.cli import choices
 from rolebook.core.comparison import Cell, CellStatus, Comparison
+from rolebook.core.comparison_spec import MAX_CONCURRENCY
+from rolebook.report.export import EXPORT_FORMATS
 from rolebook.storage.comparison_log import SqliteComparisonLog
 from rolebook.storage.log import SqliteLog
 from tests.cli.conftest import Shell
@@ -37,6 +40,10 @@ inputs:
 checks:
   - max_words: 5
 """
+
+
+def test_what_help_needs_no_import_for_is_what_is_taken() -> None:
+    assert (EXPORT_FORMATS, MAX_CONCURRENCY) == (choices.FORMATS, choices.MAX_CONCURRENCY)
 
 
 @pytest.fixture
