@@ -293,3 +293,20 @@ def test_a_role_may_be_described_in_several_lines(page: Any, live_server: LiveSe
     book = live_server.rolebook
     resolved = book.chat.persona_of(book.log.get_session(session_id))
     assert resolved.persona.system == "Teacher\nAnswer in one line."
+
+
+def test_a_fact_of_two_lines_keeps_its_first_letters(page: Any, live_server: LiveServer) -> None:
+    page.goto(f"{live_server.url}/library/personas/teacher", wait_until="networkidle")
+    lines = page.evaluate(
+        """() => {
+            const facts = document.createElement("p"), fact = document.createElement("span");
+            const words = document.createRange();
+            facts.className = "facts"; fact.className = "fact"; facts.style.width = "8rem";
+            fact.textContent = "cut off: the longest answer allowed is reached";
+            facts.append(fact); document.querySelector("main").append(facts);
+            words.selectNodeContents(fact.firstChild);
+            return [...words.getClientRects()].map((line) => Math.round(line.left));
+        }"""
+    )
+    assert len(lines) > 1
+    assert 1 == len(set(lines))
