@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from tests.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
     import openai
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"
@@ -227,13 +228,34 @@ def serve(make_rolebook: MakeRolebook) -> Iterator[Serve]:
 
         def start(book: Rolebook) -> LiveServer:
             app = create_app(book)
-            server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_QuietHandler)
+            server = make_server(
+                "127.0.0.1", 0, _closing(app), threaded=True, request_handler=_QuietHandler
+            )
             thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
             thread.start()
             stack.callback(_stop, server, thread)
             return LiveServer(f"http://127.0.0.1:{server.server_port}", book, app)
 
         yield start
+
+
+def _closing(app: WSGIApplication) -> WSGIApplication:
+    """The same application, whose answers are closed by themselves: where a browser has gone, werkzeug's server looks
+    whether anything more has come from it, fails over that, and leaves the file open that it was sending.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        return _closed_after(app(environ, start_response))
+
+    return answer
+
+
+def _closed_after(items: Iterable[bytes]) -> Iterator[bytes]:
+    try:
+        yield from items
+    finally:
+        if hasattr(items, "close"):
+            items.close()
 
 
 def _stop(server: BaseWSGIServer, thread: threading.Thread) -> None:
