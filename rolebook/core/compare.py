@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from rolebook.core.chat import ChatService, PreparedTurn, Prices, TokenCounter
+from rolebook.core.call import Prices
+from rolebook.core.chat import ChatService, PreparedTurn, TokenCounter
 from rolebook.core.check import Check
 from rolebook.core.comparison import (
     Break,

@@ -9,11 +9,11 @@ from dataclasses import field, replace
 from typing import Any
 
 from rolebook.core.access import Caller, caller
+from rolebook.core.call import Program
 from rolebook.core.chat import (
     ChatService,
     EndListener,
     PreparedTurn,
-    Program,
     TurnEvent,
     last_position,
     prepared_turn,
