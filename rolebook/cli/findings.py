@@ -80,7 +80,7 @@ def _check_rows(
 
 def _figure(interval: Interval | None, unit: Unit) -> str:
     """A number with its 95 % interval behind it, as far as there is one, as pages have it: ``82 % [70–95]``."""
-    from rolebook.report.chart import NUMBER
+    from rolebook.report.chart.axis import NUMBER
     from rolebook.report.figures import UNITS, figures
 
     if interval is None:

@@ -19,24 +19,11 @@ from rolebook.core.preference import (
 )
 from rolebook.core.voting import input_label, votes_of
 from rolebook.language.translator import Translator
-from rolebook.report.chart import (
-    NUMBER,
-    PERCENT,
-    SHARES,
-    UNKNOWN,
-    DistributionChart,
-    Duel,
-    IntervalChart,
-    Mark,
-    MatrixChart,
-    Sample,
-    ScatterChart,
-    Unit,
-    distribution_chart,
-    interval_chart,
-    matrix_chart,
-    scatter_chart,
-)
+from rolebook.report.chart.axis import NUMBER, PERCENT, SHARES, UNKNOWN, Mark, Unit
+from rolebook.report.chart.distribution import DistributionChart, Sample, distribution_chart
+from rolebook.report.chart.interval import IntervalChart, interval_chart
+from rolebook.report.chart.matrix import Duel, MatrixChart, matrix_chart
+from rolebook.report.chart.scatter import ScatterChart, scatter_chart
 from rolebook.report.figures import UNITS, figures, signed
 from rolebook.report.sentence import Sentence
 from rolebook.report.sentences import TITLES, Narrator, Who

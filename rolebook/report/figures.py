@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from rolebook.core.interval import Difference, Interval
-from rolebook.report.chart import PERCENT, UNKNOWN, Unit
+from rolebook.report.chart.axis import PERCENT, UNKNOWN, Unit
 
 #: Of measures by the unit that they name; what is not here is a number without one.
 UNITS: Mapping[str, Unit] = {"s": Unit("{} s"), "$": Unit("${}"), "share": PERCENT}

@@ -13,7 +13,7 @@ from rolebook.core.interval import Interval
 from rolebook.core.measure import CHECKS, SIMILARITY, Evidence, Measured
 from rolebook.core.preference import Preference, Vote, side_bias
 from rolebook.language.translator import Translator
-from rolebook.report.chart import NUMBER, PERCENT, UNKNOWN, Unit
+from rolebook.report.chart.axis import NUMBER, PERCENT, UNKNOWN, Unit
 from rolebook.report.figures import UNITS, figures, upright
 from rolebook.report.presentation import listed, told_apart, variant_name
 from rolebook.report.sameness import tell_same_inputs

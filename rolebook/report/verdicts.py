@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rolebook.core.preference import Preference, Verdict
 from rolebook.core.voting import look_alike
 from rolebook.language.translator import Translator
-from rolebook.report.chart import PERCENT
+from rolebook.report.chart.axis import PERCENT
 from rolebook.report.figures import figures
 from rolebook.report.presentation import listed
 from rolebook.report.sentence import Called, Sentence

@@ -16,21 +16,31 @@ from jinja2 import Environment, FileSystemLoader
 
 import rolebook.web
 from rolebook.language.translator import translator
-from rolebook.report import PAGES, STATIC, chart
-from rolebook.report.chart import (
+from rolebook.report import PAGES, STATIC
+from rolebook.report.chart.axis import (
+    CELL_PX,
     DOLLARS,
+    NARROW_PX,
     NUMBER,
     PERCENT,
     SECONDS,
     SHARES,
-    Duel,
+    TICK_CELL_PX,
+    WIDE_PX,
     Mark,
-    Sample,
     Unit,
-    distribution_chart,
-    interval_chart,
+    cells,
     make_axis,
-    matrix_chart,
+    shortened,
+)
+from rolebook.report.chart.distribution import BARS_PX, Sample, distribution_chart, quartiles
+from rolebook.report.chart.interval import interval_chart
+from rolebook.report.chart.matrix import Duel, MatrixChart, matrix_chart
+from rolebook.report.chart.scatter import (
+    SCATTER_MARGIN_PX,
+    SCATTER_PX,
+    Box,
+    ScatterChart,
     scatter_chart,
 )
 from tests.conftest import NewPage
@@ -80,10 +90,10 @@ def test_ticks_are_round_cover_all_and_do_not_touch(values: list[float], unit: U
     assert 2 <= len(texts) == len(set(texts)) <= 8
     for left, right in pairwise(axis.ticks):
         assert right.value - left.value == pytest.approx(axis.step)
-        widths = [chart.cells(tick.text) * chart.TICK_CELL_PX for tick in (left, right)]
+        widths = [cells(tick.text) * TICK_CELL_PX for tick in (left, right)]
         shares = [{"start": 1.0, "middle": 0.5, "end": 0.0}[left.anchor]]
         shares.append({"start": 0.0, "middle": 0.5, "end": 1.0}[right.anchor])
-        between = (right.at - left.at) / 100 * chart.NARROW_PX
+        between = (right.at - left.at) / 100 * NARROW_PX
         assert between > widths[0] * shares[0] + widths[1] * shares[1]
 
 
@@ -184,12 +194,12 @@ def test_the_finding_is_who_is_lowest_and_highest_and_whether_they_are_apart(
 @pytest.mark.parametrize("limit", [2, 8, 17, 200])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_cut_to_its_room_and_says_so(name: str, limit: int) -> None:
-    cut = chart.shortened(name, limit)
-    assert chart.cells(cut) <= limit
+    cut = shortened(name, limit)
+    assert cells(cut) <= limit
     assert cut == name or (cut.endswith("…") and name.startswith(cut[:-1]))
 
 
-def matrix(*shares: Sequence[float | None], n: int = 10) -> chart.MatrixChart:
+def matrix(*shares: Sequence[float | None], n: int = 10) -> MatrixChart:
     duels = [[None if share is None else Duel(share, n) for share in row] for row in shares]
     return matrix_chart([(name, "hue-1") for name in NAMES[: len(shares)]], duels)
 
@@ -221,12 +231,12 @@ def test_the_clearest_pair_is_not_one_vote() -> None:
     assert matrix().clearest is None
 
 
-def _boxes(drawn: chart.ScatterChart, width_px: float, *, is_wide: bool) -> list[chart.Box]:
+def _boxes(drawn: ScatterChart, width_px: float, *, is_wide: bool) -> list[Box]:
     return [
         point.place.box(
             point.x / 100 * width_px,
             point.y,
-            chart.cells(point.name.wide if is_wide else point.name.narrow) * chart.CELL_PX,
+            cells(point.name.wide if is_wide else point.name.narrow) * CELL_PX,
         )
         for point in drawn.points
     ]
@@ -244,15 +254,15 @@ def _crowd(seed: int) -> tuple[list[Mark], list[Mark]]:
 @pytest.mark.parametrize("seed", range(6))
 def test_labels_touch_neither_each_other_nor_points(seed: int) -> None:
     drawn = scatter_chart(*_crowd(seed), x_unit=SECONDS)
-    for chart_px, is_wide in ((chart.NARROW_PX, False), (chart.WIDE_PX, True), (900, True)):
-        plot_px = chart_px - chart.SCATTER_MARGIN_PX
+    for chart_px, is_wide in ((NARROW_PX, False), (WIDE_PX, True), (900, True)):
+        plot_px = chart_px - SCATTER_MARGIN_PX
         boxes = _boxes(drawn, plot_px, is_wide=is_wide)
         assert not any(one.touches(other) for one, other in combinations(boxes, 2))
         assert all(box.left >= 0 and box.right <= plot_px for box in boxes)
-        assert all(box.top >= 0 and box.bottom <= chart.SCATTER_PX for box in boxes)
+        assert all(box.top >= 0 and box.bottom <= SCATTER_PX for box in boxes)
         for point, box in zip(drawn.points, boxes, strict=True):
             x = point.x / 100 * plot_px
-            assert not box.touches(chart.Box(x - 2, point.y - 2, x + 2, point.y + 2))
+            assert not box.touches(Box(x - 2, point.y - 2, x + 2, point.y + 2))
 
 
 def test_a_point_lies_where_both_scales_say_and_up_is_more() -> None:
@@ -263,9 +273,9 @@ def test_a_point_lies_where_both_scales_say_and_up_is_more() -> None:
     )
     first, second = drawn.points
     assert (first.x, second.x) == pytest.approx((45, 100))
-    assert (first.y, second.y) == pytest.approx((chart.SCATTER_PX * 0.2, chart.SCATTER_PX * 0.6))
+    assert (first.y, second.y) == pytest.approx((SCATTER_PX * 0.2, SCATTER_PX * 0.6))
     assert first.x_interval == pytest.approx((40, 50))
-    assert first.y_interval == pytest.approx((chart.SCATTER_PX * 0.3, chart.SCATTER_PX * 0.1))
+    assert first.y_interval == pytest.approx((SCATTER_PX * 0.3, SCATTER_PX * 0.1))
     assert [row.name.whole for row in drawn.missing] == ["c"]
     assert drawn.best is first
     assert drawn.least is first
@@ -273,7 +283,7 @@ def test_a_point_lies_where_both_scales_say_and_up_is_more() -> None:
 
 @pytest.mark.parametrize("values", [[1.0], [3, 1, 2, 10], [5.5, 5.5, 6], list(range(101))])
 def test_quartiles_are_those_of_the_standard_library(values: list[float]) -> None:
-    found = chart.quartiles(values)
+    found = quartiles(values)
     assert found is not None
     expected = statistics.quantiles(values * 2 if len(values) == 1 else values, method="inclusive")
     assert found[1:4] == pytest.approx(expected)
@@ -291,7 +301,7 @@ def test_every_value_is_in_one_bin_and_bins_are_shared(values: list[float]) -> N
     for bar in full.bars:
         assert bar.y + bar.height == pytest.approx(full.base)
         assert (bar.height > 0) == (bar.count > 0)
-    assert max(bar.height for bar in full.bars) == pytest.approx(chart.BARS_PX)
+    assert max(bar.height for bar in full.bars) == pytest.approx(BARS_PX)
 
 
 def render(call: str, **values: Any) -> str:
