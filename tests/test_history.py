@@ -221,6 +221,44 @@ def test_history_goes_on_after_renaming_and_duplicating_tells_from_what(
     assert ("created", "tutor", changes[0].revision) == (coach.action, coach.former, coach.revision)
 
 
+def test_a_file_that_got_another_name_on_disk_keeps_its_history(
+    rolebook: Rolebook, edits: EditService, path: Path
+) -> None:
+    save(edits, STRICT)
+    edits.set_label("teacher", "production", author=ANN)
+    path.rename(path.with_name("tutor.yaml"))
+    tutor = FileKey("persona", "tutor")
+    changes = edits.history(tutor).changes
+    assert ["renamed", "labelled", "saved", "seen"] == [change.action for change in changes]
+    assert ("teacher", Author("disk")) == (changes[0].former, changes[0].author)
+    gone = newest(edits)
+    assert ("deleted", (tutor,)) == (gone.action, gone.causes)
+    assert ["production"] == [label.name for label in edits.labels("tutor")]
+    first = rolebook.find_persona(f"tutor@{changes[-1].revision[:8]}")
+    assert ("tutor", True) == (first.persona.id, "patient" in first.persona.system)
+
+
+def test_of_two_new_files_with_the_text_of_one_that_is_gone_none_was_it(
+    edits: EditService, path: Path
+) -> None:
+    edits.history(KEY)
+    path.rename(path.with_name("tutor.yaml"))
+    path.with_name("coach.yaml").write_text(TEACHER, "utf-8")
+    for name in ("tutor", "coach"):
+        assert [("seen", "disk", "")] == told(edits, FileKey("persona", name))
+
+
+def test_sessions_of_a_revision_are_counted_under_the_id_that_they_had(
+    rolebook: Rolebook, edits: EditService
+) -> None:
+    ask(rolebook, "teacher")
+    edits.rename(KEY, "tutor", author=ANN)
+    for _ in range(2):
+        ask(rolebook, "tutor")
+    renamed, first = edits.history(FileKey("persona", "tutor")).changes
+    assert [("tutor", 2), ("teacher", 1)] == [(c.key.id, c.sessions) for c in (renamed, first)]
+
+
 def test_deleting_and_taking_out_of_the_trash_is_told(edits: EditService) -> None:
     trashed = edits.delete(KEY, author=ANN)
     assert ("deleted", "") == (newest(edits).action, newest(edits).revision)

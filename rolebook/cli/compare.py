@@ -228,11 +228,15 @@ def _changed(invocation: Invocation, names: tuple[str, ...], said: _Said) -> Giv
     if len(names) != 1:
         raise InputError("--changed compares one persona with what it was: give its id alone.")
     rolebook, persona_id = invocation.rolebook, names[0]
+    # A file that has just got another name has what it was under the old one.
+    rolebook.recorder.record()
     present = rolebook.library.get_persona(persona_id).revision.id
     before = rolebook.comparisons.former_revision(persona_id, present)
     if before is None:
         raise InputError(
-            "The log knows '%(persona)s' only as it is now: there is nothing to compare it with.",
+            "The log knows '%(persona)s' only as it is now: there is nothing to compare it with. If it had another id"
+            " before, name a revision of that (`rolebook personas history OLD` lists them):"
+            " rolebook compare OLD@REVISION %(persona)s --recent 10",
             persona=persona_id,
         )
     inputs = list(said.inputs(persona_id))

@@ -396,9 +396,6 @@ class EditService(Versions):
             NewChange(key, "deleted", signed(author), None, causes=(renamed.key,)),
             *(self._change(self._files.read(user), "saved", author) for user in users),
         )
-        if key.kind == "persona":
-            with suppress(StorageError):
-                self._history.copy_labels(key.id, renamed.key.id)
 
     def _carry(self, texts: Mapping[FileKey, str], author: Author) -> None:
         """Save all of these texts or, as far as that can be had, none of them."""

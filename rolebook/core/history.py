@@ -137,7 +137,10 @@ class History(Protocol):
         """Where the history of each file stands."""
 
     def record(self, changes: Sequence[NewChange]) -> None:
-        """Record changes together. What the history of a file ends with already is not recorded again."""
+        """Record changes together. What the history of a file ends with already is not recorded again.
+
+        A persona that was renamed gets the labels that it had.
+        """
 
     def timeline(self, key: FileKey, *, limit: int, before: str) -> Timeline:
         """The changes of a file, and of the one that it was renamed from."""
@@ -165,9 +168,6 @@ class History(Protocol):
 
     def remove_label(self, persona_id: str, name: str, author: Author) -> None:
         """Raises NotFoundError."""
-
-    def copy_labels(self, former_id: str, persona_id: str) -> None:
-        """Give a persona the labels of another one."""
 
 
 def require_label(name: str) -> None:

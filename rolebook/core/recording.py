@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Protocol
 
 from rolebook.core.errors import RolebookError
-from rolebook.core.history import Action, Head, History, NewChange
+from rolebook.core.history import Head, History, NewChange
+from rolebook.core.session import Revision
 from rolebook.core.source import DISK, Entry, FileKey, etag_of
 
 #: Whoever changes a file may not be done with the first write.
@@ -80,26 +82,31 @@ class Recorder:
         """How the library differs from what was recorded last; templates and bases before those that use them."""
         heads = self._history.heads()
         entries, templates = self._library.entries(), self._library.templates()
-        present: set[FileKey] = set()
+        present = {FileKey("template", name): text for name, text in templates.items()}
+        present |= {FileKey("persona", entry.id): entry.source for entry in entries}
+        # Folders that are not there are a mistake in the settings, not the end of every persona.
+        is_known = bool(present) and self._library.is_readable
+        gone = [
+            key for key, head in heads.items() if is_known and head.source and key not in present
+        ]
+        former = _former(heads, present, gone)
         for name, text in templates.items():
             key = FileKey("template", name)
-            present.add(key)
             if heads.get(key) != Head(etag_of(text), ""):
-                yield NewChange(key, "seen", DISK, text)
+                yield _seen(key, text, former.get(key))
         for entry in sorted(entries, key=lambda entry: len(entry.bases)):
             key = FileKey("persona", entry.id)
-            present.add(key)
             revision = entry.resolved.revision if entry.resolved and not entry.is_stale else None
             now = Head(etag_of(entry.source), revision.id if revision else "")
             head = heads.get(key)
-            if head != now:
-                action: Action = "followed" if head and head.source == now.source else "seen"
-                yield NewChange(key, action, DISK, entry.source, revision)
-        # Folders that are not there are a mistake in the settings, not the end of every persona.
-        if present and self._library.is_readable:
-            for key, head in heads.items():
-                if key not in present and head.source:
-                    yield NewChange(key, "deleted", DISK, None)
+            if head and head != now and head.source == now.source:
+                yield NewChange(key, "followed", DISK, entry.source, revision)
+            elif head != now:
+                yield _seen(key, entry.source, former.get(key), revision)
+        became = {old: key for key, old in former.items()}
+        for key in gone:
+            causes = (became[key],) if key in became else ()
+            yield NewChange(key, "deleted", DISK, None, causes=causes)
 
     def start(self) -> None:
         """Record changes soon, also while nobody looks, until :meth:`stop`."""
@@ -134,3 +141,30 @@ class Recorder:
             except Exception:
                 _logger.exception("changes of the library could not be recorded")
                 self._is_stopping.wait(_RECOVERY_S)
+
+
+def _former(
+    heads: Mapping[FileKey, Head], present: Mapping[FileKey, str], gone: Sequence[FileKey]
+) -> dict[FileKey, FileKey]:
+    """What new files were before: the one that is gone with the same text, where only one new file has that."""
+    left: dict[tuple[str, str], list[FileKey]] = defaultdict(list)
+    for key in gone:
+        left[key.kind, heads[key].source].append(key)
+    came: dict[tuple[str, str], list[FileKey]] = defaultdict(list)
+    for key, text in present.items() if left else ():
+        if key not in heads or not heads[key].source:
+            came[key.kind, etag_of(text)].append(key)
+    return {
+        keys[0]: left[text][0]
+        for text, keys in came.items()
+        if len(keys) == 1 and len(left.get(text, ())) == 1
+    }
+
+
+def _seen(
+    key: FileKey, text: str, former: FileKey | None, revision: Revision | None = None
+) -> NewChange:
+    """A text that somebody else wrote, or a file that they gave another name."""
+    if former is None:
+        return NewChange(key, "seen", DISK, text, revision)
+    return NewChange(key, "renamed", DISK, text, revision, former=former.id)

@@ -40,7 +40,7 @@ from rolebook.storage.record import (
     revision_of,
     session_columns,
 )
-from rolebook.storage.revision import insert_revision
+from rolebook.storage.revision import insert_revision, sessions_of
 from rolebook.storage.write import (
     add_turn,
     comparison_number,
@@ -603,13 +603,14 @@ def _break_of(kept: dict[str, Any]) -> Break:
 
 def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
     """The newest complete turns that people had with a persona, trials apart, the oldest of them first."""
+    with_it, parameters = sessions_of(db, persona_id)
     rows = execute(
         db,
         "SELECT turns.number FROM turns JOIN sessions ON sessions.number = turns.session "
-        "WHERE sessions.persona_id = ? AND sessions.activity > 0 AND NOT sessions.is_trial "
+        f"WHERE {with_it} AND sessions.activity > 0 AND NOT sessions.is_trial "
         "AND sessions.deleted_at IS NULL AND turns.is_current AND turns.status = 'complete' "
         "ORDER BY turns.number DESC LIMIT ?",
-        (persona_id, limit),
+        (*parameters, limit),
     )
     turns = lookup.turns_by_number(db, [row["number"] for row in rows])
     return [turns[number] for number in sorted(turns)]
@@ -617,12 +618,13 @@ def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
 
 def usual_answer(db: Database, persona_id: str) -> float | None:
     """The mean length of a persona's newest answers, in tokens; ``None`` where none is known."""
+    with_it, parameters = sessions_of(db, persona_id)
     row = execute(
         db,
         "SELECT avg(completion_tokens) FROM (SELECT completion_tokens FROM turns "
-        "JOIN sessions ON sessions.number = turns.session WHERE sessions.persona_id = ? "
+        f"JOIN sessions ON sessions.number = turns.session WHERE {with_it} "
         "AND completion_tokens IS NOT NULL ORDER BY turns.number DESC LIMIT 50)",
-        (persona_id,),
+        parameters,
     ).fetchone()
     return None if row[0] is None else float(row[0])
 
@@ -633,25 +635,20 @@ def former_revision(db: Database, persona_id: str, present: str) -> Revision | N
     A revision that somebody asked for, by a label or its own name, was not replaced by an edit: such answers count only
     where there are no others. Trials never do, and neither does what comparisons tried out with changes.
     """
+    with_it, parameters = sessions_of(db, persona_id)
     for pins in ("pin = ''", "pin <> ''"):
         row = execute(
             db,
             "SELECT revisions.* FROM turns JOIN sessions ON sessions.number = turns.session "
             "JOIN revisions ON revisions.number = turns.revision "
-            "WHERE sessions.persona_id = ? AND sessions.activity > 0 AND NOT sessions.is_trial "
+            f"WHERE {with_it} AND sessions.activity > 0 AND NOT sessions.is_trial "
             f"AND sessions.{pins} AND turns.status = 'complete' AND revisions.id <> ? "
             "ORDER BY turns.number DESC LIMIT 1",
-            (persona_id, present),
+            (*parameters, present),
         ).fetchone()
         if row is not None:
             return revision_of(row)
     return None
-
-
-def revision_times(db: Database, persona_id: str) -> dict[str, str]:
-    """When the log first saw each revision of a persona, by the revision's id."""
-    rows = execute(db, "SELECT id, created_at FROM revisions WHERE persona_id = ?", (persona_id,))
-    return {row["id"]: row["created_at"] for row in rows}
 
 
 def parameters_sent(db: Database, comparison_id: str) -> dict[int, list[dict[str, Any]]]:

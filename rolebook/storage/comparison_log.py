@@ -24,6 +24,7 @@ from rolebook.core.session import Revision, Session, Turn
 from rolebook.storage import ballot as votes
 from rolebook.storage import cell
 from rolebook.storage import comparison as queries
+from rolebook.storage import revision as revisions
 from rolebook.storage.comparison import ComparisonSummary
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.owner import is_alive
@@ -230,7 +231,7 @@ class SqliteComparisonLog:
 
     def revision_times(self, persona_id: str) -> Mapping[str, str]:
         """When the log first saw each revision of a persona, by the revision's id."""
-        return self._log.read(queries.revision_times, persona_id)
+        return self._log.read(revisions.revision_times, persona_id)
 
     def turns_up_to(self, turn_id: str) -> Sequence[Turn]:
         """The turns that are history after this one, which is the last. Raises NotFoundError."""

@@ -22,7 +22,10 @@ class SqliteHistory:
         return self._log.read(queries.heads)
 
     def record(self, changes: Sequence[NewChange]) -> None:
-        """Record changes together. What the history of a file ends with already is not recorded again."""
+        """Record changes together. What the history of a file ends with already is not recorded again.
+
+        A persona that was renamed gets the labels that it had.
+        """
         self._log.change(queries.record, changes)
 
     def timeline(self, key: FileKey, *, limit: int = 50, before: str = "") -> Timeline:
@@ -56,7 +59,3 @@ class SqliteHistory:
     def remove_label(self, persona_id: str, name: str, author: Author) -> None:
         """Raises NotFoundError."""
         self._log.change(queries.remove_label, persona_id, name, author)
-
-    def copy_labels(self, former_id: str, persona_id: str) -> None:
-        """Give a persona the labels of another one."""
-        self._log.change(queries.copy_labels, former_id, persona_id)

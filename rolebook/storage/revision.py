@@ -15,6 +15,7 @@ from typing import Any, cast
 from sqlite_utils import Database
 
 from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.frozen import frozen
 from rolebook.core.history import (
     SHORTEST_PREFIX,
     Change,
@@ -96,6 +97,8 @@ def _record(db: Database, change: NewChange) -> None:
     is_noticed = change.author.via == "disk"
     if is_same and is_noticed:
         return
+    if change.action == "renamed" and change.key.kind == "persona":
+        _copy_labels(db, change.former, change.key.id)
     action = change.action
     if is_noticed and head is not None and head["source"] == source and source and revision:
         action = "followed"
@@ -189,9 +192,9 @@ def timeline(db: Database, key: FileKey, *, limit: int, before: str) -> Timeline
         before: the cursor of the page before; anything else begins with the newest.
     """
     conditions, parameters = [], []
-    for former, bound in _segments(db, key):
+    for segment in _segments(db, key):
         conditions.append("(kind = ? AND file = ? AND changes.number <= ?)")
-        parameters += [key.kind, former, bound]
+        parameters += [key.kind, segment.file, segment.last]
     cursor = int(before) if before.isdecimal() and len(before) < 19 else 2**62
     rows = execute(
         db,
@@ -205,29 +208,48 @@ def timeline(db: Database, key: FileKey, *, limit: int, before: str) -> Timeline
     )
 
 
-def _segments(db: Database, key: FileKey) -> Iterator[tuple[str, int]]:
+@frozen
+class _Segment:
+    """A part of a history: what ``file`` was up to its change ``last``, which was at the time ``until``."""
+
+    file: str
+    last: int = 2**62
+    until: str = "9999"
+
+
+def _segments(db: Database, key: FileKey) -> Iterator[_Segment]:
     """A file's own changes, and those of the files that it was before, each up to the time when it was renamed."""
-    file, bound = key.id, 2**62
+    segment = _Segment(key.id)
     for _ in range(_MOST_FORMER):
-        yield file, bound
+        yield segment
         row = execute(
             db,
-            "SELECT number, former FROM changes WHERE kind = ? AND file = ? AND number <= ? AND action = 'renamed' "
-            "AND former <> '' ORDER BY number DESC LIMIT 1",
-            (key.kind, file, bound),
+            "SELECT number, created_at, former FROM changes WHERE kind = ? AND file = ? AND number <= ? "
+            "AND action = 'renamed' AND former <> '' ORDER BY number DESC LIMIT 1",
+            (key.kind, segment.file, segment.last),
         ).fetchone()
         if row is None:
             return
         # The change by which the former file went away says nothing new.
-        file, bound = row["former"], row["number"] - 1
+        segment = _Segment(row["former"], row["number"] - 1, row["created_at"])
+
+
+def sessions_of(db: Database, persona_id: str) -> tuple[str, list[str]]:
+    """A condition on ``sessions``, and its parameters: those with a persona, also from before it was renamed."""
+    own, *former = _segments(db, FileKey("persona", persona_id))
+    conditions, parameters = ["sessions.persona_id = ?"], [own.file]
+    for segment in former:
+        conditions.append("sessions.persona_id = ? AND sessions.created_at <= ?")
+        parameters += [segment.file, segment.until]
+    return f"({' OR '.join(conditions)})", parameters
 
 
 def get_change(db: Database, key: FileKey, change_id: str) -> Change:
     """A change of a file or of one that it was before. Raises NotFoundError."""
     row = execute(db, f"{_CHANGES} WHERE changes.id = ?", (change_id,)).fetchone()
     if row is None or not any(
-        (row["kind"], row["file"]) == (key.kind, file) and row["number"] <= bound
-        for file, bound in _segments(db, key)
+        (row["kind"], row["file"]) == (key.kind, segment.file) and row["number"] <= segment.last
+        for segment in _segments(db, key)
     ):
         raise NotFoundError(
             "The history of '%(file)s' has no change %(id)s.", file=key.id, id=change_id[:80]
@@ -237,7 +259,8 @@ def get_change(db: Database, key: FileKey, change_id: str) -> Change:
 
 def _changes_of(db: Database, key: FileKey, rows: Sequence[sqlite3.Row]) -> Iterator[Change]:
     numbers = {row["revision"] for row in rows if row["revision"] is not None}
-    labels, sessions = _labels_by_revision(db, key), _sessions_by_revision(db, key, numbers)
+    labels = _labels_by_revision(db, key)
+    sessions = _sessions_by_revision(db, {_key(row) for row in rows}, numbers)
     for row in rows:
         yield Change(
             id=row["id"],
@@ -251,7 +274,7 @@ def _changes_of(db: Database, key: FileKey, rows: Sequence[sqlite3.Row]) -> Iter
             former=row["former"],
             message=decode_text(row["message"]),
             labels=tuple(labels.get(row["revision"], ())),
-            sessions=sessions.get(row["revision"], 0),
+            sessions=sessions.get((row["file"], row["revision"]), 0),
         )
 
 
@@ -268,17 +291,22 @@ def _labels_by_revision(db: Database, key: FileKey) -> Mapping[int, list[str]]:
     return found
 
 
-def _sessions_by_revision(db: Database, key: FileKey, numbers: Iterable[int]) -> dict[int, int]:
-    """In how many talks a persona answered at each revision, the trash apart."""
+def _sessions_by_revision(
+    db: Database, keys: Iterable[FileKey], numbers: Iterable[int]
+) -> dict[tuple[str, int], int]:
+    """In how many talks each of these personas answered at each revision, the trash apart."""
     rows = execute(
         db,
-        "SELECT turns.revision, count(DISTINCT turns.session) AS sessions FROM sessions "
-        "JOIN turns ON turns.session = sessions.number WHERE sessions.persona_id = ? AND sessions.activity > 0 "
-        "AND sessions.deleted_at IS NULL AND turns.revision IN (SELECT value FROM json_each(?)) "
-        "GROUP BY turns.revision",
-        (key.id if key.kind == "persona" else "", json.dumps(list(numbers))),
+        "SELECT sessions.persona_id, turns.revision, count(DISTINCT turns.session) AS sessions FROM sessions "
+        "JOIN turns ON turns.session = sessions.number WHERE sessions.persona_id IN (SELECT value FROM json_each(?)) "
+        "AND sessions.activity > 0 AND sessions.deleted_at IS NULL "
+        "AND turns.revision IN (SELECT value FROM json_each(?)) GROUP BY sessions.persona_id, turns.revision",
+        (
+            json.dumps([key.id for key in keys if key.kind == "persona"]),
+            json.dumps(list(numbers)),
+        ),
     )
-    return {row["revision"]: row["sessions"] for row in rows} if key.kind == "persona" else {}
+    return {(row["persona_id"], row["revision"]): row["sessions"] for row in rows}
 
 
 def get_source(db: Database, etag: str) -> str:
@@ -289,13 +317,35 @@ def get_source(db: Database, etag: str) -> str:
     return decode_text(row["text"])
 
 
-#: The revisions that a persona ever had: several personas may share one. A role without a file belongs to whoever has
-#: described it.
-_REVISIONS_OF = (
-    "SELECT number FROM revisions WHERE persona_id = :persona AND (persona_id <> '' OR EXISTS ("
-    "SELECT 1 FROM sessions WHERE sessions.revision = revisions.number)) UNION "
-    "SELECT revision FROM changes WHERE kind = 'persona' AND file = :persona AND revision IS NOT NULL"
-)
+def _revisions_of(db: Database, persona_id: str) -> tuple[str, dict[str, Any]]:
+    """A query for the revisions that a persona ever had, and its parameters: several personas may share one.
+
+    A role without a file belongs to whoever has described it.
+    """
+    queries: list[str] = []
+    parameters: dict[str, Any] = {}
+    for place, segment in enumerate(_segments(db, FileKey("persona", persona_id))):
+        queries.append(
+            f"SELECT number FROM revisions WHERE persona_id = :file{place} AND created_at <= :until{place} "
+            "AND (persona_id <> '' OR EXISTS (SELECT 1 FROM sessions WHERE sessions.revision = revisions.number)) "
+            f"UNION SELECT revision FROM changes WHERE kind = 'persona' AND file = :file{place} "
+            f"AND number <= :last{place} AND revision IS NOT NULL"
+        )
+        parameters |= {
+            f"file{place}": segment.file,
+            f"until{place}": segment.until,
+            f"last{place}": segment.last,
+        }
+    return " UNION ".join(queries), parameters
+
+
+def revision_times(db: Database, persona_id: str) -> dict[str, str]:
+    """When the log first saw each revision of a persona, by the revision's id."""
+    numbers, parameters = _revisions_of(db, persona_id)
+    rows = execute(
+        db, f"SELECT id, created_at FROM revisions WHERE number IN ({numbers})", parameters
+    )
+    return {row["id"]: row["created_at"] for row in rows}
 
 
 def find_revision(db: Database, persona_id: str, at: str) -> Revision:
@@ -312,11 +362,12 @@ def find_revision(db: Database, persona_id: str, at: str) -> Revision:
     if labelled:
         return revision_of(labelled)
     prefix = at.lower()
+    numbers, parameters = _revisions_of(db, persona_id)
     rows = (
         execute(
             db,
-            f"SELECT * FROM revisions WHERE number IN ({_REVISIONS_OF}) AND substr(id, 1, :length) = :prefix LIMIT 2",
-            {"persona": persona_id, "length": len(prefix), "prefix": prefix},
+            f"SELECT * FROM revisions WHERE number IN ({numbers}) AND substr(id, 1, :length) = :prefix LIMIT 2",
+            {**parameters, "length": len(prefix), "prefix": prefix},
         ).fetchall()
         if len(prefix) >= SHORTEST_PREFIX
         else []
@@ -349,10 +400,11 @@ def meant_by(db: Database, reference: str) -> tuple[str, str, str]:
 
 
 def _unknown(db: Database, persona_id: str, at: str) -> NotFoundError:
+    numbers, parameters = _revisions_of(db, persona_id)
     newest = execute(
         db,
-        f"SELECT id FROM revisions WHERE number IN ({_REVISIONS_OF}) ORDER BY number DESC LIMIT {_MOST_NAMED}",
-        {"persona": persona_id},
+        f"SELECT id FROM revisions WHERE number IN ({numbers}) ORDER BY number DESC LIMIT {_MOST_NAMED}",
+        parameters,
     ).fetchall()
     return NotFoundError(
         "'%(persona)s' has no label or revision '%(at)s'. Its labels: %(labels)s. Its newest revisions: %(revisions)s.",
@@ -415,7 +467,7 @@ def remove_label(db: Database, persona_id: str, name: str, author: Author) -> No
     _note_label(db, persona_id, name, author, None)
 
 
-def copy_labels(db: Database, former_id: str, persona_id: str) -> None:
+def _copy_labels(db: Database, former_id: str, persona_id: str) -> None:
     """Give a persona the labels of another one."""
     execute(
         db,

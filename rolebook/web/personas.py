@@ -122,7 +122,7 @@ def _persona_page(
         statistics=statistics,
         api_url=request.host_url + "v1",
         curl=_curl(entry.id, persona),
-        former=_former_revision(entry.resolved, statistics) if entry.id == persona.id else "",
+        former=_former_revision(entry.resolved) if statistics and entry.id == persona.id else "",
         upstreams=rolebook().upstreams.names,
     )
 
@@ -153,10 +153,8 @@ def _statistics(persona_id: str) -> PersonaStatistics | None:
     return None
 
 
-def _former_revision(resolved: ResolvedPersona, statistics: PersonaStatistics | None) -> str:
+def _former_revision(resolved: ResolvedPersona) -> str:
     """What answered before the last edit, if some of the newest inputs were answered by it; else empty."""
-    if statistics is None or not statistics.turns:
-        return ""
     persona_id, present = resolved.persona.id, resolved.revision.id
     recent = rolebook().comparisons.recent_turns(persona_id, _LAST_INPUTS)
     answered = {turn.revision for turn in recent} - {present}

@@ -778,6 +778,39 @@ def test_what_an_edit_has_changed(
     assert "patient" in upstream.requests[-1].body["messages"][0]["content"]
 
 
+def test_what_an_edit_has_changed_is_known_of_a_persona_that_was_renamed(
+    shell: Shell, upstream: FakeUpstream, session_id: str
+) -> None:
+    folder = shell.folder / "personas"
+    shell.run("personas", "rename", "teacher", "tutor")
+    # Another persona under the old name is not this one.
+    (folder / "teacher.yaml").write_text("name: Other\nsystem: You are another.\n", "utf-8")
+    shell.run("ask", "teacher", "Who are you?")
+    path = folder / "tutor.yaml"
+    path.write_text(path.read_text("utf-8").replace("patient", "brisk"), "utf-8")
+    planned = shell.run("compare", "tutor", "--changed", "--plan")
+    assert "- system: You are a patient teacher" in planned.text
+    assert "+ system: You are a brisk teacher" in planned.text
+    path.rename(folder / "coach.yaml")
+    upstream.reset()
+    assert 0 == shell.run("compare", "coach", "--changed").status
+    assert ["And then?"] * 2 + ["Do re mi"] * 2 == sorted(said(upstream))
+
+
+def test_a_persona_whose_old_name_nobody_knows_is_held_against_a_revision_of_that_one(
+    shell: Shell, session_id: str
+) -> None:
+    path = shell.folder / "personas" / "teacher.yaml"
+    path.with_name("coach.yaml").write_text(path.read_text("utf-8").replace("patient", "brisk"))
+    path.unlink()
+    told = shell.run("compare", "coach", "--changed")
+    assert "rolebook compare OLD@REVISION coach --recent 10" in told.notices
+    revision = shell.run("personas", "history", "teacher", "--json").json[-1]["revision"]
+    planned = shell.run("compare", f"teacher@{revision}", "coach", "--recent", "10", "--plan").text
+    assert "- system: You are a patient teacher" in planned
+    assert "+ system: You are a brisk teacher" in planned
+
+
 def test_an_edit_is_held_against_what_it_replaced_and_not_against_what_was_asked_for_by_name(
     shell: Shell, upstream: FakeUpstream
 ) -> None:

@@ -564,6 +564,26 @@ def test_an_edit_is_compared_on_the_newest_real_inputs(
     assert [bool(entry.follows) for entry in comparison.inputs] == [False, True]
 
 
+def test_an_edit_of_a_renamed_persona_is_compared_with_what_it_was_under_its_old_name(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    talk(client, "Why?", "And then?")
+    old = rolebook.library.get_persona("teacher").revision.id
+    reword(rolebook)
+    client.post("/library/personas/teacher/rename", data={"id": "tutor"})
+    page = client.get("/personas/tutor").text
+    address = re.search(r'href="([^"]+)">What did my edit change\?', page)
+    assert address
+    assert "not used yet" not in page
+    page = client.get(unescape(address[1])).text
+    assert "<del>patient</del><ins>strict</ins>" in page
+    assert "answers 4 calls 4" in consequence(page)
+    fields = Form(page).fields
+    assert f"tutor@{old}" == fields["variant-0-shown"]
+    first_used = moment(rolebook.comparisons.revision_times("tutor")[old])
+    assert f"Teacher, before ({first_used})" == fields["variant-0-name"]
+
+
 def test_a_session_whose_persona_changed_offers_both_revisions(
     client: FlaskClient, rolebook: Rolebook
 ) -> None:
