@@ -6,7 +6,7 @@ Rolebook is served on a free port over a library of its own with something of ev
 comparison, votes, a history, a file in the trash. Schemathesis makes the requests from the OpenAPI document; where a
 part of a path names something, it is mostly something that is there. For each must hold what the document says: the
 status, the content type, the shape of the answer; nothing fails inside; what the document forbids is refused, and what
-it allows is done, or told with 422 why it cannot be.
+it allows is done, or told with 422 why it cannot be. Nor may an answer have what the document does not name.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from rolebook.upstream.breaker import UNANSWERED_CALLS
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.wiring import Rolebook, open_rolebook
 from tests.fake_upstream import FakeUpstream
+from tests.web.api.described import undescribed
 
 ROOT = Path(__file__).parent.parent
 #: Names the file with what is there, for the hooks.
@@ -61,11 +62,12 @@ positive_data_acceptance.expected-statuses = ["2xx", "403", "404", "409", "422",
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What schemathesis said, and how often each operation was answered with which status."""
+    """What schemathesis said, how often each operation was answered with which status, and what else was in answers."""
 
     status: int
     output: str
     answers: Counter[tuple[str, int]]
+    undescribed: Counter[tuple[str, str]]
 
     @property
     def undone(self) -> Sequence[str]:
@@ -82,6 +84,7 @@ class Served:
     token: str
     known: Mapping[str, Sequence[str]]
     answers: Counter[tuple[str, int]]
+    undescribed: Counter[tuple[str, str]]
 
 
 @contextmanager
@@ -107,19 +110,23 @@ def served_library(*, with_users: bool) -> Iterator[Served]:
             known = _fill(book)
         app = create_app(book)
         answers: Counter[tuple[str, int]] = Counter()
+        found: Counter[tuple[str, str]] = Counter()
 
         @app.after_request
         def count(response: Response) -> Response:
             endpoint = request.endpoint or ""
             if endpoint.startswith("api.") and request.method != "OPTIONS":
-                answers[endpoint.removeprefix("api."), response.status_code] += 1
+                name = endpoint.removeprefix("api.")
+                answers[name, response.status_code] += 1
+                if name != "show_document":
+                    found.update((name, what) for what in undescribed(name, response))
             return response
 
         server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            yield Served(f"http://127.0.0.1:{server.server_port}", token, known, answers)
+            yield Served(f"http://127.0.0.1:{server.server_port}", token, known, answers, found)
         finally:
             server.shutdown()
             thread.join(5)
@@ -246,7 +253,8 @@ def run(
             text=True,
             check=False,
         )
-        return Outcome(done.returncode, done.stdout + done.stderr, served.answers)
+        output = done.stdout + done.stderr
+        return Outcome(done.returncode, output, served.answers, served.undescribed)
 
 
 def main() -> int:
@@ -264,7 +272,9 @@ def main() -> int:
         counts = {status: n for (which, status), n in outcome.answers.items() if which == name}
         print(f"{name:<24}", *(f"{status}: {n}" for status, n in sorted(counts.items())))
     print("never done:", ", ".join(outcome.undone) or "–")
-    return outcome.status
+    for name, what in outcome.undescribed:
+        print(f"not in the document: {name}: {what}")
+    return outcome.status or int(bool(outcome.undescribed))
 
 
 if __name__ == "__main__":

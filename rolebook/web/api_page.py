@@ -20,14 +20,18 @@ _JSON = "application/json"
 
 @frozen
 class Described:
-    """An operation as the page shows it, with the schemas of its bodies; they are empty where there is none."""
+    """An operation as the page shows it.
+
+    ``parameters`` are those in the address and those in headers, ``taken`` is the schema of its body, empty where there
+    is none, and ``given`` that of its answer and the names of content types that have none.
+    """
 
     method: str
     path: str
     facts: Mapping[str, Any]
+    parameters: Sequence[Sequence[Mapping[str, Any]]]
     taken: Mapping[str, Any]
-    given: Mapping[str, Any]
-    kinds: Sequence[str]
+    given: Sequence[Mapping[str, Any] | str]
     curl: str
 
     @property
@@ -74,13 +78,16 @@ def _described(method: str, path: str, facts: Mapping[str, Any]) -> Described:
     success = next(facts["responses"][status] for status in facts["responses"] if status < "3")
     content = success.get("content", {})
     taken = facts.get("requestBody", {}).get("content", {}).get(_JSON, {}).get("schema", {})
+    parameters = facts.get("parameters", ())
+    in_headers = [parameter for parameter in parameters if parameter["in"] == "header"]
+    in_address = [parameter for parameter in parameters if parameter["in"] != "header"]
     return Described(
         method=method,
         path=path,
         facts=facts,
+        parameters=[part for part in (in_address, in_headers) if part],
         taken=taken,
-        given=content.get(_JSON, {}).get("schema", {}),
-        kinds=[kind for kind in content if kind != _JSON],
+        given=[(kind == _JSON and content[kind]["schema"]) or kind for kind in content],
         curl=_curl(method, path, facts, taken),
     )
 

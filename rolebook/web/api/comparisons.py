@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, cast
 
-from flask import Response, request, stream_with_context
+from flask import Response, stream_with_context
 from pydantic import ConfigDict, Field
 
 from rolebook.core import run
@@ -244,15 +244,21 @@ class ComparisonState(Shape):
     progress: Progress
 
 
+class OnceHeaders(Body):
+    """What makes it safe to send a request again."""
+
+    key: str = Field("", alias="Idempotency-Key")
+    """Any text that is new for each comparison: the same request sent again with it begins no other one."""
+
+
 @section.post("/comparisons", status=201, refusals=(404,))
-def create_comparison(body: NewComparison) -> ComparisonState:
+def create_comparison(body: NewComparison, headers: OnceHeaders) -> ComparisonState:
     """Plan a comparison, record it and begin it.
 
-    It goes on in the background; `/comparisons/{comparison_id}/progress` says how far it is. With a header
-    `Idempotency-Key`, any text that is new for each comparison, the same request sent again begins no other one: its
-    answer is how far the first is by now.
+    It goes on in the background; `/comparisons/{comparison_id}/progress` says how far it is. With an
+    `Idempotency-Key` that came before, the answer to the same request is how far the first is by now.
     """
-    compare, plan, own_id = rolebook().compare, _plan(body), _id_by_key(body)
+    compare, plan, own_id = rolebook().compare, _plan(body), _id_by_key(headers.key, body)
     if own_id:
         plan = replace(plan, comparison=replace(plan.comparison, id=own_id))
     try:
@@ -267,14 +273,14 @@ def create_comparison(body: NewComparison) -> ComparisonState:
     return _state(comparison)
 
 
-def _id_by_key(body: NewComparison) -> str:
+def _id_by_key(key: str, body: NewComparison) -> str:
     """The id that a comparison has by the key that was sent along; empty without one.
 
     Whoever calls with it and what they ask belong to it, too: the same key for another plan is another comparison.
     """
-    key, who = request.headers.get("Idempotency-Key", ""), caller()
     if not key:
         return ""
+    who = caller()
     asking = [who.user.number if who.user else None, who.key_number]
     return id_of(json.dumps([key, asking, body.model_dump(mode="json")], sort_keys=True))
 
@@ -385,11 +391,18 @@ class EventQuery(Body):
     """From where on."""
 
     after: str = ""
-    """The `id` of the last event that you have, which the header `Last-Event-ID` may name as well."""
+    """The `id` of the last event that you have. It counts before `Last-Event-ID`."""
+
+
+class EventHeaders(Body):
+    """From where on, as browsers say it by themselves."""
+
+    after: str = Field("", alias="Last-Event-ID")
+    """The `id` of the last event that you have."""
 
 
 @section.get("/comparisons/<comparison_id>/events", events=EVENTS, refusals=(404,))
-def follow_comparison(comparison_id: str, query: EventQuery) -> Response:
+def follow_comparison(comparison_id: str, query: EventQuery, headers: EventHeaders) -> Response:
     """Follow a comparison, as server-sent events.
 
     First come the cells that have ended, a `cell` event each, then those that end from now on, with `progress` between
@@ -398,7 +411,7 @@ def follow_comparison(comparison_id: str, query: EventQuery) -> Response:
     """
     feed = CellFeed(
         find_comparison(comparison_id),
-        query.after or request.headers.get("Last-Event-ID", ""),
+        query.after or headers.after,
         show_cells=_cells,
         show_progress=progress_shape,
     )
@@ -591,13 +604,20 @@ class Estimated(Shape):
     """Whether it rests on so little that this must be said wherever it is shown."""
 
 
+class EstimatedDifference(Estimated):
+    """A difference with its interval."""
+
+    among: int
+    """So many differences are told together: the intervals are so wide that 95 times in 100 all of them hold."""
+
+
 class Measured(Shape):
     """A number of every answer, for each variant by its name; differences are to the first variant."""
 
     name: str
     unit: str
     intervals: dict[str, Estimated | None]
-    differences: dict[str, Estimated | None]
+    differences: dict[str, EstimatedDifference | None]
 
 
 class CheckShare(Shape):
@@ -692,6 +712,8 @@ class Results(Shape):
     progress: dict[str, int]
     """Cells by how far they are, and the checks that these figures do without: those not made yet (unchecked), and
     rubrics that could not be judged (unjudged)."""
+    breaks: list[Break]
+    """Why upstreams were called no more, if any were not."""
     variants: list[VariantResult]
     measures: list[Measured]
     check_shares: list[CheckShare]

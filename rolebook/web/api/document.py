@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from rolebook import __version__
+from rolebook.web import request_log, turns
 from rolebook.web.access import COOKIE
 from rolebook.web.api import shapes
 from rolebook.web.api.operation import Operation, Section
@@ -19,7 +20,8 @@ _ABOUT = """\
 Everything that Rolebook's pages do, for programs. Where nobody has to log in, no key is needed; elsewhere send an API
 key as `Authorization: Bearer rb-…`. Errors are always JSON: 400 means that a request is not what this document says,
 422 that it is and yet cannot be done; the message says why, in the language that `Accept-Language` asks for. Lists come
-in pages: send the `next` of one as `cursor` of the following one.
+in pages: send the `next` of one as `cursor` of the following one. Every answer has an `X-Request-Id`, which the log of
+the server has too; one that a request comes with is taken over.
 """
 #: What any operation may answer instead.
 _COMMON = (401, 403, 429, 500, 503)
@@ -28,6 +30,13 @@ _OF_QUERIES = (400, 422)
 _JSON = "application/json"
 _STREAM = "text/event-stream"
 _TEXT: Mapping[str, Any] = {"type": "string"}
+_OF_ERRORS = (
+    request_log.REQUEST_ID,
+    "Retry-After",
+    "X-Should-Retry",
+    "WWW-Authenticate",
+    turns.TURN_HEADER,
+)
 
 
 @cache
@@ -43,6 +52,7 @@ def document() -> Mapping[str, Any]:
         "components": {
             "schemas": dict(sorted(definitions.items())),
             "responses": {"Error": _error(found)},
+            "headers": _answer_headers(),
             "securitySchemes": {
                 "key": {"type": "http", "scheme": "bearer"},
                 "login": {"type": "apiKey", "in": "cookie", "name": COOKIE},
@@ -69,7 +79,27 @@ def _types(operations: Sequence[Operation]) -> Iterator[tuple[str, Mode, Any]]:
 
 def _error(found: Mapping[tuple[str, Mode], Any]) -> Mapping[str, Any]:
     schema = found["error", "serialization"]
-    return {"description": "What went wrong.", "content": {_JSON: {"schema": schema}}}
+    return {
+        "description": "What went wrong.",
+        "headers": _headers(*_OF_ERRORS),
+        "content": {_JSON: {"schema": schema}},
+    }
+
+
+def _answer_headers() -> Mapping[str, Any]:
+    said = {
+        request_log.REQUEST_ID: "Names the request, here and in the log of the server.",
+        "Content-Disposition": "A name for the file.",
+        "Retry-After": "In how many seconds the same request may be answered, where that is known.",
+        "X-Should-Retry": "`false` where the same request would only meet the same for long.",
+        "WWW-Authenticate": "`Bearer`, where nobody has said who calls.",
+        turns.TURN_HEADER: "The turn that has failed, where one had begun.",
+    }
+    return {name: {"description": text, "schema": _TEXT} for name, text in said.items()}
+
+
+def _headers(*names: str) -> Mapping[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _paths(
@@ -88,7 +118,11 @@ def _described(operation: Operation, found: Mapping[tuple[str, Mode], Any]) -> M
         "tags": [operation.section],
         "summary": operation.summary,
         "description": operation.description,
-        "parameters": [*_parts(operation, found), *_queries(operation)],
+        "parameters": [
+            *_parts(operation, found),
+            *_named(operation.query_schema, "query"),
+            *_named(operation.headers_schema, "header"),
+        ],
         "responses": {
             str(operation.status): _success(operation, found),
             **{str(status): _refusal() for status in _refusals(operation)},
@@ -110,13 +144,13 @@ def _parts(
         yield {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _queries(operation: Operation) -> Iterator[Mapping[str, Any]]:
-    schema = operation.query_schema
+def _named(schema: Mapping[str, Any], place: str) -> Iterator[Mapping[str, Any]]:
+    """What may stand in the address or in headers, by its name."""
     for name, given in schema.get("properties", {}).items():
         plain = {key: value for key, value in given.items() if key not in ("description", "title")}
         yield {
             "name": name,
-            "in": "query",
+            "in": place,
             "required": name in schema.get("required", ()),
             "schema": plain,
             **({"description": given["description"]} if "description" in given else {}),
@@ -134,6 +168,9 @@ def _success(operation: Operation, found: Mapping[tuple[str, Mode], Any]) -> Map
         content[_STREAM] = {"schema": _stream(operation.events)}
     return {
         "description": HTTPStatus(operation.status).phrase,
+        "headers": _headers(
+            request_log.REQUEST_ID, *(("Content-Disposition",) if operation.kinds else ())
+        ),
         **({"content": content} if content else {}),
     }
 
@@ -154,7 +191,7 @@ def _refusals(operation: Operation) -> Sequence[int]:
     statuses = {*_COMMON, *operation.refusals}
     if operation.parts:
         statuses |= {404, 422}
-    if operation.query:
+    if operation.query or operation.headers:
         statuses |= {*_OF_QUERIES}
     if operation.body:
         statuses |= {*_OF_BODIES}

@@ -4,8 +4,8 @@
     def start_session(body: NewSession) -> Session:
         ...
 
-``body`` and ``query`` are models, every other argument is a part of the path. What arrives is held against the JSON
-Schema of its type, the same that stands in the document, before the function sees it.
+``body``, ``query`` and ``headers`` are models, every other argument is a part of the path. What arrives is held against
+the JSON Schema of its type, the same that stands in the document, before the function sees it.
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ class Operation:
         return self.types.get("query")
 
     @property
+    def headers(self) -> type[BaseModel] | None:
+        """The headers of its own, if any; the aliases of the fields are their names."""
+        return self.types.get("headers")
+
+    @property
     def answer(self) -> Any:
         """The type of its answer as JSON; None where that says no more."""
         given = self.types["return"]
@@ -104,6 +109,11 @@ class Operation:
     def query_schema(self) -> Mapping[str, Any]:
         """The schema of what stands behind the ``?`` of its address."""
         return schema_of(self.query) if self.query else {}
+
+    @property
+    def headers_schema(self) -> Mapping[str, Any]:
+        """The schema of its own headers."""
+        return schema_of(self.headers) if self.headers else {}
 
 
 def _is_response(given: Any) -> bool:
@@ -172,11 +182,13 @@ def _view_of(operation: Operation) -> Callable[..., BaseResponse]:
     @wraps(operation.function)
     def view(**parts: str) -> BaseResponse:
         # What holds requests against schemas is loaded with the first of them.
-        from rolebook.web.api.reading import read_body, read_query
+        from rolebook.web.api.reading import read_body, read_headers, read_query
 
         given: dict[str, Any] = dict(parts)
         if operation.query:
             given["query"] = read_query(operation.query)
+        if operation.headers:
+            given["headers"] = read_headers(operation.headers)
         if operation.body:
             given["body"] = read_body(operation.body)
         return respond(operation.function(**given), operation.status)

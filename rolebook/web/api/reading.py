@@ -97,6 +97,14 @@ def read_query(model: type[Model]) -> Model:
     return _model_of(model, data)
 
 
+def read_headers(model: type[Model]) -> Model:
+    """The headers that an operation has of its own. Raises FaultyRequestError."""
+    known = schema_of(model)["properties"]
+    data = {name: request.headers[name] for name in known if name in request.headers}
+    _require_fit(data, model)
+    return _model_of(model, data)
+
+
 def _kinds_of(schema: Mapping[str, Any]) -> set[str]:
     """The types that a value may have."""
     choices = schema.get("anyOf", [schema])

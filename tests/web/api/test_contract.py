@@ -138,6 +138,30 @@ def test_document_has_every_operation(app: Flask, client: FlaskClient) -> None:
     assert [] == [name for name in schemas if "__" in name], "two shapes of one name"
 
 
+def test_nothing_of_a_request_is_read_that_its_type_does_not_name() -> None:
+    """What an operation takes by another way, the document would not say."""
+    asking = re.compile(r"request\.(headers|args|form|values|json|get_json|data|get_data|cookies)")
+    found = {
+        file.name
+        for file in (ROOT / "rolebook" / "web" / "api").glob("*.py")
+        if asking.search(file.read_text("utf-8"))
+    }
+    assert {"reading.py"} == found
+
+
+def test_document_names_the_headers_of_operations(client: FlaskClient) -> None:
+    paths = call(client, "GET", "/openapi.json")["paths"]
+    headers = {
+        (operation["operationId"], parameter["name"])
+        for path in paths.values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] == "header"
+    }
+    known = {("create_comparison", "Idempotency-Key"), ("follow_comparison", "Last-Event-ID")}
+    assert known == headers
+
+
 def test_page_of_the_documentation_names_addresses_that_there_are(client: FlaskClient) -> None:
     page = (ROOT / "docs" / "api.md").read_text("utf-8")
     named = {

@@ -15,3 +15,4 @@ def test_schemathesis_finds_nothing() -> None:
     assert "No issues found" in outcome.output
     assert 60 < len({name for name, _ in outcome.answers})
     assert [] == [key for key in outcome.answers if key[1] >= 500]
+    assert [] == list(outcome.undescribed)
