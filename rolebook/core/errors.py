@@ -340,8 +340,10 @@ class UpstreamError(RolebookError):
         return {
             "upstream": str(self.parameters.get("upstream", "")),
             "code": self.code,
+            "status": self.status,
             "detail": self.detail,
             "retry_after_s": self.retry_after_s,
+            "has_begun": bool(self.parameters.get("has_begun")),
         }
 
     @property

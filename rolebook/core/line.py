@@ -1,7 +1,8 @@
 """The line before an upstream: which cells are called next, from so many places as there may be calls at once.
 
 It also knows when there is no sense in calling any: a server that is down would make a failed cell of each, one by one,
-as each has the patience of a call that nobody sits before.
+as each has the patience of a call that nobody sits before. Where others stand in for it, they have to be down as well:
+one that only takes no more calls for now will answer soon.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rolebook.core.comparison import Break, CellKey
 from rolebook.core.session import Turn, TurnError, TurnStatus
@@ -28,7 +30,8 @@ _UNASKED = {"upstream_connection", _SPARED, *_LASTING}
 _LATE = "upstream_timeout"
 #: What shows that a server is there: an answer, if only the beginning of one, and errors that it has told itself.
 _ANSWERED = {TurnStatus.COMPLETE, TurnStatus.INTERRUPTED}
-_ANSWERS = {"upstream_refused", "upstream_rate", "upstream_server", "upstream_reply"}
+_REFUSED = "upstream_refused"
+_ANSWERS = {_REFUSED, "upstream_rate", "upstream_server", "upstream_reply"}
 #: With these a server in front says that the one behind it is not there; those from 520 on are Cloudflare's.
 _NOBODY_BEHIND = {502, 503, 504, 521, 522, 523, 524}
 
@@ -127,7 +130,7 @@ class Line:
                 return None
             if turn.status is TurnStatus.FAILED and error and _is_unanswered(error):
                 return self._note_unanswered(error)
-            if turn.status in _ANSWERED or (error and _is_answer(error)):
+            if turn.status in _ANSWERED or (error and any(map(_is_answer, _asked(error)))):
                 self._unanswered.clear()
             return None
 
@@ -136,7 +139,7 @@ class Line:
         self._unanswered_since = self._unanswered_since if self._unanswered else now
         self._unanswered.append(error)
         errors, for_s = self._unanswered, now - self._unanswered_since
-        is_lasting = all(error.code in _LASTING for error in errors)
+        is_lasting = all(map(_is_lasting, errors))
         if len(errors) < _UNANSWERED_CALLS or not (is_lasting or for_s >= _UNANSWERED_S):
             return None
         told = [error for error in errors if error.code != _SPARED] or errors
@@ -168,17 +171,36 @@ class Line:
             self._waiting.popleft().open()
 
 
+def _asked(error: TurnError) -> Sequence[Mapping[str, Any]]:
+    """What came of asking the upstream, and then of asking each that was to stand in for it."""
+    return [{**error.parameters, "code": error.code}, *(error.parameters.get("others") or ())]
+
+
 def _is_unanswered(error: TurnError) -> bool:
-    """Whether a call failed because the upstream could not be asked, or has said nothing."""
-    if error.code == _LATE:
-        return not _has_begun(error)
-    return error.code in _UNASKED or error.parameters.get("status") in _NOBODY_BEHIND
+    """Whether the call has failed because nobody could be asked, or has said anything.
+
+    One that was to stand in and refuses the request is no more help than one that is not there.
+    """
+    first, *others = _asked(error)
+    return _is_away(first) and all(_is_away(o) or o["code"] == _REFUSED for o in others)
 
 
-def _is_answer(error: TurnError) -> bool:
-    """Whether a call failed by what the upstream has said."""
-    return error.code in _ANSWERS or (error.code == _LATE and _has_begun(error))
+def _is_lasting(error: TurnError) -> bool:
+    """The same, for reasons that no waiting mends."""
+    first, *others = _asked(error)
+    return first["code"] in _LASTING and all(o["code"] in {*_LASTING, _REFUSED} for o in others)
 
 
-def _has_begun(error: TurnError) -> bool:
-    return bool(error.parameters.get("has_begun"))
+def _is_away(outcome: Mapping[str, Any]) -> bool:
+    if outcome["code"] == _LATE:
+        return not outcome.get("has_begun")
+    return outcome["code"] in _UNASKED or outcome.get("status") in _NOBODY_BEHIND
+
+
+def _is_answer(outcome: Mapping[str, Any]) -> bool:
+    """Whether one has said something."""
+    if outcome.get("status") in _NOBODY_BEHIND:
+        return False
+    return outcome["code"] in _ANSWERS or (
+        outcome["code"] == _LATE and bool(outcome.get("has_begun"))
+    )

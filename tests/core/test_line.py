@@ -207,6 +207,38 @@ def test_call_that_says_nothing_of_the_server_changes_nothing(
     assert 5 == found.calls
 
 
+KEYLESS = {"upstream": "spare", "code": "upstream_key"}
+LIMITED = {"upstream": "spare", "code": "upstream_rate", "status": 429}
+DOWN = {"upstream": "spare", "code": "upstream_connection"}
+BEHIND = {"upstream": "spare", "code": "upstream_server", "status": 503}
+UNFIT = {"upstream": "spare", "code": "upstream_refused", "status": 404}
+
+
+@pytest.mark.parametrize("other", [KEYLESS, DOWN, BEHIND, UNFIT], ids=lambda o: o["code"])
+def test_those_that_stand_in_have_to_be_away_as_well(
+    line: Line, clock: Clock, other: dict[str, object]
+) -> None:
+    found = ends(line, clock, *[failed(others=[other])] * 5)
+    assert [None] * 4 == found[:4]
+    assert found[4] is not None
+
+
+@pytest.mark.parametrize("code", ["upstream_key", "upstream_connection"])
+def test_one_that_stands_in_and_may_be_free_soon_is_waited_for(
+    line: Line, clock: Clock, code: str
+) -> None:
+    limited = failed(code, others=[DOWN, LIMITED])
+    assert {None} == set(ends(line, clock, *[limited] * 20))
+    rest = ends(line, clock, *[failed(code)] * 4, limited, *[failed(code)] * 4)
+    assert {None} == set(rest)
+
+
+def test_refused_key_is_no_lasting_reason_where_another_is_only_away(line: Line) -> None:
+    """As it may come back."""
+    ends = [line.note_end(failed("upstream_key", others=[DOWN])) for _ in range(9)]
+    assert {None} == set(ends)
+
+
 def test_key_that_is_refused_is_not_tried_for_long(line: Line) -> None:
     found = [line.note_end(failed("upstream_key")) for _ in range(5)]
     assert [None] * 4 == found[:4]
