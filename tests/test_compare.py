@@ -514,16 +514,14 @@ def test_inputs_that_an_edit_lets_fit_no_more_are_left_out_and_why_is_said(
     found = rolebook.compare.plan(parse_spec(spec))
     assert ["What is a number?"] == [entry.text for entry in found.comparison.inputs]
     assert (
-        "1 input from the log does not fit and is left out: 'Art': topic must be one of maths, painting, got 'art'."
+        "1 input from the log is left out: 'Art': topic must be one of maths, painting, got 'art'."
         == tell_left_out(found.comparison, translator("en"))
     )
     comparison = rolebook.compare.create(found)
     assert comparison == rolebook.comparisons.get_comparison(comparison.id)
     for format in ("md", "html"):
         text = "".join(export_comparison(rolebook, comparison, format))
-        assert "1 input from the log does not fit and is left out: &#39;Art&#39;" in text.replace(
-            "'", "&#39;"
-        )
+        assert "1 input from the log is left out: &#39;Art&#39;" in text.replace("'", "&#39;")
     # Whoever does it again elsewhere leaves out nothing.
     exported = json.loads("".join(export_comparison(rolebook, comparison, "json")))
     assert [1] == [each["count"] for each in exported["comparison"]["left_out"]]
@@ -535,6 +533,30 @@ def test_inputs_that_an_edit_lets_fit_no_more_are_left_out_and_why_is_said(
         variants=["art"],
         inputs=[{"session": lost.session_id, "variables": {"topic": "painting"}}],
     )
+
+
+def test_turns_that_a_replay_cannot_take_are_named(rolebook: Rolebook) -> None:
+    turns = talk(rolebook, "plain", "What is a line?", title="Lines")
+    for text, model in (
+        ("And a point? " * 5, "429"),
+        ("And a plane?", "429"),
+        (" ", "ok"),
+        ("And why?", "ok"),
+    ):
+        list(rolebook.chat.stream_turn(TurnRequest(turns[0].session_id, text, model=model)))
+    told = (
+        "3 inputs from the log are left out: Without a whole answer in 'Lines': "
+        "2 “And a point? And a point? And a point? …” · 3 “And a plane?”. "
+        "Without any words in 'Lines': 4."
+    )
+    for history in ("fixed", "free"):
+        replay = {"session": turns[0].session_id, "history": history}
+        found = rolebook.compare.plan(parse_spec({"variants": ["plain"], "inputs": [replay]}))
+        said = [text for entry in found.comparison.inputs for text in entry.turns]
+        assert ["What is a line?", "And why?"] == said
+        assert told == tell_left_out(found.comparison, translator("en"))
+    comparison = rolebook.compare.create(found)
+    assert comparison == rolebook.comparisons.get_comparison(comparison.id)
 
 
 def test_answers_that_the_log_has_are_reused_on_request_and_say_so(

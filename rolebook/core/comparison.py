@@ -100,7 +100,7 @@ def said_before(asked: str, answered: str) -> Turn:
 
 @frozen
 class LeftOut:
-    """Inputs from the log that were not taken, because they do not fit: so many for one reason."""
+    """Inputs from the log that were not taken, as they do not fit or have no answer: so many for one reason."""
 
     count: int
     reason: Phrase

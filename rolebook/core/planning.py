@@ -33,6 +33,7 @@ from rolebook.core.errors import (
     UpstreamKeyError,
     VariableError,
 )
+from rolebook.core.fields import in_line
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import require_judge
 from rolebook.core.persona import (
@@ -41,12 +42,16 @@ from rolebook.core.persona import (
     ResolvedPersona,
     persona_of_revision,
 )
-from rolebook.core.session import Revision, SessionLog, Turn, TurnStatus, new_id, now
+from rolebook.core.session import Revision, Session, SessionLog, Turn, TurnStatus, new_id, now
 
 #: The name of the variant that holds the recorded answers. Pages translate it.
 AS_RECORDED = "As recorded"
 _SHORT_REVISION = 8
 _WHOLE_REVISION = 32
+_UNANSWERED = "Without a whole answer in '%(session)s': %(turns)s."
+_WORDLESS = "Without any words in '%(session)s': %(turns)s."
+#: So many turns are named that are not taken, each by so much of what was said.
+_MOST_NAMED, _SHORT_INPUT = 10, 40
 #: After so many mistakes the rest is not worth reading.
 _MOST_FAULTS = 100
 
@@ -145,10 +150,12 @@ class Planner:
         inputs: list[ComparisonInput] = []
         origins: list[int] = []
         answered: dict[str, str] = {}
+        unsaid: list[PlanFault] = []
         for index, said in enumerate(spec.inputs):
             with faults.at("inputs", index):
                 inputs += self._inputs(said, answered)
                 origins += [index] * (len(inputs) - len(origins))
+                unsaid += [PlanFault(("inputs", index), why) for why in self._unsaid(said)]
         resolved: list[ResolvedPersona] = []
         for index, given in enumerate(spec.variants):
             with faults.at("variants", index):
@@ -162,7 +169,8 @@ class Planner:
             for given, persona, name in zip(spec.variants, resolved, names, strict=True)
         ]
         personas = {persona.revision.id: persona for persona in resolved}
-        inputs, left_out = _sift(variants, personas, inputs, origins, faults)
+        inputs, misfits = _sift(variants, personas, inputs, origins, faults)
+        left_out = (*unsaid, *misfits)
         if spec.recorded and any(entry.recorded for entry in inputs):
             recorded, persona = self._recorded_variant(inputs, answered)
             variants.insert(0, recorded)
@@ -185,7 +193,7 @@ class Planner:
             _require_sensible_size(comparison)
         _require_clear_names(comparison, personas, faults)
         faults.raise_if_any()
-        return Plan(comparison, personas, tuple(left_out))
+        return Plan(comparison, personas, left_out)
 
     def again(self, comparison: Comparison, personas: Mapping[str, ResolvedPersona]) -> Plan:
         """The same comparison once more, with nothing in it yet.
@@ -292,11 +300,7 @@ class Planner:
         self, given: InputSpec, answered: dict[str, str]
     ) -> Iterator[ComparisonInput]:
         session = self._log.get_session(given.session)
-        turns = [
-            turn
-            for turn in self._log.history(session.id)
-            if turn.status is TurnStatus.COMPLETE and turn.input.strip()
-        ]
+        turns = self._replayed(session)
         if not turns:
             raise InputError(
                 "The session %(id)s has no answered turn that could be replayed.", id=session.id
@@ -318,6 +322,37 @@ class Planner:
             yield self._fixed(given, turn, follows, source=session.id)
             follows = turn.id
 
+    def _replayed(self, session: Session) -> Sequence[Turn]:
+        """The turns of a session that can be said again and have an answer to be held against."""
+        return [
+            turn
+            for turn in self._log.history(session.id)
+            if turn.status is TurnStatus.COMPLETE and turn.input.strip()
+        ]
+
+    def _unsaid(self, given: InputSpec) -> Iterator[RolebookError]:
+        """For each other turn of a session that is replayed why it is not taken: one sentence for all alike."""
+        if not given.session:
+            return
+        session = self._log.get_session(given.session)
+        taken = {turn.position for turn in self._replayed(session)}
+        others = {
+            turn.position: turn
+            for turn in self._log.session_turns(session.id)
+            if turn.is_current and turn.position not in taken
+        }
+        wordless = [turn for turn in others.values() if not turn.input.strip()]
+        unanswered = [turn for turn in others.values() if turn.input.strip()]
+        for message, turns in ((_UNANSWERED, unanswered), (_WORDLESS, wordless)):
+            named = [_named(turn) for turn in turns[:_MOST_NAMED]]
+            more = ["…"] if len(turns) > _MOST_NAMED else []
+            for _ in turns:
+                yield InputError(
+                    message,
+                    session=in_line(session.title) or session.id,
+                    turns=" · ".join([*named, *more]),
+                )
+
     def _fixed(
         self, given: InputSpec, turn: Turn, follows: str, *, source: str = ""
     ) -> ComparisonInput:
@@ -332,6 +367,12 @@ class Planner:
             source=session.id,
             recorded=(turn.id,),
         )
+
+
+def _named(turn: Turn) -> str:
+    """A turn by its place in its session and the beginning of what was said."""
+    said = in_line(turn.input.strip(), _SHORT_INPUT)
+    return f"{turn.position} “{said}”" if said else str(turn.position)
 
 
 def _variant(given: VariantSpec, resolved: ResolvedPersona, name: str) -> Variant:

@@ -290,6 +290,9 @@ class SessionLog(Protocol):
     def last_turn(self, session_id: str) -> Turn:
         """The current turn at the last position, whatever became of it. Raises NotFoundError if there is none."""
 
+    def session_turns(self, session_id: str) -> Sequence[Turn]:
+        """All attempts by position, and the turns that a fork inherits. Raises NotFoundError."""
+
     def history(self, session_id: str, *, before: int | None = None) -> Sequence[Turn]:
         """The turns of a session that count, in order, a fork's inherited ones first.
 

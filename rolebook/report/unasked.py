@@ -1,4 +1,4 @@
-"""What of a plan will not be asked, in words and as data: inputs from the log that do not fit, and cells that fail."""
+"""What of a plan will not be asked, in words and as data: inputs of the log that are not taken, cells that fail."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def tell_left_out(comparison: Comparison, speaker: Translator) -> str:
     if not count:
         return ""
     said = speaker.ngettext(
-        "%(num)s input from the log does not fit and is left out: %(reasons)s",
-        "%(num)s inputs from the log do not fit and are left out: %(reasons)s",
+        "%(num)s input from the log is left out: %(reasons)s",
+        "%(num)s inputs from the log are left out: %(reasons)s",
         count,
     )
     reasons = _first(

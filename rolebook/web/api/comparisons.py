@@ -66,7 +66,7 @@ class ComparedInput(Shape, total=False):
 
 
 class LeftOutTogether(Shape):
-    """So many inputs from the log that did not fit for one reason; `said` is that as a template and its parameters."""
+    """So many inputs from the log, not taken for one reason; `said` is that as a template and its parameters."""
 
     count: int
     reason: str
@@ -125,7 +125,7 @@ class SameVariant(Shape):
 
 
 class LeftOut(Shape):
-    """An input from the log that does not fit, by the entry of `inputs` that it comes from, counted from 1."""
+    """An input from the log that is not taken, by the entry of `inputs` that it comes from, counted from 1."""
 
     input: int
     reason: str
