@@ -107,7 +107,7 @@ class GatewayService:
         if request.session_id:
             request, place, history = self._named_place_of(request)
         else:
-            place, history = self._place_of(request), ()
+            (request, place), history = self._place_of(request), ()
         transcript = request.transcript
         prepared = self.prepare(
             place.session, request.resolved, transcript, history, request.parameters
@@ -174,36 +174,30 @@ class GatewayService:
             )
         return resolved
 
-    def _place_of(self, request: TranscriptRequest) -> _Place:
-        """Where the turn goes when no session is named."""
-        persona = request.resolved.persona
-        values = persona.parse_variables(request.session.variables)
-        begun = replace(request.session, revision=request.resolved.revision.id, variables=values)
-        digest = request.transcript.digest(request.scope)
+    def _place_of(self, request: TranscriptRequest) -> tuple[TranscriptRequest, _Place]:
+        """Where the turn goes when no session is named: after the newest one that ended so, in its session, or in a
+        fork where that has gone another way.
+        """
+        digest, said = request.transcript.digest(request.scope), request.transcript.said
         ends = self._log.transcript_ends(digest) if digest else ()
-        return self._going_on(request, begun, ends)
-
-    def _going_on(
-        self, request: TranscriptRequest, begun: Session, ends: Sequence[TranscriptEnd]
-    ) -> _Place:
-        """After the newest turn that ended so: in its session, or in a fork where that has gone another way."""
-        for end in ends:
-            is_end = end.is_current and end.last_position == end.position
-            is_again = end.is_current and (end.last_position, end.last_input) == (
-                end.position + 1,
-                request.transcript.said,
-            )
-            if is_end or is_again:
-                session = replace(begun, id=end.session_id)
-                if end.choice != end.chosen:
-                    self._choose(end, session, request.resolved)
-                if is_again:
-                    return _Place(session, end.position + 1)
-                fork = replace(begun, forked_from=end.turn_id)
-                return _Place(session, end.position + 1, seen=end.position, fork=fork)
-        if ends:
-            begun = replace(begun, forked_from=ends[0].turn_id)
-        return _Place(begun, is_new=True)
+        end = next((end for end in ends if end.is_last or end.is_before(said)), None)
+        before = end or next(iter(ends), None)
+        if before and request.session.pin:
+            # The label may have moved since then.
+            begun_with = self._chat.persona_of(self._log.get_session(before.session_id))
+            request = replace(request, resolved=begun_with)
+        resolved = request.resolved
+        values = resolved.persona.parse_variables(request.session.variables)
+        begun = replace(request.session, revision=resolved.revision.id, variables=values)
+        fork = replace(begun, forked_from=before.turn_id) if before else begun
+        if end is None:
+            return request, _Place(fork, is_new=True)
+        session = replace(begun, id=end.session_id)
+        if end.choice != end.chosen:
+            self._choose(end, session, resolved)
+        if not end.is_last:
+            return request, _Place(session, end.position + 1)
+        return request, _Place(session, end.position + 1, seen=end.position, fork=fork)
 
     def _choose(self, end: TranscriptEnd, session: Session, resolved: ResolvedPersona) -> None:
         """Of several answers the program goes on with another one than the log does."""

@@ -241,6 +241,16 @@ class TranscriptEnd:
     last_position: int
     last_input: str
 
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing was said after it."""
+        return self.is_current and self.last_position == self.position
+
+    def is_before(self, said: str) -> bool:
+        """Whether nothing but this was said after it."""
+        is_next = self.is_current and self.last_position == self.position + 1
+        return is_next and self.last_input == said
+
 
 @frozen
 class TurnMark:

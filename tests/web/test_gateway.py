@@ -620,6 +620,32 @@ def test_session_named_by_its_id_stays_with_its_revision(
         assert "model" == refused.value.param
 
 
+def test_transcript_stays_with_the_revision_that_its_label_meant_when_it_began(
+    sdk: openai.OpenAI, rolebook: Rolebook
+) -> None:
+    def go_on(messages: list[Any], text: str, model: str = "plain@production") -> Turn:
+        answer = sdk.chat.completions.create(model=model, messages=[*messages, said(text)])
+        return turn_of(rolebook, answer)
+
+    author = Author("browser")
+    rolebook.edits.set_label("plain", "production", "", author=author)
+    old = rolebook.library.get_persona("plain").revision.id
+    talked = talk(sdk, "one", "two", model="plain@production")
+    free = talk(sdk, "one", "two")
+    write_persona(rolebook, "plain", "name: Plain\nsystem: Answer at length.\n")
+    new = rolebook.library.get_persona("plain").revision.id
+    rolebook.edits.set_label("plain", "production", "", author=author)
+
+    end, again = go_on(talked, "three"), go_on(talked, "three")
+    fork = go_on(talked[:2], "other")
+
+    assert [old] * 3 == [turn.revision for turn in (end, again, fork)]
+    assert (end.session_id, end.position) == (again.session_id, again.position)
+    assert old == rolebook.log.get_session(fork.session_id).revision
+    assert new == go_on(free, "three", "plain").revision
+    assert new == go_on([], "one").revision == go_on(free[:1], "three").revision
+
+
 def test_failure_in_the_middle_is_raised_by_the_client_and_logged(
     sdk: openai.OpenAI, rolebook: Rolebook
 ) -> None:
