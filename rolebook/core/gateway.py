@@ -21,6 +21,7 @@ from rolebook.core.chat import (
 )
 from rolebook.core.completion import Suspend
 from rolebook.core.errors import ConflictError, InputError, StorageError
+from rolebook.core.fixed import filled_up
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, Origin
 from rolebook.core.persona import Persona, ResolvedPersona, Sampling
@@ -222,7 +223,9 @@ class GatewayService:
         Raises VariableError, PromptError, InputError.
         """
         fixed = {**resolved.persona.parameters, **session.parameters}
-        require_spelling(parameters or {}, (*Sampling.model_fields, *_LIMITS, *fixed))
+        require_spelling(
+            parameters or {}, (*Sampling.model_fields, "max_completion_tokens", *fixed)
+        )
         earlier = [history_messages([(turn.input, turn.text)]) for turn in history]
         earlier += self._without_greeting(session, resolved, transcript.earlier)
         prompt = self._chat.render_within_context(
@@ -232,7 +235,7 @@ class GatewayService:
         if not prompt.has_history:
             messages = _with_instructions(messages, earlier, resolved.persona)
         prompt = replace(prompt, messages=(*messages, *transcript.later))
-        return prepared_turn(session, resolved, prompt, _filled_up(fixed, parameters or {}))
+        return prepared_turn(session, resolved, prompt, filled_up(fixed, parameters or {}))
 
     def _without_greeting(
         self,
@@ -251,10 +254,6 @@ class GatewayService:
         return [tuple(said for said in earlier[0] if said is not first), *earlier[1:]]
 
 
-#: Two names of one limit: who fixes it under one must not be passed by under the other.
-_LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
-
-
 def require_spelling(given: Iterable[str], known: Iterable[str]) -> None:
     """Raises InputError for a field that is a known one but for letter case.
 
@@ -269,12 +268,6 @@ def require_spelling(given: Iterable[str], known: Iterable[str]) -> None:
                 key=name[:80],
                 name=plain,
             )
-
-
-def _filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is fixed, and beside it what is given."""
-    taken = fixed.keys() | (_LIMITS if _LIMITS & fixed.keys() else set())
-    return {**{name: value for name, value in given.items() if name not in taken}, **fixed}
 
 
 def _with_instructions(

@@ -31,8 +31,15 @@ SESSION_HEADER, VARIABLES_HEADER = "X-Rolebook-Session", "X-Rolebook-Variables"
 _READ_HERE = frozenset({"model", "messages", "prompt", "stream", "stream_options", OWN_FIELD})
 #: Fields that say how many answers there are to be.
 _COUNTS = frozenset({"n", "best_of"})
-#: Fields that would carry a secret or another address, and those that travel as headers of ours.
-_REFUSED = (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS
+#: Fields by which some servers would put other words around the messages, or in the place of the persona's own.
+_FRAMING = frozenset(
+    [
+        *("chat_template", "chat_template_str", "instruction_template", "instruction_template_str"),
+        *("system", "system_prompt", "character", "context"),
+    ]
+)
+#: With these, fields that would carry a secret or another address, and those that travel as headers of ours.
+_REFUSED = (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS | _FRAMING
 
 
 class UnknownModelError(NotFoundError):
