@@ -11,8 +11,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ _PAUSE_S = 1.0
 _SHORTEST_LIFE_S = 5.0
 #: How long it may take, beyond the grace, to write and close what is open.
 _CLOSING_S = 5.0
-#: Within this time one answers what it is asked, or is left out.
+#: Within this time all answer what they are asked, or are done without.
 _PATIENCE_S = 2.0
 
 
@@ -169,17 +169,28 @@ class Gateways:
         return False
 
     def ask(
-        self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None
-    ) -> Mapping[int, bytes]:
-        """What each of them answers, by its number; one that does not, or not in time, is left out. For any thread.
+        self,
+        method: str,
+        path: str,
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+        *,
+        but: Collection[int] = (),
+    ) -> Mapping[int, bytes | None]:
+        """What each of them answers, by its number; None of one that does not, or not in time. For any thread.
 
-        They see by the connection, a pair of sockets that nobody else could have, who asks.
+        All are asked before the first answer is waited for, so that it takes no longer however many hang. They see by
+        the connection, a pair of sockets that nobody else could have, who asks.
         """
-        answers = {}
-        for gateway in [gateway for gateway in self._gateways if gateway.is_ready]:
-            with suppress(OSError, http.client.HTTPException), blocking():
-                answers[gateway.number] = _ask(gateway.way, method, path, body, headers or {})
-        return answers
+        ready = [gateway for gateway in self._gateways if gateway.is_ready]
+        deadline = time.monotonic() + _PATIENCE_S
+        with ExitStack() as stack, blocking():
+            asked = {
+                gateway.number: _ask(gateway.way, stack, method, path, body, headers or {})
+                for gateway in ready
+                if gateway.number not in but
+            }
+            return {number: _answer(connection, deadline) for number, connection in asked.items()}
 
     def told(self) -> Sequence[Told]:
         """What each of them has last told of itself. For any thread."""
@@ -210,20 +221,34 @@ class Gateways:
 
 
 def _ask(
-    way: socket.socket, method: str, path: str, body: str, headers: Mapping[str, str]
-) -> bytes:
-    own, other = socket.socketpair()
-    with other:
-        if not crossing.send(way, crossing.QUESTION, client=other.fileno()):
-            raise BrokenPipeError
-    with closing(http.client.HTTPConnection("127.0.0.1", timeout=_PATIENCE_S)) as connection:
-        own.settimeout(_PATIENCE_S)
-        connection.sock = own
-        connection.request(method, path, body or None, dict(headers))
-        response = connection.getresponse()
-        if response.status != http.HTTPStatus.OK:
-            raise http.client.HTTPException(response.status)
-        return response.read()
+    way: socket.socket,
+    stack: ExitStack,
+    method: str,
+    path: str,
+    body: str,
+    headers: Mapping[str, str],
+) -> http.client.HTTPConnection | None:
+    """The connection on which one has been asked, closed with the stack; None if it could not be."""
+    connection = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1")))
+    with suppress(OSError, http.client.HTTPException):
+        connection.sock, other = socket.socketpair()
+        connection.sock.settimeout(_PATIENCE_S)
+        with other:
+            if crossing.send(way, crossing.QUESTION, client=other.fileno()):
+                connection.request(method, path, body or None, dict(headers))
+                return connection
+    return None
+
+
+def _answer(connection: http.client.HTTPConnection | None, deadline: float) -> bytes | None:
+    if connection is not None:
+        with suppress(OSError, http.client.HTTPException):
+            # What has come by then is read, though others have used up the time.
+            connection.sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            response = connection.getresponse()
+            if response.status == http.HTTPStatus.OK:
+                return response.read()
+    return None
 
 
 class PagesWorker(RoutingWorker):

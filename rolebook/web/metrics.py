@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from rolebook import __version__
 from rolebook.core.session import Turn
 from rolebook.web.current import this_request
-from rolebook.web.siblings import siblings
+from rolebook.web.siblings import name_of, siblings
 from rolebook.wiring import Rolebook
 
 blueprint = Blueprint("metrics", __name__)
@@ -180,7 +180,7 @@ class _ByProcess(Collector):
         yield "pages", self._own.collect()
         for number, text in self._others.items():
             families = text_string_to_metric_families(text)
-            yield f"gateway-{number + 1}", families
+            yield name_of(number), families
 
 
 def _gauge(name: str, help: str, value: float) -> Metric:

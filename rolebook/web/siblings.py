@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Protocol, cast
 from urllib.parse import urlencode
 
-from flask import Blueprint, current_app, jsonify, request
+from flask import Blueprint, current_app, g, jsonify, request
 from werkzeug.wrappers import Response
 
 from rolebook.core.errors import NotFoundError, UpstreamError
@@ -26,6 +26,7 @@ from rolebook.web.dialogue import error_of
 blueprint = Blueprint("siblings", __name__, url_prefix="/siblings")
 
 _JSON = {"Content-Type": "application/json", "Accept": "application/json"}
+_UNANSWERING = "rolebook_unanswering"
 _GRAVITY = ("ready", "limited", "quota", "refused", "unusable")
 
 
@@ -33,16 +34,25 @@ class Processes(Protocol):
     """The processes, as whoever runs them knows them."""
 
     def ask(
-        self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None
-    ) -> Mapping[int, bytes]:
-        """What each of them answers, by its number; one that does not, or not in time, is left out."""
+        self,
+        method: str,
+        path: str,
+        body: str = "",
+        headers: Mapping[str, str] | None = None,
+        *,
+        but: Collection[int] = (),
+    ) -> Mapping[int, bytes | None]:
+        """What each of them answers, by its number, ``but`` some; None of one that does not, or not in time."""
 
     def told(self) -> Sequence[Told]:
         """What each of them has last told of itself."""
 
 
 class Siblings:
-    """Asks them. Safe for threads; without any it costs nothing."""
+    """Asks them. Safe for threads; without any it costs nothing.
+
+    One that does not answer is asked nothing more for the request at hand, which so waits for it once.
+    """
 
     def __init__(self, processes: Processes | None = None) -> None:
         self._processes = processes
@@ -53,25 +63,41 @@ class Siblings:
 
     def look(self, what: str, upstream: str) -> Sequence[Any]:
         """What each of them knows of the ``keys`` or the ``silences`` of an upstream."""
-        if self._processes is None:
-            return ()
         query = urlencode({"upstream": upstream})
-        answers = self._processes.ask("GET", f"/siblings/{what}?{query}")
+        answers = self._ask("GET", f"/siblings/{what}?{query}")
         return [json.loads(answer) for answer in answers.values()]
 
     def do(self, what: str, **given: Any) -> bool:
         """Have each of them do something; whether that changed anything in any of them."""
-        if self._processes is None:
-            return False
-        answers = self._processes.ask("POST", f"/siblings/{what}", json.dumps(given), _JSON)
+        answers = self._ask("POST", f"/siblings/{what}", json.dumps(given), _JSON)
         return any(json.loads(answer).get("is_done") for answer in answers.values())
 
     def figures(self) -> Mapping[int, str] | None:
         """The figures of each; None where there are no others."""
         if self._processes is None:
             return None
-        answers = self._processes.ask("GET", "/metrics")
+        answers = self._ask("GET", "/metrics")
         return {number: text.decode() for number, text in answers.items()}
+
+    @property
+    def unanswering(self) -> Sequence[str]:
+        """The names of those that have not answered for the request at hand."""
+        return [name_of(number) for number in sorted(g.get(_UNANSWERING, ()))]
+
+    def _ask(
+        self, method: str, path: str, body: str = "", headers: Mapping[str, str] | None = None
+    ) -> Mapping[int, bytes]:
+        if self._processes is None:
+            return {}
+        silent: set[int] = g.setdefault(_UNANSWERING, set())
+        answers = self._processes.ask(method, path, body, headers, but=silent)
+        silent |= {number for number, answer in answers.items() if answer is None}
+        return {number: answer for number, answer in answers.items() if answer is not None}
+
+
+def name_of(number: int) -> str:
+    """What one of them is called."""
+    return f"gateway-{number + 1}"
 
 
 def siblings() -> Siblings:

@@ -148,9 +148,11 @@ def report_readiness() -> tuple[Response, int]:
 def _page(*, answer: Answer | None = None, servers: tuple[LocalServer, ...] | None = None) -> str:
     book = rolebook()
     database, database_error = _database()
+    upstreams = [state_of(name) for name in book.upstreams.names]
     return render_template(
         "status.html",
-        upstreams=[state_of(name) for name in book.upstreams.names],
+        upstreams=upstreams,
+        unanswering=siblings.siblings().unanswering,
         is_unconnected=book.settings.is_rehearsal or bool(book.settings.missing_keys),
         answer=answer,
         servers=servers,

@@ -305,6 +305,20 @@ def test_turns_that_wait_for_the_log_are_counted_and_not_denied_in_all_processes
     assert 404 == several.get("/api/v1/sessions/01nothing").status
 
 
+def test_processes_that_hang_are_waited_for_once_and_named(several: Server) -> None:
+    hanging = gateways(several)
+    with ExitStack() as stack:
+        for process_id in hanging:
+            stack.callback(os.kill, process_id, signal.SIGCONT)
+            os.kill(process_id, signal.SIGSTOP)
+        # One for each upstream, its keys and its silences would take longer than these are waited for here.
+        named = several.get("/api/v1/status").json["unanswering"]
+        page = several.get("/status", Accept="text/html").text
+    assert ["gateway-1", "gateway-2"] == named
+    assert "The gateway processes gateway-1, gateway-2 did not answer" in page
+    wait_until(lambda: several.get("/api/v1/status").json["unanswering"] == [])
+
+
 def test_those_who_are_no_process_of_the_server_find_no_way_to_ask_them(several: Server) -> None:
     assert 404 == several.get("/siblings/keys?upstream=x").status
     assert 404 == several.post("/siblings/stop").status

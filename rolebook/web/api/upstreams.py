@@ -209,6 +209,8 @@ class Status(Shape):
 
     version: str
     upstreams: list[UpstreamHealth]
+    unanswering: list[str]
+    """The gateway processes that did not answer, so that what they know of keys and upstreams is missing here."""
     personas: int
     problems: list[shapes.Problem]
     """What is wrong in the library."""
@@ -224,6 +226,7 @@ class Status(Shape):
 def show_status() -> Status:
     """Show how Rolebook is doing: upstreams and their keys, the library, the log."""
     book = rolebook()
+    upstreams = [_health(name) for name in book.upstreams.names]
     database, reason = None, ""
     try:
         database = book.log.database_status()
@@ -231,7 +234,8 @@ def show_status() -> Status:
         reason = describe(error)
     return {
         "version": __version__,
-        "upstreams": [_health(name) for name in book.upstreams.names],
+        "upstreams": upstreams,
+        "unanswering": list(siblings.siblings().unanswering),
         "personas": len(book.library.personas()),
         "problems": [
             cast(shapes.Problem, problem_data(problem)) for problem in book.find_problems()
