@@ -119,9 +119,11 @@ def test_requests_and_turns_are_lines_of_json_that_tell_nothing_private(shell: S
     )
     assert asking["duration_ms"] >= turn["duration_ms"]
     assert ("GET", 200) == (listing["method"], listing["status"])
-    by_proxy = [line for line in lines if line.get("request_id") == "proxy-7"]
-    assert {"rolebook.turn", "rolebook.request"} == {line["logger"] for line in by_proxy}
-    assert {called.headers["X-Request-Id"]} == {line["turn_id"] for line in by_proxy}
+    called_id = called.headers["X-Request-Id"]
+    call = [line for line in lines if line.get("request_id") == called_id]
+    assert {"rolebook.turn", "rolebook.request"} == {line["logger"] for line in call}
+    assert {called_id} == {line["turn_id"] for line in call}
+    assert ["proxy-7"] == [line["given_id"] for line in call if "given_id" in line]
     assert "A malformed request was refused: header" in [line["message"] for line in lines]
     assert "secret" not in notices
     # A turn names its upstream, which has no other name here.

@@ -18,7 +18,7 @@ from flask import Flask, Request, Response, has_request_context
 
 from rolebook.core.session import Turn, new_id
 from rolebook.upstream.redaction import redacted
-from rolebook.web.current import this_request
+from rolebook.web.current import rolebook, this_request
 from rolebook.wiring import Rolebook
 
 REQUEST_ID = "X-Request-Id"
@@ -62,7 +62,11 @@ def write_json_lines() -> None:
 
 
 class _Request(Request):
-    """A request that has an id: the one that it came with, else that of the turn it begins, else one of ours."""
+    """A request that has an id: the one that a proxy gave it, else that of the turn it begins, else one of ours.
+
+    Without a proxy anybody may have written what it came with, or copied it from the answer to somebody else. Then it
+    is logged beside our own.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -71,8 +75,14 @@ class _Request(Request):
 
     @cached_property
     def id(self) -> str:
+        given = self.given_id if rolebook().settings.proxies else ""
+        return given or self.turn_id or new_id()
+
+    @cached_property
+    def given_id(self) -> str:
+        """What it came with; empty if that is nothing for a log."""
         given = self.headers.get(REQUEST_ID, "")
-        return given if _GIVEN_ID.fullmatch(given) else self.turn_id or new_id()
+        return given if _GIVEN_ID.fullmatch(given) else ""
 
 
 def _request() -> _Request:
@@ -103,6 +113,7 @@ def _end(response: Response) -> Response:
             "route": asked.url_rule.rule if asked.url_rule else "",
             "status": response.status_code,
             **({"turn_id": asked.turn_id} if asked.turn_id else {}),
+            **({"given_id": asked.given_id} if asked.given_id not in ("", asked.id) else {}),
         }
         # A stream has ended only when its last byte is out.
         response.call_on_close(partial(_log_request, fields, asked.began))

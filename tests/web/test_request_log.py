@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from typing import Any
 from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
 
 from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.openai_upstream import OpenAIUpstream
+from rolebook.web.app import create_app
 from rolebook.web.request_log import JSONFormatter
+from tests.conftest import MakeRolebook
 
 CANARY = "sk-canary/ZZ9911aaBBccDDeeFF0042"
 
@@ -30,3 +36,32 @@ def test_key_that_an_upstream_repeats_is_in_no_part_of_a_line() -> None:
     assert ("m-[key removed]", "[key removed]", 7) == tuple(told[name] for name in fields)
     assert "the key [key removed]" == told["message"]
     assert "ValueError: [key removed]" in told["exception"]
+
+
+def lines_of(caplog: pytest.LogCaptureFixture, client: FlaskClient, given: str) -> Any:
+    """What is logged of a request that comes with an id, and what comes back with the answer."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "rolebook.request"):
+        response = client.get("/healthz", headers={"X-Request-Id": given})
+        response.close()
+    (record,) = caplog.records
+    return record.fields, response.headers["X-Request-Id"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("given", ["a" * 65, "a b", "a\tb", "ä", "", '"'])
+def test_id_that_is_nothing_for_a_log_is_left_out(
+    client: FlaskClient, caplog: pytest.LogCaptureFixture, given: str
+) -> None:
+    fields, answered = lines_of(caplog, client, given)
+    assert (fields["request_id"], False) == (answered, "given_id" in fields)
+
+
+def test_id_is_taken_over_from_a_proxy_and_from_nobody_else(
+    client: FlaskClient, make_rolebook: MakeRolebook, caplog: pytest.LogCaptureFixture
+) -> None:
+    fields, answered = lines_of(caplog, client, "theirs-1.2_3")
+    assert "theirs-1.2_3" == fields["given_id"] != fields["request_id"] == answered
+    behind = create_app(make_rolebook({"ROLEBOOK_PROXIES": "1", "ROLEBOOK_LOGIN": "never"}))
+    fields, answered = lines_of(caplog, behind.test_client(), "theirs-1.2_3")
+    assert ("theirs-1.2_3", False) == (answered, "given_id" in fields)
+    assert answered == fields["request_id"]

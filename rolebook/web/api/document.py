@@ -21,7 +21,7 @@ Everything that Rolebook's pages do, for programs. Where nobody has to log in, n
 key as `Authorization: Bearer rb-…`. Errors are always JSON: 400 means that a request is not what this document says,
 422 that it is and yet cannot be done; the message says why, in the language that `Accept-Language` asks for. Lists come
 in pages: send the `next` of one as `cursor` of the following one. Every answer has an `X-Request-Id`, which the log of
-the server has too; one that a request comes with is taken over.
+the server has too.
 """
 #: What any operation may answer instead.
 _COMMON = (401, 403, 429, 500, 503)
