@@ -263,6 +263,18 @@ def test_what_has_the_focus_is_not_under_the_composer(
     assert page.evaluate("scrollY") == 100
 
 
+def test_an_edit_opens_above_the_composer(new_page: NewPage, live_server: LiveServer) -> None:
+    page = new_page(height=800)
+    open_session(page, live_server)
+    for text in ("One", "Two"):
+        say(page, text)
+        wait_for_the_end(page)
+    page.locator(".turn .edit summary").last.press("Enter")
+    expect(page.locator(".edit[open] textarea")).to_be_focused()
+    form = page.locator(".edit[open] form").bounding_box()
+    assert form["y"] + form["height"] <= page.locator("#composer").bounding_box()["y"] + 1
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_every_menu_stays_on_a_phone(
     new_page: NewPage, live_server: LiveServer, language: str

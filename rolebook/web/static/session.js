@@ -393,6 +393,8 @@ document.addEventListener("toggle", ({ target }) => {
   const field = target.querySelector("textarea, input:not([type=hidden])");
   field.focus();
   field.setSelectionRange(field.value.length, field.value.length);
+  // A field that gets the focus is brought where its caret is seen, which is under the composer.
+  field.form.scrollIntoView({ block: "nearest" });
 }, true);
 
 document.addEventListener("click", (event) => closeMenus(event.target));
