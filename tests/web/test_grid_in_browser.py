@@ -238,6 +238,16 @@ def test_the_header_and_the_inputs_stay_in_sight(page: Any, live_server: LiveSer
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
+@pytest.mark.parametrize("width", [360, 390])
+def test_on_a_phone_the_edge_of_the_next_column_is_seen(
+    new_page: NewPage, live_server: LiveServer, width: int
+) -> None:
+    page = new_page(width=width, height=800)
+    look(page, live_server, fill(live_server.rolebook, variants=["plain", "teacher", "friend"]))
+    grid, following = (page.locator(place).bounding_box() for place in ("#grid", "#column-2"))
+    assert 20 <= grid["x"] + grid["width"] - following["x"] <= 60
+
+
 def test_the_matrix_fills_and_leads_to_its_cells(
     page: Any, live_server: LiveServer, upstream: FakeUpstream
 ) -> None:
