@@ -41,7 +41,7 @@ def _step(interval: Interval) -> float:
     """How finely a number is written; an interval that does not reach zero must not seem to."""
     low, high = interval.low, interval.high
     if low is None or high is None or low == high:
-        return _power((abs(interval.value) or 1.0) / 10)
+        return _power((abs(interval.value) or 10.0) / 10)
     # Ends that differ by no more than rounding does leave a meaning to every digit there is; four will do.
     step = _power(max((high - low) / 4, max(abs(low), abs(high)) / 1000))
     nearest = min(abs(low), abs(high))
