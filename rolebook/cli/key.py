@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     help="""List the API keys, with what they have used this month.
 
     With a key a program talks to personas on behalf of a user. The key itself was shown once and is kept nowhere. What
-    is reserved counts in a budget, too: for turns that run, and for those of which nobody has told what they used.""",
+    is reserved counts in a budget, too: for turns that still run, and for those whose use is not known.""",
     examples="""
     rolebook keys
     rolebook keys add Ada --name phone --persona teacher --tokens-per-day 100000

@@ -184,7 +184,7 @@ class ErrorMapper:
             return _roles_refused(**facts)
         if status in (408, 425) or status >= 500:
             return UpstreamServerError(
-                "%(upstream)s failed with status %(status)d. That is a trouble of its own: try again in a moment.",
+                "%(upstream)s failed with status %(status)d. The trouble is on its side: try again in a moment.",
                 **facts,
             )
         return self._request_refused(status, code, detail, facts)
