@@ -23,6 +23,7 @@ from rolebook.core.compare import CompareService, Estimate
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
 from rolebook.core.comparison_data import parse_comparison
 from rolebook.core.comparison_spec import parse_spec
+from rolebook.core.completion import Delta
 from rolebook.core.errors import (
     ConflictError,
     InputError,
@@ -83,6 +84,13 @@ def talk(rolebook: Rolebook, persona_id: str, *inputs: str, **chosen: Any) -> li
         for event in rolebook.chat.stream_turn(TurnRequest(session.id, text))
     ]
     return [event.turn for event in events if isinstance(event, TurnEnded)]
+
+
+def stop(rolebook: Rolebook, session_id: str, text: str) -> None:
+    """A turn that somebody stops when the first word of its answer has come."""
+    events = rolebook.chat.stream_turn(TurnRequest(session_id, text, model="ok?delay_ms=20"))
+    with closing(events):  # type: ignore[type-var]
+        next(event for event in events if isinstance(event, Delta))
 
 
 def test_every_variant_answers_every_input_in_a_session_of_its_own(
@@ -362,6 +370,21 @@ def test_replay_with_fixed_history_answers_each_turn_after_the_recorded_ones(
     ]
     assert recorded[1].id == rolebook.log.get_session(last.session_id).forked_from
     assert 3 == last.position
+
+
+def test_fixed_history_has_answers_that_were_stopped_as_the_recorded_answer_had(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    session_id = talk(rolebook, "plain", "one")[0].session_id
+    stop(rolebook, session_id, "two")
+    list(rolebook.chat.stream_turn(TurnRequest(session_id, "three", model="429")))
+    list(rolebook.chat.stream_turn(TurnRequest(session_id, "four")))
+    asked = upstream.requests[-1].body["messages"]
+    for source in ({"session": session_id}, {"persona": "plain", "last": 1}):
+        comparison = plan(rolebook, variants=["plain"], inputs=[source])
+        key = CellKey(0, len(comparison.inputs) - 1, 0)
+        prepared = rolebook.compare.prepare(comparison, key)
+        assert asked == [message.as_dict() for message in prepared.messages]
 
 
 def test_input_whose_session_was_removed_for_good_fails_alone(rolebook: Rolebook) -> None:

@@ -284,8 +284,8 @@ class Planner:
                 )
             answered |= {turn.id: turn.revision for turn in turns}
             for turn in turns:
-                before = self._log.history(turn.session_id, before=turn.position)
-                yield self._fixed(given, turn, before[-1].id if before else "")
+                session = self._log.get_session(turn.session_id)
+                yield _fixed(given, turn, session, self._log.history(session.id))
         else:
             yield ComparisonInput(
                 turns=given.texts,
@@ -317,10 +317,9 @@ class Planner:
                 recorded=tuple(turn.id for turn in turns),
             )
             return
-        follows = ""
+        history = self._log.history(session.id)
         for turn in turns:
-            yield self._fixed(given, turn, follows, source=session.id)
-            follows = turn.id
+            yield _fixed(given, turn, session, history)
 
     def _replayed(self, session: Session) -> Sequence[Turn]:
         """The turns of a session that can be said again and have an answer to be held against."""
@@ -353,20 +352,26 @@ class Planner:
                     turns=" · ".join([*named, *more]),
                 )
 
-    def _fixed(
-        self, given: InputSpec, turn: Turn, follows: str, *, source: str = ""
-    ) -> ComparisonInput:
-        session = self._log.get_session(source or turn.session_id)
-        return ComparisonInput(
-            turns=(turn.input,),
-            name=given.name,
-            variables={**session.variables, **given.variables},
-            reference=given.reference,
-            tags=given.tags or session.tags,
-            follows=follows,
-            source=session.id,
-            recorded=(turn.id,),
-        )
+
+def _fixed(
+    given: InputSpec, turn: Turn, session: Session, history: Sequence[Turn]
+) -> ComparisonInput:
+    """What was said in a turn, after all that its answer was given after: also answers that were stopped or broke off.
+
+    Arguments:
+        history: what counts in its session.
+    """
+    before = [earlier.id for earlier in history if earlier.position < turn.position]
+    return ComparisonInput(
+        turns=(turn.input,),
+        name=given.name,
+        variables={**session.variables, **given.variables},
+        reference=given.reference,
+        tags=given.tags or session.tags,
+        follows=before[-1] if before else "",
+        source=session.id,
+        recorded=(turn.id,),
+    )
 
 
 def _named(turn: Turn) -> str:
