@@ -51,6 +51,7 @@ PERSONA_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 #: Names that Windows keeps for devices; a repository of personas must work there too.
 _DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")
 KEPT_NAME = "Windows keeps the name '%(name)s' for a device: choose another one."
+_RAW, _END_RAW = "{% raw %}", "{% endraw %}"
 _VARIABLE_NAME = re.compile(r"[^\W\d_]\w{0,63}")
 #: What a prompt template already knows under these names, and what Jinja itself defines.
 RESERVED_NAMES = frozenset(
@@ -703,4 +704,15 @@ def escape_jinja(text: str) -> str:
         return text
     if "endraw" in text or "\r" in text:
         return "{{ " + json.dumps(text, ensure_ascii=False) + " }}"
-    return "{% raw %}" + text + "{% endraw %}"
+    return _RAW + text + _END_RAW
+
+
+def unescape_jinja(source: str) -> str:
+    """The text that ``escape_jinja`` has made this source of; any other source as it is."""
+    text = source
+    if source.startswith(_RAW) and source.endswith(_END_RAW):
+        text = source[len(_RAW) : -len(_END_RAW)]
+    elif source.startswith("{{ "):
+        with contextlib.suppress(ValueError):
+            text = str(json.loads(source[len("{{ ") : -len(" }}")]))
+    return text if escape_jinja(text) == source else source

@@ -19,7 +19,7 @@ from rolebook.core.comparison_data import comparison_data
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.errors import ConflictError, InputError, NotFoundError, RolebookError
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import Persona
+from rolebook.core.persona import Persona, unescape_jinja
 from rolebook.core.session import Session, id_for, new_id, now
 from rolebook.library.comparison_file import parse_comparison
 from rolebook.library.file_library import PersonaEntry
@@ -226,7 +226,7 @@ def _variant_of_session(session: Session) -> Fields:
         return {"persona": session.persona_id, "shown": session.persona_id, **chosen}
     resolved = rolebook().chat.persona_of(session)
     described = {"persona": plan_form.DESCRIBED, "shown": plan_form.DESCRIBED}
-    return {**described, "system": resolved.persona.system, **chosen}
+    return {**described, "system": unescape_jinja(resolved.persona.system), **chosen}
 
 
 @blueprint.post("/comparisons/new", endpoint="edit")

@@ -517,11 +517,19 @@ def test_a_session_is_replayed_under_others(client: FlaskClient, rolebook: Roleb
     assert [entry.turns for entry in free.inputs] == [("Why?", "And then?")]
 
 
-def test_a_role_of_ones_own_is_replayed_by_its_words(client: FlaskClient) -> None:
-    session_id = talk(client, "Hi", persona="", system="You are a parrot.")
+@pytest.mark.parametrize(
+    "words", ["You are a parrot.", "You fill in {{ x }}.", "End with {% endraw %} and {# this #}."]
+)
+def test_a_role_of_ones_own_is_replayed_by_its_words(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream, words: str
+) -> None:
+    session_id = talk(client, "Hi", persona="", system=words)
+    recorded = upstream.requests[-1].body["messages"]
     fields = opened(client, f"/comparisons/new?session={session_id}")
     assert fields["variant-0-persona"] == "-"
-    assert fields["variant-0-system"] == "You are a parrot."
+    assert fields["variant-0-system"] == words
+    finished(rolebook, start(client, fields))
+    assert upstream.requests[-1].body["messages"] == recorded
 
 
 def test_several_ticked_sessions_become_one_plan(client: FlaskClient) -> None:
