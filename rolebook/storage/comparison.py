@@ -35,6 +35,7 @@ from rolebook.storage.encoding import (
     encode_some,
 )
 from rolebook.storage.reach import is_visible, within_reach
+from rolebook.storage.readable import is_json, is_unreadable_result, is_unreadable_turn
 from rolebook.storage.record import (
     message_hash,
     revision_of,
@@ -243,83 +244,37 @@ def _require_rows(db: Database, number: int) -> None:
 
     Here and nowhere else, so that the list, each page and each export say the same of it.
     """
-    parameters = {
-        "number": number,
-        "statuses": json.dumps(list(TurnStatus)),
-        "outcomes": json.dumps(list(Outcome)),
-    }
-    for message, statement in _UNREADABLE.items():
+    parameters = {"number": number, "outcomes": json.dumps(list(Outcome))}
+    for message, statement in UNREADABLE.items():
         row = execute(db, f"{statement} LIMIT 1", parameters).fetchone()
         if row is not None:
             raise FaultyDataError([Fault((), message, {"id": row[0]})])
 
 
-def _is_json(column: str, kind: str, **keys: str) -> str:
-    """Whether a column has nothing, or JSON of a kind with these keys of their kinds: as a condition."""
-    kinds = [f"json_type({column}) = '{kind}'"]
-    kinds += [f"json_type({column}, '$.{key}') IS '{each}'" for key, each in keys.items()]
-    return (
-        f"CASE WHEN {column} IS NULL THEN 1 WHEN json_valid({column}) "
-        f"THEN {' AND '.join(kinds)} ELSE 0 END"
-    )
-
-
-def _are_numbers(*columns: str) -> str:
-    """Whether columns have nothing, or numbers: all of these come before every text."""
-    return " AND ".join(f"({column} >= '') IS NOT 1" for column in columns)
-
-
-_IS_READABLE_TURN = " AND ".join(
-    (
-        "turns.status IN (SELECT value FROM json_each(:statuses))",
-        _are_numbers(
-            "turns.prompt_tokens",
-            "turns.completion_tokens",
-            "turns.total_tokens",
-            "turns.cached_tokens",
-            "turns.reasoning_tokens",
-            "turns.cost",
-            "turns.time_to_first_token_ms",
-            "turns.duration_ms",
-        ),
-        _is_json("turns.parameters_requested", "object"),
-        _is_json("turns.parameters_sent", "object"),
-        _is_json("turns.adaptations", "array"),
-        _is_json("turns.error", "object", code="text", message="text"),
-        _is_json("turns.choices", "array"),
-    )
+#: Which turns are a comparison's: all that it has called for, as each has cost something, and those that it reuses. The
+#: few that cannot be read are found first, in tables that are whole for everybody: whoever is here may see them.
+_IS_OWN = "(SELECT comparison FROM main.sessions WHERE number = turns.session) = :number"
+_IS_REUSED = (
+    "turns.number IN (SELECT listed.value FROM cells JOIN json_each(cells.reused) AS listed "
+    "WHERE cells.comparison = :number AND cells.reused IS NOT NULL)"
 )
-_IS_READABLE_RESULT = " AND ".join(
-    (
-        _is_json("said", "object", message="text", parameters="object"),
-        _are_numbers("has_passed"),
-    )
-)
-#: Of a comparison's own turns, all that it has called for: each has cost something.
-_OWN_TURNS = "FROM sessions JOIN turns ON turns.session = sessions.number "
-_REUSED_TURNS = (
-    "FROM cells JOIN json_each(cells.reused) AS listed JOIN turns ON turns.number = listed.value "
-)
-_RESULTS = "JOIN check_results ON check_results.turn = turns.number "
-_IN_OWN = "WHERE sessions.comparison = :number"
-_IN_REUSED = "WHERE cells.comparison = :number AND cells.reused IS NOT NULL"
+_IS_IN_IT = f"({_IS_OWN} OR {_IS_REUSED})"
 #: What of a comparison cannot be read, by what is said of it; one that has passed the first lists what it reuses.
-_UNREADABLE = {
+UNREADABLE = {
     "It has a cell that does not tell which answers it shows.": (
         "SELECT '' FROM cells WHERE comparison = :number AND reused IS NOT NULL "
-        f"AND NOT ({_is_json('reused', 'array')})"
+        f"AND NOT ({is_json('reused', 'array')})"
     ),
     "The vote %(id)s cannot be read.": (
         "SELECT id FROM ballots WHERE comparison = :number AND (left_variant = right_variant "
         "OR outcome NOT IN (SELECT value FROM json_each(:outcomes)))"
     ),
     "The turn %(id)s cannot be read.": (
-        f"SELECT turns.id {_OWN_TURNS} {_IN_OWN} AND NOT ({_IS_READABLE_TURN}) UNION ALL "
-        f"SELECT turns.id {_REUSED_TURNS} {_IN_REUSED} AND NOT ({_IS_READABLE_TURN})"
+        f"SELECT turns.id FROM main.turns AS turns WHERE {is_unreadable_turn('turns.')} AND {_IS_IN_IT}"
     ),
     "What a check found on the turn %(id)s cannot be read.": (
-        f"SELECT turns.id {_OWN_TURNS} {_RESULTS} {_IN_OWN} AND NOT ({_IS_READABLE_RESULT}) UNION ALL "
-        f"SELECT turns.id {_REUSED_TURNS} {_RESULTS} {_IN_REUSED} AND NOT ({_IS_READABLE_RESULT})"
+        "SELECT turns.id FROM check_results CROSS JOIN main.turns AS turns ON turns.number = check_results.turn "
+        f"WHERE {is_unreadable_result('check_results.')} AND {_IS_IN_IT}"
     ),
 }
 

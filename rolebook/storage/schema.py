@@ -23,6 +23,7 @@ from rolebook.storage.connection import (
     storage_error,
     transaction,
 )
+from rolebook.storage.readable import is_unreadable_result, is_unreadable_turn
 
 migrations = Migrations("rolebook")
 
@@ -507,6 +508,15 @@ CREATE TABLE spendings (
     db.execute(
         "UPDATE turns SET reserved_tokens = 0, reserved_cost = 0 "
         "WHERE status = 'failed' AND reserved_tokens IS NOT NULL"
+    )
+
+
+@migrations(name="0012_unreadable")
+def _create_unreadable(db: Database) -> None:
+    # What cannot be read, which is hardly ever anything, so that a long comparison need not be looked through for it.
+    db.execute(f"CREATE INDEX turns_unreadable ON turns(number) WHERE {is_unreadable_turn()}")
+    db.execute(
+        f"CREATE INDEX check_results_unreadable ON check_results(turn) WHERE {is_unreadable_result()}"
     )
 
 

@@ -15,9 +15,10 @@ from rolebook.core.errors import StorageError
 from rolebook.core.history import NewChange
 from rolebook.core.session import new_id
 from rolebook.core.source import Author, FileKey
-from rolebook.storage import index
+from rolebook.storage import comparison, index
 from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
+from rolebook.storage.readable import is_unreadable_turn
 from rolebook.storage.schema import known_migrations, migrations
 from tests.storage.examples import REVISION, log_session, log_turn, new_session
 
@@ -214,3 +215,24 @@ def test_file_from_before_trials_were_noted_knows_those_of_drafts(
     is_trial = [newer.get_session(session.id).is_trial for session in (tried, asked, real)]
     assert [True, False, False] == is_trial
     newer.close()
+
+
+def test_what_cannot_be_read_is_found_without_looking_through_the_rest(tmp_path: Path) -> None:
+    path, parameters = filled(tmp_path / "rolebook.db"), {"number": 1, "outcomes": "[]"}
+    with sqlite3.connect(path) as db:
+        plans = [
+            " ".join(
+                str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            )
+            for statement in comparison.UNREADABLE.values()
+        ]
+        assert [True, True] == [
+            f"SCAN {table} USING INDEX {table}_unreadable" in plan
+            for table, plan in zip(("turns", "check_results"), plans[2:], strict=True)
+        ]
+        of_turns = "SELECT count(*) FROM turns INDEXED BY turns_unreadable WHERE "
+        of_turns += is_unreadable_turn()
+        assert (0,) == db.execute(of_turns).fetchone()
+        db.execute("UPDATE turns SET error = '{}' WHERE number < 3")
+        assert (2,) == db.execute(of_turns).fetchone()
+    db.close()
