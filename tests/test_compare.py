@@ -33,7 +33,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.line import Line
 from rolebook.core.persona import FaultyDataError, persona_of_revision
-from rolebook.core.planning import AS_RECORDED, UnplannableError
+from rolebook.core.planning import AS_RECORDED, NothingSaidYetError, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.language.translator import translator
@@ -825,7 +825,7 @@ def test_plan_that_makes_no_sense_is_an_error_at_its_place(
             {"variants": ["teacher"], "inputs": [{"input": "x", "variables": {"level": "x"}}]},
             VariableError,
         ),
-        ({"variants": ["plain"], "inputs": [{"persona": "plain"}]}, InputError),
+        ({"variants": ["plain"], "inputs": [{"persona": "plain"}]}, NothingSaidYetError),
         ({"variants": ["plain"], "inputs": [{"session": "none"}]}, NotFoundError),
         (
             {"variants": [{"persona": "plain", "changes": {"template": "no"}}], "inputs": ["x"]},

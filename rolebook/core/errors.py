@@ -5,6 +5,7 @@
     │   ├── FileError               one or more problems in files, each with line and column
     │   ├── VariableError           a variable of a persona is missing or does not fit
     │   ├── UnplannableError        a comparison that cannot be planned, with all that is wrong in it (core.planning)
+    │   ├── NothingSaidYetError     … because nobody has said anything yet to the persona whose inputs it takes
     │   ├── SettingError            a setting, flag or environment variable does not fit
     │   └── PromptError             a prompt template or a persona's text fails to render
     │       └── PromptLimitError    … because it passed a limit of time, memory or output

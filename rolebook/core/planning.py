@@ -93,6 +93,10 @@ class UnplannableError(InputError):
         self.faults = tuple(faults)
 
 
+class NothingSaidYetError(InputError):
+    """Inputs are wanted that a persona had, and it had none so far; some may come."""
+
+
 class _Faults:
     """Collects why a comparison cannot be planned."""
 
@@ -278,7 +282,7 @@ class Planner:
         elif given.persona:
             turns = self._comparisons.recent_turns(given.persona, given.last)
             if not turns:
-                raise InputError(
+                raise NothingSaidYetError(
                     "The log has no turn with '%(persona)s' yet, so there is nothing to compare by.",
                     persona=given.persona,
                 )

@@ -20,6 +20,7 @@ from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.errors import ConflictError, InputError, NotFoundError, RolebookError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import Persona, unescape_jinja
+from rolebook.core.planning import NothingSaidYetError
 from rolebook.core.session import Session, id_for, new_id, now
 from rolebook.library.comparison_file import parse_comparison
 from rolebook.library.file_library import PersonaEntry
@@ -299,12 +300,13 @@ def preview() -> ResponseReturnValue:
 
 @blueprint.post("/comparisons/file", endpoint="download")
 def download() -> ResponseReturnValue:
-    """The plan as a comparison file."""
+    """The plan as a comparison file. What a persona will have been asked by then, the file may wait for."""
     form = plan_form.read_form(submitted())
     try:
         plan_form.plan_of(form)
     except FaultyFormError as error:
-        return _faulty_page(form, error)
+        if not all(isinstance(each, NothingSaidYetError) for each in error.errors.values()):
+            return _faulty_page(form, error)
     spec = parse_spec(plan_form.draft_of(form).data)
     text = dump_yaml(spec.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
     response = Response(text, mimetype="application/yaml")

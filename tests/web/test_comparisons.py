@@ -502,6 +502,18 @@ stream: false
     assert written == wanted
 
 
+def test_a_plan_with_inputs_that_a_persona_will_have_is_a_file_already(client: FlaskClient) -> None:
+    fields = {**opened(client, "/comparisons/new?variant=teacher&last=teacher"), "last": "7"}
+    assert "has no turn with" in client.post("/comparisons", data=fields).text
+    response = client.post("/comparisons/file", data=fields)
+    assert response.mimetype == "application/yaml"
+    (entry,) = parse_comparison(response.data, file="w").spec.inputs
+    assert ("teacher", 7) == (entry.persona, entry.last)
+    # What is wrong beside that is wrong in the file too.
+    refused = client.post("/comparisons/file", data={**fields, "variant-0-upstream": "gone"})
+    assert (400, ["variant-0-upstream"]) == (refused.status_code, Form(refused.text).invalid[:1])
+
+
 def test_a_session_is_replayed_under_others(client: FlaskClient, rolebook: Rolebook) -> None:
     session_id = talk(client, "Why?", "And then?")
     page = client.get(f"/sessions/{session_id}").text
