@@ -22,31 +22,31 @@ def upright(difference: Difference) -> Interval:
 
 def figures(interval: Interval, unit: Unit) -> tuple[str, str]:
     """A number with its unit, and its interval without; as many digits as the interval leaves a meaning."""
-    step = _step(interval)
-    text = unit.text(interval.value, step)
+    text = unit.text(interval.value, _step(interval.value, interval))
     if interval.low is None or interval.high is None:
         return text, UNKNOWN
-    return text, unit.text_between(interval.low, interval.high, step)
+    ends = [unit.digits(end, _step(end, interval)) for end in (interval.low, interval.high)]
+    return text, unit.between.format(*ends)
 
 
 def signed(interval: Interval, unit: Unit) -> str:
     """A difference with its sign and unit; what is rounded to nothing has no sign."""
-    text = unit.text(abs(interval.value), _step(interval))
+    text = unit.text(abs(interval.value), _step(interval.value, interval))
     if not any(digit in text for digit in "123456789"):
         return text
     return f"{'−' if interval.value < 0 else '+'}{text}"
 
 
-def _step(interval: Interval) -> float:
-    """How finely a number is written; an interval that does not reach zero must not seem to."""
+def _step(number: float, interval: Interval) -> float:
+    """How finely a number of an interval is written; what lies beside zero for certain must not seem to be that."""
     low, high = interval.low, interval.high
     if low is None or high is None or low == high:
         return _power((abs(interval.value) or 10.0) / 10)
     # Ends that differ by no more than rounding does leave a meaning to every digit there is; four will do.
     step = _power(max((high - low) / 4, max(abs(low), abs(high)) / 1000))
-    nearest = min(abs(low), abs(high))
-    is_hidden = interval.excludes(0.0) and nearest < step
-    return max(_power(nearest), step / 100) if is_hidden else step
+    is_hidden = interval.excludes(0.0) and 0.0 < abs(number) < step / 2
+    # One digit is enough to show it: 0.1–100, where the other end has no decimals.
+    return max(_power(float(f"{abs(number):.1g}")), step / 100) if is_hidden else step
 
 
 def _power(value: float) -> float:

@@ -42,13 +42,14 @@ class Unit:
 
     def text(self, value: float | None, step: float) -> str:
         """A value with as many digits as it takes to tell it from one that is a ``step`` away."""
-        return UNKNOWN if value is None else self.pattern.format(self._digits(value, step))
+        return UNKNOWN if value is None else self.pattern.format(self.digits(value, step))
 
     def text_between(self, low: float, high: float, step: float) -> str:
         """An interval, without the unit: it stands beside a value that has it."""
-        return self.between.format(self._digits(low, step), self._digits(high, step))
+        return self.between.format(self.digits(low, step), self.digits(high, step))
 
-    def _digits(self, value: float, step: float) -> str:
+    def digits(self, value: float, step: float) -> str:
+        """A value as ``text`` writes it, without the unit."""
         decimals = max(0, -exponent(step * self.factor))
         text = f"{value * self.factor:,.{decimals}f}"
         # What is rounded to nothing has no sign.
