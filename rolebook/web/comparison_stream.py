@@ -94,12 +94,9 @@ class Feed:
 
     def _look_again(self) -> Iterator[str]:
         """What another process does, as the log tells it."""
-        log = rolebook().comparisons
-        while log.is_run_elsewhere(self._comparison.id):
+        for _ in looks_elsewhere(self._comparison):
             yield from self._shown({})
             yield self._progress()
-            with blocking():
-                time.sleep(_LOOK_AGAIN_EVERY_S)
         yield from self._shown({})
 
     def _shown(self, live: Mapping[CellKey, LiveText]) -> Iterator[str]:
@@ -179,6 +176,14 @@ class Feed:
             "comparison_progress.html", comparison=self._comparison, progress=progress
         )
         return _event("progress", {"html": html})
+
+
+def looks_elsewhere(comparison: Comparison) -> Iterator[None]:
+    """Come back now and then to look at the log, while another process runs a comparison."""
+    while rolebook().comparisons.is_run_elsewhere(comparison.id):
+        yield
+        with blocking():
+            time.sleep(_LOOK_AGAIN_EVERY_S)
 
 
 def _event(name: str, data: Mapping[str, Any]) -> str:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rolebook.core.blocking import blocking
 from rolebook.core.comparison import Cell, CellKey, CellOutline, CellStatus, Comparison
 from rolebook.core.run import CellEnded, Run, RunEnded
 from rolebook.storage.encoding import encode_json
 from rolebook.web.api.operation import plain
+from rolebook.web.comparison_stream import looks_elsewhere
 from rolebook.web.current import rolebook
 
 EVENTS = ("cell", "progress", "end")
@@ -24,7 +24,6 @@ EVENTS = ("cell", "progress", "end")
 _PROGRESS_EVERY_S = 0.5
 #: A comment keeps the line open, and finds out that nobody reads it any more.
 _HEARTBEAT_EVERY_S = 5.0
-_LOOK_AGAIN_EVERY_S = 1.0
 #: So many are read from the log at a time.
 _CELLS_AT_ONCE = 50
 _ENDED = frozenset({CellStatus.COMPLETE, CellStatus.FAILED, CellStatus.STOPPED})
@@ -95,13 +94,10 @@ class CellFeed:
 
     def _look_again(self) -> Iterator[str]:
         """What another process does, as the log tells it; or nobody."""
-        log = rolebook().comparisons
-        while log.is_run_elsewhere(self._comparison.id):
+        for _ in looks_elsewhere(self._comparison):
             yield from self._changed()
             yield self._progress()
             yield from self._sign_of_life()
-            with blocking():
-                time.sleep(_LOOK_AGAIN_EVERY_S)
         yield from self._changed()
 
     def _changed(self) -> Iterator[str]:
