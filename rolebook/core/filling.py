@@ -261,7 +261,10 @@ class Filling:
                 self._place if self._place.is_needed else self._run.join_line(upstream)
             )
         self._run.take_place(self._key, self._judging_place)
-        return not self._run.is_closed(upstream)
+        if self._run.is_closed(upstream):
+            return False
+        self._run.note_judged(self._key)
+        return True
 
     def _check(self, turn: Turn, before: Sequence[Turn]) -> None:
         """Run the checks that an answer lacks: its rubrics, and what a killed process left out."""

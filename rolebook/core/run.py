@@ -50,6 +50,13 @@ class CellDelta:
 
 
 @frozen
+class CellJudged:
+    """All of the cell is answered and in the log, and its judge is asked."""
+
+    key: CellKey
+
+
+@frozen
 class CellEnded:
     """The cell stands in the log with its end, whatever that is."""
 
@@ -61,7 +68,7 @@ class RunEnded:
     """Nothing more will come."""
 
 
-RunEvent = CellReady | CellStarted | CellDelta | CellEnded | RunEnded
+RunEvent = CellReady | CellStarted | CellDelta | CellJudged | CellEnded | RunEnded
 
 
 @frozen
@@ -85,10 +92,14 @@ class Progress:
 
 @frozen
 class LiveText:
-    """What has arrived so far of the answer to one of a cell's texts, which are counted from 0."""
+    """What has arrived so far of the answer to one of a cell's texts, which are counted from 0.
+
+    Where the cell ``is_judged`` all of it has arrived, and its judge is asked.
+    """
 
     turn: int
     text: str
+    is_judged: bool = False
 
 
 class Subscription:
@@ -190,6 +201,7 @@ class Run:
             if self._statuses.get(key) is CellStatus.COMPLETE
         }
         self._live: dict[CellKey, tuple[int, list[str]]] = {}
+        self._judged: set[CellKey] = set()
         self._turns: dict[CellKey, tuple[Line, str]] = {}
         self._ended: list[CellKey] = []
         self._subscriptions: list[Subscription] = []
@@ -291,7 +303,10 @@ class Run:
             return self._live_texts()
 
     def _live_texts(self) -> Mapping[CellKey, LiveText]:
-        return {key: LiveText(turn, "".join(pieces)) for key, (turn, pieces) in self._live.items()}
+        return {
+            key: LiveText(turn, "".join(pieces), key in self._judged)
+            for key, (turn, pieces) in self._live.items()
+        }
 
     @contextmanager
     def watching(self) -> Iterator[Subscription]:
@@ -324,6 +339,13 @@ class Run:
         """All of a cell is answered, and it waits for its judge."""
         with self._lock:
             self._to_judge.add(key)
+
+    def note_judged(self, key: CellKey) -> None:
+        """The judge of a cell has its place and is asked."""
+        with self._lock:
+            if key not in self._judged:
+                self._judged.add(key)
+                self._tell(CellJudged(key))
 
     def join_line(self, upstream: str) -> Place:
         """What will be a place at another upstream than that of the cell, for its judge."""
@@ -400,6 +422,7 @@ class Run:
             place.give_back()
             with self._lock:
                 self._live.pop(key, None)
+                self._judged.discard(key)
                 self._turns.pop(key, None)
 
     def _hide(self, key: CellKey) -> bool:
@@ -418,6 +441,7 @@ class Run:
                     self._live[key][1].append(text)
                 case CellEnded(cell):
                     self._live.pop(cell.key, None)
+                    self._judged.discard(cell.key)
                     self._to_judge.discard(cell.key)
                     self._ended.append(cell.key)
                     self._count(cell.key, cell.status)

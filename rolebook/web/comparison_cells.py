@@ -147,7 +147,8 @@ def turns_before(entry: ComparisonInput) -> Sequence[Turn] | None:
 class Part:
     """What one variant said to one of the texts of an input: a box of the grid.
 
-    ``live`` is what has arrived of it so far, while it is on its way. ``drift`` is how far it is from what was
+    ``live`` is what has arrived of it so far, while it is on its way; once all of its cell is answered, that may
+    be with its judge (``is_judged``). ``drift`` is how far it is from what was
     recorded there, from 0 (the same) to 1; ``None`` where nothing was.
     """
 
@@ -157,6 +158,7 @@ class Part:
     index: int
     live: str | None = None
     drift: float | None = None
+    is_judged: bool = False
 
     @property
     def id(self) -> str:
@@ -303,7 +305,7 @@ def cells_now(
     return cells, {
         key: text
         for key, text in live.items()
-        if key not in cells or not _has_ended(cells[key], text.turn)
+        if key not in cells or text.is_judged or not _has_ended(cells[key], text.turn)
     }
 
 
@@ -345,7 +347,7 @@ def parts_of(
     Arguments:
         cell: as it stands in the log, if it has begun.
         recorded: the recorded answers to its input.
-        live: what has arrived of the answer that is on its way.
+        live: what has arrived of the answer that is on its way, or that the judge has the cell.
     """
     length = len(comparison.inputs[key.input].turns)
     cell = cell or Cell(key, length)
@@ -355,8 +357,9 @@ def parts_of(
         drift = None
         if index < complete and index < len(recorded) and not variant.is_recorded:
             drift = 1 - similarity(recorded[index], cell.turns[index].text)
-        arrived = live.text if live and live.turn == index else None
-        yield Part(key, variant, cell, index, live=arrived, drift=drift)
+        is_judged = live is not None and live.is_judged
+        arrived = live.text if live and live.turn == index and not is_judged else None
+        yield Part(key, variant, cell, index, live=arrived, drift=drift, is_judged=is_judged)
 
 
 def render_parts(comparison: Comparison, parts: Sequence[Part]) -> Sequence[str]:

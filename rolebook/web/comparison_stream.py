@@ -16,6 +16,7 @@ from rolebook.core.frozen import frozen
 from rolebook.core.run import (
     CellDelta,
     CellEnded,
+    CellJudged,
     CellReady,
     CellStarted,
     LiveText,
@@ -132,6 +133,9 @@ class Feed:
                 yield self._cell(key, cell, LiveText(turn, ""))
             case CellDelta(key, turn, text) if key in self._watched:
                 self._words[key, turn].append(text)
+            case CellJudged(key):
+                cell = self._begun(key) if key in self._watched else None
+                yield self._cell(key, cell, LiveText(0, "", is_judged=True))
             case CellEnded(cell):
                 self._is_news = True
                 for place in [place for place in self._words if place[0] == cell.key]:

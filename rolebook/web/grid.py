@@ -248,10 +248,11 @@ def show_cell(comparison_id: str, cell: str) -> str:
     log = rolebook().comparisons
     comparison = log.get_comparison(comparison_id)
     key = comparison.key_of(cell)
-    cells, _live = cells_now(comparison, [key.input])
-    parts = tuple(
-        parts_of(comparison, cells.get(key), key, recorded_texts(comparison, key.input, cells))
-    )
+    cells, live = cells_now(comparison, [key.input])
+    recorded, arriving = recorded_texts(comparison, key.input, cells), live.get(key)
+    # What is on its way is shown where it arrives.
+    shown = arriving if arriving and arriving.is_judged else None
+    parts = tuple(parts_of(comparison, cells.get(key), key, recorded, shown))
     others = [other for other in _cells_of_input(comparison, key.input) if other != key]
     entry = comparison.inputs[key.input]
     return render_template(

@@ -107,6 +107,35 @@ def test_the_judge_is_asked_again_about_what_it_could_not_tell(
     assert "Ask the judge again" not in show(client, comparison)
 
 
+def test_an_answer_is_shown_while_it_is_judged(
+    library_dir: Path, rolebook: Rolebook, client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    add_judge(library_dir)
+    upstream.model_rule(JUDGE_MODEL, verdict("true"))
+    upstream.hold("ok", after=1)
+    upstream.hold(JUDGE_MODEL)
+    comparison = plan(rolebook, variants=["plain"], inputs=["Hi"], checks=[{"rubric": "Greets."}])
+    run = rolebook.compare.start(comparison)
+    early = (data for name, data in watch(client, comparison) if name == "cell")
+    said = [next(early)["parts"][0]]
+    upstream.let_go("ok")
+    judged = next(data for data in early if "Being answered" not in data["parts"][0])
+    late = next(data for name, data in watch(client, comparison) if name == "cell")
+    assert judged == late
+    assert "r" == judged["mark"]
+    page = boxes(show(client, comparison))["1-1-1-1"]
+    for html in (judged["parts"][0], page, show(client, comparison, path="/cells/1-1-1")):
+        assert "Echo: Hi" in html
+        assert "Being judged…" in html
+        assert "Being answered" not in html
+    upstream.let_go(JUDGE_MODEL)
+    said += [data["parts"][0] for data in early]
+    assert "Being answered…" in said[0]
+    assert "1 of 1" in said[-1]
+    assert "Being judged" not in said[-1]
+    assert run.wait(10)
+
+
 def test_an_answer_of_a_stand_in_says_so_and_so_does_the_result(
     make_rolebook: MakeRolebook, library_dir: Path, upstream: FakeUpstream
 ) -> None:
