@@ -29,6 +29,7 @@ from rolebook.web.comparison_cells import (
     Part,
     blank_grid,
     cells_now,
+    inputs_on,
     layout_of,
     marks_of,
     open_grid,
@@ -57,6 +58,7 @@ from rolebook.web.variant_settings import (
 blueprint = Blueprint("grid", __name__)
 blueprint.add_app_template_filter(variant_name)
 blueprint.add_app_template_filter(squares)
+blueprint.add_app_template_filter(inputs_on)
 
 _LONGEST_QUESTION = 500
 

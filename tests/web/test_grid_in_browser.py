@@ -263,9 +263,50 @@ def test_the_matrix_fills_and_leads_to_its_cells(
     wait_for_the_end(page)
     expect(page.get_by_role("link", name="Bad, input 2, repeat 1")).to_be_visible()
     squares.nth(6).hover()
-    expect(squares.nth(6)).to_have_attribute("title", "Bad, input 2")
+    expect(squares.nth(6)).to_have_attribute("title", "Bad, input 2, repeat 1")
     squares.nth(6).click()
     page.wait_for_url("**/cells/2-2-1")
+
+
+def test_squares_are_reached_and_told_apart_by_keyboard(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("bad", "401")
+    variants = ["plain", {"persona": "plain", "model": "bad", "name": "Bad"}]
+    inputs = [f"Question {n}" for n in range(50)]
+    comparison = plan(live_server.rolebook, variants=variants, inputs=inputs)
+    page.set_viewport_size({"width": 390, "height": 800})
+    look(page, live_server, comparison, "?view=matrix")
+    stop = page.locator(".strip .marks i[tabindex]")
+    expect(stop).to_have_count(1)
+    page.locator("#as-matrix").focus()
+    page.keyboard.press("Tab")
+    focused = page.locator(":focus")
+    expect(focused).to_have_attribute("aria-label", "Plain assistant, input 1: waiting")
+    page.keyboard.press("Enter")
+    # In lines of its own width, over the end of a strip, and to the same input of the next.
+    tops = page.eval_on_selector_all(
+        ".strip:first-of-type .marks i", "squares => squares.map((each) => each.offsetTop)"
+    )
+    columns = tops.count(tops[0])
+    ways = [
+        (["ArrowRight"], "Plain assistant", 2),
+        (["ArrowDown"], "Plain assistant", 2 + columns),
+        (["End", "ArrowRight"], "Plain assistant", 50),
+        (["ArrowDown"], "Bad", 1 + 49 % columns),
+        (["ArrowUp"], "Plain assistant", 50),
+        (["Home", "ArrowRight", "ArrowRight", "PageDown"], "Bad", 3),
+    ]
+    for keys, variant, number in ways:
+        for key in keys:
+            page.keyboard.press(key)
+        expect(focused).to_have_attribute("aria-label", f"{variant}, input {number}: waiting")
+        expect(stop).to_have_count(1)
+    live_server.rolebook.compare.start(comparison)
+    # Another page has begun it; this one joins, and the focus stays where it is.
+    expect(focused).to_have_attribute("aria-label", "Bad, input 3: failed", timeout=15_000)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/cells/2-3-1")
 
 
 class Effort:

@@ -5,9 +5,12 @@ import { readEvents } from "./sse.js";
 const RETRY_MS = 2000;
 const LOOK_MS = 5000;
 const IN_STEP = "comparison.in-step";
+const SQUARE = ".strip .marks > i";
 
 /** Ends the stream that is being read. */
 let following = new AbortController();
+/** Where the keyboard stops among the squares, also once these are others. */
+let stopped = { variant: "", place: 0 };
 /** The answers that have got longer since the page was painted. */
 const growing = new Set();
 
@@ -122,6 +125,7 @@ function showMark(square, letter) {
   count(square.className, -1);
   count(letter, 1);
   square.className = letter;
+  if (square === stop()) describe(square);
 }
 
 function count(letter, by) {
@@ -140,12 +144,13 @@ async function load(url, ids) {
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   const focused = document.activeElement;
   const wasInState = state().contains(focused);
+  const wasSquare = focused?.matches(SQUARE);
   const scrolled = document.getElementById("grid")?.scrollLeft ?? 0;
   for (const id of ids) document.getElementById(id).replaceWith(page.getElementById(id));
   prepare();
   document.getElementById("grid").scrollLeft = scrolled;
   if (focused?.isConnected) return;
-  const next = document.getElementById(focused.id) ?? (wasInState && state().querySelector("button"));
+  const next = wasSquare ? stop() : document.getElementById(focused.id) ?? (wasInState && state().querySelector("button"));
   (next || document.getElementById("grid")).focus({ preventScroll: true });
 }
 
@@ -254,16 +259,15 @@ document.addEventListener("click", (event) => {
     swap(link.href);
   }
   if (event.target.matches(".unfold")) unfold(event.target);
-  const square = event.target.closest(".strip .marks > i");
-  if (square && !"wn".includes(square.className)) location.assign(addressOf(square));
+  const square = event.target.closest(SQUARE);
+  if (square && leads(square)) location.assign(addressOf(square));
 });
 
 document.addEventListener("pointerover", ({ target }) => {
-  if (!target.matches?.(".strip .marks > i") || target.title) return;
-  const name = target.closest(".strip").querySelector("h3").textContent;
-  const number = placeOf(target)[0];
-  target.title = target.closest(".matrix").dataset.title.replace("{variant}", name).replace("{number}", number);
+  if (target.matches?.(SQUARE) && !target.title) target.title = whereIs(target);
 });
+
+/* Squares: one of them is where the keyboard stops, and the arrow keys lead on from there. */
 
 /** The input and the repeat of a square, from 1. */
 function placeOf(square) {
@@ -275,9 +279,77 @@ function addressOf(square) {
   return `${board().dataset.cells}${[square.parentElement.dataset.variant, ...placeOf(square)].join("-")}`;
 }
 
+/** Whether there is anything behind a square yet. */
+const leads = (square) => !"wn".includes(square.className);
+
+/** Of which cell a square is, in words. */
+function whereIs(square) {
+  const [number, repeat] = placeOf(square);
+  const variant = square.closest(".strip").querySelector("h3").textContent;
+  const words = { variant, number, repeat };
+  return square.closest(".matrix").dataset.title.replace(/\{(\w+)\}/g, (_, name) => words[name]);
+}
+
+/** The square where the keyboard stops. */
+const stop = () => board().querySelector(`${SQUARE}[tabindex]`);
+
+/** Let the keyboard stop at a square, and no longer where it did. */
+function stopAt(square) {
+  for (const name of ["tabindex", "role", "aria-label", "aria-disabled"]) stop()?.removeAttribute(name);
+  square.tabIndex = 0;
+  square.setAttribute("role", "link");
+  describe(square);
+  stopped = { variant: square.parentElement.dataset.variant, place: [...square.parentElement.children].indexOf(square) };
+}
+
+/** Say what a square shows. */
+function describe(square) {
+  const matrix = square.closest(".matrix");
+  const state = matrix.querySelector(`[data-state-of="${square.className}"]`)?.textContent ?? matrix.dataset.nothing;
+  square.setAttribute("aria-label", matrix.dataset.said.replace("{where}", whereIs(square)).replace("{state}", state));
+  square.setAttribute("aria-disabled", String(!leads(square)));
+}
+
+/** The square that a key leads to from another one. */
+function beyond(square, key) {
+  const strips = [...board().querySelectorAll(".strip .marks")];
+  const at = strips.indexOf(square.parentElement);
+  const { children } = strips[at];
+  const place = [...children].indexOf(square);
+  const broken = [...children].findIndex((each) => each.offsetTop > children[0].offsetTop);
+  const columns = broken < 0 ? children.length : broken;
+  const last = children.length - 1;
+  const lastRow = (row) => row.length - 1 - ((row.length - 1) % columns);
+  const above = strips[at - 1]?.children;
+  switch (key) {
+    case "ArrowLeft": return children[place - 1];
+    case "ArrowRight": return children[place + 1];
+    case "ArrowUp": return children[place - columns] ?? above?.[Math.min(lastRow(above) + place, above.length - 1)];
+    case "ArrowDown": return place < lastRow(children) ? children[Math.min(place + columns, last)] : strips[at + 1]?.children[place % columns];
+    case "PageUp": return strips[at - 1]?.children[place];
+    case "PageDown": return strips[at + 1]?.children[place];
+    case "Home": return children[0];
+    case "End": return children[last];
+    default: return undefined;
+  }
+}
+
+/** Go on from the square that has the focus, as a key says. */
+function goOn(square, event) {
+  if (event.key === "Enter" && leads(square)) return location.assign(addressOf(square));
+  const next = beyond(square, event.key);
+  if (next) {
+    stopAt(next);
+    next.focus();
+  }
+  // The page must not scroll away below the last square.
+  if (next || event.key.startsWith("Arrow")) event.preventDefault();
+}
+
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || isComposing(event)) return;
   if (event.key === "Escape") return closeMenus(null);
+  if (event.target.matches?.(SQUARE)) return goOn(event.target, event);
   // Arrow keys also scroll and choose; they lead to other cells only where they would do neither.
   if (!event.key.startsWith("Arrow") || event.target.closest("input, textarea, select, [tabindex='0']")) return;
   const link = document.querySelector(`[data-key="${event.key}"]`);
@@ -296,6 +368,7 @@ function closeMenus(target) {
 
 /** What the board needs each time that it is put on the page. */
 function prepare() {
+  prepareSquares();
   const box = document.getElementById("in-step");
   if (!box) return;
   box.checked = sessionStorage.getItem(IN_STEP) === "yes";
@@ -304,6 +377,15 @@ function prepare() {
     stepOrNot();
   });
   stepOrNot();
+}
+
+function prepareSquares() {
+  const strips = [...board().querySelectorAll(".strip .marks")];
+  if (!strips.length) return;
+  // As long as nothing in it can be reached, all of a strip is one picture.
+  for (const strip of strips) strip.setAttribute("role", "group");
+  const strip = strips.find(({ dataset }) => dataset.variant === stopped.variant) ?? strips[0];
+  stopAt(strip.children[stopped.place] ?? strip.children[0]);
 }
 
 document.addEventListener("scroll", scrollRow, { capture: true, passive: true });
