@@ -8,10 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from rolebook.core.call import Prices
 from rolebook.core.chat import ChatService, PreparedTurn, TokenCounter
 from rolebook.core.check import Check
+from rolebook.core.chosen import Usual, chosen_over
 from rolebook.core.comparison import (
     Break,
     Cell,
@@ -37,7 +39,7 @@ from rolebook.core.filling import CellPlan, Filling, missing_checks
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import Judging
 from rolebook.core.line import Place
-from rolebook.core.persona import ResolvedPersona
+from rolebook.core.persona import Persona, ResolvedPersona
 from rolebook.core.planning import Plan, Planner, persona_at, values_for
 from rolebook.core.run import Progress, Run, RunEvent, Workload
 from rolebook.core.session import Revision, Session, SessionLog, Turn, new_id
@@ -172,6 +174,23 @@ class CompareService:
         if len(self._personas) > _MOST_PERSONAS:
             self._personas = {}
         self._personas = {**self._personas, **personas}
+
+    def chosen_in(self, session: Session, persona: Persona) -> dict[str, Any]:
+        """What a variant of a persona says beside it, as a comparison file has it, to ask as a session did.
+
+        Of an upstream that there is not any more, nothing is said.
+        """
+        history = self._log.history(session.id)
+        last, then = (history[-1] if history else None), None
+        if last is not None:
+            with suppress(InputError):
+                then = self.persona_of(last.revision).persona
+        upstream, error = self._find_upstream(session.upstream or persona.upstream)
+        if isinstance(error, NotFoundError) and session.upstream:
+            session = replace(session, upstream="")
+            upstream, _ = self._find_upstream(persona.upstream)
+        usual = Usual(upstream, self._chat.known_model(upstream))
+        return chosen_over(persona, session, last, then, usual)
 
     def checks_of(self, comparison: Comparison, variant: int) -> Sequence[Check]:
         """What the answers of a variant must be: the persona's checks, then those of the comparison."""

@@ -15,8 +15,9 @@ from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
+from rolebook.core.chat import described
 from rolebook.core.comparison_data import comparison_data
-from rolebook.core.comparison_spec import parse_spec
+from rolebook.core.comparison_spec import VariantSpec, parse_spec
 from rolebook.core.errors import ConflictError, InputError, NotFoundError, RolebookError
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import Persona, unescape_jinja
@@ -141,8 +142,10 @@ def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
         ]
     if variants:
         variants[0] = {**_chosen(given), **variants[0]}
-    if sessions and not variants:
-        variants = _variants_of_sessions(sessions)
+    if sessions:
+        talks = [rolebook().log.get_session(id) for id in sessions]
+        asked = [_as_in_session(variant, talks) for variant in variants]
+        variants = asked or _variants_of_sessions(talks)
     fields = {
         "question": given.get("question") or _edit_question(edited),
         **_said(text for text in given.getlist("input") if text.strip()),
@@ -210,11 +213,10 @@ def _address_of_page(given: Mapping[str, str]) -> str:
     return url_for("comparisons.new", variant=given["persona"], input=said or None, **chosen)
 
 
-def _variants_of_sessions(ids: Iterable[str]) -> list[Fields]:
+def _variants_of_sessions(sessions: Iterable[Session]) -> list[Fields]:
     """The personas that the sessions were had with, as they are now."""
     variants: list[Fields] = []
-    for session_id in ids:
-        session = rolebook().log.get_session(session_id)
+    for session in sessions:
         variant = _variant_of_session(session)
         if variant not in variants and len(variants) < plan_form.MOST_VARIANTS:
             variants.append(variant)
@@ -222,12 +224,28 @@ def _variants_of_sessions(ids: Iterable[str]) -> list[Fields]:
 
 
 def _variant_of_session(session: Session) -> Fields:
-    chosen = {"model": session.model, "upstream": session.upstream}
     if session.persona_id:
-        return {"persona": session.persona_id, "shown": session.persona_id, **chosen}
-    resolved = rolebook().chat.persona_of(session)
+        variant = {"persona": session.persona_id, "shown": session.persona_id}
+        return _as_in_session(variant, [session])
+    persona = rolebook().chat.persona_of(session).persona
     described = {"persona": plan_form.DESCRIBED, "shown": plan_form.DESCRIBED}
-    return {**described, "system": unescape_jinja(resolved.persona.system), **chosen}
+    system = unescape_jinja(persona.system)
+    return {**described, "system": system, **_chosen_in(session, persona)}
+
+
+def _as_in_session(variant: Fields, sessions: Sequence[Session]) -> Fields:
+    """A variant that is asked as its persona was in the first of these sessions that was had with it."""
+    own = [session for session in sessions if session.persona_id == variant["persona"]]
+    resolved = plan_form.resolved_of(variant)
+    return {**_chosen_in(own[0], resolved.persona), **variant} if own and resolved else variant
+
+
+def _chosen_in(session: Session, persona: Persona) -> Fields:
+    """What was chosen for a session over what its persona says, in the fields of a variant."""
+    chosen = rolebook().compare.chosen_in(session, persona)
+    spec = VariantSpec.model_validate({"persona": session.persona_id or "-", **chosen})
+    fields = plan_form.fields_of_variant(spec)
+    return {name: value for name, value in fields.items() if name not in {"persona", "shown"}}
 
 
 @blueprint.post("/comparisons/new", endpoint="edit")
@@ -405,12 +423,17 @@ def _card(number: int, given: Fields, *, errors: Iterable[str], focus: str) -> V
         fields=given,
         persona=persona,
         variables=variable_fields(persona, given) if persona else (),
-        sampling=sampling_fields(persona, given) if persona else (),
+        sampling=sampling_fields(persona or _described(given), given),
         revisions=_revisions(given["persona"]) if persona else {},
         own_text=persona.system if persona else "",
         is_open=inside not in ([], [f"{prefix}persona"])
         or (focus == f"{prefix}persona" and plan_form.is_different(given)),
     )
+
+
+def _described(given: Fields) -> Persona:
+    """A role that is described in a variant's fields, as far as it says anything of its own."""
+    return described(given.get("system", ""), {}).persona
 
 
 def _revisions(persona_id: str) -> Mapping[str, str]:

@@ -554,7 +554,7 @@ def form_of_spec(spec: ComparisonSpec) -> PlanForm:
                 },
             }
         ),
-        variants=tuple(map(_variant_fields, spec.variants)),
+        variants=tuple(map(fields_of_variant, spec.variants)),
         checks=tuple(_check_fields(check.as_data()) for check in spec.checks),
         sessions=tuple(entry.session for entry in sessions),
     )
@@ -613,7 +613,8 @@ def _as_more(value: object) -> str:
     return _text(value)
 
 
-def _variant_fields(given: VariantSpec) -> Fields:
+def fields_of_variant(given: VariantSpec) -> Fields:
+    """A variant in the fields of the form."""
     sampling = given.sampling.as_parameters()
     changes = dict(given.changes)
     system, template = changes.pop("system", ""), changes.pop("template", "")

@@ -742,6 +742,49 @@ def test_check_that_only_the_recorded_answers_fail_leaves_the_status_good(
     assert 0 == finished.status
 
 
+def test_a_replay_asks_the_own_persona_as_the_session_did(
+    shell: Shell, upstream: FakeUpstream
+) -> None:
+    chosen = (
+        "-m",
+        "ok?text=Clear",
+        "-s",
+        "temperature=0.33",
+        "-s",
+        "user=anna",
+        "-s",
+        "max_tokens=",
+    )
+    session_id = shell.run("ask", "teacher", "Why?", *chosen, "--json").json["session_id"]
+    first = upstream.requests[0].body
+    upstream.reset()
+
+    def asked(*arguments: str) -> list[dict[str, Any]]:
+        assert 0 == shell.run("replay", session_id, *arguments, "--no-recorded").status
+        found = [{**request.body, "messages": ...} for request in upstream.requests]
+        upstream.reset()
+        return found
+
+    same = {**first, "messages": ...}
+    assert [same] == asked()
+    assert [same] == asked("teacher")
+    assert [{**same, "model": "ok?text=Dim", "temperature": 0.5}] == asked(
+        "-m", "ok?text=Dim", "-s", "temperature=0.5"
+    )
+    (plain,) = asked("plain")
+    assert ("ok", False) == (plain["model"], "user" in plain)
+
+
+def test_a_replay_keeps_a_model_that_was_the_default_then(
+    shell: Shell, upstream: FakeUpstream
+) -> None:
+    session_id = shell.run("ask", "plain", "Why?", "--json").json["session_id"]
+    upstream.reset()
+    shell.run("replay", session_id, environment={"ROLEBOOK_MODEL": "ok,ok"})
+    shell.run("replay", session_id, "-m", "ok?text=Dim", environment={"ROLEBOOK_MODEL": "ok,ok"})
+    assert ["ok", "ok?text=Dim"] == [request.body["model"] for request in upstream.requests]
+
+
 def test_replay_goes_on_freely_with_the_own_persona_and_other_models(
     shell: Shell, upstream: FakeUpstream, session_id: str
 ) -> None:

@@ -529,6 +529,41 @@ def test_a_session_is_replayed_under_others(client: FlaskClient, rolebook: Roleb
     assert [entry.turns for entry in free.inputs] == [("Why?", "And then?")]
 
 
+def test_a_replay_keeps_the_model_and_the_parameters_that_were_chosen(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    chosen = {"model": "ok?text=Clear", "s-temperature": "0.33", "more": "user=anna"}
+    session_id = talk(client, "Why?", **chosen)
+    upstream.reset()
+    fields = opened(client, f"/comparisons/new?session={session_id}")
+    comparison = finished(rolebook, start(client, fields))
+    asked = upstream.requests[0].body
+    assert ("ok?text=Clear", 0.33, "anna") == (asked["model"], asked["temperature"], asked["user"])
+    assert comparison.variants[1].model == "ok?text=Clear"
+    # The page of a session whose persona was edited compares what it was with what it is.
+    revision = comparison.variants[0].revision
+    address = f"/comparisons/new?session={session_id}&variant=teacher@{revision}&variant=plain"
+    fields = opened(client, f"{address}&s-temperature=0.5")
+    assert (fields["variant-0-model"], fields["variant-0-s-temperature"]) == (
+        "ok?text=Clear",
+        "0.5",
+    )
+    assert not fields["variant-1-model"]
+
+
+def test_a_replayed_role_of_ones_own_keeps_what_was_chosen(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    chosen = {"model": "ok?text=Clear", "s-temperature": "0.33"}
+    session_id = talk(client, "Hi", persona="", system="You are a parrot.", **chosen)
+    upstream.reset()
+    finished(rolebook, start(client, opened(client, f"/comparisons/new?session={session_id}")))
+    assert ("ok?text=Clear", 0.33) == (
+        upstream.requests[0].body["model"],
+        upstream.requests[0].body["temperature"],
+    )
+
+
 @pytest.mark.parametrize(
     "words", ["You are a parrot.", "You fill in {{ x }}.", "End with {% endraw %} and {# this #}."]
 )
