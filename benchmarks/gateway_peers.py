@@ -91,6 +91,19 @@ async def serve_upstream() -> None:
     await server.serve_forever()
 
 
+class _Nothing:
+    """What is behind an application that keeps nothing."""
+
+    def tidy(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def serve_flask(base_url: str) -> None:
     """Serve the bare passthrough until the process is ended."""
     from flask import Flask, Response, request
@@ -121,9 +134,8 @@ def serve_flask(base_url: str) -> None:
         app,
         address=("127.0.0.1", 0),
         threads=1100,
+        service=_Nothing(),
         on_ready=lambda host, port: print(f"http://{host}:{port}/v1", flush=True),
-        on_stop=lambda: None,
-        on_end=lambda: None,
     )
 
 

@@ -80,9 +80,8 @@ def serve(invocation: Invocation, is_opened: bool, allow_network: bool) -> None:
             address=(settings.host, settings.port),
             threads=settings.threads,
             gateways=several.gateways if several else None,
+            service=rolebook,
             on_ready=partial(_welcome, invocation, is_opened),
-            on_stop=rolebook.stop,
-            on_end=rolebook.close,
         )
     except OSError as error:
         raise _explained(error, settings.host, settings.port) from None
@@ -152,9 +151,8 @@ class _Several:
             way,
             threads=rolebook.settings.threads,
             tell=tell,
+            service=rolebook,
             on_ready=self._get_ready,
-            on_stop=rolebook.stop,
-            on_end=rolebook.close,
         )
 
     def _get_ready(self) -> None:

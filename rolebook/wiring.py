@@ -171,6 +171,11 @@ class UpstreamPool:
         for upstream in made:
             upstream.close()
 
+    def close_idle(self) -> None:
+        """Drop the connections that no call has wanted for long. It waits for nothing."""
+        for upstream in list(self._made.values()):
+            upstream.close_idle()
+
 
 class _Billing:
     """Costs by the user's price table, the upstream's own figure and the known prices, in this order; and budgets."""
@@ -343,6 +348,10 @@ class Rolebook:
         self.upstreams.share(SharedPlaces())
         self.log.share(SharedCounts())
         self.chat.has_company = True
+
+    def tidy(self) -> None:
+        """Let go of what nobody has needed for long. Returns at once."""
+        self.upstreams.close_idle()
 
     def stop(self) -> None:
         """Stop what runs, because the process ends. Returns at once."""

@@ -15,7 +15,7 @@ from flask import Flask
 
 from rolebook.serving import crossing
 from rolebook.serving.routing import RoutingWorker
-from rolebook.serving.worker import make_worker
+from rolebook.serving.worker import Service, make_worker
 
 #: While the main process has no room for a connection: how soon it is tried again, and for how long altogether.
 _AGAIN_S = 0.005
@@ -28,15 +28,14 @@ def answer(
     *,
     threads: int,
     tell: Callable[[int, int], None],
+    service: Service,
     on_ready: Callable[[], None],
-    on_stop: Callable[[], None],
-    on_end: Callable[[], None],
 ) -> None:
     """Serve `app` to the connections that come by `way`, until the process at its other end says so or has ended.
 
     Arguments:
         tell: called again and again with how many connections it got so far, and how many it is done with.
-        on_stop: as for :func:`rolebook.serving.server.serve`; so are the others.
+        service: as for :func:`rolebook.serving.server.serve`; so is ``on_ready``.
     """
 
     def ready() -> None:
@@ -45,15 +44,21 @@ def answer(
 
     def stop() -> None:
         crossing.send(way, crossing.ENDING)
-        on_stop()
+        service.stop()
 
     # That the way is closed says that the process has ended, so this end of it stays open until then.
     worker = make_worker(
-        GatewayWorker, app, [way.dup()], threads=threads, on_ready=ready, on_stop=stop
+        GatewayWorker,
+        app,
+        [way.dup()],
+        threads=threads,
+        on_ready=ready,
+        on_look=service.tidy,
+        on_stop=stop,
     )
     worker.tell = tell
     worker.init_process()
-    on_end()
+    service.close()
 
 
 class GatewayWorker(RoutingWorker):

@@ -11,7 +11,7 @@ from flask import Flask
 
 from rolebook.core.patience import set_patience
 from rolebook.serving.gateways import Gateways, PagesWorker
-from rolebook.serving.worker import Worker, make_worker
+from rolebook.serving.worker import Service, Worker, make_worker
 
 PATIENCE = 10
 """Seconds without a byte from a client, or without room for one, before its thread is taken back."""
@@ -23,24 +23,21 @@ def serve(
     address: tuple[str, int],
     threads: int = 256,
     gateways: Gateways | None = None,
+    service: Service,
     on_ready: Callable[[str, int], None],
-    on_stop: Callable[[], None],
-    on_end: Callable[[], None],
 ) -> None:
     """Serve `app` until SIGTERM, ctrl-C or the end of its terminal, then end this process with status 0.
 
-    `on_ready` gets the address that was bound (port 0 takes a free one). `on_stop` is called once
-    when the server is asked to stop and must not block: it tells live streams to end. Whatever
-    lives `GRACE` seconds later is cut. `on_end` is called after that, to write and close what is
-    open; a second signal goes without it. Requests for ``/v1`` go to the processes of `gateways`, if there are any,
-    which end with this one. Raises OSError when the
-    address cannot be bound.
+    `on_ready` gets the address that was bound (port 0 takes a free one). `service` is told to stop when the server is
+    asked to, so that live streams end. Whatever lives `GRACE` seconds later is cut. After that it is closed; a second
+    signal goes without it. Requests for ``/v1`` go to the processes of `gateways`, if there are any, which end with
+    this one. Raises OSError when the address cannot be bound.
     """
     listener = _listen(*address)
     bound_host, bound_port = listener.getsockname()[:2]
 
     def stop() -> None:
-        on_stop()
+        service.stop()
         if gateways:
             gateways.stop()
 
@@ -50,6 +47,7 @@ def serve(
         [listener],
         threads=threads,
         on_ready=lambda: on_ready(bound_host, bound_port),
+        on_look=service.tidy,
         on_stop=stop,
     )
     if gateways:
@@ -57,7 +55,7 @@ def serve(
     worker.init_process()
     if gateways:
         gateways.wait()
-    on_end()
+    service.close()
     sys.stdout.flush()
     sys.stderr.flush()
     # Pool threads that outlived the grace would be joined at a normal exit, without a deadline.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
@@ -43,25 +43,42 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PAUSE_S = 0.05
 #: How late an answer that waits may learn that it has waited long enough.
 _LOOK_S = 0.25
+#: How often it is looked what nobody needs any more.
+_LOOK_AROUND_S = 1.0
 #: So much of what nobody wants any more is taken, so that a client reads the answer that it got too soon.
 _MOST_UNWANTED_BYTES = 1 << 28
 #: The client has gone, which is no news.
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
+class Service(Protocol):
+    """What is behind an application, and lives as long as it is served."""
+
+    def tidy(self) -> None:
+        """Let go of what nobody needs any more. Called about once a second; must not block."""
+
+    def stop(self) -> None:
+        """Tell what runs to end. Called once when the server is asked to stop; must not block."""
+
+    def close(self) -> None:
+        """Write and close what is open. Called after that."""
+
+
 class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     """Serves an application to whoever connects to its sockets, until it is asked to stop.
 
-    ``on_stop`` is called once when it is, and must not block.
+    ``on_stop`` is called once when it is, and ``on_look`` about once a second all the time. Neither may block.
     """
 
     on_stop: Callable[[], None]
+    on_look: Callable[[], None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: Answers that wait for something, in the loop.
         self._waiting: set[Answer] = set()
         self._look_at = 0.0
+        self._next_look_at = 0.0
 
     def get_thread_pool(self) -> Threads:
         return Threads(self.cfg.threads)
@@ -224,7 +241,13 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def notify(self) -> None:
         # No arbiter looks at the file by which a worker would tell it, several times for each request, that it lives.
-        pass
+        moment = time.monotonic()
+        if moment >= self._next_look_at:
+            self._next_look_at = moment + _LOOK_AROUND_S
+            try:
+                self.on_look()
+            except Exception:
+                self.log.exception("What nobody needs any more could not be let go")
 
     def is_parent_alive(self) -> bool:
         # Our parent is no arbiter but whoever started us, and may end as it likes.
@@ -316,6 +339,7 @@ def make_worker(
     *,
     threads: int,
     on_ready: Callable[[], None],
+    on_look: Callable[[], None],
     on_stop: Callable[[], None],
 ) -> Any:
     """A worker that serves `app` to whoever comes by the sockets, once its ``init_process`` is called."""
@@ -338,5 +362,6 @@ def make_worker(
     log = cfg.logger_class(cfg)
     log.error_log.addFilter(_is_news)
     worker = kind(1, os.getppid(), list(sockets), application, cfg.timeout, cfg, log)
+    worker.on_look = on_look
     worker.on_stop = on_stop
     return worker

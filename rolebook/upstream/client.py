@@ -58,6 +58,12 @@ class _HttpClient(httpx2.Client):
             response.read()
         return response
 
+    def close_idle(self) -> None:
+        """Drop the connections that no request has wanted for long, if there are any."""
+        close_idle = getattr(self._wire, "close_idle", None)
+        if close_idle is not None:
+            close_idle()
+
 
 class OpenAI(openai.OpenAI):
     """The client, which tells no server what this computer and its Python are; but its name is what they are told."""
@@ -91,6 +97,11 @@ class OpenAI(openai.OpenAI):
             response.read()
             raise self._make_status_error_from_response(response)
         return response
+
+    def close_idle(self) -> None:
+        """Drop the connections that no request has wanted for long."""
+        if isinstance(self._client, _HttpClient):
+            self._client.close_idle()
 
     def _pattern_of(self, path: str) -> httpx2.Request:
         options = FinalRequestOptions.construct(

@@ -235,6 +235,12 @@ class OpenAIUpstream:
         if client is not None:
             client.close()
 
+    def close_idle(self) -> None:
+        """Drop the connections that no call has wanted for long. It waits for nothing."""
+        client = self._opened
+        if client is not None:
+            client.close_idle()
+
     def _attempt(
         self, request: CompletionRequest, plan: Plan, key: Key | None, deadline: float
     ) -> Iterator[StreamEvent]:

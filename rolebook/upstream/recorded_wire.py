@@ -51,6 +51,10 @@ class RecordingTransport(httpx2.BaseTransport):
         """Drop the pooled connections."""
         self._wire.close()
 
+    def close_idle(self) -> None:
+        """Drop those that no request has wanted for long."""
+        self._wire.close_idle()
+
 
 class _Recorded(httpx2.SyncByteStream):
     """The body of an answer, which is recorded when it has come to its end, and before its reader learns of that."""

@@ -106,6 +106,11 @@ class WireTransport(httpx2.BaseTransport):
         for _, connection in idle:
             connection.close()
 
+    def close_idle(self) -> None:
+        """Drop the connections that no request has wanted for long."""
+        if self._idle:
+            self._drop_idle(time.monotonic())
+
     def _take(self) -> Connection:
         with self._lock:
             if not self._idle:
@@ -119,9 +124,13 @@ class WireTransport(httpx2.BaseTransport):
     def _give_back(self, connection: Connection) -> None:
         """Keep a connection for the next request, and close those that no request has wanted for long."""
         now = time.monotonic()
-        done: list[Connection] = []
         with self._lock:
             self._idle.append((now, connection))
+        self._drop_idle(now)
+
+    def _drop_idle(self, now: float) -> None:
+        done: list[Connection] = []
+        with self._lock:
             while self._idle and (
                 self._is_closed
                 or len(self._idle) > _IDLE_CONNECTIONS

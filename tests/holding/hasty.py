@@ -10,13 +10,17 @@ from rolebook.lean_import import import_lean
 
 
 def hurry() -> None:
-    """Wait for a client, and before a process that has ended is replaced, a tenth to a fifth as long."""
+    """Wait for a client, before a process that has ended is replaced, and with idle connections, a tenth to a fifth as
+    long.
+    """
     import_lean()
     from rolebook.serving import gateways, server
+    from rolebook.upstream import wire
 
     server.PATIENCE = 1
     gateways._PAUSE_S = 0.2
     gateways._SHORTEST_LIFE_S = 1.0
+    wire._KEEP_ALIVE_S = 2.0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.fake_upstream import FakeUpstream
-from tests.holding.server import FORM, Server, wait_until
+from tests.holding.conftest import StartServer
+from tests.holding.server import FORM, HASTY, Server, wait_until
 
 FLOWING = "ok?tokens=2000&delay_ms=20"
 
@@ -85,3 +86,12 @@ def test_reader_who_makes_no_room_costs_no_memory_and_is_let_go(
         (turn,) = wait_until(found, 20)
     assert turn["status"] == "cancelled"
     assert "Traceback" not in hasty_server.stderr
+
+
+def test_server_that_rests_keeps_no_connection_to_its_upstream(
+    start: StartServer, upstream: FakeUpstream
+) -> None:
+    server = start(command=HASTY)
+    server.stream(server.start_session("ok")).read_to_end()
+    assert 1 == upstream.open_connections
+    upstream.wait_for(lambda: upstream.open_connections == 0)

@@ -269,6 +269,18 @@ def test_connection_that_was_idle_for_long_is_not_used_again(
     assert fake.stats["connections"] == 2
 
 
+def test_connection_that_was_idle_for_long_can_be_closed_without_another_call(
+    upstream: OpenAIUpstream, fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.close_idle()
+    assert ask(upstream, ask_for()).is_complete
+    upstream.close_idle()
+    assert fake.stats["open_connections"] == 1
+    monkeypatch.setattr(wire, "_KEEP_ALIVE_S", 0.0)
+    upstream.close_idle()
+    fake.wait_for(lambda: fake.open_connections == 0)
+
+
 def test_reply_that_is_no_http_says_what_is_wrong_with_it(open_upstream: OpenUpstream) -> None:
     with ScriptedServer([b"HTTP/1.1 200 OK\r\nX-A : b\r\n\r\n"]) as server:
         upstream = open_upstream(base_url=f"http://127.0.0.1:{server.port}/v1", attempts=1)
