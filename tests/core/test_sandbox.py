@@ -145,7 +145,8 @@ def test_output_beyond_the_limit_names_the_template(rendering: Rendering) -> Non
 def test_costly_renders_leave_places_to_those_that_are_known_to_be_quick() -> None:
     sandbox = Sandbox(workers=4, deadline_s=2)
     rendering = Rendering(sandbox)
-    innocent = BODY.replace("%s", "{{ input }}")
+    # What only prints the input is rendered once, and then no more.
+    innocent = BODY.replace("%s", "{{ input | upper }}")
     while not sandbox._quick:
         rendering.pairs(innocent)
     ended: list[str] = []
@@ -158,7 +159,7 @@ def test_costly_renders_leave_places_to_those_that_are_known_to_be_quick() -> No
     threads = [threading.Thread(target=render_costly, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
-    assert [("user", "x")] == rendering.pairs(innocent)
+    assert [("user", "X")] == rendering.pairs(innocent)
     ended.append("quick")
     for thread in threads:
         thread.join()

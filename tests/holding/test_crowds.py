@@ -112,6 +112,8 @@ def test_server_that_can_open_no_more_files_lives_and_answers_when_it_can(
     start: StartServer,
 ) -> None:
     server = start()
+    # One that is only just starting says what it lacks, and ends.
+    assert server.get("/healthz").status == 200
     files = Path(f"/proc/{server.process.pid}/fd")
     limit = len(list(files.iterdir())) + 5
     _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
