@@ -75,6 +75,11 @@ system: Answer briefly.
 """
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: nearly half of the time tests wait for browsers, servers and disks."""
+    return (os.cpu_count() or 1) * 3 // 2
+
+
 #: Makes a Rolebook over the test's own folders.
 #: Arguments: the environment; settings by name, as flags.
 MakeRolebook = Callable[..., Rolebook]

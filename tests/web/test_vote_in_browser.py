@@ -207,7 +207,7 @@ def test_at_the_end_it_leads_to_the_results(
 
 @pytest.mark.parametrize(
     ("language", "looks"),
-    [("en", [("light", 1280), ("dark", 390)]), ("zh", [("dark", 768), ("light", 360)])],
+    [("en", [("light", 1280)]), ("zh", [("dark", 360), ("dark", 768), ("dark", 1280)])],
 )
 def test_every_step_is_accessible_and_fits(
     new_page: NewPage,
