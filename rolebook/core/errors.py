@@ -393,6 +393,10 @@ class UpstreamProxyError(UpstreamConnectionError):
     """The proxy on the way lets nothing through."""
 
 
+class UpstreamBrokenError(UpstreamConnectionError):
+    """There was a connection, and it ended too soon."""
+
+
 class UpstreamServerError(UpstreamError):
     code = "upstream_server"
     is_transient = True

@@ -10,7 +10,12 @@ from collections.abc import Generator
 
 from rolebook.core.blocking import blocking
 from rolebook.core.completion import CompletionRequest, Waiting
-from rolebook.core.errors import UpstreamCancelled, UpstreamError, UpstreamTimeoutError
+from rolebook.core.errors import (
+    UpstreamBrokenError,
+    UpstreamCancelled,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from rolebook.core.upstream import UpstreamSettings
 from rolebook.upstream.breaker import BACKGROUND_DELAY_S, Breaker, is_answer
 from rolebook.upstream.error_mapping import ErrorMapper
@@ -21,6 +26,9 @@ LONGEST_RETRY_AFTER_S = 2.0
 """A server that asks to wait longer is an error at once: nobody should sit before a blank page, nor hold a thread."""
 
 _FIRST_PAUSE_S = 0.25
+_LONGEST_REPEATED_S = 25.0
+"""What has failed after longer is not repeated: the server was at work on it all that time, and somebody pays for that.
+What lies between breaks silent connections off after 30, 60 or 100 seconds, and would do so again."""
 _SHORT_PAUSE_S = 0.05
 """What a call that was not made yet may wait for a resting key: no longer than nobody notices."""
 
@@ -58,7 +66,7 @@ class Attempts:
         self._cancellation = request.cancellation
         self._number = 1
         self._other_keys = len(pool) - 1
-        self._began = time.monotonic()
+        self._began = self._attempt_began = time.monotonic()
 
     @property
     def _patience(self) -> float:
@@ -89,7 +97,9 @@ class Attempts:
     def take_key(self) -> Generator[Waiting, None, Lease]:
         """The key to call with, as soon as there is one. Raises UpstreamError."""
         self._raise_if_cancelled()
-        return self._pool.take(self._model) or (yield from self._wait_for_key())
+        lease = self._pool.take(self._model) or (yield from self._wait_for_key())
+        self._attempt_began = time.monotonic()
+        return lease
 
     def _wait_for_key(self) -> Generator[Waiting, None, Lease]:
         ticket = Ticket()
@@ -162,13 +172,26 @@ class Attempts:
         pause_s = _FIRST_PAUSE_S * 2 ** (self._number - 1) * random.uniform(0.75, 1.25)
         if error.retry_after_s is not None:
             pause_s = max(error.retry_after_s, _SHORT_PAUSE_S)
+        took_s = time.monotonic() - self._attempt_began
         until = time.monotonic() + pause_s
         is_hopeless = not error.is_transient or self._number >= self._settings.attempts
-        if is_hopeless or pause_s > self._patience or until >= self._deadline:
+        is_costly = took_s > _LONGEST_REPEATED_S
+        if is_hopeless or is_costly or pause_s > self._patience or until >= self._deadline:
             self._note_silence(error)
-            raise error
+            is_broken_off = is_costly and isinstance(error, UpstreamBrokenError)
+            raise self._broken_off(took_s) if is_broken_off else error
         self._number += 1
         yield from self._wait(pause_s)
+
+    def _broken_off(self, took_s: float) -> UpstreamError:
+        """The time is used up as with any other limit, though nobody has said so."""
+        return self._errors.explain(
+            UpstreamTimeoutError(
+                "The connection to %(upstream)s broke after %(seconds)d s, before the answer was finished. Something"
+                " on the way may allow no longer wait: ask for a stream or a shorter answer, or raise the limit there.",
+                seconds=round(took_s),
+            )
+        )
 
     def _note_silence(self, error: UpstreamError) -> None:
         """The call ends without an answer, which says something of the upstream if it had its time for one."""

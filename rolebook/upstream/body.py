@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from rolebook.core.completion import Waiting
-from rolebook.core.errors import UpstreamConnectionError, UpstreamReplyError
+from rolebook.core.errors import UpstreamBrokenError, UpstreamReplyError
 from rolebook.core.frozen import frozen
 from rolebook.upstream.sse import EventLimitError, EventParser, ServerEvent
 
@@ -67,7 +67,7 @@ def read_body(
             servers send it before they have read the prompt. Once the answer has begun, comments count too.
         gives_way: whether what says nothing of the answer is a Waiting, too: a server may send no end of it.
 
-    Raises UpstreamReplyError, and UpstreamConnectionError for a reply that was cut in the middle.
+    Raises UpstreamReplyError, and UpstreamBrokenError for a reply that was cut in the middle.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in _HTML:
@@ -159,9 +159,9 @@ def _is_answer(payload: Any) -> bool:
     return False
 
 
-def broken_off() -> UpstreamConnectionError:
+def broken_off() -> UpstreamBrokenError:
     """The error for an answer that stopped before its end."""
-    return UpstreamConnectionError(
+    return UpstreamBrokenError(
         "The connection to %(upstream)s broke before the answer was finished. Try again."
     )
 

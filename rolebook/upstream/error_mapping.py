@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rolebook.core.errors import (
+    UpstreamBrokenError,
     UpstreamConnectionError,
     UpstreamError,
     UpstreamKeyError,
@@ -443,7 +444,7 @@ def _broken(reason: BaseException) -> UpstreamError | None:
         # What is wrong with an answer is for whoever runs the server; what the system says, for nobody who asks.
         is_answer = isinstance(reason, httpcore2.ProtocolError | httpx2.ProtocolError)
         said: dict[str, Any] = {"detail" if is_answer else "cause": str(reason)}
-        return UpstreamConnectionError(
+        return UpstreamBrokenError(
             "The connection to %(upstream)s broke before the answer was finished. Try again.",
             **said,
         )

@@ -26,7 +26,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.message import Message
 from rolebook.core.upstream import Key, Timeouts, UpstreamSettings
-from rolebook.upstream import wire
+from rolebook.upstream import attempts, wire
 from rolebook.upstream.openai_upstream import OpenAIUpstream, read_model
 from tests.fake_upstream import FakeUpstream
 from tests.upstream.asking import OK_TEXT, Outcome, ask, ask_for, wait_until_idle
@@ -106,6 +106,20 @@ def test_attempts_stay_within_the_total_time(
 
     assert isinstance(outcome.error, UpstreamServerError)
     assert outcome.duration_s < 1.2
+
+
+@pytest.mark.parametrize("fault", ["rst", "500"])
+def test_what_has_taken_long_is_not_repeated(
+    upstream: OpenAIUpstream, fake: FakeUpstream, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """As a proxy that breaks off silent connections would let the server work three times for nothing."""
+    monkeypatch.setattr(attempts, "_LONGEST_REPEATED_S", 0.2)
+
+    error = ask(upstream, ask_for(f"{fault}?latency_ms=250")).upstream_error
+
+    assert len(fake.requests) == 1
+    is_broken_off = "broke after 0 s, before the answer was finished" in str(error)
+    assert (fault == "rst") == is_broken_off == isinstance(error, UpstreamTimeoutError)
 
 
 def test_server_that_is_not_there_is_named(open_upstream: OpenUpstream) -> None:
