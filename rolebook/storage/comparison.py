@@ -156,6 +156,17 @@ def require_comparison(db: Database, comparison_id: str) -> None:
     _row_of(db, comparison_id)
 
 
+def cell_of_session(db: Database, session_id: str) -> CellKey | None:
+    """The place in its grid of the cell that was filled in a session; ``None`` where none shows it now."""
+    row = execute(
+        db,
+        "SELECT variant, input, repeat FROM cells JOIN sessions ON sessions.number = cells.session "
+        "WHERE sessions.id = ? AND reused IS NULL",
+        (session_id,),
+    ).fetchone()
+    return CellKey(*row) if row else None
+
+
 def get_summary(db: Database, comparison_id: str) -> ComparisonSummary:
     """One comparison as its line of the list, also where it is damaged. Raises NotFoundError."""
     return _summary_of(db, _row_of(db, comparison_id))

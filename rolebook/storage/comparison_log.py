@@ -132,6 +132,10 @@ class SqliteComparisonLog:
         waiting = Cell(key, len(comparison.inputs[key.input].turns))
         return next((cell for cell in cells if cell.key == key), waiting)
 
+    def cell_of_session(self, session_id: str) -> CellKey | None:
+        """The place in its grid of the cell that was filled in a session; ``None`` where none shows it now."""
+        return self._log.read(queries.cell_of_session, session_id)
+
     def start_cell(
         self, comparison_id: str, key: CellKey, session: Session, turn: Turn, revision: Revision
     ) -> Turn:

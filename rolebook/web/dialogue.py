@@ -9,12 +9,15 @@ from typing import Any
 
 from flask import render_template
 
+from rolebook.core.comparison import CellKey
 from rolebook.core.completion import Choice
 from rolebook.core.errors import (
     ConflictError,
     FileError,
     InputError,
+    NotFoundError,
     RolebookError,
+    StorageError,
     UpstreamError,
 )
 from rolebook.core.frozen import frozen
@@ -63,14 +66,14 @@ class Answer:
 class Position:
     """All answers to what was said at one place of a session.
 
-    ``is_last``: it can be tried again. ``is_newer``: from here on the persona was another revision than before.
+    ``is_last``: it can be tried again. ``since`` says who answers from here on, if that is not who did before.
     """
 
     number: int
     turns: tuple[Turn, ...]
     answers: tuple[Answer, ...]
     is_last: bool
-    is_newer: bool
+    since: str
     speaker: str
     """What the persona was called then."""
 
@@ -95,11 +98,24 @@ class Totals:
 
 
 @frozen
+class Place:
+    """Where in a grid a session is to be seen; ``key`` is ``None`` where another stands in its place now.
+
+    ``source_id`` is the session that its inputs are from; empty if they are from none that is still there.
+    """
+
+    comparison_id: str
+    key: CellKey | None
+    source_id: str
+
+
+@frozen
 class Dialogue:
     """A session with all that was said in it.
 
     ``marks`` and ``findings`` are what people and checks have noted on its turns, by the turns' ids. ``problem`` says
-    why the persona's file cannot be used now; then the persona is the one that the session began with.
+    why the persona's file cannot be used now; then the persona is the one that the session began with. ``place`` is
+    that of the cell that was filled here, if one was.
     """
 
     session: Session
@@ -109,6 +125,7 @@ class Dialogue:
     problem: RolebookError | None
     marks: Mapping[str, TurnMark]
     findings: Mapping[str, Findings]
+    place: Place | None
 
     def mark_of(self, turn: Turn) -> TurnMark:
         """What is noted on a turn; an empty mark if nothing is."""
@@ -139,9 +156,11 @@ class Dialogue:
 
     @property
     def source_id(self) -> str:
-        """The session that this one was forked from; empty if it is none."""
+        """The session that this one was forked from; empty if it is none, or that one is gone."""
         turns = [turn for position in self.positions for turn in position.turns]
-        return next((t.session_id for t in reversed(turns) if t.session_id != self.session.id), "")
+        others = (t.session_id for t in reversed(turns) if t.session_id != self.session.id)
+        source = next(others, "")
+        return source if source and _is_there(source) else ""
 
     @property
     def suggested_id(self) -> str:
@@ -194,14 +213,17 @@ def open_dialogue(session_id: str) -> Dialogue:
     except (InputError, ConflictError) as error:
         greeting, problem = "", problem or error
     turns = book.log.session_turns(session_id)
+    personas = _personas(session, turns)
+    names = _names(session, resolved, turns, personas)
     return Dialogue(
         session=session,
         resolved=resolved,
-        positions=tuple(_positions(session, turns, _names(session, resolved, turns))),
+        positions=tuple(_positions(session, turns, personas, names)),
         greeting=greeting,
         problem=problem,
         marks=book.log.marks_of(turn.id for turn in turns) if turns else {},
         findings=findings_of(session, resolved, turns) if turns else {},
+        place=_place_of(session),
     )
 
 
@@ -241,6 +263,27 @@ def shorten(text: str) -> str:
     return (cut.rpartition(" ")[0] or cut) + "…"
 
 
+def _place_of(session: Session) -> Place | None:
+    if not session.comparison_id or session.judges:
+        return None
+    book = rolebook()
+    try:
+        comparison = book.comparisons.get_comparison(session.comparison_id)
+    except (NotFoundError, StorageError):
+        return None
+    key = book.comparisons.cell_of_session(session.id)
+    source_id = comparison.inputs[key.input].source if key else ""
+    return Place(comparison.id, key, source_id if source_id and _is_there(source_id) else "")
+
+
+def _is_there(session_id: str) -> bool:
+    try:
+        rolebook().log.get_session(session_id)
+    except NotFoundError:
+        return False
+    return True
+
+
 def _persona_of(session: Session) -> tuple[ResolvedPersona, RolebookError | None]:
     book = rolebook()
     try:
@@ -264,24 +307,50 @@ def _persona_as_it_was(session: Session) -> ResolvedPersona:
         return ResolvedPersona(parse_persona(session.persona_id, {"name": name, "system": ""}), {})
 
 
-def _names(session: Session, resolved: ResolvedPersona, turns: Sequence[Turn]) -> Mapping[str, str]:
-    """What the persona was called at each revision that has spoken."""
-    if not session.persona_id:
-        return dict.fromkeys((turn.revision for turn in turns), _("Your role"))
-    names = {resolved.revision.id: resolved.persona.name}
+def _personas(session: Session, turns: Sequence[Turn]) -> Mapping[str, str]:
+    """The ids of the personas that turns were had with, by the sessions that the turns belong to."""
+    personas = {session.id: session.persona_id}
     for turn in turns:
-        if turn.revision not in names:
+        if turn.session_id not in personas:
+            try:
+                personas[turn.session_id] = rolebook().log.get_session(turn.session_id).persona_id
+            except NotFoundError:
+                personas[turn.session_id] = rolebook().log.get_revision(turn.revision).persona_id
+    return personas
+
+
+def _names(
+    session: Session,
+    resolved: ResolvedPersona,
+    turns: Sequence[Turn],
+    personas: Mapping[str, str],
+) -> Mapping[str, str]:
+    """What the persona was called at each revision that has spoken.
+
+    Arguments:
+        personas: the ids of the personas that turns were had with, by the sessions that the turns belong to.
+    """
+    names = {resolved.revision.id: resolved.persona.name} if session.persona_id else {}
+    for turn in turns:
+        if turn.revision in names:
+            continue
+        if not personas[turn.session_id]:
+            names[turn.revision] = _("Your role")
+        else:
             revision = rolebook().log.get_revision(turn.revision)
             names[turn.revision] = str(revision.resolved.get("name") or resolved.persona.name)
     return names
 
 
 def _positions(
-    session: Session, turns: Sequence[Turn], names: Mapping[str, str]
+    session: Session,
+    turns: Sequence[Turn],
+    personas: Mapping[str, str],
+    names: Mapping[str, str],
 ) -> Iterator[Position]:
     ordered = sorted(turns, key=lambda turn: (turn.position, turn.created_at))
     last = ordered[-1].position if ordered else 0
-    before = ""
+    before: Turn | None = None
     for number, group in groupby(ordered, key=lambda turn: turn.position):
         attempts = tuple(group)
         answers = tuple(_answers(session, attempts))
@@ -290,11 +359,32 @@ def _positions(
             turns=attempts,
             answers=answers,
             is_last=number == last,
-            is_newer=bool(before) and attempts[0].revision != before,
+            since=_since(session, before, attempts[0], personas, names) if before else "",
             speaker=names[attempts[0].revision],
         )
-        before = position.counting.revision
+        before = position.counting
         yield position
+
+
+def _since(
+    session: Session,
+    before: Turn,
+    turn: Turn,
+    personas: Mapping[str, str],
+    names: Mapping[str, str],
+) -> str:
+    """Who answers from a turn on, if that is not who has answered before."""
+    persona = names[turn.revision]
+    if turn.revision == before.revision:
+        return ""
+    if personas[turn.session_id] != personas[before.session_id]:
+        if not personas[turn.session_id]:
+            return _("From here on with a role of your own.")
+        return _("From here on with %(persona)s.", persona=persona)
+    if not session.is_talk:
+        # A comparison may ask an earlier one, too.
+        return _("From here on with another version of %(persona)s.", persona=persona)
+    return _("From here on with a newer version of %(persona)s.", persona=persona)
 
 
 def _answers(session: Session, attempts: Sequence[Turn]) -> Iterator[Answer]:

@@ -564,6 +564,33 @@ def test_a_replayed_role_of_ones_own_keeps_what_was_chosen(
     )
 
 
+@pytest.mark.parametrize("history", ["fixed", "free"])
+def test_a_replay_leads_to_its_original(
+    client: FlaskClient, rolebook: Rolebook, history: str
+) -> None:
+    session_id = talk(client, "Why?", "And then?")
+    link = f'href="/sessions/{session_id}"'
+    reword(rolebook)
+    fields = opened(client, f"/comparisons/new?session={session_id}&variant=teacher&variant=plain")
+    others = {"variant-2-persona": "-", "variant-2-system": "Mine.", "recorded": ""}
+    comparison = finished(rolebook, start(client, {**fields, **others, "history": history}))
+    at = f"/comparisons/{comparison.id}"
+    assert client.get(at).text.count(link) == len(comparison.inputs)
+    assert link in client.get(f"{at}/cells/1-1-1").text
+    cells = rolebook.comparisons.cells(comparison, inputs=[len(comparison.inputs) - 1])
+    pages = [client.get(f"/sessions/{cell.session_id}").text for cell in cells]
+    for cell, page in zip(cells, pages, strict=True):
+        assert link in page
+        assert f'href="{at}/cells/{cell.key}"' in page
+    # What went before was said with the teacher as it was.
+    since = [re.findall("From here on with ([^.]*)", page) for page in pages]
+    told = [["another version of Teacher"], ["Plain assistant"], ["a role of your own"]]
+    assert since == (told if history == "fixed" else [[], [], []])
+    rolebook.log.delete([session_id])
+    rolebook.log.purge_deleted("9999-01-01")
+    assert link not in client.get(f"/sessions/{cells[0].session_id}").text
+
+
 @pytest.mark.parametrize(
     "words", ["You are a parrot.", "You fill in {{ x }}.", "End with {% endraw %} and {# this #}."]
 )
