@@ -102,7 +102,7 @@ class ApiKey:
     def admits(self, persona_id: str, pin: str = "") -> bool:
         """Whether it opens a persona, at a label or revision if a ``pin`` is given.
 
-        ``teacher`` in the scope opens every form of it, ``teacher@production`` what that label points at and no
+        ``teacher`` in the scope opens every form of it, ``teacher@production`` what that label points at now and no
         other. A role that is described and has no file is opened by ``*`` alone.
         """
         if EVERYTHING in self.scope:
@@ -229,6 +229,11 @@ def opens(persona_id: str, pin: str = "") -> bool:
     """Whether whoever calls may use a persona: everybody may, but for a key with a scope."""
     key = _caller.get().key
     return key is None or key.admits(persona_id, pin)
+
+
+def opens_only(persona_id: str, pin: str) -> bool:
+    """Whether whoever calls may use a persona at this label or revision, but not in every form."""
+    return not opens(persona_id) and opens(persona_id, pin)
 
 
 def opened_forms() -> Sequence[str]:

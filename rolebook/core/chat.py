@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
-from rolebook.core.access import require_persona
+from rolebook.core.access import opens_only, require_persona
 from rolebook.core.blocking import blocking
 from rolebook.core.budget import Reserve
 from rolebook.core.call import Call, Prices, Program, Reader
@@ -255,7 +255,13 @@ class ChatService:
         return begun
 
     def persona_of(self, session: Session) -> ResolvedPersona:
-        """The session's persona as it is now; as it was, where it has no file (any more) or is to stay as it was."""
+        """The session's persona as it is now; as it was, where it has no file (any more) or is to stay as it was.
+
+        For a key that opens no more of it than a label it is what that points at now, so that a revision can be
+        withdrawn: then it raises NotFoundError where the label is gone.
+        """
+        if session.pin and opens_only(session.persona_id, session.pin):
+            return self._library.get_persona(f"{session.persona_id}@{session.pin}")
         if session.persona_id and not session.pin:
             with contextlib.suppress(NotFoundError):
                 return self._library.get_persona(session.persona_id)

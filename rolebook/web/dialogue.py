@@ -288,7 +288,7 @@ def _persona_of(session: Session) -> tuple[ResolvedPersona, RolebookError | None
     book = rolebook()
     try:
         return book.chat.persona_of(session), None
-    except FileError as error:
+    except (FileError, NotFoundError) as error:
         return _persona_as_it_was(session), error
     except FaultyDataError:
         return _persona_as_it_was(session), InputError(

@@ -466,6 +466,64 @@ def test_key_for_a_label_opens_that_form_of_a_persona_and_no_other(
     assert 1 == len(upstream.requests)
 
 
+def test_key_for_a_label_goes_on_with_what_it_points_at_now(
+    people: People, upstream: FakeUpstream, library_dir: Path
+) -> None:
+    """A bad revision can be withdrawn, from sessions that began with it too, however they are gone on with."""
+    edits, question = people.rolebook.edits, {"role": "user", "content": "Why?"}
+
+    def write(system: str) -> None:
+        file = library_dir / "personas" / "plain.yaml"
+        file.write_text(f"name: Plain\nsystem: {system}\n", encoding="utf-8")
+        edits.set_label("plain", "production", "", author=Author("browser"))
+
+    def ask(program: FlaskClient, *earlier: object, **own: object) -> tuple[TestResponse, str]:
+        """The answer, and what the persona was told."""
+        messages = [*earlier, question]
+        sent = {"model": "plain@production", "messages": messages, "rolebook": own}
+        answer = program.post("/v1/chat/completions", json=sent)
+        return answer, upstream.requests[-1].body["messages"][0]["content"]
+
+    def say(program: FlaskClient, session_id: str) -> tuple[TestResponse, str]:
+        answer = program.post(f"/api/v1/sessions/{session_id}/turns", json={"input": "Why?"})
+        return answer, upstream.requests[-1].body["messages"][0]["content"]
+
+    write("Be wrong.")
+    confined, free = people.program("Ada", "plain@production"), people.program("Ada")
+    begun = {}
+    for program in (confined, free):
+        answer, told = ask(program)
+        assert "Be wrong." == told
+        text = answer.get_json()["choices"][0]["message"]["content"]
+        earlier = [question, {"role": "assistant", "content": text}]
+        begun[program] = (answer.headers["X-Rolebook-Session"], earlier)
+    write("Be right.")
+
+    for program, expected in ((confined, "Be right."), (free, "Be wrong.")):
+        session_id, earlier = begun[program]
+        answer, told = ask(program, *earlier)
+        assert (200, expected, session_id) == (
+            answer.status_code,
+            told,
+            answer.headers["X-Rolebook-Session"],
+        )
+        for answer, told in (ask(program, session=session_id), say(program, session_id)):
+            assert (200, expected) == (answer.status_code, told)
+            revision = people.rolebook.log.last_turn(session_id).revision
+            assert expected == people.rolebook.log.get_revision(revision).resolved["system"]
+
+    edits.remove_label("plain", "production", author=Author("browser"))
+    asked = len(upstream.requests)
+    session_id, earlier = begun[confined]
+    assert_error(ask(confined, *earlier)[0], 404, "model_not_found", param="model")
+    refusal = assert_error(say(confined, session_id)[0], 404, "not_found")
+    assert "'plain' has no label or revision 'production'" in refusal
+    assert asked == len(upstream.requests)
+    shown = confined.get(f"/api/v1/sessions/{session_id}").get_json()
+    assert (refusal, 4) == (shown["problem"], len(shown["turns"]))
+    assert "Be wrong." == say(free, begun[free][0])[1]
+
+
 def test_key_pays_for_the_judging_of_what_it_asked(
     people: People, upstream: FakeUpstream, library_dir: Path
 ) -> None:
