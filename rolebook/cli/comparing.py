@@ -150,7 +150,7 @@ def carry_out_plan(
     if choices.is_only_planned and choices.ending.as_json:
         from rolebook.report.preview import plan_data
 
-        terminal.write_json(plan_data(rolebook.compare, plan, estimate, choices.cell))
+        terminal.write_json(plan_data(rolebook, plan, estimate, choices.cell))
         return
     from rolebook.cli.plan import show_plan, tell_estimate
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
+from rolebook.report.asking import asked_by_plan, example_of
 from rolebook.report.money import money
-from rolebook.report.preview import asked_variants, variant_differences
+from rolebook.report.preview import variant_differences
 from rolebook.report.sameness import tell_same_inputs, tell_same_variants
 from rolebook.report.unasked import tell_failing, tell_left_out
 
 if TYPE_CHECKING:
     from rolebook.core.compare import Estimate
-    from rolebook.core.comparison import Comparison, Variant
+    from rolebook.core.comparison import Comparison
     from rolebook.core.difference import LineDifference
     from rolebook.core.planning import Plan
     from rolebook.wiring import Rolebook
@@ -24,14 +25,13 @@ _SHORT_REVISION = 8
 
 def show_plan(terminal: Terminal, rolebook: Rolebook, comparison: Comparison) -> None:
     """The variants, and what is different about each from the first."""
-    rows = [_row(terminal, rolebook, variant) for variant in comparison.variants]
+    rows = list(_rows(terminal, rolebook, comparison))
     terminal.write_table(("Variant", "Persona", "Revision", "Model", "Upstream"), rows)
-    asked = asked_variants(comparison)
-    for index in asked[1:]:
-        first, other = (comparison.variants[number] for number in (asked[0], index))
+    for first, variant, lines in variant_differences(rolebook, comparison):
+        names = [variant_name(terminal, each) for each in (first, variant)]
         terminal.write_line()
-        terminal.write_styled(f"--- {first.name}\n+++ {other.name}\n", bold=True)
-        for line in variant_differences(rolebook.compare, first, other):
+        terminal.write_styled(f"--- {names[0]}\n+++ {names[1]}\n", bold=True)
+        for line in lines:
             _show_difference(terminal, line)
 
 
@@ -69,19 +69,20 @@ def tell_estimate(terminal: Terminal, plan: Plan, estimate: Estimate) -> None:
         )
 
 
-def _row(terminal: Terminal, rolebook: Rolebook, variant: Variant) -> Sequence[str]:
-    personas = [rolebook.compare.persona_of(id).persona for id in variant.revisions]
-    persona = personas[0]
-    return (
-        variant_name(terminal, variant),
-        ", ".join(dict.fromkeys([variant.persona_id, *(other.id for other in personas[1:])])),
-        ", ".join(id[:_SHORT_REVISION] for id in variant.revisions),
-        variant.model
-        or persona.model
-        or rolebook.upstreams.known_model(variant.upstream or persona.upstream)
-        or terminal.gettext("the upstream's default"),
-        variant.upstream or persona.upstream or rolebook.settings.upstream,
-    )
+def _rows(
+    terminal: Terminal, rolebook: Rolebook, comparison: Comparison
+) -> Iterator[Sequence[str]]:
+    """What was recorded, by how it was asked for then."""
+    for asked in asked_by_plan(rolebook, comparison, example_of(comparison)):
+        variant = asked.variant
+        ids = [variant.persona_id, *(other.persona.id for other in asked.personas[1:])]
+        yield (
+            variant_name(terminal, variant),
+            ", ".join(dict.fromkeys(ids)),
+            ", ".join(id[:_SHORT_REVISION] for id in variant.revisions),
+            ", ".join(asked.models) or terminal.gettext("the upstream's default"),
+            ", ".join(asked.upstreams) or rolebook.settings.upstream,
+        )
 
 
 def _show_difference(terminal: Terminal, line: LineDifference) -> None:

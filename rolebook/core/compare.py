@@ -223,6 +223,13 @@ class CompareService:
         session = self.session_of(comparison, key)
         return self._chat.prepare(session, persona, entry.text, self.history_of(entry))
 
+    def planned_turn(self, comparison: Comparison, key: CellKey) -> Turn:
+        """The first turn of a cell as it would be recorded before its call. Calls nobody and writes nothing.
+
+        Raises what ``prepare`` raises; NotFoundError and UpstreamKeyError for an upstream that cannot be asked.
+        """
+        return self._asked(comparison, key, self._known_model)
+
     def try_out(self, comparison: Comparison, variant: int) -> None:
         """Raises what ``prepare`` raises if none of a variant's cells, as far as they are looked at, can be asked."""
         found: InputError | NotFoundError | None = None

@@ -92,8 +92,7 @@ def export_html(snapshot: Snapshot, translator: Translator) -> Iterator[str]:
     """The page, piece by piece, in the translator's language."""
     comparison = snapshot.comparison
     members = _members(snapshot, translator)
-    answering = [m.index for m in members if not comparison.variants[m.index].is_recorded]
-    differing = Differing(comparison, snapshot.persona_of, translator)
+    differing = Differing(snapshot.asked, translator)
     stream = (
         _environment(translator.language)
         .get_template("report.html")
@@ -103,9 +102,10 @@ def export_html(snapshot: Snapshot, translator: Translator) -> Iterator[str]:
             snapshot=snapshot,
             findings=snapshot.findings(translator),
             members=members,
-            settings=differing.settings(answering),
-            prompts=differing.prompts(answering),
-            answering=answering,
+            settings=differing.settings,
+            prompts=differing.prompts,
+            compared=differing.variants,
+            is_example=differing.is_example,
             rows=_rows(snapshot, members),
             is_folded=len(comparison.inputs) > _MOST_OPEN,
             styles=_styles(),

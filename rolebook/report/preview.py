@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Protocol
 
 from rolebook.core.chat import PreparedTurn
-from rolebook.core.compare import CompareService, Estimate
+from rolebook.core.compare import Estimate
 from rolebook.core.comparison import CellKey, Comparison, Variant
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.difference import LineDifference, line_differences
-from rolebook.core.persona import ResolvedPersona
+from rolebook.core.persona import Sampling
 from rolebook.core.planning import Plan
 from rolebook.library.yaml_text import dump_yaml
+from rolebook.report import asking
+from rolebook.report.asking import asked_by_plan, example_of
+from rolebook.report.differing import Asked
 from rolebook.report.sameness import same_inputs_data, same_variants_data
 from rolebook.report.unasked import failing_data, left_out_data
 
@@ -28,6 +31,19 @@ _ESTIMATED = (
 )
 
 
+class Compare(asking.Compare, Protocol):
+    """What would ask the cells."""
+
+    def prepare(self, comparison: Comparison, key: CellKey) -> PreparedTurn: ...
+
+
+class Book(asking.Book, Protocol):
+    """Where it is planned; a Rolebook is one."""
+
+    @property
+    def compare(self) -> Compare: ...
+
+
 def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:
     """The message list and the parameters of a turn that is ready to be sent."""
     return {
@@ -39,13 +55,10 @@ def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:
     }
 
 
-def plan_data(
-    compare: CompareService, plan: Plan, estimate: Estimate, cell: str = ""
-) -> dict[str, Any]:
+def plan_data(book: Book, plan: Plan, estimate: Estimate, cell: str = "") -> dict[str, Any]:
     """A planned comparison, with the exact messages of one cell, or of each variant's first. Raises NotFoundError."""
     comparison = plan.comparison
     asked = asked_variants(comparison)
-    first = comparison.variants[asked[0]]
     return {
         "comparison": comparison_data(comparison),
         "estimate": {name: getattr(estimate, name) for name in _ESTIMATED},
@@ -55,16 +68,14 @@ def plan_data(
         "same_variants": same_variants_data(comparison),
         "differences": [
             {
-                "variant": comparison.variants[index].name,
-                "lines": [
-                    line.as_data()
-                    for line in variant_differences(compare, first, comparison.variants[index])
-                ],
+                "variant": variant.name,
+                "against": first.name,
+                "lines": [line.as_data() for line in lines],
             }
-            for index in asked[1:]
+            for first, variant, lines in variant_differences(book, comparison)
         ],
         "cells": [
-            _cell(compare, comparison, key)
+            _cell(book.compare, comparison, key)
             for key in (
                 [comparison.key_of(cell)]
                 if cell
@@ -87,7 +98,7 @@ def _first_key(comparison: Comparison, index: int, estimate: Estimate) -> CellKe
     )
 
 
-def _cell(compare: CompareService, comparison: Comparison, key: CellKey) -> dict[str, Any]:
+def _cell(compare: Compare, comparison: Comparison, key: CellKey) -> dict[str, Any]:
     prepared = compare.prepare(comparison, key)
     return {
         "cell": str(key),
@@ -102,21 +113,38 @@ def _cell(compare: CompareService, comparison: Comparison, key: CellKey) -> dict
 
 
 def variant_differences(
-    compare: CompareService, first: Variant, other: Variant
-) -> Iterator[LineDifference]:
-    """The lines in which what two variants are made of is not the same."""
-    old, new = (
-        _description(variant, compare.persona_of(variant.revision)) for variant in (first, other)
-    )
-    yield from (line for line in line_differences(old, new) if line.kind != "same")
+    book: Book, comparison: Comparison
+) -> Iterator[tuple[Variant, Variant, Sequence[LineDifference]]]:
+    """For each variant the first one, itself, and the lines in which it is made of something else than that.
+
+    What was recorded is made of what was sent then.
+    """
+    asked = asked_by_plan(book, comparison, example_of(comparison))
+    chosen = {name for each in asked for name in each.variant.variables}
+    first, *others = [(each.variant, _description(each, chosen)) for each in asked]
+    for variant, description in others:
+        lines = line_differences(first[1], description)
+        yield first[0], variant, [line for line in lines if line.kind != "same"]
 
 
-def _description(variant: Variant, resolved: ResolvedPersona) -> str:
-    """Everything that decides what a variant answers, as a persona file would say it."""
-    chosen = {
-        name: value
-        for name in ("model", "upstream", "variables", "parameters")
-        if (value := getattr(variant, name))
+def _description(asked: Asked, chosen: Collection[str]) -> str:
+    """Everything that decides what a variant answers, as a persona file would say it.
+
+    Arguments:
+        chosen: the variables that any variant fills in itself.
+    """
+    resolved = asked.personas[0] if asked.personas else None
+    request: dict[str, Any] = {}
+    for parameters in asked.parameters(is_sent=False):
+        request = {**parameters, **request}
+    variables = {name: value for name, value in asked.variables.items() if name in chosen}
+    parts = {
+        **(resolved.persona.as_data() if resolved else {}),
+        "model": ", ".join(asked.models),
+        "upstream": ", ".join(asked.upstreams),
+        "sampling": {n: v for n, v in request.items() if n in Sampling.model_fields},
+        "request": {n: v for n, v in request.items() if n not in Sampling.model_fields},
+        "chosen": {"variables": variables} if variables else {},
+        "templates": dict(resolved.templates) if resolved else {},
     }
-    parts = {**resolved.persona.as_data(), "chosen": chosen, "templates": dict(resolved.templates)}
     return dump_yaml({name: value for name, value in parts.items() if value})

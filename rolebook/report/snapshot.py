@@ -29,6 +29,9 @@ from rolebook.core.measure import Evidence, summarise, summarise_by_tag
 from rolebook.core.persona import FaultyDataError, Persona, persona_of_revision
 from rolebook.core.session import Revision, Turn, TurnError, TurnMark, now
 from rolebook.language.translator import Translator
+from rolebook.report import asking
+from rolebook.report.asking import asked_in
+from rolebook.report.differing import Asked
 from rolebook.report.presentation import hue_of
 from rolebook.report.visible import INVISIBLE
 from rolebook.storage.encoding import encode_json
@@ -43,7 +46,7 @@ KIND = "comparison"
 Said = TypeVar("Said", Phrase, TurnError)
 
 
-class Log(Protocol):
+class Log(asking.Log, Protocol):
     """What is read of sessions and turns."""
 
     def get_revision(self, revision_id: str) -> Revision: ...
@@ -51,10 +54,8 @@ class Log(Protocol):
     def marks_of(self, turn_ids: Iterable[str]) -> Mapping[str, TurnMark]: ...
 
 
-class Comparisons(Protocol):
+class Comparisons(asking.Comparisons, Protocol):
     """What is read of comparisons."""
-
-    def cells(self, comparison: Comparison) -> Sequence[Cell]: ...
 
     def ballots(self, comparison_id: str) -> Sequence[Ballot]: ...
 
@@ -67,6 +68,9 @@ class Comparisons(Protocol):
 
 class Source(Protocol):
     """What an export reads from; a Rolebook is one."""
+
+    @property
+    def compare(self) -> asking.Compare: ...
 
     @property
     def log(self) -> Log: ...
@@ -95,7 +99,8 @@ class Snapshot:
 
     ``cells`` are those that have begun, by their keys; ``votes`` the ballots with an outcome. ``revisions`` are by id;
     ``histories`` are the turns that an input follows, by the id of the last of them; one that is gone is left out.
-    ``tally`` says what its checks lack, as pages do; ``breaks`` say why the last run broke off.
+    ``tally`` says what its checks lack, as pages do; ``breaks`` say why the last run broke off. ``source`` is where all
+    of it was read.
     """
 
     comparison: Comparison
@@ -106,6 +111,7 @@ class Snapshot:
     marks: Mapping[str, TurnMark]
     taken_at: str
     tally: Tally
+    source: Source
     breaks: Sequence[Break] = ()
 
     @property
@@ -179,6 +185,11 @@ class Snapshot:
             hues=[hue_of(variant) for variant in comparison.variants],
             by_tag=summarise_by_tag(comparison, self.cells.values()),
         )
+
+    @cached_property
+    def asked(self) -> Sequence[Asked]:
+        """How each variant is asked; that is the same at every moment, and few want to know."""
+        return asked_in(self.source, self.comparison)
 
     @cached_property
     def progress(self) -> Mapping[str, int]:
@@ -279,6 +290,7 @@ def take_snapshot(source: Source, comparison: Comparison) -> Snapshot:
         marks=log.marks_of(turn_ids),
         taken_at=now(),
         tally=comparisons.tally(comparison),
+        source=source,
         breaks=comparisons.breaks_of(comparison.id),
     )
 

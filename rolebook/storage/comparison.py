@@ -617,15 +617,13 @@ def former_revision(db: Database, persona_id: str, present: str) -> Revision | N
     return None
 
 
-def parameters_sent(db: Database, comparison_id: str) -> dict[int, list[dict[str, Any]]]:
-    """What was really sent beside messages, by variant: each set of parameters once."""
+def unlike_turns(db: Database, turn_ids: Iterable[str]) -> list[Turn]:
+    """One of these turns for each way in which they were asked, without messages and reply, in the log's order."""
     rows = execute(
         db,
-        "SELECT DISTINCT cells.variant, turns.parameters_sent FROM cells "
-        "JOIN turns ON turns.session = cells.session WHERE cells.comparison = ? AND cells.reused IS NULL",
-        (comparison_number(db, comparison_id),),
+        "SELECT min(number) AS number FROM turns WHERE id IN (SELECT value FROM json_each(?)) "
+        "GROUP BY model_requested, upstream, upstream_requested, parameters_requested, parameters_sent",
+        (json.dumps(list(turn_ids)),),
     )
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        found[row["variant"]].append(decode_json(row["parameters_sent"], {}))
-    return found
+    turns = lookup.turns_by_number(db, [row["number"] for row in rows])
+    return [turns[number] for number in sorted(turns)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rolebook.core.access import payer
 from rolebook.core.check import CheckResult
@@ -241,9 +240,12 @@ class SqliteComparisonLog:
         """The turns that are history after this one, which is the last. Raises NotFoundError."""
         return self._log.turns_up_to(turn_id)
 
-    def parameters_sent(self, comparison_id: str) -> Mapping[int, Sequence[Mapping[str, Any]]]:
-        """What was really sent beside messages, by the variant's index: each set of parameters once."""
-        return self._log.read(queries.parameters_sent, comparison_id)
+    def unlike_turns(self, turn_ids: Iterable[str]) -> Sequence[Turn]:
+        """One of these turns for each way in which they were asked: another model, upstream, or other parameters.
+
+        They come without messages and reply, in the order of the log.
+        """
+        return self._log.read(queries.unlike_turns, turn_ids)
 
     def create_ballot(self, ballot: Ballot) -> None:
         """Record that two cells are laid before somebody."""

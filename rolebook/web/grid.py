@@ -23,7 +23,7 @@ from rolebook.core.difference import Piece
 from rolebook.core.errors import ConflictError, NotFoundError
 from rolebook.core.frozen import frozen
 from rolebook.core.run import Progress
-from rolebook.report.differing import Setting
+from rolebook.report.differing import Differing
 from rolebook.web.comparison_cells import (
     Layout,
     Part,
@@ -51,8 +51,8 @@ from rolebook.web.security import local_path
 from rolebook.web.submission import submitted
 from rolebook.web.variant_settings import (
     answer_difference,
-    differing_settings,
-    prompt_differences,
+    differing_answers,
+    differing_variants,
 )
 
 blueprint = Blueprint("grid", __name__)
@@ -75,7 +75,6 @@ def show(comparison_id: str) -> str:
     comparison = rolebook().comparisons.get_comparison(comparison_id)
     layout = layout_of(comparison, request.args)
     grid = blank_grid(comparison, layout) if layout.is_matrix else open_grid(comparison, layout)
-    answering = [v for v in layout.order if not comparison.variants[v].is_recorded]
     marks = marks_of(comparison) if layout.is_matrix else ()
     progress = rolebook().compare.progress_of(comparison)
     return render_template(
@@ -87,9 +86,7 @@ def show(comparison_id: str) -> str:
         progress=progress,
         findings=None if progress.is_running else findings_at_once(comparison, progress.tally),
         stands=_stands(comparison, progress),
-        settings=differing_settings(comparison, answering),
-        prompts=prompt_differences(comparison, answering),
-        answering=answering,
+        differing=differing_variants(comparison, layout.order),
         marks=marks,
         counts=Counter("".join(marks)),
         trouble=trouble_in(comparison, marks),
@@ -241,7 +238,7 @@ class Comparand:
     variant: Variant
     pieces: tuple[Sequence[Piece] | None, ...]
     """For each of the shown turns how its words differ from the other's; ``None`` where one of the two has none."""
-    settings: Sequence[Setting]
+    differing: Differing
 
 
 @blueprint.get("/comparisons/<comparison_id>/cells/<cell>")
@@ -316,7 +313,7 @@ def _comparand(
     texts = [turn.text for turn in other.turns] if other else []
     own = [part.turn.text if part.turn else "" for part in parts]
     texts += [""] * (len(own) - len(texts))
-    variants = [parts[0].key.variant, key.variant]
+    asked = [parts[0].cell, other or Cell(key, len(own))]
     return Comparand(
         key,
         comparison.variants[key.variant],
@@ -324,7 +321,5 @@ def _comparand(
             answer_difference(text, words) if text and words else None
             for text, words in zip(own, texts, strict=True)
         ),
-        differing_settings(comparison, variants)
-        if not any(comparison.variants[variant].is_recorded for variant in variants)
-        else (),
+        differing_answers(comparison, asked),
     )

@@ -775,6 +775,23 @@ def test_a_replay_asks_the_own_persona_as_the_session_did(
     assert ("ok", False) == (plain["model"], "user" in plain)
 
 
+def test_a_replays_plan_tells_what_was_sent_then_from_what_will_be(
+    shell: Shell, upstream: FakeUpstream
+) -> None:
+    chosen = ("-m", "ok?text=Clear", "-s", "temperature=0.33")
+    session_id = shell.run("ask", "teacher", "Why?", *chosen, "--json").json["session_id"]
+    planned = shell.run("replay", session_id, "plain", "--plan").text
+    assert ["As recorded", "teacher"] == planned.splitlines()[0].split("\t")[:2]
+    assert "ok?text=Clear" in planned.splitlines()[0]
+    assert "--- As recorded\n+++ Plain assistant\n" in planned
+    assert "- model: ok?text=Clear\n+ model: ok\n" in planned
+    assert "-   temperature: 0.33\n" in planned
+    data = shell.run("replay", session_id, "plain", "--plan", "--json").json
+    assert [("As recorded", "Plain assistant")] == [
+        (each["against"], each["variant"]) for each in data["differences"]
+    ]
+
+
 def test_a_replay_keeps_a_model_that_was_the_default_then(
     shell: Shell, upstream: FakeUpstream
 ) -> None:

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rolebook.core.check import Check
-from rolebook.core.comparison import Comparison, ComparisonInput, Judge, Tally, Variant
-from rolebook.core.errors import FileError, InputError
-from rolebook.core.session import Revision, now
+from rolebook.core.comparison import CellKey, Comparison, ComparisonInput, Judge, Tally, Variant
+from rolebook.core.errors import FileError, InputError, NotFoundError
+from rolebook.core.persona import ResolvedPersona, persona_of_revision
+from rolebook.core.session import Revision, Turn, now
 from rolebook.report.export import EXPORT_FORMATS, export_comparison
 from rolebook.report.reading import plan_export, read_export
 from rolebook.wiring import Rolebook
@@ -346,7 +347,7 @@ class Shelf:
     """The least that an export reads from: revisions, and nothing answered yet."""
 
     def __init__(self, revision: Revision) -> None:
-        self.log = self.comparisons = self
+        self.log = self.comparisons = self.compare = self
         self._revision = revision
 
     def get_revision(self, revision_id: str) -> Revision:
@@ -355,8 +356,20 @@ class Shelf:
     def marks_of(self, turn_ids: object) -> dict[str, Any]:
         return {}
 
-    def cells(self, comparison: Comparison) -> list[Any]:
+    def cells(self, comparison: Comparison, **chosen: Any) -> list[Any]:
         return []
+
+    def unlike_turns(self, turn_ids: object) -> list[Any]:
+        return []
+
+    def get_turn(self, turn_id: str) -> Turn:
+        raise NotFoundError("There is no such turn.")
+
+    def persona_of(self, revision_id: str) -> ResolvedPersona:
+        return persona_of_revision(self._revision)
+
+    def planned_turn(self, comparison: Comparison, key: CellKey) -> Turn:
+        raise NotFoundError("There is no such upstream.")
 
     def tally(self, comparison: Comparison) -> Tally:
         return Tally(comparison.size)

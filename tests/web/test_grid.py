@@ -653,16 +653,94 @@ def test_only_what_differs_between_the_variants_is_told(
         },
     ]
     html = show(client, plan(rolebook, variants=variants))
-    differing = html[html.index('id="differences"') : html.index('id="board"')]
-    rows = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', differing, re.DOTALL)
-    found = {
-        re.sub("<.*?>", "", name): re.sub("<.*?>", " ", values).split() for name, values in rows
-    }
+    found, differing = told_apart(html)
     assert found["temperature"] == ["0.2", "0.7", "0.7"]
     assert found["level"] == ["beginner", "expert", "beginner"]
     assert set(found) == {"temperature", "level", "Revision"}
     assert "<del>a patient</del><ins>an impatient</ins>" in differing
-    assert "System prompt of Expert" not in differing
+    assert "for a <del>beginner</del><ins>expert</ins>." in differing
+
+
+def told_apart(html: str) -> tuple[dict[str, list[str]], str]:
+    """The settings that a page tells to differ, each with its values, and all of the page that says so."""
+    differing = html[html.index('id="differences"') :]
+    differing = differing[: differing.index("</details>")]
+    rows = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', differing, re.DOTALL)
+    return {
+        re.sub("<.*?>", "", name): re.sub("<.*?>", " ", values).split() for name, values in rows
+    }, differing
+
+
+def test_what_is_said_before_an_answer_differs_too(client: FlaskClient, rolebook: Rolebook) -> None:
+    variants = [
+        {"persona": "teacher", "name": "A"},
+        {"persona": "teacher", "name": "B", "changes": {"greeting": "Welcome!", "language": "zh"}},
+    ]
+    found, differing = told_apart(show(client, plan(rolebook, variants=variants)))
+    assert found["Greeting"][-1] == "Welcome!"
+    assert found["Language"] == ["en", "zh"]
+    assert "System prompt" not in differing
+
+
+def test_an_edit_of_a_template_is_told_by_what_is_sent(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    before = rolebook.library.get_persona("teacher").revision
+    fill(rolebook, variants=["teacher"])
+    path = rolebook.library.templates_dir / "chat.jinja"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("{{ system }}", "{{ system }} Be brief.", 1), "utf-8")
+    variants = [{"persona": "teacher", "revision": before.id, "name": "Before"}, "teacher"]
+    _, differing = told_apart(show(client, plan(rolebook, variants=variants)))
+    assert "System prompt of Teacher, against Before" in differing
+    assert "Prompt template of Teacher, against Before" in differing
+    assert 2 == len(re.findall(r"<ins>\s*Be brief\.?\s*</ins>", differing))
+
+
+def test_recorded_answers_are_told_apart_by_how_they_were_asked_for(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    chosen = Session(
+        id=new_id(),
+        persona_id="teacher",
+        revision="",
+        model="ok?text=Clear",
+        parameters={"temperature": 0.33},
+        variables={"level": "expert"},
+    )
+    session = rolebook.chat.start_session(chosen)
+    client.post(f"/sessions/{session.id}/turns", data={"input": "Why?"}, headers=HTML)
+    spec = {"variants": ["plain"], "inputs": [{"session": session.id}], "recorded": True}
+    planned = client.get(f"/comparisons/new?session={session.id}&variant=plain").text
+    comparison = fill(rolebook, **spec)
+    found, differing = told_apart(show(client, comparison))
+    assert found["Model"] == ["ok?text=Clear", "ok"]
+    assert found["temperature"] == ["0.33", "–"]
+    assert found["Persona"] == ["Teacher", "Plain", "assistant"]
+    assert "for a expert" in re.sub("<.*?>", "", differing)
+    for said in ("ok?text=Clear", "0.33", "for a expert"):
+        assert said in re.sub("<.*?>", "", planned[planned.index('id="differing"') :])
+    beside = show(client, comparison, "?with=2-1-1", "/cells/1-1-1")
+    assert found["Model"] == told_apart(beside)[0]["Model"]
+    assert "for a expert" in re.sub("<.*?>", "", told_apart(beside)[1])
+
+
+def test_any_two_answers_show_what_was_sent_for_them(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    variants = [
+        "plain",
+        "teacher",
+        {"persona": "teacher", "name": "C", "changes": {"system": "Be."}},
+    ]
+    comparison = fill(rolebook, variants=variants, inputs=["Why?"])
+    found, differing = told_apart(show(client, comparison, "?with=3-1-1", "/cells/2-1-1"))
+    assert len(set(found["Revision"])) == 2
+    assert "–" not in found["Revision"]
+    assert "You are a patient teacher" in differing
+    assert "Be." in differing
+    found, _ = told_apart(show(client, comparison, "?with=2-1-1", "/cells/1-1-1"))
+    assert "Revision" not in found
 
 
 def test_a_cells_page_tells_it_whole_beside_another(
@@ -684,7 +762,7 @@ def test_a_cells_page_tells_it_whole_beside_another(
     assert "says blue" in html
     assert "✗" in html
     assert "<del>dark</del><ins>blue</ins>" in html
-    assert "dim" in html[html.index("Settings that differ") :]
+    assert told_apart(html)[0]["Model"] == ["dim", "clear"]
     assert re.findall(r'data-key="(\w+)" href="[^"]*/cells/([\d-]+)"', html) == [
         ("ArrowLeft", "1-1-1"),
         ("ArrowDown", "2-2-1"),

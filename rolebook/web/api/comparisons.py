@@ -91,9 +91,10 @@ class ComparisonPlan(Shape, total=False):
 
 
 class PlannedDifference(Shape):
-    """How what a variant is made of differs from the first one."""
+    """How what a variant is made of differs from the first one, which may be what was recorded."""
 
     variant: str
+    against: str
     lines: list[shapes.Line]
 
 
@@ -181,7 +182,7 @@ def plan_comparison(query: PlanQuery, body: ComparisonSpec) -> PlanPreview:
     """Show what a comparison would take and send. Nothing is called, and nothing is kept."""
     plan, compare = _plan(body), rolebook().compare
     estimate = compare.estimate(plan.comparison, is_reusing=query.reuse)
-    return cast(PlanPreview, plan_data(compare, plan, estimate, query.cell))
+    return cast(PlanPreview, plan_data(rolebook(), plan, estimate, query.cell))
 
 
 def _plan(spec: ComparisonSpec) -> Plan:

@@ -1,0 +1,152 @@
+"""How the variants of a comparison are asked: as the log has it where they were, else as they would be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from rolebook.core.comparison import Cell, CellKey, Comparison
+from rolebook.core.errors import InputError, NotFoundError, UpstreamError
+from rolebook.core.persona import ResolvedPersona
+from rolebook.core.session import Session, Turn
+from rolebook.report.differing import Asked
+
+
+class Compare(Protocol):
+    """What knows personas, and how a cell would be asked."""
+
+    def persona_of(self, revision_id: str) -> ResolvedPersona: ...
+
+    def planned_turn(self, comparison: Comparison, key: CellKey) -> Turn: ...
+
+
+class Comparisons(Protocol):
+    """What is read of comparisons."""
+
+    def cells(
+        self,
+        comparison: Comparison,
+        *,
+        inputs: Sequence[int] | None = None,
+        repeats: Sequence[int] | None = None,
+    ) -> Sequence[Cell]: ...
+
+    def unlike_turns(self, turn_ids: Iterable[str]) -> Sequence[Turn]: ...
+
+
+class Log(Protocol):
+    """What is read of sessions and turns."""
+
+    def get_session(self, session_id: str) -> Session: ...
+
+    def get_turn(self, turn_id: str) -> Turn: ...
+
+
+class Book(Protocol):
+    """Where comparisons are; a Rolebook is one."""
+
+    @property
+    def compare(self) -> Compare: ...
+
+    @property
+    def comparisons(self) -> Comparisons: ...
+
+    @property
+    def log(self) -> Log: ...
+
+
+def asked_in(book: Book, comparison: Comparison) -> Sequence[Asked]:
+    """How each variant of a comparison that is recorded is asked, by the example of one input."""
+    entry = example_of(comparison)
+    cells = book.comparisons.cells(comparison, inputs=[entry], repeats=[0])
+    by_variant = {cell.key.variant: cell for cell in cells}
+    return [
+        asked_at(book, comparison, CellKey(variant, entry, 0), by_variant.get(variant))
+        for variant in range(len(comparison.variants))
+    ]
+
+
+def asked_by_plan(book: Book, comparison: Comparison, entry: int) -> Sequence[Asked]:
+    """The same of one that is only planned."""
+    keys = [CellKey(variant, entry, 0) for variant in range(len(comparison.variants))]
+    return [asked_at(book, comparison, key) for key in keys]
+
+
+def example_of(comparison: Comparison) -> int:
+    """The first input that all variants have an answer to, or will have."""
+    if any(variant.is_recorded for variant in comparison.variants):
+        return next((n for n, entry in enumerate(comparison.inputs) if entry.recorded), 0)
+    return 0
+
+
+def asked_at(book: Book, comparison: Comparison, key: CellKey, cell: Cell | None = None) -> Asked:
+    """How a variant is asked, by the example of one of its cells.
+
+    Arguments:
+        cell: as it stands in the log, if it has begun.
+    """
+    variant, entry = comparison.variants[key.variant], comparison.inputs[key.input]
+    if variant.is_recorded:
+        ids = [id for each in comparison.inputs for id in each.recorded]
+        turns = [*_whole(book, entry.recorded[:1]), *book.comparisons.unlike_turns(ids)]
+        chosen = _variables_of(book, turns[:1]) or entry.variables
+        return _asked(book, comparison, key, turns, variant.revisions, chosen)
+    turns = _whole(book, [turn.id for turn in cell.turns[:1]] if cell else [])
+    if not turns:
+        # What cannot be asked is told by its persona alone.
+        with suppress(InputError, NotFoundError, UpstreamError):
+            turns = [book.compare.planned_turn(comparison, key)]
+    chosen = {**entry.variables, **variant.variables}
+    return _asked(book, comparison, key, turns, variant.revisions, chosen)
+
+
+def answered_at(book: Book, comparison: Comparison, cell: Cell) -> Asked:
+    """How one answer was asked for; a recorded one without regard to the others."""
+    variant = comparison.variants[cell.key.variant]
+    turns = _whole(book, [turn.id for turn in cell.turns[:1]])
+    if not variant.is_recorded or not turns:
+        return asked_at(book, comparison, cell.key, cell)
+    chosen = _variables_of(book, turns)
+    return _asked(book, comparison, cell.key, turns, [turns[0].revision], chosen)
+
+
+def _asked(
+    book: Book,
+    comparison: Comparison,
+    key: CellKey,
+    turns: Sequence[Turn],
+    revisions: Sequence[str],
+    chosen: Mapping[str, Any],
+) -> Asked:
+    personas = []
+    for revision in revisions:
+        with suppress(InputError, NotFoundError):
+            personas.append(book.compare.persona_of(revision))
+    variables = personas[0].persona.variables if personas else {}
+    return Asked(
+        key.variant,
+        comparison.variants[key.variant],
+        tuple(revisions),
+        tuple(personas),
+        tuple(turns),
+        variables={name: chosen.get(name, each.fallback) for name, each in variables.items()},
+        given=frozenset(comparison.inputs[key.input].variables),
+    )
+
+
+def _whole(book: Book, turn_ids: Sequence[str]) -> list[Turn]:
+    """Turns with their messages, as far as they are still in the log."""
+    found = []
+    for id in turn_ids:
+        with suppress(NotFoundError):
+            found.append(book.log.get_turn(id))
+    return found
+
+
+def _variables_of(book: Book, turns: Sequence[Turn]) -> Mapping[str, Any]:
+    """Those of the session in which the first of some turns was had."""
+    for turn in turns:
+        with suppress(NotFoundError):
+            return book.log.get_session(turn.session_id).variables
+    return {}
