@@ -22,6 +22,7 @@ from rolebook.core.errors import (
     SettingError,
     UpstreamKeyError,
 )
+from rolebook.core.fixed import answers_of
 from rolebook.core.gateway import GatewayService
 from rolebook.core.judge import Judging
 from rolebook.core.live_checks import LiveChecks
@@ -193,9 +194,8 @@ class _Billing:
         key = payer().key
         if key is None or not key.limits.has_budget:
             return None
-        answers = turn.parameters_requested.get("n")
         prompt = estimate_messages(turn.messages)
-        completion = UNKNOWN_TOKENS * max(1, answers if isinstance(answers, int) else 1)
+        completion = UNKNOWN_TOKENS * answers_of(turn.parameters_requested)
         cost = self._expected_cost(turn, prompt, completion) if key.limits.has_cost else 0.0
         return self._accounts.reserve(key, tokens=prompt + completion, cost=cost)
 

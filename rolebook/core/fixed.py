@@ -49,6 +49,17 @@ def filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {**kept, **fixed}
 
 
+def counts_answers(name: str) -> bool:
+    """Whether a field says how many answers there are to be, or to be thought of."""
+    return _plain(name) in _COUNTS
+
+
+def answers_of(fields: Mapping[str, Any]) -> int:
+    """How many answers these fields ask for, one at least."""
+    counts = [value for name, value in fields.items() if counts_answers(name)]
+    return max([1, *(count for count in counts if type(count) is int)])
+
+
 def _plain(name: str) -> str:
     """A name as ``max_tokens``, ``maxTokens`` and ``max-tokens`` have it in common."""
     return name.casefold().replace("_", "").replace("-", "")
@@ -60,6 +71,9 @@ _SAME: Mapping[str, frozenset[str]] = {
     for names in [frozenset(map(_plain, things.split()))]
     for name in names
 }
+
+
+_COUNTS = _SAME["n"] | {"bestof"}
 
 
 def _plain_names(fixed: Mapping[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from flask import current_app
 from rolebook.core.access import require_persona
 from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
+from rolebook.core.fixed import counts_answers
 from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest, require_spelling
 from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, ResolvedPersona, is_persona_id
@@ -144,11 +145,14 @@ def _parameters(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str
         raise InputError("%(key)s cannot be set by a request.", key=refused[:80])
     require_spelling(body, _READ_HERE | _COUNTS)
     require_spelling(options, ["include_usage"])
-    for name in sorted(_COUNTS):
-        count = body.get(name)
+    for name, count in body.items():
+        if not counts_answers(name):
+            continue
         if count is not None and not (type(count) is int and 1 <= count <= MOST_CHOICES):
             raise InputError(
-                "%(key)s must be a whole number from 1 to %(limit)d.", key=name, limit=MOST_CHOICES
+                "%(key)s must be a whole number from 1 to %(limit)d.",
+                key=name[:80],
+                limit=MOST_CHOICES,
             )
     further = {name: value for name, value in options.items() if name != "include_usage"}
     parameters = {name: value for name, value in body.items() if name not in _READ_HERE}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rolebook.core.fixed import filled_up
+from rolebook.core.fixed import answers_of, filled_up
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,14 @@ def test_objects_without_end_do_no_harm() -> None:
     for _ in range(900):
         nested = {"options": nested}
     assert nested == filled_up({}, nested)
+
+
+def test_answers_are_counted_by_whatever_name() -> None:
+    asked: list[dict[str, Any]] = [
+        {"n": 3},
+        {"num_return_sequences": 3, "n": 1},
+        {"candidateCount": 3},
+        {"n": 2, "best_of": 3},
+    ]
+    assert {3} == {answers_of(fields) for fields in asked}
+    assert {1} == {answers_of(fields) for fields in ({}, {"n": None}, {"n": True}, {"n": -1})}

@@ -827,6 +827,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "plain", "messages": MESSAGES, "stream_options": 1}, "stream_options"),
     ({"model": "plain", "messages": MESSAGES, "n": 10**9}, "n"),
     ({"model": "plain", "messages": MESSAGES, "n": True}, "n"),
+    ({"model": "plain", "messages": MESSAGES, "num_return_sequences": 10**9}, "num_return_sequences"),
     ({"model": "plain", "messages": MESSAGES, "api_key": "sk-1"}, "api_key"),
     ({"model": "plain", "messages": MESSAGES, "Base_URL": "http://evil"}, "Base_URL"),
     ({"model": "plain", "messages": MESSAGES, "ba\u017fe_url": "http://evil"}, "ba\u017fe_url"),
