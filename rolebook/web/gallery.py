@@ -101,11 +101,14 @@ def _by_frequency(words: Iterable[str]) -> list[str]:
     return sorted((counted := Counter(words)), key=lambda word: (-counted[word], word))
 
 
-def _rank(entry: PersonaEntry, text: str, language: str) -> tuple[bool, bool, str]:
+def _rank(entry: PersonaEntry, text: str, language: str) -> tuple[bool, bool, bool, str]:
+    """Who is called just so comes first, as Enter opens the first one; then whose name has it in it."""
     assert entry.resolved is not None
     persona = entry.resolved.persona
-    is_named = bool(text) and text.casefold() in persona.name.casefold()
-    return not is_named, persona.language != language, persona.name.casefold()
+    name, wanted = persona.name.casefold(), text.casefold()
+    is_called = wanted in (name, entry.id.casefold())
+    is_named = bool(wanted) and wanted in name
+    return not is_called, not is_named, persona.language != language, name
 
 
 def _has_words(entry: PersonaEntry, text: str, translate: Translate) -> bool:

@@ -102,6 +102,16 @@ def test_a_name_that_matches_comes_before_a_description(
     assert cards(client.get("/?q=teacher").text) == ["teacher", "aide"]
 
 
+@pytest.mark.parametrize("query", ["teacher", "Teacher", "TEACHER"])
+def test_who_is_called_just_so_comes_first(
+    library_dir: Path, client: FlaskClient, query: str
+) -> None:
+    (library_dir / "personas/another.yaml").write_text(
+        "name: Another teacher\nsystem: x\nlanguage: en\n"
+    )
+    assert cards(client.get(f"/?q={query}").text) == ["teacher", "another"]
+
+
 def test_finding_nothing_offers_to_start_with_these_words(client: FlaskClient) -> None:
     page = client.get("/?q=a+patient+chess+coach").text
     assert ">a patient chess coach</textarea>" in page
