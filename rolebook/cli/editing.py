@@ -109,7 +109,7 @@ def _new(group: str, kind: str, example: str) -> Command:
 
         edits, key = invocation.rolebook.edits, _key(kind, file_id)
         edits.require_free(key)
-        text = edits.new_text(key, name)
+        text = edits.new_text(key, name, system=invocation.terminal.gettext("You are …"))
         if no_edit:
             saved = edits.save(key, text, etag="", author=_author(), message=message)
             invocation.terminal.tell("Saved as %(path)s.", path=saved.source.file)

@@ -237,11 +237,11 @@ class EditService(Versions):
         """Raises InputError for an id that makes no file name, ConflictError if a file has it, or nearly has it."""
         self._files.require_free(key)
 
-    def new_text(self, key: FileKey, name: str = "") -> str:
-        """What a new file begins with."""
+    def new_text(self, key: FileKey, name: str = "", *, system: str = "You are …") -> str:
+        """What a new file begins with; ``system`` in the language of whoever writes it."""
         if key.kind == "template":
             return _NEW_TEMPLATE
-        return self._files.new_text(key, {"name": name or key.id, "system": "You are …\n"})
+        return self._files.new_text(key, {"name": name or key.id, "system": f"{system}\n"})
 
     def check(self, key: FileKey, text: str) -> Checked:
         """All that can be said of a text that is not saved. Never raises for what is wrong with it."""

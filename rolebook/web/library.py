@@ -90,7 +90,8 @@ def show(kind: str, name: str) -> ResponseReturnValue:
     if request.args.get("new") is not None:
         if any(state.key == key for state in _files()):
             return redirect(address_of(key), 303)
-        text, etag = edits.new_text(key, request.args.get("title", "").strip()), ""
+        title = request.args.get("title", "").strip()
+        text, etag = edits.new_text(key, title, system=gettext("You are …")), ""
     else:
         source = edits.open(key)
         text, etag = source.text, source.etag

@@ -35,7 +35,7 @@ from rolebook.library.persona_fields import (
 )
 from rolebook.library.persona_file import TYPED_KEYS
 from rolebook.library.yaml_text import Path, YamlError, parse_yaml
-from rolebook.web.current import rolebook
+from rolebook.web.current import gettext, rolebook
 from rolebook.web.draft import Draft, Look, look
 from rolebook.web.errors import describe, status_of
 from rolebook.web.library import context_of, file_page, key_of, pieces_of
@@ -240,7 +240,8 @@ def show(name: str) -> ResponseReturnValue:
     if request.args.get("new") is not None:
         if any(state.key == key for state in edits.files()):
             return redirect(url_for("persona_form.show", name=name), 303)
-        text, etag = edits.new_text(key, request.args.get("title", "").strip()), ""
+        title = request.args.get("title", "").strip()
+        text, etag = edits.new_text(key, title, system=gettext("You are …")), ""
     else:
         source = edits.open(key)
         text, etag = source.text, source.etag

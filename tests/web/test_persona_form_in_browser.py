@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.conftest import TEACHER, LiveServer, NewPage
+from tests.conftest import TEACHER, Failures, LiveServer, NewPage
 from tests.web.checks import assert_accessible
 
 PAGE = "/library/personas/teacher/form"
@@ -111,6 +111,26 @@ def test_unsaved_changes_go_to_the_text_and_back_and_outlive_a_reload(
     assert "description: Explains well.\n" in file.read_text("utf-8")
     open_form(page, live_server)
     expect(page.locator("#unsaved")).to_be_hidden()
+
+
+def test_what_could_not_be_saved_is_not_offered_beside_itself(
+    page: Any, live_server: LiveServer, failures: Failures
+) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    open_form(page, live_server)
+    how = page.locator("#f-system")
+    look_after(page, lambda: how.fill("You cook for {{ people }}."))
+    for more in ("", "!"):
+        how.press_sequentially(more)
+        with page.expect_navigation():
+            page.get_by_role("button", name="Save").click()
+        expect(page.get_by_text("It was not saved yet")).to_be_visible()
+        expect(how).to_be_focused()
+        expect(page.locator("#unsaved")).to_be_hidden()
+    failures.expect("422")
+    open_form(page, live_server)
+    page.get_by_role("button", name="Go on with it").click()
+    expect(how).to_have_value(re.compile("You cook for {{ people }}."))
 
 
 def test_what_is_filled_in_beside_an_offered_text_does_not_replace_it(

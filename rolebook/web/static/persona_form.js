@@ -137,6 +137,7 @@ form.addEventListener("submit", (event) => {
     take(submitter);
   } else if (submitter?.id === "save" || submitter?.hasAttribute("data-leaves")) {
     isLeaving = true;
+    if (submitter.id === "save") unsaved.send();
   } else {
     event.preventDefault();
     look();
@@ -190,8 +191,9 @@ document.getElementById("drop").addEventListener("click", () => {
   else unsaved.drop();
 });
 
+const left = unsaved.read();
 if ("saved" in form.dataset) unsaved.drop();
-else offer(unsaved.read());
+else offer("dirty" in form.dataset && left?.isSent ? left.before : left);
 if ("dirty" in form.dataset) untouched = "";
 tell();
 document.querySelector("[aria-invalid]")?.focus();

@@ -60,6 +60,8 @@ async function tabsThatLive() {
 export class Unsaved {
   #name;
   #undecided = null;
+  /** Whether this page has kept something itself. */
+  #hasKept = false;
 
   constructor(name) {
     this.#name = name;
@@ -104,7 +106,7 @@ export class Unsaved {
     if (!others.length) return;
     const texts = [];
     for (const name of [this.#name, ...others]) {
-      for (let kept = readEntry(name); kept; kept = kept.before) texts.push(kept);
+      for (let kept = readEntry(name); kept; kept = kept.before) texts.push(name === this.#name ? kept : { ...kept, isSent: false });
     }
     texts.sort((one, other) => other.at - one.at);
     const chain = texts.reduceRight((before, kept) => ({ ...kept, before }), null);
@@ -112,8 +114,8 @@ export class Unsaved {
     for (const name of others) localStorage.removeItem(name);
   }
 
-  /** {text, etag, at, before}: the text, what it began from, when it was kept, and one of before that nobody has decided
-   * about; null if there is none. */
+  /** {text, etag, at, before, isSent}: the text, what it began from, when it was kept, one of before that nobody has decided
+   * about, and whether it was sent to be saved; null if there is none. */
   read() {
     return readEntry(this.#name);
   }
@@ -124,7 +126,14 @@ export class Unsaved {
   }
 
   keep({ text, etag }) {
+    this.#hasKept = true;
     this.#put({ text, etag, at: Date.now(), before: this.#undecided });
+  }
+
+  /** What was written here is sent to be saved. If it is not, the page that says why shows it, or what was written since. */
+  send() {
+    const kept = this.read();
+    if (kept && this.#hasKept) this.#put({ ...kept, isSent: true });
   }
 
   #put(kept) {
