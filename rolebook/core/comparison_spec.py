@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -17,13 +18,15 @@ from pydantic_core import PydanticCustomError
 
 from rolebook.core.check import Checks
 from rolebook.core.errors import Phrase
-from rolebook.core.fields import Boolean, Lines, Part, Text, Texts, flaw, integer, misfit
+from rolebook.core.fields import Boolean, Lines, Part, Text, Texts, flaw, integer, misfit, nearest
 from rolebook.core.persona import (
+    OTHER_NAMES,
     ContextPolicy,
     Example,
     Fault,
     FaultyDataError,
     JsonData,
+    Persona,
     RequestField,
     Sampling,
     fault_of,
@@ -104,7 +107,12 @@ class VariantSpec(Part):
 
     @model_validator(mode="after")
     def _check(self) -> VariantSpec:
-        if bool(self.persona) == bool(self.system):
+        if self.persona and self.system:
+            raise flaw(
+                "%(key)s has a persona and a system text of its own. What the persona shall say instead belongs under "
+                "'changes', as 'system' there."
+            )
+        if not self.persona and not self.system:
             raise flaw("%(key)s needs either 'persona' or 'system'.")
         return self
 
@@ -228,5 +236,52 @@ def parse_spec(data: Mapping[str, Any]) -> ComparisonSpec:
 
 
 def find_unknown_spec_keys(data: Mapping[str, Any]) -> Iterator[Fault]:
-    """A warning for every key that means nothing here."""
-    return find_unknown_keys(data, _PARTS)
+    """A fault for every key that means nothing here.
+
+    In a variant it is an error, as it would change nothing and have a persona compared with itself; elsewhere a
+    warning.
+    """
+    for fault in find_unknown_keys(data, _PARTS):
+        match fault.path:
+            case ("variants", _, key):
+                yield _misplaced(fault, str(key))
+            case ("variants", _, "sampling", _):
+                near = str(fault.parameters["near"] or "")
+                yield _as_error(fault, _NEARLY_SAMPLING if near else _NO_SAMPLING)
+            case _:
+                yield fault
+
+
+_NO_SAMPLING = (
+    "'%(key)s' is no sampling parameter. Other fields of the request belong under 'request'."
+)
+_NEARLY_SAMPLING = (
+    "'%(key)s' is no sampling parameter. Did you mean '%(near)s'? Other fields of the request belong "
+    "under 'request'."
+)
+
+
+def _misplaced(fault: Fault, key: str) -> Fault:
+    """An unknown key of a variant; many are keys of a persona's file, or sampling parameters."""
+    places = {
+        **{name: f"changes.{name}" for name in Persona.model_fields if name not in {"id", "x"}},
+        **{name: f"sampling.{name}" for name in Sampling.model_fields},
+        **{name: name for name in VariantSpec.model_fields if name != "system"},
+    }
+    if key in places:
+        place = places[key].partition(".")[0]
+        message = "'%(key)s' belongs under '%(place)s'; here it would change nothing."
+        return _as_error(fault, message, place=place)
+    near = places.get(OTHER_NAMES.get(key) or nearest(key, places), "")
+    message = "'%(key)s' means nothing here and would change nothing: take it out."
+    if near:
+        message = "'%(key)s' means nothing here and would change nothing. Did you mean '%(near)s'?"
+    return _as_error(fault, message, near=near)
+
+
+def _as_error(fault: Fault, message: str, **more: str) -> Fault:
+    if "name" in fault.parameters:
+        # A text that a comma has cut.
+        return replace(fault, severity="error")
+    parameters = {**fault.parameters, **more}
+    return replace(fault, message=message, parameters=parameters, severity="error")

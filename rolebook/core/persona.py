@@ -583,7 +583,7 @@ def _parts_at(
 
 _FOREIGN = "'%(key)s' is no known key and is left out. Foreign data belongs under 'x'."
 #: What keys of ours are called elsewhere.
-_OTHER_NAMES: Mapping[str, str] = {
+OTHER_NAMES: Mapping[str, str] = {
     "prompt": "system",
     "system_prompt": "system",
     "instructions": "system",
@@ -603,7 +603,7 @@ def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str
     is_root = len(path) == 1 and "system" in known
     near = nearest(name, [*known, *Sampling.model_fields] if is_root else known)
     if is_root:
-        near = _OTHER_NAMES.get(name, near)
+        near = OTHER_NAMES.get(name, near)
     parameters = {"key": describe_path(path), "near": near}
     if value is None and not near and (" " in name or not is_root):
         # {user: One, two} is a map of 'user' and 'two'.

@@ -73,12 +73,12 @@ def parse_comparison(
     given = data.get("inputs")
     if isinstance(given, list):
         data["inputs"] = inputs.gather(given)
-    faults = list(find_unknown_spec_keys(data))
+    found = [inputs.problem(fault, of_key=True) for fault in find_unknown_spec_keys(data)]
     try:
         spec = parse_spec(data)
     except FaultyDataError as error:
-        faults += error.faults
-    problems = set_of([*document.problems, *inputs.problems, *map(inputs.problem, faults)])
+        found += [inputs.problem(fault, of_key=False) for fault in error.faults]
+    problems = set_of([*document.problems, *inputs.problems, *found])
     problems.sort(key=lambda problem: (problem.file != file, problem.line, problem.column))
     if any(problem.severity == "error" for problem in problems):
         raise FileError(problems)
@@ -129,13 +129,13 @@ class _Inputs:
                 path = ("inputs", self.origins[index], *rest)
         return self._mark(path, of_key=False)
 
-    def problem(self, fault: Fault) -> Problem:
-        """A fault in the gathered data, at its place."""
+    def problem(self, fault: Fault, *, of_key: bool) -> Problem:
+        """A fault in the gathered data, at the place of the value or of its key."""
         path, parameters = fault.path, fault.parameters
         if path[:1] == ("inputs",) and len(path) > 1:
             path = ("inputs", self.origins[int(path[1])], *path[2:])
             parameters = {**parameters, "key": describe_path(path)}
-        mark = self._mark(path, of_key=fault.severity == "warning")
+        mark = self._mark(path, of_key=of_key)
         return Problem(mark.file, mark.line, mark.column, fault.message, parameters, fault.severity)
 
     def _read(self, entry: Mapping[str, Any], index: int) -> list[InputRow]:

@@ -89,6 +89,24 @@ def test_whole_file() -> None:
             ],
         ),
         (
+            "variants:\n  - {persona: teacher, colour: red, modl: x, temperature: 1, template: plain}\n"
+            "  - {persona: teacher, sampling: {temprature: 1, cache_prompt: 3}, tempalte: plain, prompt: Be brief.}\n"
+            "  - {persona: teacher, system: Be brief.}\n  - {persona: teacher, name: A, and B}\ninputs: [Hi]\n",
+            [
+                "c.yaml:2:24: 'variants[0].colour' means nothing here and would change nothing: take it out.",
+                "c.yaml:2:37: 'variants[0].modl' means nothing here and would change nothing. Did you mean 'model'?",
+                "c.yaml:2:46: 'variants[0].temperature' belongs under 'sampling'; here it would change nothing.",
+                "c.yaml:2:62: 'variants[0].template' belongs under 'changes'; here it would change nothing.",
+                "c.yaml:3:35: 'variants[1].sampling.temprature' is no sampling parameter. Did you mean 'temperature'?",
+                "c.yaml:3:50: 'variants[1].sampling.cache_prompt' is no sampling parameter. Other fields of the",
+                "c.yaml:3:68: 'variants[1].tempalte' means nothing here and would change nothing. "
+                "Did you mean 'changes.template'?",
+                "Did you mean 'changes.system'?",
+                "c.yaml:4:5: variants[2] has a persona and a system text of its own.",
+                "A comma cut the text before 'and B'.",
+            ],
+        ),
+        (
             "variants: [{persona: teacher, changes: {system: Be kind, and brief}}]\ninputs: [Hi]\n",
             ["c.yaml:1:", "A comma cut the text before 'and brief'."],
         ),
@@ -102,10 +120,10 @@ def test_mistakes_have_line_and_column(text: str, said: list[str]) -> None:
     assert [] == [part for part in said if part not in str(caught.value)]
 
 
-def test_unknown_keys_are_warnings() -> None:
-    text = "variants:\n  - {persona: teacher, colour: red}\ninputs: [Hi]\n"
+def test_unknown_keys_are_warnings_where_no_persona_is_compared_with_itself_by_them() -> None:
+    text = "variants: [teacher]\ninputs:\n  - {input: Hi, colour: red}\n"
     found = parse_comparison(text, file="c.yaml")
-    assert [("c.yaml:2:24", "warning")] == [(p.place, p.severity) for p in found.problems]
+    assert [("c.yaml:3:17", "warning")] == [(p.place, p.severity) for p in found.problems]
     assert "teacher" == found.spec.variants[0].persona
 
 
