@@ -281,7 +281,10 @@ def _turn_data(snapshot: Snapshot, cell: Cell, turn: Turn) -> dict[str, Any]:
 
 
 def _export_csv(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
-    """One turn a row. The first holds the plan as well, so that the comparison can be done again."""
+    """One turn a row. The first holds the plan as well, so that the comparison can be done again.
+
+    Where no turn has begun, there is a row for the plan alone.
+    """
     yield CSV_BEGIN + csv_line(_CSV_COLUMNS)
     scores = _scores(snapshot.votes)
     plan = snapshot.plan_text.replace("\n", "")
@@ -297,6 +300,20 @@ def _export_csv(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
             }
             plan = ""
             yield csv_line(row.get(column) for column in _CSV_COLUMNS)
+    if plan:
+        row = {**_common_row(snapshot), "plan": plan}
+        yield csv_line(row.get(column) for column in _CSV_COLUMNS)
+
+
+def _common_row(snapshot: Snapshot) -> dict[str, Any]:
+    """What every row says; alone it stands for a comparison of which no cell has begun."""
+    return {
+        "comparison_id": snapshot.comparison.id,
+        "question": snapshot.comparison.question,
+        "exported_at": snapshot.taken_at,
+        "rolebook_version": __version__,
+        "format_version": FORMAT_VERSION,
+    }
 
 
 def _cell_row(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
@@ -308,8 +325,7 @@ def _cell_row(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
         revision = snapshot.revisions.get(cell.turns[0].revision, revision)
     return {
         **data,
-        "comparison_id": comparison.id,
-        "question": comparison.question,
+        **_common_row(snapshot),
         "cell": data["key"],
         "cell_status": data["status"],
         "persona_id": revision.persona_id if variant.is_recorded else variant.persona_id,
@@ -320,9 +336,6 @@ def _cell_row(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
         "input_tags": ", ".join(entry.tags),
         "variables": encode_json({**entry.variables, **variant.variables}),
         "reference": entry.reference,
-        "exported_at": snapshot.taken_at,
-        "rolebook_version": __version__,
-        "format_version": FORMAT_VERSION,
     }
 
 

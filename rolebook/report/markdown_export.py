@@ -17,8 +17,11 @@ from rolebook.report.visible import visible
 from rolebook.storage.encoding import encode_json, show_text
 
 _PLAN = "json rolebook-comparison"
-#: The plan in a file: it is the last thing there, whatever answers before it look like.
-PLAN_IN_MARKDOWN = re.compile(rf"\A.*^`{{3,}}{_PLAN}\n(.*)^`{{3,}}\s*\Z", re.MULTILINE | re.DOTALL)
+#: The plan in a file: it is the last thing there, whatever answers before it look like. Other programs, git among
+#: them, end lines with CRLF.
+PLAN_IN_MARKDOWN = re.compile(
+    rf"\A.*^`{{3,}}{_PLAN}\r?\n(.*)^`{{3,}}\s*\Z", re.MULTILINE | re.DOTALL
+)
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~&<>$])")
 
 

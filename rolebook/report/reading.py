@@ -122,6 +122,8 @@ def plan_export(book: Book, path: Path) -> Repetition:
     text = _read(path)
     row = _row_of_csv(text)
     if row is not None and not row.get("plan"):
+        if not row.get("comparison_id"):
+            raise _foreign(path)
         known = _look_up(book.comparisons, row["comparison_id"], path)
         return Repetition(book.compare.plan_again(known))
     given = _parse(text, path)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,16 +15,22 @@ CSV_BEGIN = "\ufeff"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
+#: What has to stand in quotes. A program may take semicolons and tabs for separators, too.
+_QUOTED = re.compile('[",;\t\r\n]')
+
+
 def csv_line(cells: Iterable[Any]) -> str:
     """One row. Texts that a spreadsheet would take for a formula begin with an apostrophe; truth is 1 or 0."""
-    line = io.StringIO()
-    csv.writer(line).writerow(map(_cell, cells))
-    return line.getvalue()
+    return ",".join(map(_cell, cells)) + "\r\n"
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return int(value)
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if not isinstance(value, str):
-        return value
-    return show_text(f"'{value}" if value.startswith(_FORMULA_STARTS) else value)
+        return str(int(value) if isinstance(value, bool) else value)
+    text = show_text(f"'{value}" if value.startswith(_FORMULA_STARTS) else value)
+    if _QUOTED.search(text) is None:
+        return text
+    doubled = text.replace('"', '""')
+    return f'"{doubled}"'

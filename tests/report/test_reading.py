@@ -79,6 +79,33 @@ def test_a_plan_comes_back_as_it_was(
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_a_plan_comes_back_whatever_ends_its_lines(
+    comparison: Comparison, save: Save, format: str
+) -> None:
+    path = save(comparison, format)
+    text = path.read_bytes().replace(b"\r\n", b"\n")
+    path.write_bytes(text.replace(b"\n", b"\r\n"))
+    assert comparison == read_export(path).comparison
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_a_plan_of_which_nothing_has_begun_comes_back(
+    rolebook: Rolebook, save: Save, format: str
+) -> None:
+    planned = plan(rolebook, variants=["plain"], inputs=["Why?"])
+    path = save(planned, format)
+    assert planned == read_export(path).comparison
+    assert planned.id == repeat(rolebook, path).repeats_of
+
+
+def test_a_table_without_a_row_is_no_export(rolebook: Rolebook, tmp_path: Path) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text("comparison_id,question\r\n", "utf-8")
+    with pytest.raises(InputError, match="is no comparison that Rolebook has exported"):
+        plan_export(rolebook, path)
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_it_is_done_again_in_a_fresh_database_without_its_persona_files(
     make_rolebook: MakeRolebook,
     upstream: FakeUpstream,
