@@ -558,28 +558,64 @@ def test_inputs_that_an_edit_lets_fit_no_more_are_left_out_and_why_is_said(
     )
 
 
-def test_turns_that_a_replay_cannot_take_are_named(rolebook: Rolebook) -> None:
+def test_inputs_without_a_whole_answer_are_asked_too(
+    rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    session_id = talk(rolebook, "plain", "one")[0].session_id
+    stop(rolebook, session_id, "two")
+    for text, model in (("three", "429"), ("four", "ok")):
+        list(rolebook.chat.stream_turn(TurnRequest(session_id, text, model=model)))
+    spec = {"variants": ["plain"], "recorded": True, "checks": [{"contains": "Echo"}]}
+    fixed, recent, free = (
+        plan(rolebook, **spec, inputs=[source])
+        for source in (
+            {"session": session_id},
+            {"persona": "plain", "last": 4},
+            {"session": session_id, "history": "free"},
+        )
+    )
+    for comparison in (fixed, recent, free):
+        upstream.reset()
+        said = [text for entry in comparison.inputs for text in entry.turns]
+        assert ["one", "two", "three", "four"] == said
+        assert "" == tell_left_out(comparison, translator("en"))
+        for _ in range(2):
+            fill(rolebook, comparison, with_failed=True)
+        # What was recorded stays as it is: nobody is asked for the rest of it.
+        asked = [request.body["messages"][-1]["content"] for request in upstream.requests]
+        assert sorted(said) == sorted(asked)
+        tally = rolebook.comparisons.tally(comparison)
+        assert tally.total == tally.complete
+        cells = [c for key, c in cells_of(rolebook, comparison).items() if key.startswith("1-")]
+        arrived = [(turn.status, turn.text) for cell in cells for turn in cell.turns]
+        assert ["Echo: one", "Echo", "", "Echo: four"] == [text.strip() for _, text in arrived]
+        assert ["complete", "cancelled", "failed", "complete"] == [each for each, _ in arrived]
+
+
+def test_what_a_replay_cannot_ask_is_named(rolebook: Rolebook) -> None:
     turns = talk(rolebook, "plain", "What is a line?", title="Lines")
-    for text, model in (
-        ("And a point? " * 5, "429"),
-        ("And a plane?", "429"),
-        (" ", "ok"),
-        ("And why?", "ok"),
-    ):
-        list(rolebook.chat.stream_turn(TurnRequest(turns[0].session_id, text, model=model)))
+    list(rolebook.chat.stream_turn(TurnRequest(turns[0].session_id, " ")))
+    empty = rolebook.chat.start_session(Session(new_id(), "plain", "", title="Later"))
+    pending = Turn(new_id(), turns[0].session_id, turns[0].revision, "And a point? " * 5)
+    rolebook.log.start_turn(pending, rolebook.log.get_revision(turns[0].revision))
     told = (
-        "3 inputs from the log are left out: Without a whole answer in 'Lines': "
-        "2 “And a point? And a point? And a point? …” · 3 “And a plane?”. "
-        "Without any words in 'Lines': 4."
+        "3 inputs from the log are left out: Nothing has been said in 'Later' yet. "
+        "Still being answered in 'Lines': 3 “And a point? And a point? And a point? …”. "
+        "Without any words in 'Lines': 2."
     )
     for history in ("fixed", "free"):
-        replay = {"session": turns[0].session_id, "history": history}
-        found = rolebook.compare.plan(parse_spec({"variants": ["plain"], "inputs": [replay]}))
+        replayed = [
+            {"session": session_id, "history": history}
+            for session_id in (empty.id, turns[0].session_id)
+        ]
+        found = rolebook.compare.plan(parse_spec({"variants": ["plain"], "inputs": replayed}))
         said = [text for entry in found.comparison.inputs for text in entry.turns]
-        assert ["What is a line?", "And why?"] == said
+        assert ["What is a line?"] == said
         assert told == tell_left_out(found.comparison, translator("en"))
     comparison = rolebook.compare.create(found)
     assert comparison == rolebook.comparisons.get_comparison(comparison.id)
+    with pytest.raises(UnplannableError, match="Nothing has been said in 'Later' yet"):
+        plan(rolebook, variants=["plain"], inputs=replayed[:1])
 
 
 def test_answers_that_the_log_has_are_reused_on_request_and_say_so(

@@ -154,7 +154,7 @@ def _tell_errors(terminal: Terminal, cells: Sequence[Cell], breaks: Sequence[Bre
     errors = Counter(
         translator.turn_error(turn.error)
         for cell in cells
-        if cell.status == "failed"
+        if cell.status == "failed" and not cell.is_reused
         for turn in cell.turns[-1:]
         if turn.error
     )

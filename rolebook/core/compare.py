@@ -448,6 +448,7 @@ class CompareService:
             known |= dict.fromkeys(reused, CellStatus.COMPLETE)
         begun = sorted({key.input for key in wanted if key in known})
         cells = {cell.key: cell for cell in self._comparisons.cells(comparison, inputs=begun)}
+        wanted = [key for key in wanted if not _is_recorded_in_part(comparison, key, cells)]
         return Run(
             comparison,
             Workload(
@@ -679,6 +680,15 @@ def _sum(costs: Iterable[float | None]) -> float | None:
     found = list(costs)
     known = [cost for cost in found if cost is not None]
     return sum(known) if len(known) == len(found) else None
+
+
+def _is_recorded_in_part(
+    comparison: Comparison, key: CellKey, cells: Mapping[CellKey, Cell]
+) -> bool:
+    """Whether a cell is a recorded answer that is not whole: nobody is asked for the rest of it."""
+    if not comparison.variants[key.variant].is_recorded:
+        return False
+    return key not in cells or cells[key].status is not CellStatus.COMPLETE
 
 
 def _waiting(comparison: Comparison, key: CellKey) -> Cell:

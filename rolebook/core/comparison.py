@@ -100,7 +100,7 @@ def said_before(asked: str, answered: str) -> Turn:
 
 @frozen
 class LeftOut:
-    """Inputs from the log that were not taken, as they do not fit or have no answer: so many for one reason."""
+    """Inputs from the log that were not taken, as they do not fit or say nothing: so many for one reason."""
 
     count: int
     reason: Phrase
@@ -188,7 +188,7 @@ class Comparison:
 
     @property
     def recorded_size(self) -> int:
-        """How many of its cells are recorded answers: those are complete before it begins."""
+        """How many of its cells are recorded answers: those are there before it begins, whole or not."""
         recorded = sum(variant.is_recorded for variant in self.variants)
         return recorded * sum(bool(entry.recorded) for entry in self.inputs)
 
@@ -434,7 +434,7 @@ class ComparisonLog(Protocol):
         """The mean length of a persona's newest answers, in tokens; ``None`` where none is known."""
 
     def recent_turns(self, persona_id: str, limit: int) -> Sequence[Turn]:
-        """The newest complete turns that people had with a persona, trials apart, the oldest of them first."""
+        """The newest turns that people had with a persona, however they ended, without trials; the oldest first."""
 
     def turns_up_to(self, turn_id: str) -> Sequence[Turn]:
         """The turns that are history after this one, which is the last. Raises NotFoundError."""

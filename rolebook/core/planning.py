@@ -48,7 +48,7 @@ from rolebook.core.session import Revision, Session, SessionLog, Turn, TurnStatu
 AS_RECORDED = "As recorded"
 _SHORT_REVISION = 8
 _WHOLE_REVISION = 32
-_UNANSWERED = "Without a whole answer in '%(session)s': %(turns)s."
+_PENDING = "Still being answered in '%(session)s': %(turns)s."
 _WORDLESS = "Without any words in '%(session)s': %(turns)s."
 #: So many turns are named that are not taken, each by so much of what was said.
 _MOST_NAMED, _SHORT_INPUT = 10, 40
@@ -160,6 +160,8 @@ class Planner:
                 inputs += self._inputs(said, answered)
                 origins += [index] * (len(inputs) - len(origins))
                 unsaid += [PlanFault(("inputs", index), why) for why in self._unsaid(said)]
+        if unsaid and not inputs:
+            faults.add(unsaid[0].path, _nothing_said(unsaid[0].error))
         resolved: list[ResolvedPersona] = []
         for index, given in enumerate(spec.variants):
             with faults.at("variants", index):
@@ -306,9 +308,7 @@ class Planner:
         session = self._log.get_session(given.session)
         turns = self._replayed(session)
         if not turns:
-            raise InputError(
-                "The session %(id)s has no answered turn that could be replayed.", id=session.id
-            )
+            return
         answered |= {turn.id: turn.revision for turn in turns}
         if given.history == "free":
             yield ComparisonInput(
@@ -326,35 +326,34 @@ class Planner:
             yield _fixed(given, turn, session, history)
 
     def _replayed(self, session: Session) -> Sequence[Turn]:
-        """The turns of a session that can be said again and have an answer to be held against."""
-        return [
-            turn
-            for turn in self._log.history(session.id)
-            if turn.status is TurnStatus.COMPLETE and turn.input.strip()
-        ]
+        """The turns of a session that can be said again, whatever became of their answers."""
+        return [turn for turn in self._current(session) if _is_replayable(turn)]
+
+    def _current(self, session: Session) -> Sequence[Turn]:
+        """The turn at each position of a session that counts as history, else the last attempt there."""
+        turns = [turn for turn in self._log.session_turns(session.id) if turn.is_current]
+        # What a fork says itself is in the place of what it has inherited.
+        turns.sort(key=lambda turn: turn.session_id == session.id)
+        turns += self._log.history(session.id)
+        return [turn for _, turn in sorted({turn.position: turn for turn in turns}.items())]
 
     def _unsaid(self, given: InputSpec) -> Iterator[RolebookError]:
-        """For each other turn of a session that is replayed why it is not taken: one sentence for all alike."""
+        """For each other turn of a session why it is not taken, one sentence for all alike; and if there is no turn."""
         if not given.session:
             return
         session = self._log.get_session(given.session)
-        taken = {turn.position for turn in self._replayed(session)}
-        others = {
-            turn.position: turn
-            for turn in self._log.session_turns(session.id)
-            if turn.is_current and turn.position not in taken
-        }
-        wordless = [turn for turn in others.values() if not turn.input.strip()]
-        unanswered = [turn for turn in others.values() if turn.input.strip()]
-        for message, turns in ((_UNANSWERED, unanswered), (_WORDLESS, wordless)):
+        name = in_line(session.title) or session.id
+        current = self._current(session)
+        if not current:
+            yield InputError("Nothing has been said in '%(session)s' yet.", session=name)
+        others = [turn for turn in current if not _is_replayable(turn)]
+        wordless = [turn for turn in others if not turn.input.strip()]
+        pending = [turn for turn in others if turn.input.strip()]
+        for message, turns in ((_PENDING, pending), (_WORDLESS, wordless)):
             named = [_named(turn) for turn in turns[:_MOST_NAMED]]
             more = ["…"] if len(turns) > _MOST_NAMED else []
             for _ in turns:
-                yield InputError(
-                    message,
-                    session=in_line(session.title) or session.id,
-                    turns=" · ".join([*named, *more]),
-                )
+                yield InputError(message, session=name, turns=" · ".join([*named, *more]))
 
 
 def _fixed(
@@ -376,6 +375,10 @@ def _fixed(
         source=session.id,
         recorded=(turn.id,),
     )
+
+
+def _is_replayable(turn: Turn) -> bool:
+    return turn.status is not TurnStatus.PENDING and bool(turn.input.strip())
 
 
 def _named(turn: Turn) -> str:
@@ -511,6 +514,13 @@ def _by_reason(faults: Sequence[PlanFault]) -> tuple[LeftOut, ...]:
     reasons = {str(fault.error): fault.error.said for fault in faults}
     counts = Counter(str(fault.error) for fault in faults)
     return tuple(LeftOut(counts[text], reason) for text, reason in reasons.items())
+
+
+def _nothing_said(why: RolebookError) -> InputError:
+    return InputError(
+        "There is nothing that could be asked. %(reason)s Take another session, or other inputs.",
+        reason=Phrase(why.message, why.parameters),
+    )
 
 
 def _nothing_left(misfit: RolebookError) -> InputError:

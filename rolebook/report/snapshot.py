@@ -197,7 +197,11 @@ class Snapshot:
 
         ``unchecked`` and ``unjudged`` are what a tally calls so: the figures do without these checks.
         """
-        counted = Counter(cell.status.value for cell in self.cells.values())
+        # A recorded answer that is not whole is there nevertheless, and nothing more will come of it.
+        counted = Counter(
+            (CellStatus.COMPLETE if cell.is_reused else cell.status).value
+            for cell in self.cells.values()
+        )
         total = self.comparison.size
         counted[CellStatus.WAITING.value] += total - len(self.cells)
         return {

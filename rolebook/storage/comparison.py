@@ -568,13 +568,13 @@ def _break_of(kept: dict[str, Any]) -> Break:
 
 
 def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
-    """The newest complete turns that people had with a persona, trials apart, the oldest of them first."""
+    """The newest turns that people had with a persona, however they ended, without trials; the oldest first."""
     with_it, parameters = sessions_of(db, persona_id)
     rows = execute(
         db,
         "SELECT turns.number FROM turns JOIN sessions ON sessions.number = turns.session "
         f"WHERE {with_it} AND sessions.activity > 0 AND NOT sessions.is_trial "
-        "AND sessions.deleted_at IS NULL AND turns.is_current AND turns.status = 'complete' "
+        "AND sessions.deleted_at IS NULL AND turns.is_current AND turns.status <> 'pending' "
         "ORDER BY turns.number DESC LIMIT ?",
         (*parameters, limit),
     )

@@ -221,7 +221,7 @@ class SqliteComparisonLog:
         return bool(runner) and is_alive(self._log.path, runner)
 
     def recent_turns(self, persona_id: str, limit: int) -> Sequence[Turn]:
-        """The newest complete turns that people had with a persona, trials apart, the oldest of them first."""
+        """The newest turns that people had with a persona, however they ended, without trials; the oldest first."""
         return self._log.read(queries.recent_turns, persona_id, limit)
 
     def usual_answer(self, persona_id: str) -> float | None:

@@ -19,6 +19,7 @@ from rolebook.core.comparison import (
     Comparison,
     ComparisonInput,
     Variant,
+    cell_status,
 )
 from rolebook.core.errors import NotFoundError
 from rolebook.core.frozen import frozen
@@ -183,7 +184,8 @@ class Part:
             return "unreached" if is_over else CellStatus.WAITING.value
         if turn.status is TurnStatus.COMPLETE:
             return CellStatus.COMPLETE.value
-        return self.cell.status.value
+        error = turn.error.code if turn.error else ""
+        return cell_status(0, 1, turn.status, error).value
 
     @property
     def language(self) -> str:
@@ -327,11 +329,11 @@ def _has_ended(cell: Cell, index: int) -> bool:
 def recorded_texts(
     comparison: Comparison, index: int, cells: Mapping[CellKey, Cell]
 ) -> Sequence[str]:
-    """What was said to an input when it was recorded, turn by turn, where that takes part."""
+    """What was answered to an input when it was recorded, turn by turn, where that takes part; "" where not wholly."""
     for number, variant in enumerate(comparison.variants):
         cell = cells.get(CellKey(number, index, 0))
         if variant.is_recorded and cell:
-            return [turn.text for turn in cell.turns]
+            return [turn.text if turn.status is TurnStatus.COMPLETE else "" for turn in cell.turns]
     return ()
 
 
@@ -355,7 +357,8 @@ def parts_of(
     complete = sum(turn.status is TurnStatus.COMPLETE for turn in cell.turns)
     for index in range(length):
         drift = None
-        if index < complete and index < len(recorded) and not variant.is_recorded:
+        is_held = index < len(recorded) and recorded[index] and not variant.is_recorded
+        if index < complete and is_held:
             drift = 1 - similarity(recorded[index], cell.turns[index].text)
         is_judged = live is not None and live.is_judged
         arrived = live.text if live and live.turn == index and not is_judged else None

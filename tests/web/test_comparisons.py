@@ -565,6 +565,23 @@ def test_a_replayed_role_of_ones_own_keeps_what_was_chosen(
 
 
 @pytest.mark.parametrize("history", ["fixed", "free"])
+def test_a_recorded_answer_that_failed_is_shown_as_it_was(
+    client: FlaskClient, rolebook: Rolebook, history: str
+) -> None:
+    session_id = talk(client, "Why?", model="429")
+    client.post(f"/sessions/{session_id}/turns", data={"input": "And then?", "model": "ok"})
+    fields = opened(client, f"/comparisons/new?session={session_id}&variant=plain")
+    comparison = finished(rolebook, start(client, {**fields, "history": history}))
+    page = client.get(f"/comparisons/{comparison.id}").text
+    boxes = re.findall(r'<td class="box (\w+)" id="answer-(1-\d)', page)
+    assert [status for status, _ in boxes] == ["failed", "complete"]
+    assert page.count("gets too many requests from this key") == 1
+    assert "Try again" not in page
+    # It was no answer that another one could have drifted from.
+    assert page.count("drift ") == 1
+
+
+@pytest.mark.parametrize("history", ["fixed", "free"])
 def test_a_replay_leads_to_its_original(
     client: FlaskClient, rolebook: Rolebook, history: str
 ) -> None:
