@@ -43,7 +43,8 @@ from rolebook.web.comparison_cells import (
     variant_name,
 )
 from rolebook.web.comparison_stream import Feed, Watched
-from rolebook.web.current import rolebook
+from rolebook.web.current import current_translator, rolebook
+from rolebook.web.current import gettext as _
 from rolebook.web.errors import RequestError, wants_json
 from rolebook.web.evidence import findings_at_once
 from rolebook.web.presentation import duration
@@ -232,10 +233,14 @@ class Neighbour:
 
 @frozen
 class Comparand:
-    """Another cell of the same input to hold against the one that is shown, turn by turn."""
+    """Another cell to hold against the one that is shown, turn by turn.
+
+    ``names`` are what the shown one and this one are called where they stand side by side: what tells them apart.
+    """
 
     key: CellKey
     variant: Variant
+    names: tuple[str, str]
     pieces: tuple[Sequence[Piece] | None, ...]
     """For each of the shown turns how its words differ from the other's; ``None`` where one of the two has none."""
     differing: Differing
@@ -243,16 +248,16 @@ class Comparand:
 
 @blueprint.get("/comparisons/<comparison_id>/cells/<cell>")
 def show_cell(comparison_id: str, cell: str) -> str:
-    """One cell on a page of its own; ``with`` names another of the same input to hold against it."""
+    """One cell on a page of its own; ``with`` names another to hold against it, if need be at another ``input``."""
     log = rolebook().comparisons
     comparison = log.get_comparison(comparison_id)
     key = comparison.key_of(cell)
-    cells, live = cells_now(comparison, [key.input])
+    held = _held(comparison, key)
+    cells, live = cells_now(comparison, sorted({key.input, held.input if held else key.input}))
     recorded, arriving = recorded_texts(comparison, key.input, cells), live.get(key)
     # What is on its way is shown where it arrives.
     shown = arriving if arriving and arriving.is_judged else None
     parts = tuple(parts_of(comparison, cells.get(key), key, recorded, shown))
-    others = [other for other in _cells_of_input(comparison, key.input) if other != key]
     entry = comparison.inputs[key.input]
     return render_template(
         "comparison_answer.html",
@@ -265,19 +270,34 @@ def show_cell(comparison_id: str, cell: str) -> str:
         before=turns_before(entry),
         layout=_layout_around(comparison, key),
         neighbours=_neighbours(comparison, key),
-        others=others,
+        others=_others(comparison, key),
         judged_by=log.judging_turns([turn.id for turn in parts[0].cell.turns]),
-        comparand=_comparand(comparison, parts, cells, others),
+        comparand=_comparand(comparison, parts, cells, held) if held else None,
     )
 
 
-def _cells_of_input(comparison: Comparison, index: int) -> Sequence[CellKey]:
+def _others(comparison: Comparison, key: CellKey) -> Sequence[CellKey]:
+    """The cells that may be chosen to be held against this one; its own stands for the same at another input."""
     keys = [
-        CellKey(variant, index, repeat)
+        CellKey(variant, key.input, repeat)
         for variant in range(len(comparison.variants))
         for repeat in range(comparison.repeats)
     ]
-    return [key for key in keys if comparison.has(key)]
+    is_single = len(comparison.inputs) == 1
+    return [each for each in keys if comparison.has(each) and not (is_single and each == key)]
+
+
+def _held(comparison: Comparison, key: CellKey) -> CellKey | None:
+    """The other cell that the address names. Raises NotFoundError if there is none, RequestError for the same one."""
+    named, at = request.args.get("with", ""), request.args.get("input", "")
+    if not named:
+        return None
+    other = comparison.key_of(named)
+    if at:
+        other = comparison.key_of(f"{other.variant + 1}-{at}-{other.repeat + 1}")
+    if other == key:
+        raise RequestError("This is the answer that is shown: choose another one.", status=400)
+    return other
 
 
 def _layout_around(comparison: Comparison, key: CellKey) -> Layout:
@@ -298,28 +318,30 @@ def _neighbours(comparison: Comparison, key: CellKey) -> Sequence[Neighbour]:
 
 
 def _comparand(
-    comparison: Comparison,
-    parts: Sequence[Part],
-    cells: Mapping[CellKey, Cell],
-    others: Sequence[CellKey],
-) -> Comparand | None:
-    named = request.args.get("with", "")
-    if not named:
-        return None
-    key = comparison.key_of(named)
-    if key not in others:
-        raise RequestError("Only answers to the same input can be compared.", status=400)
+    comparison: Comparison, parts: Sequence[Part], cells: Mapping[CellKey, Cell], key: CellKey
+) -> Comparand:
     other = cells.get(key)
     texts = [turn.text for turn in other.turns] if other else []
     own = [part.turn.text if part.turn else "" for part in parts]
-    texts += [""] * (len(own) - len(texts))
-    asked = [parts[0].cell, other or Cell(key, len(own))]
+    texts = (texts + [""] * len(own))[: len(own)]
+    asked = [parts[0].cell, other or Cell(key, len(comparison.inputs[key.input].turns))]
     return Comparand(
         key,
         comparison.variants[key.variant],
+        (_told_apart(comparison, parts[0].key, key), _told_apart(comparison, key, parts[0].key)),
         tuple(
             answer_difference(text, words) if text and words else None
             for text, words in zip(own, texts, strict=True)
         ),
         differing_answers(comparison, asked),
     )
+
+
+def _told_apart(comparison: Comparison, key: CellKey, other: CellKey) -> str:
+    """What a cell is called beside another one."""
+    parts = [
+        variant_name(comparison.variants[key.variant]) if key.variant != other.variant else "",
+        _("input %(number)s", number=key.input + 1) if key.input != other.input else "",
+        _("repeat %(number)s", number=key.repeat + 1) if key.repeat != other.repeat else "",
+    ]
+    return current_translator().punctuation.comma.join(filter(None, parts))

@@ -75,6 +75,7 @@ _ENDPOINTS: Mapping[Right, tuple[str, ...]] = {
         "turns.fork",
         "turns.show_request",
         "turns.show_reply",
+        "turn_difference.show",
         "gateway.list_models",
         "gateway.show_model",
         "gateway.create_chat_completion",

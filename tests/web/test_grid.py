@@ -767,8 +767,29 @@ def test_a_cells_page_tells_it_whole_beside_another(
         ("ArrowLeft", "1-1-1"),
         ("ArrowDown", "2-2-1"),
     ]
-    url = f"/comparisons/{comparison.id}/cells/2-1-1?with=1-2-1"
-    assert_error(client.get(url, headers=JSON), 400, "invalid_request")
+    url = f"/comparisons/{comparison.id}/cells/2-1-1"
+    assert_error(client.get(f"{url}?with=2-1-1", headers=JSON), 400, "invalid_request")
+    assert_error(client.get(f"{url}?with=1-1-1&input=3", headers=JSON), 404, "not_found")
+
+
+def test_an_answer_is_held_against_any_other_of_the_comparison(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok?text=天空是蓝色的。")
+    upstream.model_rule("dim", "ok?text=天空是黑色的。")
+    dim = {"persona": "plain", "model": "dim", "name": "Dim"}
+    inputs = ["Why?", {"turns": ["How?", "Really?"]}]
+    comparison = fill(rolebook, variants=["plain", dim], inputs=inputs)
+    html = show(client, comparison, "?with=2-1-1&input=2", "/cells/1-1-1")
+    assert "<del>蓝</del><ins>黑</ins>" in html
+    assert "<del>only Plain assistant, input 1</del> <ins>only Dim, input 2</ins>" in html
+    assert "which was said to: How?" in html
+    assert 'value="2-1-1" selected' in html
+    assert 'max="2" value="2"' in html
+    html = show(client, comparison, "?with=1-1-1", "/cells/1-2-1")
+    assert "Word for word the same." in html
+    assert "which had no such turn" in html
+    assert "Settings that differ" not in html
 
 
 def test_repeats_are_told_apart_by_their_numbers(

@@ -401,7 +401,7 @@ def test_axe_finds_nothing_and_the_page_does_not_scroll_sideways(
         checks=[{"max_words": 10}],
     )
     page = new_page(theme=theme, language=language)
-    for path in ("", "?view=matrix", "?repeat=2&wide=1", "/cells/3-1-1?with=1-1-1"):
+    for path in ("", "?view=matrix", "?repeat=2&wide=1", "/cells/3-1-1?with=1-1-1&input=2"):
         look(page, live_server, comparison, path)
         for details in page.locator("details.differences > summary").all():
             details.click()

@@ -554,8 +554,9 @@ def test_axe_finds_nothing_and_nothing_is_too_wide(
     page.locator("#turn-1 .actions form[data-ask] button").first.click()
     expect(page.locator("#turn-1 .answer")).to_have_count(2)
     expect(page.locator("#send")).to_be_visible()
-    turn = turns(live_server.rolebook, session_id)[0]
+    turn, other = turns(live_server.rolebook, session_id)[:2]
     paths = [f"/sessions/{session_id}", f"/turns/{turn.id}/request", f"/turns/{turn.id}/reply"]
+    paths.append(f"/turns/{turn.id}/difference?with={other.id}")
     for path in [*paths, "/sessions", "/sessions?q=code&status=complete", "/sessions?trash=1"]:
         page.goto(live_server.url + path)
         for details in page.locator("main details:not(.menu) > summary").all():
