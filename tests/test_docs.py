@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
@@ -12,10 +13,15 @@ import pytest
 import yaml
 
 from rolebook import __version__
+from rolebook.core.comparison import Ballot, CellKey, Comparison
+from rolebook.core.measure import summarise
 from rolebook.core.message import Origin
+from rolebook.core.preference import Outcome
 from rolebook.core.session import TurnStatus
+from rolebook.language.translator import translator
 from rolebook.library.comparison_file import read_comparison_file
 from rolebook.library.file_library import FileLibrary
+from rolebook.report.evidence import findings
 from tests.conftest import ROOT, MakeRolebook
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -108,13 +114,54 @@ def test_mistake_of_the_tutorial_is_reported_as_it_says(library_dir: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "docs/examples").glob("*.yaml")), ids=lambda p: p.stem
+    ("name", "size"), [("teachers", (4, 24, 192)), ("two-teachers", (2, 24, 96))]
 )
 def test_comparison_that_an_example_tells_of_can_be_planned(
-    path: Path, make_rolebook: MakeRolebook
+    name: str, size: tuple[int, int, int], make_rolebook: MakeRolebook
 ) -> None:
-    read = read_comparison_file(path)
+    comparison = _planned(make_rolebook, name)
+    assert size == (len(comparison.variants), len(comparison.inputs), comparison.size)
+
+
+def _planned(make_rolebook: MakeRolebook, name: str) -> Comparison:
+    read = read_comparison_file(ROOT / "docs/examples" / f"{name}.yaml")
     assert () == read.problems
     book = make_rolebook(personas=str(ROOT / "personas"), templates=str(ROOT / "templates"))
-    comparison = book.compare.plan(read.spec).comparison
-    assert (4, 12, 96) == (len(comparison.variants), len(comparison.inputs), comparison.size)
+    return book.compare.plan(read.spec).comparison
+
+
+@pytest.mark.parametrize(("name", "counts"), [("asks", (10, 40)), ("helps", (40,))])
+def test_what_an_example_says_of_votes_is_what_these_say(
+    name: str, counts: tuple[int, ...], make_rolebook: MakeRolebook
+) -> None:
+    comparison = _planned(make_rolebook, "two-teachers")
+    with (ROOT / f"docs/examples/two-teachers-{name}.csv").open(encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    numbers = {variant.name: number for number, variant in enumerate(comparison.variants)}
+    ballots = [
+        Ballot(
+            row["id"],
+            comparison.id,
+            *(
+                CellKey(numbers[row[side]], int(row["input"]) - 1, int(row[f"{side}_repeat"]) - 1)
+                for side in ("left", "right")
+            ),
+            Outcome(row["outcome"]),
+        )
+        for row in rows
+    ]
+    assert [row["text"] for row in rows] == [
+        comparison.inputs[ballot.left.input].text for ballot in ballots
+    ]
+    page = (ROOT / "docs/comparing.md").read_text("utf-8")
+    for count in counts:
+        found = findings(
+            comparison,
+            summarise(comparison, []),
+            ballots[:count],
+            translator=translator("en"),
+            hues=["hue-0", "hue-1"],
+            by_tag={},
+        )
+        told = [sentence.text for sentence in found.sentences if "blind votes" in sentence.text]
+        assert [True] == [f"> {sentence}\n" in page for sentence in told], told
