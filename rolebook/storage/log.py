@@ -50,7 +50,7 @@ from rolebook.storage.connection import (
     execute,
 )
 from rolebook.storage.ledger import Ledger
-from rolebook.storage.owner import Owner, is_alive
+from rolebook.storage.owner import Owner, is_alive, remove_left
 from rolebook.storage.query import Facets, PersonaStatistics, SessionFilter, SessionPage
 from rolebook.storage.reach import connect_restricted, present_reach
 from rolebook.storage.schema import require_sound
@@ -689,6 +689,8 @@ class SqliteLog:
         for owner_id in self.read(owners_of_pending):
             if not is_alive(self.path, owner_id):
                 self._write_or_keep(EndedProcess(owner_id))
+        # Most that were killed had nothing pending.
+        remove_left(self.path)
 
     def _all_ids(self) -> Iterator[str]:
         last = 0

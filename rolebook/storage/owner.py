@@ -7,6 +7,7 @@ another container.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -25,14 +26,26 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+#: So often a file is made anew that somebody took for one that was left, before it was locked.
+_TRIES = 3
+
+
 class Owner:
-    """The name under which this log starts turns; others can see whether it is alive."""
+    """The name under which this log starts turns; others can see whether it is alive. Raises OSError."""
 
     def __init__(self, database: Path) -> None:
-        self.id = new_id()
-        self._path = _path(database, self.id)
-        self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
-        _lock(self._descriptor)
+        for tries_left in reversed(range(_TRIES)):
+            self.id = new_id()
+            self._path = _path(database, self.id)
+            self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600)
+            try:
+                _lock(self._descriptor)
+                self._path.stat()
+                return
+            except OSError:
+                os.close(self._descriptor)
+                if not tries_left:
+                    raise
 
     def leave(self) -> None:
         """Let go: what is still pending in this name was left behind."""
@@ -55,6 +68,16 @@ def is_alive(database: Path, owner_id: str) -> bool:
         os.close(descriptor)
     path.unlink(missing_ok=True)
     return False
+
+
+def remove_left(database: Path) -> None:
+    """Remove the files of all processes that are gone, as far as that can be done."""
+    beginning = _path(database, "")
+    with contextlib.suppress(OSError):
+        for file in beginning.parent.iterdir():
+            if file.name.startswith(beginning.name):
+                with contextlib.suppress(OSError):
+                    is_alive(database, file.name.removeprefix(beginning.name))
 
 
 def _path(database: Path, owner_id: str) -> Path:

@@ -34,6 +34,14 @@ def write_turns(path: Path, session_id: str, count: str) -> None:
     log.close()
 
 
+def hold_nothing(path: Path) -> None:
+    """Log a turn, and then wait for a line."""
+    log = SqliteLog(path)
+    print(log_turn(log, log_session(log)).id, flush=True)
+    sys.stdin.readline()
+    log.close()
+
+
 def hold_pending(path: Path, session_id: str) -> None:
     """Start a turn, wait for a line, finish nothing."""
     log = SqliteLog(path)

@@ -11,6 +11,7 @@ import pytest
 
 from rolebook.core.errors import ConflictError
 from rolebook.core.session import TurnStatus
+from rolebook.storage import owner
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
 
@@ -67,6 +68,49 @@ def test_turn_of_a_living_process_stays_pending(log: SqliteLog) -> None:
     assert (turn.status, turn.error and turn.error.code) == (TurnStatus.INTERRUPTED, "interrupted")
     assert later.search("sky").hits[0].turn.id == turn_id
     later.close()
+
+
+def test_killed_process_that_had_nothing_pending_leaves_no_file_either(tmp_path: Path) -> None:
+    path = tmp_path / "rolebook.db"
+
+    def owners() -> int:
+        return sum("-owner-" in file.name for file in tmp_path.iterdir())
+
+    killed, living = (start("hold_nothing", path) for _ in range(2))
+    for child in (killed, living):
+        assert child.stdout
+        child.stdout.readline()
+    killed.kill()
+    killed.communicate()
+    assert 2 == owners()
+    log = SqliteLog(path)
+    log.open()
+    assert 1 == owners()
+    log.close()
+    assert ("", 0) == (living.communicate("\n")[0], living.returncode)
+    assert ["rolebook.db"] == [file.name for file in tmp_path.iterdir()]
+
+
+def test_file_of_a_process_that_is_being_looked_at_as_it_begins_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rolebook.db"
+    lock, looked = owner._lock, iter([True, False])
+
+    def lock_a_little_later(descriptor: int) -> None:
+        if next(looked):
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, "_lock", lock)
+                owner.remove_left(path)
+        lock(descriptor)
+
+    monkeypatch.setattr(owner, "_lock", lock_a_little_later)
+    begun = owner.Owner(path)
+    monkeypatch.undo()
+    owner.remove_left(path)
+    assert owner.is_alive(path, begun.id)
+    begun.leave()
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_turn_stays_pending_however_the_way_to_the_file_is_written(tmp_path: Path) -> None:
