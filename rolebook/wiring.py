@@ -155,10 +155,10 @@ class UpstreamPool:
         if settings is None:
             # Which servers are called here is nothing to tell every program that may call.
             if not may(caller(), Right.WATCH):
-                raise NotFoundError("There is no upstream '%(name)s' here.", name=name)
+                raise NotFoundError("There is no upstream '%(name)s' here.", name=name[:80])
             raise NotFoundError(
                 "There is no upstream '%(name)s'. Configured: %(known)s.",
-                name=name,
+                name=name[:80],
                 known=", ".join(self.names),
             )
         if name == self._settings.upstream and self._settings.model:

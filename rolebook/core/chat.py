@@ -31,6 +31,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
+from rolebook.core.naming import require_short
 from rolebook.core.persona import (
     Persona,
     ResolvedPersona,
@@ -228,8 +229,9 @@ class ChatService:
                 stays with it.
             is_trial: whether a draft is tried out here, or something beside it.
 
-        Raises NotFoundError, FileError, VariableError.
+        Raises NotFoundError, FileError, VariableError, InputError.
         """
+        require_short("model", session.model)
         persona_id, pin = split_reference(session.persona_id)
         require_persona(persona_id, pin)
         if resolved is not None:
@@ -282,7 +284,7 @@ class ChatService:
     ) -> PreparedTurn:
         """What would be sent for an input. Calls nobody and writes nothing.
 
-        Raises VariableError, PromptError.
+        Raises VariableError, PromptError, InputError.
         """
         merged = {**resolved.persona.parameters, **session.parameters, **(parameters or {})}
         earlier = [history_messages([(turn.input, turn.text)]) for turn in history]
@@ -596,12 +598,17 @@ def last_position(history: Sequence[Turn]) -> int:
 def prepared_turn(
     session: Session, resolved: ResolvedPersona, prompt: Prompt, parameters: Mapping[str, Any]
 ) -> PreparedTurn:
-    """A turn of a session with its prompt. Parameters that are ``None`` are left out."""
+    """A turn of a session with its prompt. Parameters that are ``None`` are left out.
+
+    Raises InputError for a model with too long a name.
+    """
+    model = session.model or resolved.persona.model
+    require_short("model", model)
     return PreparedTurn(
         resolved=resolved,
         prompt=prompt,
         upstream=session.upstream or resolved.persona.upstream,
-        model=session.model or resolved.persona.model,
+        model=model,
         parameters={name: value for name, value in parameters.items() if value is not None},
     )
 

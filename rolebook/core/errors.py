@@ -56,6 +56,8 @@ class Phrase:
         return self.message % self.parameters
 
 
+#: As much of a text as a message quotes: what somebody sent may be of any length, and comes back in words about it.
+_MOST_QUOTED = 1000
 _PHRASE = {"message", "parameters"}
 
 
@@ -82,7 +84,7 @@ class RolebookError(Exception):
 
     Arguments:
         message: English text with ``%(name)s`` placeholders.
-        parameters: what the placeholders stand for.
+        parameters: what the placeholders stand for; long texts are cut.
     """
 
     code: ClassVar[str] = "error"
@@ -90,7 +92,7 @@ class RolebookError(Exception):
     def __init__(self, message: str, **parameters: Any) -> None:
         super().__init__(message)
         self.message = message
-        self.parameters = parameters
+        self.parameters = {name: _quoted(value) for name, value in parameters.items()}
 
     @property
     def said(self) -> Phrase:
@@ -99,6 +101,12 @@ class RolebookError(Exception):
 
     def __str__(self) -> str:
         return self.message % self.parameters
+
+
+def _quoted(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _MOST_QUOTED:
+        return value[: _MOST_QUOTED - 1] + "…"
+    return value
 
 
 class InputError(RolebookError):
@@ -179,7 +187,7 @@ class VariableError(InputError):
 
     def __init__(self, message: str, *, name: str, **parameters: Any) -> None:
         super().__init__(message, name=name, **parameters)
-        self.name = name
+        self.name = str(self.parameters["name"])
 
 
 class SettingError(InputError):

@@ -45,6 +45,7 @@ from rolebook.core.fields import (
     quote,
 )
 from rolebook.core.frozen import frozen
+from rolebook.core.naming import require_fields
 from rolebook.core.session import Revision
 
 PERSONA_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -399,7 +400,7 @@ class Persona(Part):
                 known = ", ".join(self.variables) or "–"
                 raise VariableError(
                     "%(persona)s has no variable '%(name)s'. It has: %(known)s.",
-                    name=name,
+                    name=name[:80],
                     persona=self.name,
                     known=known,
                 )
@@ -490,6 +491,7 @@ def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
     line can give any field, except those that say who is billed. An empty value means: leave it out, even if the
     persona sets it. Raises InputError.
     """
+    require_fields(given)
     sampling = {
         name: _json_or_text(value) if str(value).startswith(("{", "[")) else value
         for name, value in given.items()

@@ -44,7 +44,7 @@ def session_row(db: Database, session_id: str) -> sqlite3.Row:
         (session_id,),
     ).fetchone()
     if row is None or not is_visible(row["user"], row["api_key"]):
-        raise NotFoundError("There is no session %(id)s in the log.", id=session_id)
+        raise NotFoundError("There is no session %(id)s in the log.", id=session_id[:80])
     return row
 
 
@@ -58,7 +58,7 @@ def get_revision(db: Database, revision_id: str) -> Revision:
     """Raises NotFoundError."""
     row = execute(db, "SELECT * FROM revisions WHERE id = ?", (revision_id,)).fetchone()
     if row is None:
-        raise NotFoundError("There is no revision %(id)s in the log.", id=revision_id)
+        raise NotFoundError("There is no revision %(id)s in the log.", id=revision_id[:80])
     return revision_of(row)
 
 
@@ -66,7 +66,7 @@ def turn_row(db: Database, turn_id: str) -> sqlite3.Row:
     """A row of ``turns`` with ``session_id`` and ``revision_id``. Raises NotFoundError."""
     row: sqlite3.Row | None = execute(db, f"{_TURNS} WHERE turns.id = ?", (turn_id,)).fetchone()
     if row is None or not is_visible(row["user"], row["session_api_key"]):
-        raise NotFoundError("There is no turn %(id)s in the log.", id=turn_id)
+        raise NotFoundError("There is no turn %(id)s in the log.", id=turn_id[:80])
     return row
 
 

@@ -14,6 +14,7 @@ from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.fixed import counts_answers
 from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest, require_spelling
+from rolebook.core.naming import require_fields, require_short
 from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, ResolvedPersona, is_persona_id
 from rolebook.core.reference import split_reference
 from rolebook.core.session import Session, new_id
@@ -99,6 +100,7 @@ def find_model(name: str) -> tuple[ResolvedPersona, str]:
 
     Raises UnknownModelError, FileError, InputError, StorageError.
     """
+    require_short("model", name)
     reference, _, model = name.partition("/")
     persona_id, pin = split_reference(reference)
     try:
@@ -140,6 +142,7 @@ def _flag(body: Mapping[str, Any], name: str) -> bool:
 
 def _parameters(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """All other fields, as they are: what a model does not take, its server says."""
+    require_fields(body)
     refused = next((name for name in body if name.casefold() in _REFUSED), None)
     if refused is not None:
         raise InputError("%(key)s cannot be set by a request.", key=refused[:80])
@@ -183,6 +186,7 @@ def _own_fields(body: Mapping[str, Any]) -> dict[str, Any]:
     for name, text in texts.items():
         if not isinstance(text, str):
             raise InputError("%(key)s must be a text.", key=f"{OWN_FIELD}.{name}")
+        require_short(f"{OWN_FIELD}.{name}", text)
     return {**texts, "variables": variables}
 
 

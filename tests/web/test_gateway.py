@@ -876,6 +876,48 @@ def test_monstrous_request_is_refused(client: FlaskClient, data: bytes, status: 
     assert_error(response, status, "invalid_request")
 
 
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "param"),
+    [
+        ({"model": LONG}, 400, "model"),
+        ({"model": f"plain/{LONG}"}, 400, "model"),
+        ({"model": f"plain@{LONG}"}, 400, "model"),
+        ({"rolebook": {"session": LONG}}, 400, "rolebook.session"),
+        ({"rolebook": {"upstream": LONG}}, 400, "rolebook.upstream"),
+        ({"rolebook": {"session": "x" * 256}}, 404, None),
+        ({"rolebook": {"upstream": "x" * 256}}, 404, None),
+        ({"model": "teacher", "rolebook": {"variables": {LONG: "x"}}}, 400, "x" * 1000),
+        ({"model": "teacher", "rolebook": {"variables": {"level": LONG}}}, 400, "level"),
+        ({LONG: "x"}, 400, "x" * 80),
+        ({f"field_{number}": number for number in range(101)}, 400, None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_name_of_any_length_is_refused_in_few_words(
+    client: FlaskClient, upstream: FakeUpstream, given: dict[str, Any], status: int, param: Any
+) -> None:
+    body = {"model": "plain", "messages": MESSAGES, **given}
+    response = client.post("/v1/chat/completions", json=body)
+    assert status == response.status_code
+    error = response.get_json()["error"]
+    assert param is None or param.startswith(error["param"].removesuffix("…"))
+    assert len(error["message"]) < 300
+    assert len(response.data) < 2000
+    assert [] == list(upstream.requests)
+
+
+def test_model_with_a_long_name_is_asked(
+    client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    name = "ok?text=" + "x" * 242
+    body = {"model": f"plain/{name}", "messages": MESSAGES}
+    assert 200 == client.post("/v1/chat/completions", json=body).status_code
+    assert name == body_of(upstream)["model"]
+
+
 def test_larger_requests_than_a_page_sends_are_taken(client: FlaskClient) -> None:
     text = "x" * 3_000_000
     response = client.post(

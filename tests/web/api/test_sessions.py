@@ -54,6 +54,38 @@ def test_turn_comes_whole_with_what_was_sent_and_what_came(
     assert body["messages"] == sent["messages"]
 
 
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model": LONG},
+        {"upstream": LONG},
+        {"persona": LONG},
+        {"persona": f"teacher@{LONG}"},
+        {"variables": {LONG: "x"}},
+        {"parameters": {LONG: "x"}},
+        {"parameters": {f"field_{number}": number for number in range(101)}},
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_session_is_begun_with_no_name_of_any_length(
+    client: FlaskClient, given: dict[str, Any]
+) -> None:
+    response = client.post(f"{PREFIX}/sessions", json={"persona": "teacher", **given})
+    assert response.status_code in (404, 422)
+    assert len(response.data) < 2000
+
+
+def test_turn_is_asked_of_no_model_with_a_name_of_any_length(
+    client: FlaskClient, session_id: str
+) -> None:
+    path = f"/sessions/{session_id}/turns"
+    error = error_of(client, "POST", path, 422, input="x", model="m" * 257)
+    assert "model has 257 characters, and 256 are the most." == error["message"]
+
+
 def test_turn_streams_and_ends_with_itself(client: FlaskClient, session_id: str) -> None:
     response = client.post(
         f"{PREFIX}/sessions/{session_id}/turns", json={"input": "Hello", "stream": True}
