@@ -1,4 +1,4 @@
-"""How long names may be, and how many fields, that others give: of models, sessions, upstreams and whatever is asked for.
+"""How long names may be, and how many fields, that others give: of models, sessions, upstreams and what is asked for.
 
 A name stands in the log, in lists and in messages, so that whoever may only talk could make all of these as long as one
 request may be.

@@ -16,14 +16,19 @@ from sqlite_utils import Database
 
 from rolebook.core.errors import InputError
 from rolebook.core.frozen import frozen
+from rolebook.core.naming import MAX_NAME
 from rolebook.core.session import Session, TurnStatus, written_time
 from rolebook.storage.connection import execute
-from rolebook.storage.encoding import decode_text
+from rolebook.storage.encoding import decode_json, decode_text, encode_json
 from rolebook.storage.lookup import SESSION_COLUMNS, tags_of
 from rolebook.storage.record import session_of
 from rolebook.storage.revision import meant_by
 
 _SNIPPET_CHARACTERS = 200
+#: What was chosen for a session may be a whole book; a line of a list has the begin of it.
+_BRIEF_CHARACTERS = 200
+#: More to choose from help nobody to find anything.
+_MOST_FACETS = 200
 
 _MARK_SQL = {"star": "is_starred", "up": "thumb = 1", "down": "thumb = -1", "note": "note <> ''"}
 #: What a session can be found by that is noted on one of its turns.
@@ -64,7 +69,7 @@ class SessionSummary:
 
     ``turns`` counts current turns, with those that a fork inherits; ``statuses``, ``total_tokens`` and ``cost`` (US
     dollars) take in all attempts of its own. ``None`` is unknown: no turn has a known count, or cost.
-    ``snippet`` is the start of the first input.
+    ``snippet`` is the start of the first input. In the variables and parameters of ``session`` long values are cut.
     """
 
     session: Session
@@ -104,7 +109,7 @@ class Facet:
 
 @frozen
 class Facets:
-    """All values to filter by, the most frequent first. The trash does not count."""
+    """Values to filter by, the most frequent first and not all where there are very many. The trash does not count."""
 
     personas: tuple[Facet, ...]
     models: tuple[Facet, ...]
@@ -146,18 +151,45 @@ def list_sessions(
     if before.isdecimal():
         conditions.append("sessions.activity < ?")
         parameters.append(int(before))
-    rows = execute(
+    found_rows = execute(
         db,
         f"SELECT {SESSION_COLUMNS} FROM sessions "
         f"JOIN revisions ON revisions.number = sessions.revision WHERE {' AND '.join(conditions)} "
         "ORDER BY sessions.activity DESC LIMIT ?",
         [*parameters, limit + 1],
-    ).fetchall()
+    )
+    # One after the other, so that no more than one of them is ever held whole.
+    rows = [_brief_row(row) for row in found_rows]
     shown = rows[:limit]
     return SessionPage(
         summaries=tuple(_summaries(db, shown)),
         cursor=str(shown[-1]["activity"]) if len(rows) > limit else "",
     )
+
+
+def _brief_row(row: sqlite3.Row) -> Mapping[str, Any]:
+    """A row of ``sessions`` with the begin of what was chosen."""
+    brief = dict(row)
+    for name in ("variables", "parameters"):
+        if len(brief[name] or "") > _BRIEF_CHARACTERS:
+            chosen = decode_json(brief[name], {})
+            brief[name] = encode_json({key: _brief(value) for key, value in chosen.items()})
+    brief["model"] = _cut(decode_text(brief["model"]), MAX_NAME)
+    return brief
+
+
+def _brief(value: Any) -> Any:
+    """A text with no more than its begin; of a list or a mapping that is as long, the begin of its JSON."""
+    if isinstance(value, str):
+        return _cut(value, _BRIEF_CHARACTERS)
+    if isinstance(value, Mapping | list):
+        text = encode_json(value)
+        return value if len(text) <= _BRIEF_CHARACTERS else _cut(text, _BRIEF_CHARACTERS)
+    return value
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def facets(db: Database) -> Facets:
@@ -280,7 +312,7 @@ def _end_of(time: str) -> str:
     return f"{time}T~" if len(time) == len("2026-11-20") else time
 
 
-def _summaries(db: Database, rows: Sequence[sqlite3.Row]) -> list[SessionSummary]:
+def _summaries(db: Database, rows: Sequence[Mapping[str, Any]]) -> list[SessionSummary]:
     numbers = [row["number"] for row in rows]
     tags = tags_of(db, numbers)
     groups = _turn_groups(db, numbers)
@@ -301,7 +333,7 @@ def _summaries(db: Database, rows: Sequence[sqlite3.Row]) -> list[SessionSummary
     ]
 
 
-def _positions_of_fork(db: Database, row: sqlite3.Row) -> int:
+def _positions_of_fork(db: Database, row: Mapping[str, Any]) -> int:
     """How many places a fork has, its own turns standing in for those that it inherits at the same place."""
     return int(
         execute(
@@ -313,14 +345,14 @@ def _positions_of_fork(db: Database, row: sqlite3.Row) -> int:
     )
 
 
-def _first_inherited(db: Database, row: sqlite3.Row) -> str:
+def _first_inherited(db: Database, row: Mapping[str, Any]) -> str:
     first = json.loads(row["inherited"])[0]
     found = execute(db, "SELECT input FROM turns WHERE number = ?", (first,)).fetchone()
     return _snippet_of(found["input"]) if found else ""
 
 
 def _summary(
-    row: sqlite3.Row,
+    row: Mapping[str, Any],
     tags: Sequence[str],
     groups: Sequence[sqlite3.Row],
     snippet: str,
@@ -335,7 +367,9 @@ def _summary(
         session=session_of(row, tags),
         persona_name=decode_text(row["persona_name"]),
         turns=sum(group["current"] for group in groups) if positions is None else positions,
-        models=tuple(dict.fromkeys(decode_text(group["model_requested"]) for group in groups)),
+        models=tuple(
+            dict.fromkeys(_cut(decode_text(group["model_requested"]), MAX_NAME) for group in groups)
+        ),
         total_tokens=sum(tokens) if tokens else None,
         cost=sum(costs) if costs else None,
         turns_without_cost=sum(group["without_cost"] for group in groups),
@@ -376,11 +410,13 @@ def _snippet_of(stored: str | bytes) -> str:
 
 
 def _facets_of(db: Database, values: str) -> tuple[Facet, ...]:
-    """Counts over a query for pairs of ``value`` and ``session``."""
+    """Counts over a query for pairs of ``value`` and ``session``, without values that are too long for names."""
     rows = execute(
         db,
         f"SELECT value, count(*) FROM ({values}) JOIN sessions ON sessions.number = session "
-        "WHERE deleted_at IS NULL AND activity > 0 AND value <> '' GROUP BY value",
+        "WHERE deleted_at IS NULL AND activity > 0 AND value <> '' AND length(value) <= ? "
+        "GROUP BY value ORDER BY count(*) DESC, value LIMIT ?",
+        (MAX_NAME, _MOST_FACETS),
     )
     return _sorted(Facet(decode_text(row[0]), decode_text(row[0]), row[1]) for row in rows)
 

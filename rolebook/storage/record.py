@@ -54,7 +54,7 @@ def session_columns(session: Session) -> dict[str, Any]:
     }
 
 
-def session_of(row: sqlite3.Row, tags: Iterable[str]) -> Session:
+def session_of(row: sqlite3.Row | Mapping[str, Any], tags: Iterable[str]) -> Session:
     """A session from a row of ``sessions`` with ``revision_id``, ``comparison_id`` and ``judged_id``."""
     return Session(
         id=row["id"],

@@ -24,12 +24,18 @@ from rolebook.wiring import Rolebook
 REQUEST_ID = "X-Request-Id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+#: Collectors take lines of some length only: Docker, for one, breaks them in two after 16 KB.
+_LONGEST, _LONGEST_EXCEPTION = 1000, 6000
+
 _requests = logging.getLogger("rolebook.request")
 _turns = logging.getLogger("rolebook.turn")
 
 
 class JSONFormatter(logging.Formatter):
-    """One line for a record: time in UTC, level, logger, message, and what it carries in ``fields``."""
+    """One line for a record: time in UTC, level, logger, message, and what it carries in ``fields``.
+
+    Long texts are cut.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -46,7 +52,12 @@ class JSONFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         # Upstreams repeat keys, as the name of a model for instance.
         clean = {name: redacted(it) if isinstance(it, str) else it for name, it in line.items()}
-        return json.dumps(clean, ensure_ascii=True, default=str)
+        # What has failed stands at the end of an exception, and at the begin of all else.
+        exception = clean.get("exception")
+        short = {name: it[:_LONGEST] if isinstance(it, str) else it for name, it in clean.items()}
+        if isinstance(exception, str):
+            short["exception"] = exception[-_LONGEST_EXCEPTION:]
+        return json.dumps(short, ensure_ascii=True, default=str)
 
 
 def write_json_lines() -> None:

@@ -156,6 +156,39 @@ def test_summary_of_a_new_session_knows_no_sums(log: SqliteLog) -> None:
     assert summary.last_used_at == session.created_at
 
 
+def test_line_of_a_list_has_the_begin_of_what_was_chosen(log: SqliteLog) -> None:
+    book, image = "x" * 100_000, [{"url": "y" * 100_000}]
+    chosen = {"subject": book, "count": 7, "level": "expert"}
+    session = log_session(
+        log,
+        model="m" * 1000,
+        variables=chosen,
+        parameters={"metadata": image, "stop": ["a"], "seed": 7},
+    )
+    log_turn(log, session, model_requested="n" * 1000)
+    (summary,) = log.list_sessions().summaries
+    listed = summary.session
+    assert {"subject": "x" * 199 + "…", "count": 7, "level": "expert"} == listed.variables
+    assert '[{"url":"' + "y" * 190 + "…" == listed.parameters["metadata"]
+    assert (["a"], 7) == (listed.parameters["stop"], listed.parameters["seed"])
+    assert ("m" * 255 + "…", ("n" * 255 + "…",)) == (listed.model, summary.models)
+    assert (chosen, image) == (
+        log.get_session(session.id).variables,
+        log.get_session(session.id).parameters["metadata"],
+    )
+
+
+def test_names_to_filter_by_are_names_and_not_without_end(log: SqliteLog) -> None:
+    session = log_session(log)
+    log_turn(log, session, model_requested="n" * 257)
+    for number in range(201):
+        log_turn(log, session, model_requested=f"model-{number:03}", position=number + 2)
+    log_turn(log, log_session(log), model_requested="model-200")
+    models = [facet.value for facet in log.facets().models]
+    assert ("model-200", "model-000", 200) == (models[0], models[1], len(models))
+    assert "n" * 257 not in models
+
+
 def test_session_used_again_comes_first(log: SqliteLog) -> None:
     first, second = log_session(log), log_session(log)
     log_turn(log, first)

@@ -909,9 +909,7 @@ def test_name_of_any_length_is_refused_in_few_words(
     assert [] == list(upstream.requests)
 
 
-def test_model_with_a_long_name_is_asked(
-    client: FlaskClient, upstream: FakeUpstream
-) -> None:
+def test_model_with_a_long_name_is_asked(client: FlaskClient, upstream: FakeUpstream) -> None:
     name = "ok?text=" + "x" * 242
     body = {"model": f"plain/{name}", "messages": MESSAGES}
     assert 200 == client.post("/v1/chat/completions", json=body).status_code

@@ -38,6 +38,21 @@ def test_key_that_an_upstream_repeats_is_in_no_part_of_a_line() -> None:
     assert "ValueError: [key removed]" in told["exception"]
 
 
+def test_line_is_of_some_length_only_and_keeps_the_end_of_an_exception() -> None:
+    try:
+        raise ValueError("x" * 100_000 + " the reason")
+    except ValueError:
+        record = logging.getLogger("rolebook.turn").makeRecord(
+            *("rolebook.turn", logging.INFO, "file", 1, "m" * 100_000, (), sys.exc_info()),
+            extra={"fields": {"model": "n" * 100_000}},
+        )
+    line = JSONFormatter().format(record)
+    told = json.loads(line)
+    assert len(line) < 16_000
+    assert ("m" * 1000, "n" * 1000) == (told["message"], told["model"])
+    assert told["exception"].endswith("x the reason")
+
+
 def lines_of(caplog: pytest.LogCaptureFixture, client: FlaskClient, given: str) -> Any:
     """What is logged of a request that comes with an id, and what comes back with the answer."""
     caplog.clear()

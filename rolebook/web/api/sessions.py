@@ -131,7 +131,10 @@ class Found(Shape):
 
 
 class SessionLine(Shape):
-    """A session as a line of a list, with sums over all its attempts. Null is unknown."""
+    """A session as a line of a list, with sums over all its attempts. Null is unknown.
+
+    Long variables and parameters are cut, with … at their end.
+    """
 
     id: str
     persona_id: str
