@@ -51,7 +51,7 @@ export class Choice {
     }
     const { none, some } = this.#said.dataset;
     const names = new Intl.ListFormat(document.documentElement.lang, { style: "narrow" }).format(this.#chosen.values());
-    this.#said.textContent = names ? `${some.replace("{count}", this.#chosen.size)} ${names}` : none;
+    this.#said.textContent = names ? some.replace("{count}", this.#chosen.size).replace("{names}", () => names) : none;
     this.#form.querySelector("button").disabled = this.#chosen.size === 0;
   }
 }
