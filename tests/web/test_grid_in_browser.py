@@ -304,6 +304,7 @@ def test_squares_are_reached_and_told_apart_by_keyboard(
         expect(stop).to_have_count(1)
     live_server.rolebook.compare.start(comparison)
     # Another page has begun it; this one joins, and the focus stays where it is.
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(focused).to_have_attribute("aria-label", "Bad, input 3: failed", timeout=15_000)
     page.keyboard.press("Enter")
     page.wait_for_url("**/cells/2-3-1")
