@@ -562,12 +562,14 @@ def _checked_url(url: str, place: str) -> str:
     try:
         parts = urlsplit(url)
         is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        is_private = bool(parts.username or parts.password)
+        # What stands there may be a key, and the address is shown on pages and in what is said at the start.
+        is_private = bool(parts.username or parts.password) or "?" in url or "#" in url
     except ValueError:
         is_usable = is_private = False
     if not is_usable or is_private:
         raise SettingError(
-            "%(place)s: the address must look like https://host/v1, without user and password.",
+            "%(place)s: the address must look like https://host/v1, without user, password, ? and #."
+            " Keys are named apart from it.",
             place=place,
         )
     return url.rstrip("/")

@@ -93,7 +93,8 @@ def test_every_setting_has_help_and_a_default_that_fits(setting: Any) -> None:
         ({"ROLEBOOK_UPSTREAM": "mars"}, "There is no upstream 'mars'. Configured: rehearsal."),
         ({"OPENAI_BASE_URL": "localhost:8000"}, "OPENAI_BASE_URL: the address must look like"),
         ({"OPENAI_BASE_URL": "ftp://host/v1"}, "the address must look like"),
-        ({"OPENAI_BASE_URL": "https://user:secret@host/v1"}, "without user and password"),
+        ({"OPENAI_BASE_URL": "https://user:secret@host/v1"}, "without user, password"),
+        ({"OPENAI_BASE_URL": "https://host/v1?api-key=secret"}, "without user, password, ? and #"),
     ],
 )
 def test_setting_that_does_not_fit_is_named(environment: dict[str, str], message: str) -> None:
@@ -249,6 +250,12 @@ def test_file_lists_upstreams_and_the_first_is_the_default() -> None:
         ({"upstreams": {"a": {"timeouts": {"idle": "x"}}}}, "idle must be a number of seconds"),
         ({"upstreams": {"a": {"timeouts": {"slow": 1}}}}, "'slow' is no setting"),
         ({"upstreams": {"a": {"base_url": "x"}}}, "the address must look like"),
+        (
+            {"upstreams": {"a": {"base_url": "https://host/v1?api-key=sk-1234567890"}}},
+            "rolebook.yaml:upstreams/a/base_url: the address must look like https://host/v1, without user, password, ?",
+        ),
+        ({"upstreams": {"a": {"base_url": "https://host/v1#sk-1234567890"}}}, "without user"),
+        ({"upstreams": {"a": {"base_url": "https://host/v1?"}}}, "without user"),
         ({"prices": {"m": {"input": -1}}}, "US dollars per million tokens, got '-1'"),
         ({"prices": {"m": {"input": True}}}, "US dollars per million tokens"),
     ],
