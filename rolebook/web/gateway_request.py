@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -191,12 +190,15 @@ def _own_fields(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _header_variables(header: str | None) -> Any:
+    """Headers are bytes, and come as texts with a character for each. Of JSON they are UTF-8, or else another text than
+    was meant.
+    """
     if not header:
         return {}
     try:
-        return current_app.json.loads(header)
-    except (ValueError, json.JSONDecodeError):
+        return current_app.json.loads(header.encode("latin-1").decode())
+    except ValueError:
         raise InputError(
-            "The header %(key)s must be a JSON object, with what is not ASCII escaped.",
+            "The header %(key)s must be a JSON object in UTF-8, or with what is not ASCII escaped.",
             key=VARIABLES_HEADER,
         ) from None

@@ -420,6 +420,33 @@ def test_variables_come_by_a_field_or_by_a_header(
         )
 
 
+def test_variables_in_a_header_are_read_as_utf_8(
+    client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    response = client.post(
+        "/v1/chat/completions",
+        json={"model": "teacher", "messages": [said("x")]},
+        headers={"X-Rolebook-Variables": '{"subject": "数学 Zoë"}'.encode().decode("latin-1")},
+    )
+    assert 200 == response.status_code
+    assert "teacher of 数学 Zoë for" in body_of(upstream)["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    "header", ['{"subject": "Zoë"}'.encode("latin-1"), '{"subject": "数学"}'.encode("gb18030")]
+)
+def test_variables_in_a_header_that_are_no_utf_8_are_refused(
+    client: FlaskClient, upstream: FakeUpstream, header: bytes
+) -> None:
+    response = client.post(
+        "/v1/chat/completions",
+        json={"model": "teacher", "messages": [said("x")]},
+        headers={"X-Rolebook-Variables": header.decode("latin-1")},
+    )
+    assert_error(response, 400, "invalid_input", param="X-Rolebook-Variables")
+    assert [] == list(upstream.requests)
+
+
 def test_variable_that_does_not_fit_is_named(sdk: openai.OpenAI) -> None:
     for variables, name in (({"level": "god"}, "level"), ({"nothing": "x"}, "nothing")):
         with pytest.raises(openai.BadRequestError) as refused:
