@@ -38,10 +38,19 @@ def join(pool: Pool) -> None:
 
 @contextmanager
 def blocking() -> Iterator[None]:
-    """What is done within only waits. In a thread that says so already, it says nothing more."""
+    """What is done within only waits. In a thread that says so already, it says nothing more.
+
+    Raises KeyboardInterrupt for a Ctrl-C, whenever it comes.
+    """
     pool = _here.pool
     if pool is None:
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            # It came as the wait was over and took its lock again, which then cannot be given back.
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None
+            raise
         return
     _here.pool = None
     try:
