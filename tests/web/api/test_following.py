@@ -53,6 +53,14 @@ def follow(client: FlaskClient, path: str, query: str = "", **headers: str) -> I
         response.close()
 
 
+def follow_from_the_begin(client: FlaskClient, path: str, upstream: FakeUpstream) -> list[Event]:
+    """All that is told of a run whose model `ok` is held, which goes on as soon as somebody follows it."""
+    events = follow(client, path)
+    first = next(events)
+    upstream.let_go("ok")
+    return [first, *events]
+
+
 def _pieces(response: Any) -> Iterator[bytes]:
     yield from response.response
 
@@ -61,10 +69,13 @@ def keys(events: list[Event]) -> list[str]:
     return sorted(event.data["key"] for event in events if event.name == "cell")
 
 
-def test_each_cell_comes_once_with_its_answers_and_progress_between(client: FlaskClient) -> None:
+def test_each_cell_comes_once_with_its_answers_and_progress_between(
+    client: FlaskClient, upstream: FakeUpstream
+) -> None:
+    upstream.hold("ok")
     path = begin(client)
 
-    told = list(follow(client, path))
+    told = follow_from_the_begin(client, path, upstream)
 
     assert ALL == keys(told)
     cells = {event.data["key"]: event.data for event in told if event.name == "cell"}
@@ -157,9 +168,10 @@ def test_run_of_another_process_is_followed_through_the_log(
     other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
     path = begin(client, start=False)
     comparison = other.comparisons.get_comparison(path.rpartition("/")[2])
+    upstream.hold("ok")
     other.compare.start(comparison)
 
-    told = list(follow(client, path))
+    told = follow_from_the_begin(client, path, upstream)
 
     assert ALL == keys(told)
     assert "progress" in [event.name for event in told]
