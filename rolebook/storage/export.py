@@ -15,7 +15,7 @@ from rolebook.core.errors import InputError, Phrase
 from rolebook.core.frozen import frozen
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnMark, now
 from rolebook.storage.csv_text import CSV_BEGIN, csv_line
-from rolebook.storage.encoding import encode_json, show_text
+from rolebook.storage.encoding import encode_json, encode_some, show_text
 
 #: Counts changes of the JSON formats that an importer must know of.
 FORMAT_VERSION = 1
@@ -40,6 +40,8 @@ _CSV_COLUMNS = (
     "parameters_sent",
     "input",
     "text",
+    "refusal",
+    "tool_calls",
     "finish_reason",
     "prompt_tokens",
     "completion_tokens",
@@ -221,9 +223,20 @@ def _markdown_turn(logged: _Logged) -> str:
     }
     question = "\n".join(f"> {line}".rstrip() for line in turn.input.split("\n"))
     return (
-        f"\n## {turn.position}{attempt}{counting}\n\n{question}\n\n{turn.text}\n\n"
+        f"\n## {turn.position}{attempt}{counting}\n\n{question}\n\n{_markdown_answer(turn)}\n\n"
         + _markdown_list(facts)
     )
+
+
+def _markdown_answer(turn: Turn) -> str:
+    """The text of the answer that counts, and whatever it is besides or instead."""
+    answer = turn.choice
+    parts = [turn.text] if turn.text or not (answer.refusal or answer.tool_calls) else []
+    if answer.refusal:
+        parts.append(f"The model refuses:\n\n{answer.refusal}")
+    # JSON has no line breaks of its own, so that nothing in it ends the indented block.
+    parts += [f"It asks for a tool:\n\n    {encode_json(call)}" for call in answer.tool_calls]
+    return "\n\n".join(parts)
 
 
 def _markdown_check(result: CheckResult) -> str:
@@ -261,6 +274,8 @@ def _csv_row(session: Session, logged: _Logged, revision: Revision) -> dict[str,
         "persona_id": revision.persona_id,
         "persona_name": persona_name(revision),
         "parameters_sent": encode_json(turn.parameters_sent),
+        "refusal": turn.choice.refusal,
+        "tool_calls": encode_some(turn.choice.tool_calls) or "",
         "error": turn.error.text if turn.error else "",
         "rolebook_version": __version__,
     }

@@ -8,12 +8,13 @@ import threading
 import pytest
 
 from rolebook import __version__
+from rolebook.core.completion import Choice
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.session import Session
 from rolebook.storage.csv_text import csv_line
 from rolebook.storage.export import EXPORT_FORMATS, turn_data
 from rolebook.storage.log import SqliteLog
-from tests.storage.examples import REVISION, log_session, log_turn
+from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
 
 
 @pytest.fixture
@@ -84,6 +85,27 @@ def test_csv_opens_in_a_spreadsheet(log: SqliteLog, session: Session) -> None:
         "18",
         __version__,
     )
+
+
+def test_refusal_and_calls_of_tools_are_in_what_is_read(log: SqliteLog) -> None:
+    call = {"id": "c1", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    session = log_session(log)
+    for position, choice in enumerate(
+        (Choice(refusal="I cannot do that."), Choice("Let me see.", "tool_calls", "", "", (call,))),
+        start=1,
+    ):
+        turn = log.start_turn(new_turn(session, "x", position=position), REVISION)
+        log.finish_turn(answered(turn, choices=(choice,)))
+    page = exported(log, session, "md")
+    assert "\n> x\n\nThe model refuses:\n\nI cannot do that.\n\n- Model:" in page
+    asked = json.dumps(call, separators=(",", ":"))
+    assert f"\nLet me see.\n\nIt asks for a tool:\n\n    {asked}\n\n- Model:" in page
+    table = exported(log, session, "csv").removeprefix("\ufeff")
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [
+        ("", "I cannot do that.", ""),
+        ("Let me see.", "", json.dumps([call], separators=(",", ":"))),
+    ] == [(row["text"], row["refusal"], row["tool_calls"]) for row in rows]
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
