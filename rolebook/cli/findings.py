@@ -42,6 +42,10 @@ def show_findings(terminal: Terminal, snapshot: Snapshot) -> None:
         terminal.write_line()
         rows = _check_rows(terminal, comparison, evidence)
         terminal.write_table(("Check", "Variant", "Passed"), rows)
+    if [each.reason for each in evidence.reasons] not in ([], ["stop"]):
+        terminal.write_line()
+        rows = _reason_rows(terminal, comparison, evidence)
+        terminal.write_table(("Finish reason", "Variant", "Answers"), rows)
     if _is_readable(comparison):
         _show_answers(terminal, comparison, cells)
     _tell_findings(terminal, comparison, evidence, snapshot.votes)
@@ -76,6 +80,14 @@ def _check_rows(
     for check in evidence.checks:
         for variant, share in zip(comparison.variants, check.shares, strict=True):
             yield check.label, variant_name(terminal, variant), _figure(share, "share")
+
+
+def _reason_rows(
+    terminal: Terminal, comparison: Comparison, evidence: Evidence
+) -> Iterator[Sequence[str]]:
+    for each in evidence.reasons:
+        for variant, share in zip(comparison.variants, each.shares, strict=True):
+            yield each.reason, variant_name(terminal, variant), _figure(share, "share")
 
 
 def _figure(interval: Interval | None, unit: Unit) -> str:

@@ -102,6 +102,14 @@ class CheckShare:
 
 
 @frozen
+class ReasonShare:
+    """The share of answers that ended for one finish reason, by the variant's index; ``unknown``: none was told."""
+
+    reason: str
+    shares: tuple[Interval | None, ...]
+
+
+@frozen
 class StandIn:
     """An upstream that has answered for another, with its model, as far as that is told."""
 
@@ -116,7 +124,8 @@ class Evidence:
     """What the answers of a comparison show.
 
     Tuples are by the variant's index. ``answers`` counts the turns that got one, ``inputs`` the different inputs that
-    any variant has answered; ``lengths`` are words. ``stand_ins`` counts the answers that came from another upstream
+    any variant has answered; ``lengths`` are words. ``finish_reasons`` are counted, ``reasons`` their shares, the most
+    frequent first. ``stand_ins`` counts the answers that came from another upstream
     than was asked, ``models`` are each upstream with the model that has answered there. ``other_verdicts``
     are on rubrics, and of another upstream than the judge's.
     """
@@ -127,6 +136,7 @@ class Evidence:
     failed: tuple[int, ...]
     inputs: int
     finish_reasons: tuple[Mapping[str, int], ...]
+    reasons: tuple[ReasonShare, ...]
     stand_ins: tuple[Mapping[StandIn, int], ...]
     models: tuple[frozenset[tuple[str, str]], ...]
     other_verdicts: int
@@ -159,6 +169,7 @@ def _summarise(
     grouped = _Grouped(len(comparison.variants), cells, same_inputs)
     demands = grouped.demands()
     words = tuple([float(_counts(turn.text)[0]) for turn in turns] for turns in grouped.turns)
+    reasons = tuple(Counter(map(_reason, turns)) for turns in grouped.turns)
     return Evidence(
         measured=(
             *(
@@ -172,9 +183,9 @@ def _summarise(
         answers=tuple(len(turns) for turns in grouped.turns),
         failed=tuple(grouped.failed),
         inputs=len({index for by_input in grouped.by_input for index in by_input}),
-        finish_reasons=tuple(
-            Counter(turn.choice.finish_reason or "unknown" for turn in turns)
-            for turns in grouped.turns
+        finish_reasons=reasons,
+        reasons=tuple(
+            _reason_share(grouped, reason) for reason, _ in sum(reasons, Counter()).most_common()
         ),
         stand_ins=tuple(
             Counter(_stand_in(turn) for turn in turns if turn.upstream_requested)
@@ -193,6 +204,15 @@ def _summarise(
         lengths=tuple(distribution(values) for values in words),
         words=words,
     )
+
+
+def _reason(turn: Turn) -> str:
+    return turn.choice.finish_reason or "unknown"
+
+
+def _reason_share(grouped: _Grouped, reason: str) -> ReasonShare:
+    values = grouped.values(lambda turn: float(_reason(turn) == reason))
+    return ReasonShare(reason, tuple(map(_share, values)))
 
 
 def _stand_in(turn: Turn) -> StandIn:

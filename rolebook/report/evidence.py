@@ -32,6 +32,8 @@ from rolebook.report.visible import visible
 _MOST_INPUTS = 50
 #: So many findings are read at once; the rest is unfolded.
 _MOST_LEADING = 5
+#: The finish reason of an answer that came to its end, and what stands for none.
+_ENDED, _UNKNOWN_REASON = "stop", "unknown"
 _COUNTED: Mapping[str, Phrase] = {
     "words": Phrase("{} words"),
     "questions": Phrase("{} questions"),
@@ -92,6 +94,14 @@ class CheckLine:
 
 
 @frozen
+class ReasonLine:
+    """How many answers of each variant ended for one reason: share, interval and what it rests on, as texts."""
+
+    label: str
+    shares: tuple[tuple[str, str, str], ...]
+
+
+@frozen
 class InputLine:
     """The votes on one input: the wins of each variant, and those that nobody won."""
 
@@ -129,6 +139,7 @@ class Findings:
     scatters: tuple[Scatter, ...]
     lengths: DistributionChart | None
     checks: tuple[CheckLine, ...]
+    reasons: tuple[ReasonLine, ...]
     tags: tuple[TagFindings, ...]
     inputs: tuple[InputLine, ...]
     more_inputs: int
@@ -205,6 +216,7 @@ class _Reader:
             scatters=tuple(self._scatters()),
             lengths=self._lengths(),
             checks=tuple(map(self._check_line, self._evidence.checks)),
+            reasons=tuple(self._reason_lines()),
             tags=tuple(self._tags(by_tag)),
             inputs=tuple(lines[:_MOST_INPUTS]),
             more_inputs=max(0, len(lines) - _MOST_INPUTS),
@@ -343,13 +355,21 @@ class _Reader:
         )
 
     def _check_line(self, check: CheckShare) -> CheckLine:
-        shares = []
-        for share in check.shares:
-            if share is None:
-                shares.append((UNKNOWN, "", ""))
-            else:
-                shares.append((*figures(share, PERCENT), self._narrator.rests_on(share)))
-        return CheckLine(visible(check.label), tuple(shares), sum(check.untold))
+        shares = tuple(map(self._share, check.shares))
+        return CheckLine(visible(check.label), shares, sum(check.untold))
+
+    def _reason_lines(self) -> Iterator[ReasonLine]:
+        """None where every answer came to its end: that goes without saying."""
+        reasons = self._evidence.reasons
+        for each in reasons if [each.reason for each in reasons] != [_ENDED] else ():
+            is_known = each.reason != _UNKNOWN_REASON
+            label = visible(each.reason) if is_known else self._speaker.say("not told", {})
+            yield ReasonLine(label, tuple(map(self._share, each.shares)))
+
+    def _share(self, share: Interval | None) -> tuple[str, str, str]:
+        if share is None:
+            return UNKNOWN, "", ""
+        return (*figures(share, PERCENT), self._narrator.rests_on(share))
 
     def _tags(self, by_tag: Mapping[str, Evidence]) -> Iterator[TagFindings]:
         preferences = preference_by(self._votes, "tag")

@@ -227,6 +227,13 @@ def _evidence_data(snapshot: Snapshot, evidence: Evidence) -> dict[str, Any]:
             }
             for check in evidence.checks
         ],
+        "finish_reasons": [
+            {
+                "reason": each.reason,
+                "shares": by_name(list(map(_interval_data, each.shares))),
+            }
+            for each in evidence.reasons
+        ],
     }
 
 

@@ -46,6 +46,7 @@ class _Report:
         yield self._findings(found)
         yield self._measures(found)
         yield self._checks(found)
+        yield self._reasons(found)
         yield self._votes(found)
         yield self._variants()
         yield _heading(2, self._translator.gettext("Inputs and answers"))
@@ -115,6 +116,20 @@ class _Report:
         ]
         return _heading(2, self._translator.gettext("Checks passed")) + _table(
             (self._translator.gettext("Check"), *self._names), rows
+        )
+
+    def _reasons(self, found: Findings) -> str:
+        if not found.reasons:
+            return ""
+        rows = [
+            (
+                _inline(line.label),
+                *(_with_interval(share, between) for share, between, _ in line.shares),
+            )
+            for line in found.reasons
+        ]
+        return _heading(2, self._translator.gettext("Why answers ended")) + _table(
+            (self._translator.gettext("Finish reason"), *self._names), rows
         )
 
     def _votes(self, found: Findings) -> str:

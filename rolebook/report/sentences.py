@@ -84,6 +84,7 @@ _SEVERAL: Mapping[tuple[bool, bool], str] = {
 _CUT_OFF: Mapping[str, str] = {
     "length": "Answers were cut off, as the longest allowed was reached (max_tokens): %(answers)s.",
     "content_filter": "Answers were cut off by the upstream's content filter: %(answers)s.",
+    "tool_calls": "Answers ask for a tool instead of saying something, and Rolebook has none: %(answers)s.",
 }
 
 

@@ -11,7 +11,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from rolebook.core.comparison import Cell, ComparisonInput
 from rolebook.core.completion import Usage
-from rolebook.core.interval import Interval
+from rolebook.core.interval import Interval, wilson
 from rolebook.core.measure import CHECKS, SIMILARITY, summarise, summarise_by_tag
 from rolebook.core.session import TurnError, TurnStatus
 from rolebook.core.text import similarity
@@ -206,6 +206,18 @@ def test_finish_reasons_and_lengths_are_of_single_answers() -> None:
     spread = evidence.lengths[0]
     assert spread is not None
     assert (3, 4.5, 9, 4) == (spread.minimum, spread.median, spread.maximum, spread.count)
+
+
+def test_finish_reasons_are_shares_with_their_intervals() -> None:
+    cells = [
+        cell(f"1-{n}-1", "Yes.", finish_reason="length" if n < 4 else "stop") for n in range(1, 13)
+    ]
+    stopped, cut_off = summarise(grid(2, 12), cells).reasons
+    assert ("stop", "length") == (stopped.reason, cut_off.reason)
+    share, nothing = cut_off.shares
+    assert share is not None
+    assert (0.25, 12, "answers") == (share.value, share.n, share.over)
+    assert (wilson(0.25, 12), None) == ((share.low, share.high), nothing)
 
 
 def test_checks_of_one_name_that_demand_different_things_are_told_apart() -> None:

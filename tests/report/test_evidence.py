@@ -294,6 +294,20 @@ def test_failures_and_cut_off_answers_are_warnings_with_their_numbers() -> None:
     ] == said(read(comparison, cells), "warning")
 
 
+def test_why_answers_ended_is_told_with_intervals_unless_all_came_to_their_end() -> None:
+    comparison = grid(2, 3)
+    ended = [cell(f"{v}-{n}-1", "Yes.") for v in (1, 2) for n in (1, 2)]
+    assert () == read(comparison, ended).reasons
+    others = [
+        cell("1-3-1", "-", finish_reason="tool_calls"),
+        cell("2-3-1", "-", finish_reason=None),
+    ]
+    found = read(comparison, [*ended, *others])
+    assert ["stop", "tool_calls", "not told"] == [line.label for line in found.reasons]
+    assert ("33 %", "6–79", "3 answers") == found.reasons[1].shares[0]
+    assert any(text.startswith("Answers ask for a tool") for text in said(found, "warning"))
+
+
 def test_checks_have_a_line_each_and_unknown_is_a_dash() -> None:
     comparison = grid(2, 12)
     cells = [cell(f"1-{n}-1", "Yes.", checks={"short": n > 3}) for n in range(1, 13)]

@@ -156,6 +156,7 @@ def test_json_has_measures_with_their_intervals(rolebook: Rolebook, comparison: 
     )
     assert words["intervals"]["Broken"] is None
     assert document["preference"]["strength"]["Teacher"]["n"] == 1
+    assert document["finish_reasons"][0]["shares"]["Teacher"]["value"] == 1.0
 
 
 def test_jsonl_has_the_head_and_then_a_turn_a_line(

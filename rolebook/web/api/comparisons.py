@@ -621,6 +621,13 @@ class Measured(Shape):
     differences: dict[str, EstimatedDifference | None]
 
 
+class ReasonShare(Shape):
+    """How many answers ended for one finish reason, for each variant by its name; `unknown`: none was told."""
+
+    reason: str
+    shares: dict[str, Estimated | None]
+
+
 class CheckShare(Shape):
     """How many answers pass a check, for each variant by its name."""
 
@@ -718,6 +725,7 @@ class Results(Shape):
     variants: list[VariantResult]
     measures: list[Measured]
     check_shares: list[CheckShare]
+    finish_reasons: list[ReasonShare]
     votes: list[CountedVote]
     preference: Preferred
 
