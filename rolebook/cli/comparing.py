@@ -187,9 +187,16 @@ def _show_cell(invocation: Invocation, comparison: Comparison, cell: str) -> Non
     from rolebook.cli.prompt import show_prompt
 
     rolebook = invocation.rolebook
-    prepared = rolebook.compare.prepare(comparison, comparison.key_of(cell))
+    key = comparison.key_of(cell)
+    prepared = rolebook.compare.prepare(comparison, key)
     tokens = rolebook.count_tokens(prepared.messages, prepared.model)
     show_prompt(invocation.terminal, prepared, tokens)
+    turns = len(comparison.inputs[key.input].turns)
+    if turns > 1:
+        invocation.terminal.tell(
+            "This is the first of %(count)s turns; the others follow as they are answered.",
+            count=turns,
+        )
 
 
 def _agree(invocation: Invocation, choices: Choices, estimate: Estimate) -> None:

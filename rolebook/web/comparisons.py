@@ -143,9 +143,8 @@ def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
     if variants:
         variants[0] = {**_chosen(given), **variants[0]}
     if sessions:
-        talks = [rolebook().log.get_session(id) for id in sessions]
-        asked = [_as_in_session(variant, talks) for variant in variants]
-        variants = asked or _variants_of_sessions(talks)
+        asked = [_as_in_session(variant, _known(sessions)) for variant in variants]
+        variants = asked or _variants_of_sessions(map(rolebook().log.get_session, sessions))
     fields = {
         "question": given.get("question") or _edit_question(edited),
         **_said(text for text in given.getlist("input") if text.strip()),
@@ -221,6 +220,15 @@ def _variants_of_sessions(sessions: Iterable[Session]) -> list[Fields]:
         if variant not in variants and len(variants) < plan_form.MOST_VARIANTS:
             variants.append(variant)
     return variants
+
+
+def _known(ids: Iterable[str]) -> list[Session]:
+    """Those sessions that there are; of others the plan says that there are none such."""
+    found = []
+    for session_id in ids:
+        with suppress(NotFoundError):
+            found.append(rolebook().log.get_session(session_id))
+    return found
 
 
 def _variant_of_session(session: Session) -> Fields:

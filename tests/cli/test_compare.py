@@ -775,6 +775,14 @@ def test_a_replay_asks_the_own_persona_as_the_session_did(
     assert ("ok", False) == (plain["model"], "user" in plain)
 
 
+def test_the_messages_of_a_script_are_told_to_be_the_first_of_several(
+    shell: Shell, spec: Path
+) -> None:
+    told = "This is the first of 2 turns; the others follow as they are answered."
+    assert told in shell.run("compare", "spec.yaml", "--plan", "--cell", "1-3-1").notices
+    assert told not in shell.run("compare", "spec.yaml", "--plan", "--cell", "1-1-1").notices
+
+
 def test_a_replays_plan_tells_what_was_sent_then_from_what_will_be(
     shell: Shell, upstream: FakeUpstream
 ) -> None:

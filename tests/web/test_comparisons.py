@@ -549,6 +549,8 @@ def test_a_replay_keeps_the_model_and_the_parameters_that_were_chosen(
         "0.5",
     )
     assert not fields["variant-1-model"]
+    unknown = client.get(f"/comparisons/new?session={'0' * 18}&variant=teacher")
+    assert unknown.status_code == 200
 
 
 def test_a_replayed_role_of_ones_own_keeps_what_was_chosen(
