@@ -279,6 +279,7 @@ class Rolebook:
                 log=self.log,
                 comparisons=self.comparisons,
                 upstreams=self.upstreams,
+                chat=self.chat,
                 judge_id=settings.judge,
             ),
             log=self.log,

@@ -449,6 +449,75 @@ def test_session_of_a_program_is_replayed_like_any_other(
     assert ["one", "Echo: one", "two"] == [message.content for message in last.messages[-3:]]
 
 
+def test_replay_of_a_programs_call_sends_what_the_program_had_sent(
+    rolebook: Rolebook, sdk: openai.OpenAI, upstream: FakeUpstream
+) -> None:
+    said: list[Any] = [
+        {"role": "system", "content": "Speak French."},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "An answer from elsewhere."},
+        {"role": "developer", "content": "Be short."},
+        {"role": "user", "content": "two"},
+    ]
+    answer = sdk.chat.completions.create(model="plain", messages=said)
+    recorded = upstream.requests[-1].body["messages"]
+    assert said == recorded[-5:]
+    said += [
+        {"role": "assistant", "content": answer.choices[0].message.content},
+        {"role": "user", "content": "three"},
+    ]
+    sdk.chat.completions.create(model="plain", messages=said)
+    session_id = rolebook.log.list_sessions().summaries[0].session.id
+    for source in ({"session": session_id}, {"persona": "plain", "last": 2}):
+        comparison = plan(rolebook, variants=["plain"], inputs=[source])
+        assert comparison == rolebook.comparisons.get_comparison(comparison.id)
+        upstream.reset()
+        fill(rolebook, comparison)
+        asked = [request.body["messages"] for request in upstream.requests]
+        assert [recorded, [*recorded[:-5], *said]] == sorted(asked, key=len)
+        history = rolebook.compare.history_of(comparison.inputs[1])
+        assert ["Speak French.\none\nBe short.", "two"] == [turn.input for turn in history]
+    # A template without a history still tells the persona what the program does, and what is told is in an export.
+    (rolebook.library.templates_dir / "bare.jinja").write_text(
+        '{% message "user" %}{{ input }}{% endmessage %}', "utf-8"
+    )
+    bare = {"persona": "plain", "changes": {"template": "bare"}}
+    comparison = plan(rolebook, variants=[bare], inputs=[source])
+    prepared = rolebook.compare.prepare(comparison, CellKey(0, 0, 0))
+    assert ["Speak French.", "Be short.", "two"] == [m.content for m in prepared.messages]
+    exported = json.loads("".join(export_comparison(rolebook, comparison, "json")))
+    assert comparison.inputs == parse_comparison(exported["comparison"]).inputs
+
+
+@pytest.mark.parametrize("history", ["fixed", "free"])
+def test_replay_names_what_a_program_has_asked_with_more_than_texts(
+    rolebook: Rolebook, sdk: openai.OpenAI, history: str
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    looked: Any = {"role": "user", "content": [{"type": "text", "text": "What is it?"}, image]}
+    said: list[Any] = [{"role": "user", "content": "one"}]
+    for further in (looked, {"role": "user", "content": "three"}):
+        answer = sdk.chat.completions.create(model="plain", messages=said)
+        said += [{"role": "assistant", "content": answer.choices[0].message.content}, further]
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    tools: list[Any] = [
+        {"role": "user", "content": "Look."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "A line."},
+    ]
+    sdk.chat.completions.create(model="plain", messages=said[:3])
+    sdk.chat.completions.create(model="plain", messages=tools)
+    sessions = [listed.session.id for listed in rolebook.log.list_sessions().summaries]
+    replayed = [{"session": id, "history": history} for id in reversed(sessions)]
+    found = rolebook.compare.plan(parse_spec({"variants": ["plain"], "inputs": replayed}))
+    assert ["one"] == [text for entry in found.comparison.inputs for text in entry.turns]
+    told = tell_left_out(found.comparison, translator("en"))
+    assert "2 “What is it?”" in told
+    assert "1 “A line.”" in told
+    with pytest.raises(UnplannableError, match="no text and cannot be asked again"):
+        plan(rolebook, variants=["plain"], inputs=replayed[1:])
+
+
 def test_replay_with_free_history_carries_its_own_answers_on(
     rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:

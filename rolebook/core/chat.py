@@ -51,11 +51,13 @@ from rolebook.core.session import (
     being_answered,
     new_id,
 )
-from rolebook.core.transcript import INSTRUCTING
+from rolebook.core.transcript import INSTRUCTING, place_of_input, with_instructions
 from rolebook.core.upstream import Upstream
 
 _logger = logging.getLogger(__name__)
 
+#: Stands for what was said before, where it is only asked for its place.
+_MARK = Message("user", "\0")
 #: How long a turn waits for the one before it, which was just stopped or left.
 _END_S = 2.0
 #: How often the log is asked whether a turn of another process has ended.
@@ -287,9 +289,39 @@ class ChatService:
         Raises VariableError, PromptError, InputError.
         """
         merged = {**resolved.persona.parameters, **session.parameters, **(parameters or {})}
-        earlier = [history_messages([(turn.input, turn.text)]) for turn in history]
+        # One that is in no log has its messages from a program, if it has any.
+        earlier = [
+            turn.messages
+            if turn.messages and not turn.id
+            else history_messages([(turn.input, turn.text)])
+            for turn in history
+        ]
         prompt = self.render_within_context(session, resolved, input_text, earlier)
+        if not prompt.has_history:
+            told = with_instructions(prompt.messages, earlier, resolved.persona)
+            prompt = replace(prompt, messages=tuple(told))
         return prepared_turn(session, resolved, prompt, merged)
+
+    def sent_before(self, session: Session, turn: Turn) -> Sequence[Message] | None:
+        """What was sent before the input of a turn besides what its persona said itself.
+
+        ``None`` where that cannot be told apart: the input was more than its text, or something was sent behind it.
+
+        Arguments:
+            turn: one of the session, with its messages.
+
+        Raises what ``prepare`` raises, and FaultyDataError.
+        """
+        resolved = persona_of_revision(self._log.get_revision(turn.revision), session.persona_id)
+        values = _values_of(session, resolved.persona)
+        own = self._renderer.render(resolved, values, [_MARK], turn.input).messages
+        at = own.index(_MARK) if _MARK in own else place_of_input(own)
+        at = len(own) if at is None else at
+        before, behind = own[:at], own[at + (_MARK in own) :]
+        end = len(turn.messages) - len(behind)
+        if end < at or turn.messages[:at] != before or turn.messages[end:] != behind:
+            return None
+        return turn.messages[at:end]
 
     def render_within_context(
         self,

@@ -24,7 +24,6 @@ from rolebook.core.comparison import (
     ComparisonLog,
     Standing,
     Variant,
-    said_before,
 )
 from rolebook.core.comparison_spec import ComparisonSpec
 from rolebook.core.completion import Usage
@@ -607,7 +606,7 @@ class CompareService:
                 raise NotFoundError(
                     "What was said before this input is no longer in the log, so it cannot be asked."
                 ) from None
-        return [said_before(asked, answered) for asked, answered in entry.earlier]
+        return entry.history
 
     def _fill(self, run: Run, cell: Cell, place: Place, is_retry: bool) -> Iterator[RunEvent]:
         comparison, key = run.comparison, cell.key

@@ -6,14 +6,16 @@ import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from rolebook.core.check import Check, CheckResult
 from rolebook.core.completion import Choice
 from rolebook.core.errors import NotFoundError, Phrase, detail_of, phrase_with_detail
 from rolebook.core.frozen import frozen
+from rolebook.core.message import Message, MessageRole, Origin, Span
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
+from rolebook.core.transcript import whole_turns
 
 
 class CellKey(NamedTuple):
@@ -60,7 +62,8 @@ class ComparisonInput:
 
     ``variables`` go to those variants whose persona has them. ``reference`` is an answer to measure others by.
     ``follows`` is the turn whose session, up to it, is the history of this input (fixed history); ``earlier`` is such a
-    history as texts, each an input and its answer. ``source`` is the session that the texts were taken from,
+    history as texts, each an input and its answer; ``sent`` is one as a program has sent it, each message a role and a
+    text, where that is more than the log's or another one. ``source`` is the session that the texts were taken from,
     ``recorded`` are the turns there that answered them.
     """
 
@@ -71,6 +74,7 @@ class ComparisonInput:
     tags: tuple[str, ...] = ()
     follows: str = ""
     earlier: tuple[tuple[str, str], ...] = ()
+    sent: tuple[tuple[str, str], ...] = ()
     source: str = ""
     recorded: tuple[str, ...] = ()
 
@@ -83,7 +87,28 @@ class ComparisonInput:
     def said(self) -> Hashable:
         """All of it that a model is told, so that two inputs of which this is the same are the same to a variant."""
         variables = tuple(sorted((name, str(value)) for name, value in self.variables.items()))
-        return tuple(map(str.strip, self.turns)), variables, self.follows, self.earlier
+        texts = tuple(map(str.strip, self.turns))
+        return texts, variables, self.follows, self.earlier, self.sent
+
+    @property
+    def history(self) -> Sequence[Turn]:
+        """What was said before it, as far as that is not in the log."""
+        if self.sent:
+            return [_turn_sent(messages) for messages in whole_turns(messages_sent(self.sent))]
+        return [said_before(asked, answered) for asked, answered in self.earlier]
+
+
+def messages_sent(sent: Iterable[tuple[str, str]]) -> Sequence[Message]:
+    """The messages that a program has sent before an input."""
+    return [
+        Message(cast(MessageRole, role), text, (Span(text, Origin.HISTORY),)) for role, text in sent
+    ]
+
+
+def _turn_sent(messages: Sequence[Message]) -> Turn:
+    asked = "\n".join(each.content for each in messages if each.role != "assistant")
+    answered = "\n".join(each.content for each in messages if each.role == "assistant")
+    return replace(said_before(asked, answered), messages=tuple(messages))
 
 
 def said_before(asked: str, answered: str) -> Turn:

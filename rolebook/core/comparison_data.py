@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -118,6 +118,7 @@ class _Input(_Part):
     tags: tuple[str, ...] = ()
     follows: str = ""
     earlier: tuple[tuple[str, str], ...] = ()
+    sent: tuple[tuple[Literal["system", "developer", "user", "assistant"], str], ...] = ()
     source: str = ""
     recorded: tuple[str, ...] = ()
 

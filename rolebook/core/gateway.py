@@ -23,7 +23,7 @@ from rolebook.core.completion import Suspend
 from rolebook.core.errors import ConflictError, InputError, StorageError
 from rolebook.core.fixed import filled_up
 from rolebook.core.frozen import frozen
-from rolebook.core.message import Message, Origin
+from rolebook.core.message import Message
 from rolebook.core.persona import Persona, ResolvedPersona, Sampling
 from rolebook.core.prompt import history_messages
 from rolebook.core.session import (
@@ -34,7 +34,7 @@ from rolebook.core.session import (
     Turn,
     TurnStatus,
 )
-from rolebook.core.transcript import INSTRUCTING, Transcript
+from rolebook.core.transcript import INSTRUCTING, Transcript, place_of_input, with_instructions
 
 
 @frozen
@@ -233,7 +233,7 @@ class GatewayService:
         )
         messages = _with_fields_of_input(prompt.messages, transcript, resolved.persona)
         if not prompt.has_history:
-            messages = _with_instructions(messages, earlier, resolved.persona)
+            messages = with_instructions(messages, earlier, resolved.persona)
         prompt = replace(prompt, messages=(*messages, *transcript.later))
         return prepared_turn(session, resolved, prompt, filled_up(fixed, parameters or {}))
 
@@ -270,36 +270,6 @@ def require_spelling(given: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
-def _with_instructions(
-    messages: Sequence[Message], earlier: Sequence[tuple[Message, ...]], persona: Persona
-) -> Sequence[Message]:
-    """The messages with what a program tells the persona, where the template has no place for what came before: right
-    before the input, as in a history.
-    """
-    told = [said for turn in earlier for said in turn if said.role in INSTRUCTING]
-    if not told:
-        return messages
-    if persona.endpoint == "completions":
-        raise InputError(
-            "The plain prompt of %(persona)s has no history in it, and so no place for messages of a system or"
-            " a developer. Leave them out.",
-            key="messages",
-            persona=persona.name,
-        )
-    at = _place_of_input(messages)
-    at = len(messages) if at is None else at
-    return [*messages[:at], *told, *messages[at:]]
-
-
-def _place_of_input(messages: Sequence[Message]) -> int | None:
-    """Which message has the input in it, if it is one of a user."""
-    for at in range(len(messages) - 1, -1, -1):
-        message = messages[at]
-        if message.role == "user" and any(span.origin == Origin.INPUT for span in message.spans):
-            return at
-    return None
-
-
 def _with_fields_of_input(
     messages: Sequence[Message], transcript: Transcript, persona: Persona
 ) -> Sequence[Message]:
@@ -313,7 +283,7 @@ def _with_fields_of_input(
         )
     if not fields:
         return messages
-    at = _place_of_input(messages)
+    at = place_of_input(messages)
     if at is None:
         raise InputError(
             "The prompt template of %(persona)s puts the input into no message of a user,"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from rolebook.core.chat import Library, Upstreams
+from rolebook.core.chat import ChatService, Library, Upstreams
 from rolebook.core.comparison import (
     Comparison,
     ComparisonInput,
@@ -36,18 +36,21 @@ from rolebook.core.errors import (
 from rolebook.core.fields import in_line
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import require_judge
+from rolebook.core.message import Message
 from rolebook.core.persona import (
     FaultyDataError,
     Persona,
     ResolvedPersona,
     persona_of_revision,
 )
+from rolebook.core.prompt import history_messages
 from rolebook.core.session import Revision, Session, SessionLog, Turn, TurnStatus, new_id, now
 
 #: The name of the variant that holds the recorded answers. Pages translate it.
 AS_RECORDED = "As recorded"
 _SHORT_REVISION = 8
 _WHOLE_REVISION = 32
+_BEYOND = "With images, tools or whatever else is no text and cannot be asked again, in '%(session)s': %(turns)s."
 _PENDING = "Still being answered in '%(session)s': %(turns)s."
 _WORDLESS = "Without any words in '%(session)s': %(turns)s."
 #: So many turns are named that are not taken, each by so much of what was said.
@@ -137,6 +140,7 @@ class Planner:
         log: SessionLog,
         comparisons: ComparisonLog,
         upstreams: Upstreams,
+        chat: ChatService,
         judge_id: str,
     ) -> None:
         self._library = library
@@ -144,6 +148,7 @@ class Planner:
         self._comparisons = comparisons
         self._judge_id = judge_id
         self._upstreams = upstreams
+        self._chat = chat
 
     def plan(self, spec: ComparisonSpec) -> Plan:
         """Decide everything about a comparison. Calls nobody and writes nothing.
@@ -157,9 +162,10 @@ class Planner:
         unsaid: list[PlanFault] = []
         for index, said in enumerate(spec.inputs):
             with faults.at("inputs", index):
-                inputs += self._inputs(said, answered)
+                beyond: list[Turn] = []
+                inputs += self._inputs(said, answered, beyond)
                 origins += [index] * (len(inputs) - len(origins))
-                unsaid += [PlanFault(("inputs", index), why) for why in self._unsaid(said)]
+                unsaid += [PlanFault(("inputs", index), why) for why in self._unsaid(said, beyond)]
         if unsaid and not inputs:
             faults.add(unsaid[0].path, _nothing_said(unsaid[0].error))
         resolved: list[ResolvedPersona] = []
@@ -273,14 +279,17 @@ class Planner:
         )
         return variant, persona_at(revision)
 
-    def _inputs(self, given: InputSpec, answered: dict[str, str]) -> Iterator[ComparisonInput]:
+    def _inputs(
+        self, given: InputSpec, answered: dict[str, str], beyond: list[Turn]
+    ) -> Iterator[ComparisonInput]:
         """What is said by one entry.
 
         Arguments:
             answered: gets the revision that has answered each turn of the log that is taken.
+            beyond: gets the turns that a program asked for with more than can be asked again.
         """
         if given.session:
-            yield from self._session_inputs(given, answered)
+            yield from self._session_inputs(given, answered, beyond)
         elif given.persona:
             turns = self._comparisons.recent_turns(given.persona, given.last)
             if not turns:
@@ -291,7 +300,7 @@ class Planner:
             answered |= {turn.id: turn.revision for turn in turns}
             for turn in turns:
                 session = self._log.get_session(turn.session_id)
-                yield _fixed(given, turn, session, self._log.history(session.id))
+                yield from self._fixed(given, turn, session, self._log.history(session.id), beyond)
         else:
             yield ComparisonInput(
                 turns=given.texts,
@@ -303,7 +312,7 @@ class Planner:
             )
 
     def _session_inputs(
-        self, given: InputSpec, answered: dict[str, str]
+        self, given: InputSpec, answered: dict[str, str], beyond: list[Turn]
     ) -> Iterator[ComparisonInput]:
         session = self._log.get_session(given.session)
         turns = self._replayed(session)
@@ -311,6 +320,10 @@ class Planner:
             return
         answered |= {turn.id: turn.revision for turn in turns}
         if given.history == "free":
+            beyond += [turn for turn in turns if self._context_of(turn, session, ()) is None]
+            turns = [turn for turn in turns if turn not in beyond]
+            if not turns:
+                return
             yield ComparisonInput(
                 turns=tuple(turn.input for turn in turns),
                 name=given.name or session.title,
@@ -323,7 +336,7 @@ class Planner:
             return
         history = self._log.history(session.id)
         for turn in turns:
-            yield _fixed(given, turn, session, history)
+            yield from self._fixed(given, turn, session, history, beyond)
 
     def _replayed(self, session: Session) -> Sequence[Turn]:
         """The turns of a session that can be said again, whatever became of their answers."""
@@ -337,44 +350,87 @@ class Planner:
         turns += self._log.history(session.id)
         return [turn for _, turn in sorted({turn.position: turn for turn in turns}.items())]
 
-    def _unsaid(self, given: InputSpec) -> Iterator[RolebookError]:
-        """For each other turn of a session why it is not taken, one sentence for all alike; and if there is no turn."""
+    def _fixed(
+        self,
+        given: InputSpec,
+        turn: Turn,
+        session: Session,
+        history: Sequence[Turn],
+        beyond: list[Turn],
+    ) -> Iterator[ComparisonInput]:
+        """What was said in a turn, after all that its answer was given after, whole answers or not.
+
+        Arguments:
+            history: what counts in its session.
+        """
+        before = [earlier for earlier in history if earlier.position < turn.position]
+        sent = self._context_of(turn, session, before)
+        if sent is None:
+            beyond.append(turn)
+            return
+        yield ComparisonInput(
+            turns=(turn.input,),
+            name=given.name,
+            variables={**session.variables, **given.variables},
+            reference=given.reference,
+            tags=given.tags or session.tags,
+            follows=before[-1].id if before and not sent else "",
+            sent=tuple((message.role, message.content) for message in sent),
+            source=session.id,
+            recorded=(turn.id,),
+        )
+
+    def _context_of(
+        self, turn: Turn, session: Session, before: Sequence[Turn]
+    ) -> Sequence[Message] | None:
+        """What a program had sent before a turn, if that is more than the log's history or another one.
+
+        ``None`` where something else than texts belongs to it, such as an image or the result of a tool.
+        """
+        if turn.via != "gateway":
+            return ()
+        whole = self._log.get_turn(turn.id)
+        try:
+            sent = self._chat.sent_before(session, whole)
+        except (InputError, FaultyDataError):
+            sent = None
+        if sent is None or any(message.fields for message in sent):
+            is_text = not any(
+                message.fields or message.role == "tool" for message in whole.messages
+            )
+            return () if is_text else None
+        said = history_messages([(earlier.input, earlier.text) for earlier in before])
+        is_known = turn.dropped_turns or len(sent) == len(said)
+        return () if is_known and tuple(sent) == said[len(said) - len(sent) :] else sent
+
+    def _unsaid(self, given: InputSpec, beyond: Sequence[Turn]) -> Iterator[RolebookError]:
+        """For each other turn why it is not taken, one sentence for all alike of a session; and if that has no turn."""
+        for session_id in dict.fromkeys(turn.session_id for turn in beyond):
+            turns = [turn for turn in beyond if turn.session_id == session_id]
+            yield from _telling(_BEYOND, self._log.get_session(session_id), turns)
         if not given.session:
             return
         session = self._log.get_session(given.session)
-        name = in_line(session.title) or session.id
         current = self._current(session)
         if not current:
-            yield InputError("Nothing has been said in '%(session)s' yet.", session=name)
+            yield InputError("Nothing has been said in '%(session)s' yet.", session=_title(session))
         others = [turn for turn in current if not _is_replayable(turn)]
         wordless = [turn for turn in others if not turn.input.strip()]
         pending = [turn for turn in others if turn.input.strip()]
-        for message, turns in ((_PENDING, pending), (_WORDLESS, wordless)):
-            named = [_named(turn) for turn in turns[:_MOST_NAMED]]
-            more = ["…"] if len(turns) > _MOST_NAMED else []
-            for _ in turns:
-                yield InputError(message, session=name, turns=" · ".join([*named, *more]))
+        yield from _telling(_PENDING, session, pending)
+        yield from _telling(_WORDLESS, session, wordless)
 
 
-def _fixed(
-    given: InputSpec, turn: Turn, session: Session, history: Sequence[Turn]
-) -> ComparisonInput:
-    """What was said in a turn, after all that its answer was given after: also answers that were stopped or broke off.
+def _telling(message: str, session: Session, turns: Sequence[Turn]) -> Iterator[InputError]:
+    """The same sentence about turns of a session for each of them."""
+    named = [_named(turn) for turn in turns[:_MOST_NAMED]]
+    more = ["…"] if len(turns) > _MOST_NAMED else []
+    for _ in turns:
+        yield InputError(message, session=_title(session), turns=" · ".join([*named, *more]))
 
-    Arguments:
-        history: what counts in its session.
-    """
-    before = [earlier.id for earlier in history if earlier.position < turn.position]
-    return ComparisonInput(
-        turns=(turn.input,),
-        name=given.name,
-        variables={**session.variables, **given.variables},
-        reference=given.reference,
-        tags=given.tags or session.tags,
-        follows=before[-1] if before else "",
-        source=session.id,
-        recorded=(turn.id,),
-    )
+
+def _title(session: Session) -> str:
+    return in_line(session.title) or session.id
 
 
 def _is_replayable(turn: Turn) -> bool:

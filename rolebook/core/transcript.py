@@ -15,6 +15,7 @@ from rolebook.core.completion import Choice
 from rolebook.core.errors import InputError
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, MessageRole, Origin, Span
+from rolebook.core.persona import Persona
 
 MAX_MESSAGES = 2000
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -117,13 +118,13 @@ def parse_transcript(messages: Any) -> Transcript:
             key="messages",
         )
     return Transcript(
-        earlier=tuple(_turns(parsed[:newest])),
+        earlier=tuple(whole_turns(parsed[:newest])),
         input=parsed[newest],
         later=tuple(parsed[newest + 1 :]),
     )
 
 
-def _turns(messages: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
+def whole_turns(messages: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
     """Each from what a user says, and the first from whatever comes before that."""
     turn: list[Message] = []
     for message in messages:
@@ -174,3 +175,33 @@ def _parse_content(content: Any, key: str) -> tuple[str, list[Any] | None]:
 
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+
+
+def with_instructions(
+    messages: Sequence[Message], earlier: Sequence[tuple[Message, ...]], persona: Persona
+) -> Sequence[Message]:
+    """The messages with what a program tells the persona, where the template has no place for what came before: right
+    before the input, as in a history.
+    """
+    told = [said for turn in earlier for said in turn if said.role in INSTRUCTING]
+    if not told:
+        return messages
+    if persona.endpoint == "completions":
+        raise InputError(
+            "The plain prompt of %(persona)s has no history in it, and so no place for messages of a system or"
+            " a developer. Leave them out.",
+            key="messages",
+            persona=persona.name,
+        )
+    at = place_of_input(messages)
+    at = len(messages) if at is None else at
+    return [*messages[:at], *told, *messages[at:]]
+
+
+def place_of_input(messages: Sequence[Message]) -> int | None:
+    """Which message has the input in it, if it is one of a user."""
+    for at in range(len(messages) - 1, -1, -1):
+        message = messages[at]
+        if message.role == "user" and any(span.origin == Origin.INPUT for span in message.spans):
+            return at
+    return None

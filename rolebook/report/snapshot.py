@@ -20,7 +20,6 @@ from rolebook.core.comparison import (
     Comparison,
     ComparisonInput,
     Tally,
-    said_before,
 )
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.errors import NotFoundError, Phrase
@@ -258,7 +257,7 @@ class Snapshot:
         """What was said before an input, as far as it is still known."""
         if entry.follows:
             return self.histories.get(entry.follows, ())
-        return [said_before(asked, answered) for asked, answered in entry.earlier]
+        return entry.history
 
     def turns_of(self, variant: int) -> Iterator[Turn]:
         """All turns in which a variant was asked."""

@@ -61,6 +61,7 @@ class ComparedInput(Shape, total=False):
     tags: list[str]
     follows: str
     earlier: list[tuple[str, str]]
+    sent: list[tuple[str, str]]
     source: str
     recorded: list[str]
 
