@@ -379,7 +379,7 @@ def _measured(name: str, unit: Unit, values: _Values) -> Measured:
         unit,
         tuple(_mean(list(by_input.values()), unit) for by_input in values),
         tuple(
-            None if number == 0 else _difference(first, by_input, among)
+            None if number == 0 else _difference(first, by_input, among, unit)
             for number, by_input in enumerate(values)
         ),
     )
@@ -410,10 +410,17 @@ def _alike(found: Interval, unit: Unit) -> Interval:
 
 
 def _difference(
-    first: Mapping[int, Sequence[float]], other: Mapping[int, Sequence[float]], among: int
+    first: Mapping[int, Sequence[float]],
+    other: Mapping[int, Sequence[float]],
+    among: int,
+    unit: Unit,
 ) -> Difference | None:
+    """With an interval that holds nothing impossible: two shares are never further apart than none and all."""
     shared = sorted(first.keys() & other.keys())
-    return difference_interval([(first[index], other[index]) for index in shared], among=among)
+    found = difference_interval([(first[index], other[index]) for index in shared], among=among)
+    if found is None or found.low is None or found.high is None or unit != "share":
+        return found
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def _shares(grouped: _Grouped, demands: Sequence[_Demand]) -> Measured:

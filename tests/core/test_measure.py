@@ -126,6 +126,21 @@ def test_nothing_counted_is_below_zero_and_no_share_above_one() -> None:
     assert alike.low < alike.value < 1
 
 
+def test_no_two_shares_are_further_apart_than_none_and_all() -> None:
+    # All that the first passes fails for the second, but for one of two repeats of one input.
+    cells = [
+        cell(f"{v}-{n}-{r}", "Yes.", checks={"kind": v == 1 or (n, r) == (1, 1)})
+        for v in (1, 2)
+        for n in (1, 2, 3)
+        for r in (1, 2)
+    ]
+    difference = summarise(grid(2, 3, 2), cells).get(CHECKS).differences[1]
+    assert difference is not None
+    low, high = stats.t.interval(0.95, 2, -2.5 / 3, stats.sem([-0.5, -1, -1]))
+    assert low < -1
+    assert pytest.approx((-2.5 / 3, -1, high)) == figures(difference)
+
+
 def test_a_few_answers_without_a_question_do_not_prove_that_none_is_ever_asked() -> None:
     source = random.Random(3)
 
