@@ -34,7 +34,7 @@ from rolebook.core.recording import Recorder
 from rolebook.core.reference import PersonaFinder
 from rolebook.core.sandbox import Sandbox
 from rolebook.core.session import Turn
-from rolebook.core.shared import SharedCounts, SharedPlaces, SharedRates
+from rolebook.core.shared import SharedCounts, SharedPlaces, SharedRates, SharedSpending
 from rolebook.core.upstream import Upstream
 from rolebook.library.file_library import FileLibrary, PersonaEntry, set_of
 from rolebook.library.folder import shown
@@ -347,7 +347,7 @@ class Rolebook:
         """
         self.accounts.share(SharedRates())
         self.upstreams.share(SharedPlaces())
-        self.log.share(SharedCounts())
+        self.log.share(SharedCounts(), SharedSpending())
         self.chat.has_company = True
 
     def tidy(self) -> None:

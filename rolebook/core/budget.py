@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from rolebook.core.errors import (
     BudgetError,
@@ -107,6 +109,18 @@ class Spending:
             -self.running_tokens,
             -self.running_cost,
         )
+
+    @property
+    def amounts(self) -> tuple[float, ...]:
+        """All of it as numbers, for other processes."""
+        return astuple(self)
+
+    @classmethod
+    def of_amounts(cls, amounts: Iterable[float]) -> Spending:
+        """As it was told."""
+        nothing = cls().amounts
+        typed: Any = (type(zero)(amount) for zero, amount in zip(nothing, amounts, strict=True))
+        return cls(*typed)
 
     @property
     def has_reserved(self) -> bool:

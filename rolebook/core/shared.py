@@ -10,9 +10,12 @@ import hashlib
 import mmap
 import os
 import threading
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from rolebook.core.budget import Spending
 
 _PLACES = 16_384
 #: A number is found in one of so many places. When others that still count have all of them, it takes that of the one
@@ -21,6 +24,8 @@ _WAYS = 16
 _GROUPS = _PLACES // _WAYS
 #: For so many names, each in so many processes, somebody may wait at once.
 _CLAIMS = 256
+#: Of so many API keys a process tells what they have used; more turns than that are not kept in memory.
+_ROWS = 2048
 
 
 class Told(NamedTuple):
@@ -154,6 +159,67 @@ class SharedCounts:
         if not self._locks.acquire(place, waits=False):
             return False
         self._numbers[place] = 0
+        self._locks.release(place)
+        return True
+
+
+class SharedSpending:
+    """What API keys have used in each of some processes that the log does not tell, of which any can tell the sum; that
+    of a process that has ended counts no more.
+    """
+
+    def __init__(self) -> None:
+        self._locks = _Locks()
+        self._own: int | None = None
+        self._rows: dict[int, int] = {}
+        self._in_use = memoryview(mmap.mmap(-1, 8 * _CLAIMS)).cast("q")
+        self._keys = memoryview(mmap.mmap(-1, 8 * _CLAIMS * _ROWS)).cast("q")
+        self._width = len(Spending().amounts)
+        self._amounts = memoryview(mmap.mmap(-1, 8 * _CLAIMS * _ROWS * self._width)).cast("d")
+
+    def set(self, key: int, spent: Spending) -> None:
+        """What the key with this number has used in this process beside what the log tells. By one thread at a time."""
+        if spent == Spending():
+            if key in self._rows:
+                self._keys[self._rows.pop(key)] = 0
+            return
+        row = self._rows.get(key)
+        if row is None:
+            row = self._free_row()
+        # There are more rows than turns that are kept in memory.
+        if row is not None:
+            begin = row * self._width
+            self._amounts[begin : begin + self._width] = array("d", spent.amounts)
+            self._keys[row], self._rows[key] = key, row
+
+    def _free_row(self) -> int | None:
+        if self._own is None:
+            self._own = self._locks.acquire_first(range(_CLAIMS))
+            if self._own is None:
+                return None
+            self._in_use[self._own] = 0
+        taken, begin = set(self._rows.values()), self._own * _ROWS
+        row = next((row for row in range(begin, begin + _ROWS) if row not in taken), None)
+        if row is not None:
+            self._in_use[self._own] = max(self._in_use[self._own], row - begin + 1)
+        return row
+
+    def sum_of_others(self, key: int) -> Spending:
+        """What a key has used in all other processes that run."""
+        spent = Spending()
+        for place, count in enumerate(self._in_use):
+            if count and place != self._own and not self._is_left(place):
+                begin = place * _ROWS
+                for row, number in enumerate(self._keys[begin : begin + count], begin):
+                    if number == key:
+                        amounts = self._amounts[row * self._width : (row + 1) * self._width]
+                        spent += Spending.of_amounts(amounts)
+        return spent
+
+    def _is_left(self, place: int) -> bool:
+        if not self._locks.acquire(place, waits=False):
+            return False
+        self._in_use[place] = 0
         self._locks.release(place)
         return True
 

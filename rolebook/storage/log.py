@@ -29,7 +29,7 @@ from rolebook.core.session import (
     being_answered,
     gone_on,
 )
-from rolebook.core.shared import SharedCounts
+from rolebook.core.shared import SharedCounts, SharedSpending
 from rolebook.storage import (
     cell,
     edit,
@@ -119,6 +119,7 @@ class SqliteLog:
         self._is_open = False
         self._unwritten = Unwritten()
         self._counts: SharedCounts | None = None
+        self._shared_spending: SharedSpending | None = None
         self._ledger = Ledger()
         self._outage: OutageError | None = None
         self._retry_at = 0.0
@@ -133,9 +134,9 @@ class SqliteLog:
         """How many turns are in memory only, because the file cannot be written at the moment."""
         return self._unwritten.turns
 
-    def share(self, counts: SharedCounts) -> None:
-        """Tell other processes how many turns are in memory only, and learn it of them."""
-        self._counts = counts
+    def share(self, counts: SharedCounts, spending: SharedSpending) -> None:
+        """Tell other processes how many turns are in memory only, and what keys have used in them; learn it of them."""
+        self._counts, self._shared_spending = counts, spending
 
     def open(self, *, check: bool = False) -> None:
         """Open the file now, make or migrate it, and mark the turns that a dead process left pending.
@@ -310,7 +311,7 @@ class SqliteLog:
             session=new,
             seen=seen,
             is_alive=partial(is_alive, self.path),
-            allow=partial(self._ledger.require_budget, key=key) if key and turn.reserve else None,
+            allow=partial(self._require_budget, key=key) if key and turn.reserve else None,
         )
         try:
             # What a program asks, it can ask again: the disk is waited for once, when the turn has ended.
@@ -343,16 +344,25 @@ class SqliteLog:
     def spending(self, key: ApiKey) -> tuple[Spending, Spending]:
         """What a key has used today and this month, in UTC, whoever asks."""
         # The unwritten come first: what is written in between then counts twice, but never not at all.
-        unwritten = self._unwritten.spending(key.number)
+        unwritten = self._unwritten.spending(key.number) + self._spending_of_others(key)
         with acting_for(LOCAL):
             day, month = self.read(self._ledger.spending, key)
         return day + unwritten, month + unwritten
 
     def require_budget(self, key: ApiKey) -> Spending:
         """Raises BudgetError if a key may begin no turn now, else returns what it has used this month."""
-        unwritten = self._unwritten.spending(key.number)
+        unwritten = self._unwritten.spending(key.number) + self._spending_of_others(key)
         with acting_for(LOCAL):
             return self.read(self._ledger.require_budget, key, unwritten)[1]
+
+    def _require_budget(self, db: Database, key: ApiKey) -> None:
+        """The same where a turn is written, so that nothing is unwritten in this process."""
+        self._ledger.require_budget(db, key, self._spending_of_others(key))
+
+    def _spending_of_others(self, key: ApiKey) -> Spending:
+        """What a key has used in the turns that are in the memory of other processes only."""
+        shared = self._shared_spending
+        return shared.sum_of_others(key.number) if shared is not None else Spending()
 
     def transcript_ends(self, digest: str) -> Sequence[TranscriptEnd]:
         """The turns that ended as a transcript does, outside the trash, the newest first; a few at most.
@@ -575,7 +585,7 @@ class SqliteLog:
         self._outage = outage
         if not self._unwritten.writes:
             _logger.warning("turns are kept in memory: %s", outage)
-        self._note_unwritten(self._unwritten.and_then(write))
+        self._note_unwritten(self._unwritten.and_then(write), write)
         if self._retry_thread is None:
             self._retry_at = time.monotonic() + self._retry_s / 2
             thread = threading.Thread(target=self._retry, name="rolebook-log-retry", daemon=True)
@@ -584,10 +594,15 @@ class SqliteLog:
                 thread.start()
                 self._retry_thread = thread
 
-    def _note_unwritten(self, unwritten: Unwritten) -> None:
+    def _note_unwritten(self, unwritten: Unwritten, changed: Write) -> None:
+        """These are unwritten from now on, one write more or less than before."""
         self._unwritten = unwritten
         if self._counts is not None:
             self._counts.set(len(unwritten.writes))
+        if self._shared_spending is not None and isinstance(changed, StartedTurn | FinishedTurn):
+            reserve = changed.turn.reserve
+            if reserve is not None:
+                self._shared_spending.set(reserve.key, unwritten.spending(reserve.key))
 
     def _retry(self) -> None:
         is_done = False
@@ -619,7 +634,7 @@ class SqliteLog:
                 _logger.exception(
                     "a change could not be written to the log %s and is given up", self.path
                 )
-            self._note_unwritten(self._unwritten.without_first())
+            self._note_unwritten(self._unwritten.without_first(), self._unwritten.writes[0])
             if not self._unwritten.writes:
                 _logger.warning(
                     "the log %s can be written again; nothing is left in memory", self.path

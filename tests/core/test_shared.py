@@ -8,8 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
-from rolebook.core.budget import RateLimit
-from rolebook.core.shared import SharedCounts, SharedNumbers, SharedPlaces, SharedRates, Told
+from rolebook.core.budget import RateLimit, Spending
+from rolebook.core.shared import (
+    SharedCounts,
+    SharedNumbers,
+    SharedPlaces,
+    SharedRates,
+    SharedSpending,
+    Told,
+)
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux"),
@@ -126,6 +133,29 @@ def test_numbers_of_other_processes_count_while_they_run() -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert (3, 0) == (told, counts.sum_of_others())
+    for end in ready:
+        os.close(end)
+
+
+def test_what_keys_have_used_in_other_processes_counts_while_they_run() -> None:
+    shared, ready = SharedSpending(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        shared.set(3, Spending(turns=9))
+        shared.set(7, Spending(turns=2, tokens=40, cost=0.5, unknown=1, running_tokens=1000))
+        shared.set(3, Spending())
+        shared.set(8, Spending(turns=1))
+        os.write(ready[1], b"x")
+        signal.pause()
+    os.read(ready[0], 1)
+    shared.set(7, Spending(turns=5, tokens=500))
+    told = {key: shared.sum_of_others(key) for key in (3, 7, 8)}
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    expected = Spending(turns=2, tokens=40, cost=0.5, unknown=1, running_tokens=1000)
+    assert {3: Spending(), 7: expected, 8: Spending(turns=1)} == told
+    assert isinstance(told[7].tokens, int)
+    assert Spending() == shared.sum_of_others(7)
     for end in ready:
         os.close(end)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ from rolebook.core.errors import (
     RateLimitError,
 )
 from rolebook.core.session import Session, Turn, TurnStatus
+from rolebook.core.shared import SharedCounts, SharedSpending
 from rolebook.storage.accounts import SqliteAccounts
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
@@ -474,6 +477,52 @@ def test_turns_that_wait_in_memory_count(accounts: SqliteAccounts, log: SqliteLo
                 accounts.require_budget()
         wait_for(lambda: log.unwritten == 0)
         assert (4, 36, 2000) == told(accounts.spending(key)[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_turns_that_wait_in_the_memory_of_another_process_count(
+    accounts: SqliteAccounts, log: SqliteLog
+) -> None:
+    shared = SharedCounts(), SharedSpending()
+    go, done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            token, session_id = os.read(go[0], 1000).decode().split()
+            elsewhere = SqliteLog(log.path, patience_s=0.05, retry_s=0.05)
+            elsewhere.share(*shared)
+            book = SqliteAccounts(elsewhere)
+            by = book.find_key(token)
+            assert by
+            with acting_for(Caller(by.user, by)):
+                turn = reserved(book, by, elsewhere.get_session(session_id))
+                elsewhere.finish_turn(answered(elsewhere.start_turn(turn, REVISION)))
+            os.write(done[1], b"x")
+            wait_for(lambda: not elsewhere.unwritten)
+            os.write(done[1], b"x")
+        os._exit(0)
+    # If the child fails, nobody is left who could write.
+    os.close(done[1])
+    log.share(*shared)
+    user = accounts.create_user("Ada", Role.READER, PASSWORD)
+    key, token = accounts.create_key(user, "ci", limits=Limits(tokens_per_day=18))
+    with acting_for(Caller(user, key)):
+        session = log_session(log)
+        mine = reserved(accounts, key, session)
+        with locked(log.path):
+            os.write(go[1], f"{token} {session.id}".encode())
+            assert b"x" == os.read(done[0], 1)
+            assert (1, 18, 0) == told(accounts.spending(key)[0])
+            with pytest.raises(BudgetError):
+                accounts.require_budget()
+            with pytest.raises(BudgetError):
+                log.start_turn(mine, REVISION)
+        assert b"x" == os.read(done[0], 1)
+        os.waitpid(child, 0)
+        assert (1, 18, 0) == told(accounts.spending(key)[0])
+    for end in (*go, done[0]):
+        os.close(end)
 
 
 def test_what_had_failed_before_failures_counted_still_counts_as_nothing(
