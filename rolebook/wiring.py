@@ -128,6 +128,12 @@ class UpstreamPool:
         configured = self._settings.upstreams.get(name)
         return KeyPool(configured).health() if configured else ()
 
+    def waiting_calls(self, name: str) -> int:
+        """How many calls wait here for room at an upstream."""
+        with self._lock:
+            made = self._made.get(name)
+        return made.keys.waiting if made is not None else 0
+
     def try_key_again(self, name: str, position: int) -> None:
         """Let a key rest no longer. Raises NotFoundError."""
         if name in self._settings.missing_keys or not self._alone(name).keys.try_again(position):

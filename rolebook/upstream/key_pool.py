@@ -164,6 +164,11 @@ class KeyPool:
     def __len__(self) -> int:
         return len(self._slots)
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a key with room."""
+        return len(self._line)
+
     def share(self, places: SharedPlaces) -> None:
         """Let the calls of other processes count too where it is limited how many may run at once with a key."""
         if self._settings.concurrency:

@@ -127,6 +127,7 @@ class _Moment(Collector):
         yield info
         yield self._keys()
         yield self._silent_models()
+        yield self._waiting_calls()
 
     def _keys(self) -> Metric:
         keys = GaugeMetricFamily(
@@ -149,6 +150,16 @@ class _Moment(Collector):
         for name in self._book.upstreams.names:
             silent.add_metric([name], len(self._book.upstreams.silences_of(name)))
         return silent
+
+    def _waiting_calls(self) -> Metric:
+        waiting = GaugeMetricFamily(
+            "rolebook_upstream_waiting_calls",
+            "Calls that wait for room at an upstream: all its keys are busy, or rest.",
+            labels=["upstream"],
+        )
+        for name in self._book.upstreams.names:
+            waiting.add_metric([name], self._book.upstreams.waiting_calls(name))
+        return waiting
 
 
 class _ByProcess(Collector):

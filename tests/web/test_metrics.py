@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from rolebook.core.chat import TurnRequest, TurnStarted
+from rolebook.core.completion import Waiting
+from rolebook.core.session import Session, new_id
 from rolebook.web.app import create_app
 from rolebook.wiring import Rolebook
 from tests.conftest import ROOT, MakeRolebook
@@ -91,6 +95,29 @@ def test_the_state_of_keys_is_told_without_them(
     name = book.settings.upstream
     assert 2 == found["rolebook_upstream_keys", labels(upstream=name, state="ready")]
     assert "canary" not in client.get("/metrics").text
+
+
+def test_calls_that_wait_for_room_at_an_upstream_are_counted(
+    make_rolebook: MakeRolebook, upstream: FakeUpstream
+) -> None:
+    Path("rolebook.yaml").write_text(
+        f"upstreams:\n  narrow: {{base_url: {upstream.base_url}, concurrency: 1}}\n", "utf-8"
+    )
+    book = make_rolebook()
+    client = create_app(book).test_client()
+    waiting = "rolebook_upstream_waiting_calls", labels(upstream="narrow")
+    calls = []
+    for count in range(3):
+        session = book.chat.start_session(Session(new_id(), "plain", "", model="hang"))
+        events = book.chat.stream_turn(TurnRequest(session.id, "Why?"))
+        # The first one has the only place by the time that the others are told to wait.
+        assert [TurnStarted, Waiting] == [type(next(events)), type(next(events))]
+        calls.append(events)
+        found = figures(client)
+        assert (count, count + 1) == (found[waiting], found["rolebook_live_turns", labels()])
+    for events in calls:
+        events.close()  # type: ignore[attr-defined]
+    assert 0 == figures(client)[waiting]
 
 
 def test_readiness_says_what_is_missing(client: FlaskClient, rolebook: Rolebook) -> None:
