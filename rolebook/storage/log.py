@@ -365,11 +365,35 @@ class SqliteLog:
         return shared.sum_of_others(key.number) if shared is not None else Spending()
 
     def transcript_ends(self, digest: str) -> Sequence[TranscriptEnd]:
-        """The turns that ended as a transcript does, outside the trash, the newest first; a few at most.
-
-        Turns that are not in the file yet are not among them.
+        """The turns that ended as a transcript does, outside the trash, the newest first; of those in the file a few
+        at most.
         """
-        return self.read(lookup.transcript_ends, digest)
+        # The unwritten come first: what is written in between is then found twice, but never not at all.
+        unwritten = self._unwritten
+        kept, written = (
+            unwritten.transcript_ends(digest),
+            self.read(lookup.transcript_ends, digest),
+        )
+        return (
+            [self._with_unwritten(end) for end in (*kept, *written)]
+            if unwritten.writes
+            else written
+        )
+
+    def _with_unwritten(self, end: TranscriptEnd) -> TranscriptEnd:
+        """How the session of a turn goes on behind it, with what is not in the file yet."""
+        turns = [
+            turn for turn in self.session_turns(end.session_id) if turn.session_id == end.session_id
+        ]
+        last = max(turns, key=lambda turn: (turn.position, turn.attempt))
+        own = next(turn for turn in turns if turn.id == end.turn_id)
+        return replace(
+            end,
+            position=own.position,
+            is_current=own.is_current,
+            last_position=last.position,
+            last_input=last.input,
+        )
 
     def last_turn(self, session_id: str) -> Turn:
         """The turn that "try again" means: the current one at the last position, whatever became of it.

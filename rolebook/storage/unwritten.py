@@ -12,7 +12,7 @@ from rolebook.core.access import Caller
 from rolebook.core.budget import Reserve, Spending
 from rolebook.core.check import CheckResult
 from rolebook.core.frozen import frozen
-from rolebook.core.session import Revision, Session, Turn, TurnStatus
+from rolebook.core.session import Revision, Session, TranscriptEnd, Turn, TurnStatus
 from rolebook.storage.reach import is_visible
 from rolebook.storage.write import (
     complete_turn,
@@ -166,6 +166,23 @@ class Unwritten:
             write.turn for write in self.writes if isinstance(write, StartedTurn | FinishedTurn)
         )
         return next((turn for turn in reversed(list(turns)) if turn.id == turn_id), None)
+
+    def transcript_ends(self, digest: str) -> list[TranscriptEnd]:
+        """The turns that ended as a transcript does, the newest first, as if nothing had come after them."""
+        return [
+            TranscriptEnd(
+                session_id=write.turn.session_id,
+                turn_id=write.turn.id,
+                position=write.turn.position,
+                is_current=True,
+                choice=write.digests.index(digest),
+                chosen=write.turn.chosen,
+                last_position=write.turn.position,
+                last_input=write.turn.input,
+            )
+            for write in reversed(self.writes)
+            if isinstance(write, FinishedTurn) and digest in write.digests
+        ]
 
     def added_to(self, turns: Iterable[Turn], session_id: str) -> list[Turn]:
         """The turns of a session as they are in the file, with what is not in it yet."""

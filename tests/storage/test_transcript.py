@@ -63,6 +63,20 @@ def test_transcript_is_found_by_its_digest(log: SqliteLog) -> None:
     assert () == tuple(log.transcript_ends("00" * 16))
 
 
+def test_transcript_is_found_while_the_log_cannot_be_written(log: SqliteLog) -> None:
+    begun = log_answer(log, new_turn(new_session()), DIGEST)
+    with locked(log.path):
+        session = new_session(id=begun.session_id)
+        log.finish_turn(answered(log.start_turn(new_turn(session, "And then?"), REVISION, seen=1)))
+        other = log_answer(log, new_turn(new_session()), "ff" * 16, DIGEST)
+        newest, oldest = log.transcript_ends(DIGEST)
+        assert (other.id, 1, True) == (newest.turn_id, newest.choice, newest.is_last)
+        assert (begun.id, 2, False) == (oldest.turn_id, oldest.last_position, oldest.is_last)
+        assert oldest.is_before("And then?")
+    wait_for(lambda: log.unwritten == 0)
+    assert [newest, oldest] == log.transcript_ends(DIGEST)
+
+
 def test_transcript_in_the_trash_is_not_found_and_goes_with_it(log: SqliteLog) -> None:
     turn = log_answer(log, new_turn(new_session()), DIGEST)
     log.delete([turn.session_id])

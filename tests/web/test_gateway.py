@@ -21,6 +21,7 @@ from rolebook.core.source import Author
 from rolebook.wiring import Rolebook
 from tests.conftest import LiveServer, MakeRolebook, NewSdk, Serve
 from tests.fake_upstream import FakeUpstream
+from tests.storage.test_unwritten import locked
 from tests.web.checks import assert_error
 
 SYSTEM = "You are a patient teacher of mathematics for a beginner."
@@ -517,6 +518,29 @@ def test_two_programs_that_begin_alike_have_two_sessions(
     talk(sdk, "one", "two", model="plain/gpt-4o")
     sessions = rolebook.log.list_sessions().summaries
     assert [2, 2, 1] == [summary.turns for summary in sessions]
+
+
+def test_program_without_memory_has_one_session_though_the_log_cannot_be_written(
+    sdk: openai.OpenAI, rolebook: Rolebook
+) -> None:
+    def go_on(messages: list[Any], text: str) -> Turn:
+        answer = sdk.chat.completions.create(model="plain", messages=[*messages, said(text)])
+        return turn_of(rolebook, answer)
+
+    begun_before = talk(sdk, "one")
+    with locked(rolebook.log.path):
+        turns = [go_on(begun_before, text) for text in ("two", "two", "other")]
+        begun_meanwhile = talk(sdk, "first")
+        turns += [go_on(begun_meanwhile, text) for text in ("second", "another")]
+    eventually(lambda: not rolebook.log.unwritten)
+
+    assert [(2, 1), (2, 2), (2, 1)] == [(turn.position, turn.attempt) for turn in turns[:3]]
+    assert [(2, 1), (2, 1)] == [(turn.position, turn.attempt) for turn in turns[3:]]
+    sessions = [rolebook.log.get_session(turn.session_id) for turn in turns]
+    assert sessions[0] == sessions[1]
+    for origin, fork in ((sessions[0], sessions[2]), (sessions[3], sessions[4])):
+        assert rolebook.log.session_turns(origin.id)[0].id == fork.forked_from
+    assert 4 == len(rolebook.log.list_sessions().summaries)
 
 
 def test_asking_the_same_again_is_another_attempt_and_something_else_a_fork(
