@@ -72,10 +72,11 @@ def parse_inputs(source: bytes, *, file: str) -> list[InputRow]:
     faults = _Faults(file)
     text = _decode(source, faults)
     rows = _limited(reader(text, faults), faults)
+    # Those that can be read are looked at all the same, so that nobody has to come again for what is wrong with them.
+    _check(rows, faults)
     faults.raise_if_any()
     if not rows:
         faults.stop(0, Phrase("There is no input in this file."))
-    _check(rows, faults)
     return rows
 
 
@@ -125,7 +126,7 @@ class _Faults:
 
     def raise_if_any(self) -> None:
         if self._problems:
-            raise FileError(self._problems)
+            raise FileError(sorted(self._problems, key=lambda problem: problem.line))
 
 
 def _decode(source: bytes, faults: _Faults) -> str:
@@ -160,7 +161,7 @@ def _limited(rows: Iterator[InputRow], faults: _Faults) -> list[InputRow]:
 
 
 def _check(rows: Sequence[InputRow], faults: _Faults) -> None:
-    """Raises FileError for what no input can be made of."""
+    """Note what no input can be made of."""
     try:
         parse_spec({"variants": ["-"], "inputs": [dict(row.data) for row in rows]})
     except FaultyDataError as error:
@@ -170,7 +171,6 @@ def _check(rows: Sequence[InputRow], faults: _Faults) -> None:
                     key = describe_path(path) or Phrase("the input")
                     said = Phrase(fault.message, {**fault.parameters, "key": key})
                     faults.add(rows[index].line, said)
-        faults.raise_if_any()
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:

@@ -117,6 +117,13 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert [2, 4] == [problem.line for problem in caught.value.problems]
 
 
+def test_lines_that_are_no_json_and_lines_that_are_no_input_are_told_at_once() -> None:
+    source = b'{"input":"a"}\nnot json\n{"input":5}\n{"foo":1}\n["a"]\n{"input":"ok"}\n'
+    with pytest.raises(FileError) as caught:
+        parse_inputs(source, file="a.jsonl")
+    assert [2, 3, 4, 5] == [problem.line for problem in caught.value.problems]
+
+
 def test_very_many_mistakes_are_not_all_told() -> None:
     with pytest.raises(FileError) as caught:
         parse_inputs(b"3\n" * 5000, file="a.jsonl")
