@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
-from rolebook.core.access import Right, caller, may, payer
+from rolebook.core.access import EVERYTHING, Right, caller, may, payer
 from rolebook.core.budget import UNKNOWN_TOKENS, Reserve
 from rolebook.core.chat import ChatService
 from rolebook.core.compare import CompareService
@@ -19,6 +19,7 @@ from rolebook.core.errors import (
     Phrase,
     Problem,
     RightError,
+    RolebookError,
     SettingError,
     UpstreamKeyError,
 )
@@ -321,6 +322,20 @@ class Rolebook:
         Raises NotFoundError that names what there is, FileError, InputError, StorageError.
         """
         return self.finder.get_persona(reference)
+
+    def unknown_personas(self, scope: Sequence[str]) -> Sequence[str]:
+        """What of a key's scope means no persona that there is by now, as far as that can be told."""
+        return [name for name in scope if name != EVERYTHING and not self._is_known(name)]
+
+    def _is_known(self, reference: str) -> bool:
+        try:
+            self.find_persona(reference)
+        except NotFoundError:
+            return False
+        except RolebookError:
+            # It is there and cannot be used as it is, or nobody knows at the moment.
+            return True
+        return True
 
     def count_tokens(self, messages: Sequence[Message], model: str) -> int:
         """The tokens of a message list, as an estimate."""

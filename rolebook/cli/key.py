@@ -133,12 +133,17 @@ def add(
     from rolebook.core.access import parse_scope
     from rolebook.core.budget import parse_limits
 
-    accounts = invocation.rolebook.accounts
-    _, token = accounts.create_key(
+    accounts, terminal = invocation.rolebook.accounts, invocation.terminal
+    key, token = accounts.create_key(
         accounts.get_user(user), name, scope=parse_scope(scope), limits=parse_limits(limits)
     )
-    invocation.terminal.write_line(token)
-    invocation.terminal.tell("This is the only time that the key is shown.")
+    terminal.write_line(token)
+    terminal.tell("This is the only time that the key is shown.")
+    if unknown := invocation.rolebook.unknown_personas(key.scope):
+        terminal.tell(
+            "No persona goes by %(names)s yet. The key opens it once there is one; check the spelling.",
+            names=terminal.translator.punctuation.listing.join(unknown),
+        )
 
 
 @keys.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 from flask import Flask, Response, current_app, redirect, request, url_for
@@ -114,7 +115,8 @@ def _refused(who: Caller | None, right: Right) -> ResponseReturnValue:
         raise LoginError(
             "This is for those who have logged in, or send an API key in the header Authorization: Bearer rb-…"
         )
-    if who.key is not None:
+    # Where its user may not either, another key would be of no use.
+    if who.key is not None and (who.key.is_confined or may(replace(who, key=None), right)):
         raise RightError(
             "This API key is not for that: one with a scope or a budget only talks, and none changes accounts."
         )

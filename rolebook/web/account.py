@@ -88,7 +88,7 @@ def create_key() -> ResponseReturnValue:
         return _page(errors={name: error}, fields=fields), status_of(error)
     if wants_json():
         return {"id": key.id, "key": token}, 201
-    return _page(token=token)
+    return _page(token=token, unknown=rolebook().unknown_personas(key.scope))
 
 
 @blueprint.post("/account/keys/revoke")
@@ -122,6 +122,7 @@ def _page(
     errors: Mapping[str, RolebookError] | None = None,
     fields: Mapping[str, str] | None = None,
     token: str = "",
+    unknown: Sequence[str] = (),
 ) -> str:
     user = visitor()
     return render_template(
@@ -130,5 +131,6 @@ def _page(
         errors={name: describe(error) for name, error in (errors or {}).items()},
         fields=fields or {},
         token=token,
+        unknown=unknown,
         personas=sorted(persona.persona.id for persona in rolebook().library.personas()),
     )

@@ -83,6 +83,19 @@ def test_what_cannot_be_done_is_said(
     assert b"" == refused.output
 
 
+def test_key_for_a_persona_that_is_not_there_is_made_and_said_to_open_nothing_yet(
+    shell: Shell,
+) -> None:
+    add(shell)
+    scope = ("--persona", "tecaher", "--persona", "teacher", "--persona", "teacher@nolabel")
+    made = shell.run("keys", "add", "Chen", *scope)
+    assert 0 == made.status
+    assert re.fullmatch(r"rb-[\w-]{43}\n", made.text)
+    assert "No persona goes by tecaher, teacher@nolabel yet." in made.notices
+    assert "goes by" not in shell.run("keys", "add", "Chen", "--persona", "teacher").notices
+    assert "goes by" not in shell.run("keys", "add", "Chen").notices
+
+
 def test_key_is_printed_alone_and_listed_without_its_token(shell: Shell, log: SqliteLog) -> None:
     add(shell)
     limits = ("--requests-per-minute", "60", "--cost-per-month", "2.5")

@@ -361,6 +361,22 @@ def test_wrong_tokens_take_the_same_time(people: People) -> None:
     assert max(least) / min(least) < 2
 
 
+def test_key_is_told_whether_it_is_the_key_or_its_user_that_may_not(people: People) -> None:
+    plan = {"variants": [{"persona": "teacher"}], "inputs": [{"input": "x"}]}
+    for program, reason in (
+        (people.program("Ada"), "This is for authors."),
+        (people.program("Ada", "teacher"), "This API key is not for that"),
+        (people.program("Bo", "teacher"), "This API key is not for that"),
+    ):
+        response = program.post("/api/v1/plan", json=plan)
+        assert_error(response, 403, "forbidden")
+        assert reason in response.text
+    refused = people.program("Ada").get("/api/v1/upstreams/one/models")
+    assert "This is for administrators." in refused.text
+    refused = people.program("Chen").get("/users")
+    assert "This API key is not for that" in refused.text
+
+
 def test_key_goes_in_one_header_only(people: People, client: FlaskClient) -> None:
     _, token = people.rolebook.accounts.create_key(people.known["Ada"].user, "x")
     for headers in (

@@ -156,6 +156,9 @@ def test_key_is_shown_once_and_works(people: People) -> None:
     program = program_with(people.app, token[0])
     assert program.get("/sessions").status_code == 200
     key = people.rolebook.accounts.list_keys()[0]
+    assert "No persona goes by" not in made.text
+    misspelt = browser.post("/account/keys", data={"name": "x", "scope": "tecaher"})
+    assert "No persona goes by tecaher yet." in misspelt.text
     revoked = browser.post("/account/keys/revoke", data={"id": key.id})
     assert revoked.status_code == 303
     assert program.get("/sessions").status_code == 401
