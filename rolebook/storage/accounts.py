@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
 import threading
 import time
@@ -31,16 +30,12 @@ from rolebook.core.budget import (
     require_rate,
 )
 from rolebook.core.errors import LoginError, StorageError
-from rolebook.core.frozen import frozen
 from rolebook.core.session import new_id
 from rolebook.core.shared import SharedRates
 from rolebook.storage import api_key as keys
 from rolebook.storage import user as users
-from rolebook.storage.connection import OutageError
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.password import hash_password, is_password
-
-_logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,24 +50,9 @@ _LONGEST_TOKEN = 200
 _FAILURES_OF_ADDRESS = (20, 300.0)
 _FAILURES_OF_NAME = (10, 300.0)
 
-#: So many logins are kept in memory while the file cannot be written; and so long it is left alone after each try.
-_MOST_KEPT = 1000
-_WRITE_AGAIN_S = 2.0
-
-
-@frozen
-class _Login:
-    """Who has logged in, and with which password, as its hash."""
-
-    user: User
-    password: str
-
 
 class SqliteAccounts:
     """Who may use Rolebook. Safe for threads; every method may raise StorageError.
-
-    While the file cannot be written, people log in and out all the same: that is kept in memory and written later, or
-    forgotten with the process.
 
     Of passwords a salted scrypt hash is kept. Of tokens SHA-256 is enough: they are 256 random bits, so there is
     nothing to guess that a slow hash would make slower.
@@ -87,8 +67,6 @@ class SqliteAccounts:
         self._of_name = RateLimit(*_FAILURES_OF_NAME)
         self._rates: dict[int, tuple[int, RateLimit]] = {}
         self._shared_rates: SharedRates | None = None
-        self._kept: dict[bytes, _Login | None] = {}
-        self._write_again_at = 0.0
 
     def has_users(self) -> bool:
         """Whether there is any user; noticed a second late if another process has made the first."""
@@ -151,21 +129,14 @@ class SqliteAccounts:
         Raises LoginError for a name that is unknown and a password that is wrong, both after the same time;
         RateLimitError where there were too many of these.
         """
-        found = self._find(name, password, address)
-        if found is None:
+        user = self._find(name, password, address)
+        if user is None:
             raise LoginError("This name and this password do not belong together.")
         token = secrets.token_urlsafe(32)
-        try:
-            self._log.change(
-                users.begin_login, found.user, _hash(token), instead_of=_hash(instead_of)
-            )
-        except OutageError as outage:
-            # Somebody has to see what is the matter, and perhaps mend it.
-            self._keep(_hash(token), found, outage)
-            self._keep_end(instead_of, outage)
+        self._log.change(users.begin_login, user, _hash(token), instead_of=_hash(instead_of))
         return token
 
-    def _find(self, name: str, password: str, address: str) -> _Login | None:
+    def _find(self, name: str, password: str, address: str) -> User | None:
         """Who has this name and this password. Raises RateLimitError where too many were wrong."""
         moment, folded = time.monotonic(), users.fold_name(name.strip())[:100]
         require_rate(self._of_address.take(address, moment))
@@ -178,14 +149,10 @@ class SqliteAccounts:
             return None
         self._of_address.give_back(address, moment)
         self._of_name.give_back(folded, moment)
-        return _Login(*known)
+        return known[0]
 
     def find_login(self, token: str) -> User | None:
         """Who has logged in with this token, while that has not expired."""
-        if self._kept:
-            self._write_kept()
-            with suppress(KeyError):
-                return self._user_of(self._kept[_hash(token)])
         found = self._read(users.find_login, _hash(token))
         if found is None:
             return None
@@ -198,57 +165,7 @@ class SqliteAccounts:
 
     def log_out(self, token: str) -> None:
         """End a login."""
-        try:
-            self._log.change(users.end_login, _hash(token))
-        except OutageError as outage:
-            self._keep_end(token, outage)
-        else:
-            with self._lock:
-                self._kept.pop(_hash(token), None)
-
-    def _keep_end(self, token: str, outage: OutageError) -> None:
-        """End a login, if it is one, until that can be written."""
-        if token and self.find_login(token) is not None:
-            self._keep(_hash(token), None, outage)
-
-    def _keep(self, hash: bytes, login: _Login | None, outage: OutageError) -> None:
-        """Remember a login, or that it has ended, until that can be written. Raises the outage if there are many."""
-        with self._lock:
-            if len(self._kept) >= _MOST_KEPT:
-                raise outage
-            if not self._kept:
-                _logger.warning("logins are kept in memory: %s", outage)
-            self._kept[hash] = login
-            self._write_again_at = time.monotonic() + _WRITE_AGAIN_S
-
-    def _write_kept(self) -> None:
-        """Write what could not be written before, if some time has passed since then."""
-        with self._lock:
-            if time.monotonic() < self._write_again_at:
-                return
-            self._write_again_at = time.monotonic() + _WRITE_AGAIN_S
-            kept = list(self._kept.items())
-        for hash, login in kept:
-            user = self._user_of(login)
-            try:
-                if user is None:
-                    self._log.change(users.end_login, hash)
-                else:
-                    self._log.change(users.begin_login, user, hash, instead_of=hash)
-            except OutageError:
-                return
-            with self._lock:
-                # It may have ended meanwhile.
-                if self._kept.get(hash, login) is login:
-                    self._kept.pop(hash, None)
-
-    def _user_of(self, login: _Login | None) -> User | None:
-        """Whose login it is that was kept; nobody's where it has ended, or where the password is another one now."""
-        known = self._read(users.find_password, login.user.name) if login else None
-        if known is None or login is None:
-            return None
-        user, password = known
-        return user if (user.number, password) == (login.user.number, login.password) else None
+        self._log.change(users.end_login, _hash(token))
 
     def create_key(
         self,

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from rolebook.core.access import Role
-from rolebook.wiring import open_rolebook
 from tests.fake_upstream import FakeUpstream
 from tests.holding.conftest import StartServer
 from tests.holding.server import Server, is_sound, launch, make_folder, running, wait_until
@@ -70,24 +68,6 @@ def test_full_disk_is_told_on_pages_and_recovered_from_without_a_restart(
         ("complete", said) for _, said in answers
     ]
     assert is_sound(server.database)
-
-
-def test_people_log_in_and_out_while_the_disk_is_full(start: StartServer) -> None:
-    server = start()
-    book = open_rolebook(environment={"ROLEBOOK_DATABASE": str(server.database)})
-    book.accounts.create_user("Ada", Role.ADMINISTRATOR, "correct horse")
-    book.close()
-    page = {"Accept": "text/html"}
-    wait_until(lambda: server.get("/sessions", **page).status == 303)
-    # Less than the log and what is to be written to it have already.
-    limit_files(server, 4096)
-    given = {"name": "Ada", "password": "correct horse"}
-    entered = server.post("/login", given, **page)
-    assert 303 == entered.status, entered.text
-    cookie = entered.headers["set-cookie"].partition(";")[0]
-    assert 200 == server.get("/status", Cookie=cookie, **page).status
-    assert 303 == server.post("/logout", Cookie=cookie, **page).status
-    assert 303 == server.get("/status", Cookie=cookie, **page).status
 
 
 def test_pages_and_streams_go_on_while_another_program_locks_the_log(start: StartServer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sqlite3
 import time
@@ -115,46 +114,6 @@ def test_login_that_is_used_goes_on(accounts: SqliteAccounts, log: SqliteLog) ->
     assert accounts.find_login(token) is not None
     set_time(log, "UPDATE logins SET created_at = ?", ago(days=29))
     assert accounts.find_login(token) is not None
-
-
-def test_people_log_in_and_out_while_the_file_cannot_be_written(
-    accounts: SqliteAccounts, log: SqliteLog
-) -> None:
-    ada = accounts.create_user("Ada", Role.READER, PASSWORD)
-    before = accounts.log_in("Ada", PASSWORD, address="here")
-    with locked(log.path):
-        with pytest.raises(LoginError):
-            accounts.log_in("Ada", "wrong horse", address="here")
-        stays = accounts.log_in("Ada", PASSWORD, address="here", instead_of=before)
-        ends = accounts.log_in("Ada", PASSWORD, address="here")
-        accounts.log_out(ends)
-        accounts.log_out("nobody's")
-        found = [accounts.find_login(token) for token in (before, stays, ends, "nobody's")]
-        assert [None, ada, None, None] == found
-    hashes = {hashlib.sha256(stays.encode()).digest()}
-    wait_for(
-        lambda: (
-            accounts.find_login(stays) == ada
-            and set(rows_of(log, "SELECT hash FROM logins")) == hashes
-        )
-    )
-    assert [None, None] == [accounts.find_login(token) for token in (before, ends)]
-
-
-def test_login_that_waits_to_be_written_ends_with_the_password_and_the_user(
-    accounts: SqliteAccounts, elsewhere: SqliteAccounts, log: SqliteLog
-) -> None:
-    accounts.create_user("Chen", Role.ADMINISTRATOR, PASSWORD)
-    users = [accounts.create_user(name, Role.READER, PASSWORD) for name in ("Ada", "Bo")]
-    with locked(log.path):
-        chen = accounts.log_in("Chen", PASSWORD, address="here")
-        tokens = [accounts.log_in(user.name, PASSWORD, address="here") for user in users]
-    elsewhere.set_password(users[0], "another horse")
-    elsewhere.remove_user(users[1])
-    assert [None, None] == [accounts.find_login(token) for token in tokens]
-    wait_for(lambda: bool(accounts.find_login(chen) and rows_of(log, "SELECT hash FROM logins")))
-    assert [None, None] == [accounts.find_login(token) for token in tokens]
-    assert ["Chen"] == rows_of(log, "SELECT name FROM users JOIN logins ON number = user")
 
 
 def test_changing_a_password_ends_the_other_logins(accounts: SqliteAccounts) -> None:
