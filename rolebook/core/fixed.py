@@ -6,7 +6,7 @@ limit that holds under one of them must not be passed by under another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 #: Each is one thing, by the names that it goes by with OpenAI, Ollama, llama.cpp, vLLM, Gemini and servers like them.
@@ -27,40 +27,30 @@ _THINGS = (
     "response_format format json_schema grammar structured_outputs response_schema response_mime_type"
     " guided_json guided_regex guided_choice guided_grammar",
 )
-#: In these stands what a model is told or may say, and no parameter.
-_DATA = frozenset(
-    [
-        *("tools", "functions", "tool_choice", "function_call", "response_format", "logit_bias"),
-        *("metadata", "prediction", "audio", "web_search_options"),
-    ]
-)
+#: Objects in which servers look for parameters. All others hold what a model is told or has to keep to, such as the
+#: properties of a schema, or another thing by a name that is here too, such as how long it may reason.
+_HOLDERS = "options extra google generation_config parameters sampling_params chat_template_kwargs"
 #: Nobody looks for a parameter that lies deeper.
 _DEEPEST = 8
 
 
 def filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is fixed, and beside it what is given, but for what says the same under another name or inside an object."""
-    taken = set(_plain_names(fixed))
-    kept = {
-        name: value if name in _DATA else _without(taken, value)
-        for name, value in given.items()
-        if _plain(name) not in taken
-    }
-    return {**kept, **fixed}
+    """What is fixed, and beside it what is given, but for what says the same by another name or inside an object."""
+    return {**_without({*_plain_names(fixed)}, given), **fixed}
 
 
-def counts_answers(name: str) -> bool:
-    """Whether a field says how many answers there are to be, or to be thought of."""
-    return _plain(name) in _COUNTS
+def counts_in(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each field, with its name, that says how many answers there are to be, or to be thought of."""
+    return ((name, value) for name, value in _fields_of(fields) if plain(name) in _COUNTS)
 
 
 def answers_of(fields: Mapping[str, Any]) -> int:
     """How many answers these fields ask for, one at least."""
-    counts = [value for name, value in fields.items() if counts_answers(name)]
+    counts = (count for _, count in counts_in(fields))
     return max([1, *(count for count in counts if type(count) is int)])
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name as ``max_tokens``, ``maxTokens`` and ``max-tokens`` have it in common."""
     return name.casefold().replace("_", "").replace("-", "")
 
@@ -68,36 +58,39 @@ def _plain(name: str) -> str:
 _SAME: Mapping[str, frozenset[str]] = {
     name: names
     for things in _THINGS
-    for names in [frozenset(map(_plain, things.split()))]
+    for names in [frozenset(map(plain, things.split()))]
     for name in names
 }
-
-
 _COUNTS = _SAME["n"] | {"bestof"}
+_PLAIN_HOLDERS = frozenset(map(plain, _HOLDERS.split()))
 
 
 def _plain_names(fixed: Mapping[str, Any]) -> Iterator[str]:
-    """Every name of everything that is fixed."""
-    for name, value in fixed.items():
-        yield from _SAME.get(_plain(name), {_plain(name)})
-        if name not in _DATA:
-            for inner in _names_inside(value):
-                yield from _SAME.get(_plain(inner), ())
+    """Every name of everything that is fixed; what is in no line of the table, at the top, by its own name."""
+    for name in fixed:
+        yield plain(name)
+    for name, _ in _fields_of(fixed):
+        yield from _SAME.get(plain(name), ())
 
 
-def _names_inside(value: Any, depth: int = 0) -> Iterator[str]:
-    if isinstance(value, Mapping) and depth < _DEEPEST:
-        for name, part in value.items():
-            yield name
-            yield from _names_inside(part, depth + 1)
+def _fields_of(fields: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The fields with those inside of objects where servers look for them."""
+    for name, value in fields.items():
+        yield name, value
+        if _is_holder(name, value) and depth < _DEEPEST:
+            yield from _fields_of(value, depth + 1)
 
 
-def _without(taken: Iterable[str], value: Any, depth: int = 0) -> Any:
-    """A value without what goes by one of these names in it."""
-    if not isinstance(value, Mapping) or depth == _DEEPEST:
-        return value
+def _without(taken: Collection[str], fields: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """Fields but for those that go by one of these names, wherever servers look for them."""
     return {
-        name: _without(taken, part, depth + 1)
-        for name, part in value.items()
-        if _plain(name) not in taken
+        name: _without(taken, value, depth + 1)
+        if _is_holder(name, value) and depth < _DEEPEST
+        else value
+        for name, value in fields.items()
+        if plain(name) not in taken
     }
+
+
+def _is_holder(name: str, value: Any) -> bool:
+    return isinstance(value, Mapping) and plain(name) in _PLAIN_HOLDERS

@@ -10,7 +10,7 @@ from flask import current_app
 from rolebook.core.access import require_persona
 from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
-from rolebook.core.fixed import counts_answers
+from rolebook.core.fixed import counts_in, plain
 from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest, require_spelling
 from rolebook.core.naming import require_fields, require_short
@@ -36,11 +36,18 @@ _COUNTS = frozenset({"n", "best_of"})
 _FRAMING = frozenset(
     [
         *("chat_template", "chat_template_str", "instruction_template", "instruction_template_str"),
-        *("system", "system_prompt", "character", "context"),
+        *(
+            "system",
+            "system_prompt",
+            "system_message",
+            "system_instruction",
+            "chat_instruct_command",
+        ),
+        *("character", "context"),
     ]
 )
 #: With these, fields that would carry a secret or another address, and those that travel as headers of ours.
-_REFUSED = (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS | _FRAMING
+_REFUSED = frozenset(map(plain, (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS | _FRAMING))
 
 
 class UnknownModelError(NotFoundError):
@@ -142,14 +149,12 @@ def _flag(body: Mapping[str, Any], name: str) -> bool:
 def _parameters(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """All other fields, as they are: what a model does not take, its server says."""
     require_fields(body)
-    refused = next((name for name in body if name.casefold() in _REFUSED), None)
+    refused = next((name for name in body if plain(name) in _REFUSED), None)
     if refused is not None:
         raise InputError("%(key)s cannot be set by a request.", key=refused[:80])
     require_spelling(body, _READ_HERE | _COUNTS)
     require_spelling(options, ["include_usage"])
-    for name, count in body.items():
-        if not counts_answers(name):
-            continue
+    for name, count in counts_in(body):
         if count is not None and not (type(count) is int and 1 <= count <= MOST_CHOICES):
             raise InputError(
                 "%(key)s must be a whole number from 1 to %(limit)d.",

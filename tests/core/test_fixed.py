@@ -31,6 +31,18 @@ from rolebook.core.fixed import answers_of, filled_up
         ({"top_k": 1}, {"options": {"top_k": 9}}, {"options": {}}),
         ({"top_k": 1}, {"num_predict": 9, "options": {"seed": 1}}, ...),
         ({}, {"max_tokens": 9, "num_predict": 9}, ...),
+        ({"reasoning": {"max_tokens": 2000}}, {"max_tokens": 100}, ...),
+        ({"max_tokens": 50}, {"reasoning": {"effort": "low", "max_tokens": 30}}, ...),
+        (
+            {"temperature": 0.0, "stop": ["."]},
+            {"guided_json": {"properties": {"temperature": {}, "stop": {}}}, "format": {"seed": 1}},
+            ...,
+        ),
+        (
+            {"guided_json": {"properties": {"temperature": {}, "n": {}}}},
+            {"temperature": 1, "n": 2},
+            ...,
+        ),
         (
             {"temperature": 0.0, "n": 1},
             {
@@ -62,6 +74,8 @@ def test_answers_are_counted_by_whatever_name() -> None:
         {"num_return_sequences": 3, "n": 1},
         {"candidateCount": 3},
         {"n": 2, "best_of": 3},
+        {"generationConfig": {"candidateCount": 3}},
+        {"n": 2, "options": {"n": 3}},
     ]
     assert {3} == {answers_of(fields) for fields in asked}
     assert {1} == {answers_of(fields) for fields in ({}, {"n": None}, {"n": True}, {"n": -1})}

@@ -627,6 +627,17 @@ def test_stream_of_the_gateway_ends_what_was_reserved_for_it(people: People) -> 
     assert (1, 0, 0) == (spent.turns, spent.unknown, spent.reserved_tokens)
 
 
+@pytest.mark.parametrize("many", [{"n": 3}, {"options": {"num_return_sequences": 3}}])
+def test_each_answer_that_is_asked_for_counts_until_its_use_is_known(
+    people: People, many: dict[str, Any]
+) -> None:
+    program = people.program("Ada", tokens_per_day=100_000)
+    said = {"model": "teacher/rst-mid?after=0", "messages": [{"role": "user", "content": "Why?"}]}
+    assert 400 <= program.post("/v1/chat/completions", json={**said, **many}).status_code
+    spent = people.rolebook.accounts.spending(people.rolebook.accounts.list_keys()[0])[0]
+    assert 3000 <= spent.reserved_tokens < 4000
+
+
 @pytest.fixture
 def priced(make_rolebook: MakeRolebook, upstream: FakeUpstream) -> People:
     """People where two models of three have a price: a thousand tokens of an answer cost a cent, and ten."""

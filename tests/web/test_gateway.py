@@ -374,7 +374,7 @@ def test_limit_of_the_persona_holds_for_servers_that_take_it_by_another_name(
     assert (600, False) == (body["max_tokens"], "n_predict" in body)
 
 
-@pytest.mark.parametrize("name", ["chat_template", "System_Prompt"])
+@pytest.mark.parametrize("name", ["chat_template", "System_Prompt", "systemInstruction"])
 def test_field_that_frames_messages_anew_is_refused(sdk: openai.OpenAI, name: str) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
         sdk.chat.completions.create(
@@ -879,6 +879,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "plain", "messages": MESSAGES, "n": 10**9}, "n"),
     ({"model": "plain", "messages": MESSAGES, "n": True}, "n"),
     ({"model": "plain", "messages": MESSAGES, "num_return_sequences": 10**9}, "num_return_sequences"),
+    ({"model": "plain", "messages": MESSAGES, "generationConfig": {"candidateCount": 1000}}, "candidateCount"),
     ({"model": "plain", "messages": MESSAGES, "api_key": "sk-1"}, "api_key"),
     ({"model": "plain", "messages": MESSAGES, "Base_URL": "http://evil"}, "Base_URL"),
     ({"model": "plain", "messages": MESSAGES, "ba\u017fe_url": "http://evil"}, "ba\u017fe_url"),
