@@ -178,6 +178,8 @@ class Attempts:
         is_costly = took_s > _LONGEST_REPEATED_S
         if is_hopeless or is_costly or pause_s > self._patience or until >= self._deadline:
             self._note_silence(error)
+            if is_costly:
+                error.parameters["took_s"] = round(took_s)
             is_broken_off = is_costly and isinstance(error, UpstreamBrokenError)
             raise self._broken_off(took_s) if is_broken_off else error
         self._number += 1
@@ -188,7 +190,8 @@ class Attempts:
         return self._errors.explain(
             UpstreamTimeoutError(
                 "The connection to %(upstream)s broke after %(seconds)d s, before the answer was finished. Something"
-                " on the way may allow no longer wait: ask for a stream or a shorter answer, or raise the limit there.",
+                " on the way may allow no longer wait: raise the limit there, or ask for a shorter answer, or for a"
+                " stream if this was none.",
                 seconds=round(took_s),
             )
         )

@@ -209,7 +209,8 @@ def _prospect(error: RolebookError) -> tuple[float | None, bool]:
     Of several that were asked, the one counts that answers first: one whose trouble lasts only where all others' does.
     """
     wait_s = error.retry_after_s if isinstance(error, UpstreamError | AccessError) else None
-    found = [(wait_s, _lasts(error.code, wait_s))]
+    # What a server has failed at after long work it would work at again, and be paid for.
+    found = [(wait_s, _lasts(error.code, wait_s) or "took_s" in error.parameters)]
     for other in error.parameters.get("others") or () if isinstance(error, UpstreamError) else ():
         wait_s = other["retry_after_s"]
         is_refused = other["code"] == UpstreamRefusedError.code

@@ -186,6 +186,7 @@ def _refused() -> UpstreamError:
         (UpstreamTimeoutError("Too slow."), None, "false"),
         (UpstreamReplyError("Nonsense."), None, "false"),
         (UpstreamServerError("Failed."), None, None),
+        (UpstreamServerError("Failed.", took_s=61), None, "false"),
         (UpstreamSilentError("Silent.", retry_after_s=4.0), "4", None),
         (CutOffError("Stopped.", retry_after_s=5.0), "5", None),
         (ConflictError("Under way."), None, None),
