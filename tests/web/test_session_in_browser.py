@@ -210,7 +210,9 @@ def test_escape_closes_what_is_open_and_goes_back_to_what_opened_it(
     say(page, "Why?")
     wait_for_the_end(page)
     edit = page.locator("summary", has_text="Edit")
-    place = edit.bounding_box()
+    # On the page, which may scroll so that the field can be seen.
+    place = "edit => { const { x, y } = edit.getBoundingClientRect(); return [x, y + scrollY]; }"
+    before = edit.evaluate(place)
     for summary in (page.get_by_text("Export"), edit):
         summary.click()
         expect(page.locator("main details[open]")).to_have_count(1)
@@ -220,7 +222,7 @@ def test_escape_closes_what_is_open_and_goes_back_to_what_opened_it(
         expect(summary).to_be_focused()
     edit.click()
     expect(page.get_by_label("What you say instead")).to_be_focused()
-    assert edit.bounding_box() == place
+    assert edit.evaluate(place) == before
     page.keyboard.type(" Really?")
     expect(page.get_by_label("What you say instead")).to_have_value("Why? Really?")
 

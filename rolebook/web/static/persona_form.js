@@ -11,6 +11,7 @@ let untouched = filledIn();
 const unsaved = await Unsaved.open(form.dataset.key);
 const tabs = new Tabs(document.getElementById("tabs"));
 let isLeaving = false;
+let isSaving = false;
 let pending = new AbortController();
 let timer = 0;
 
@@ -65,6 +66,8 @@ function show(seen, step) {
   showMistakes(seen.mistakes);
   if (isChanged()) unsaved.keep({ text: seen.text, etag: form.elements.etag.value });
   else unsaved.drop();
+  // What was asked for before may come after it was sent.
+  if (isSaving) unsaved.send();
   tell();
 }
 
@@ -137,7 +140,8 @@ form.addEventListener("submit", (event) => {
     take(submitter);
   } else if (submitter?.id === "save" || submitter?.hasAttribute("data-leaves")) {
     isLeaving = true;
-    if (submitter.id === "save") unsaved.send();
+    isSaving = submitter.id === "save";
+    if (isSaving) unsaved.send();
   } else {
     event.preventDefault();
     look();
