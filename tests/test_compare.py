@@ -37,6 +37,8 @@ from rolebook.core.planning import AS_RECORDED, NothingSaidYetError, Unplannable
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.language.translator import translator
+from rolebook.report.asking import asked_in
+from rolebook.report.differing import Differing
 from rolebook.report.export import export_comparison
 from rolebook.report.unasked import tell_failing, tell_left_out
 from rolebook.wiring import Rolebook
@@ -487,6 +489,50 @@ def test_replay_of_a_programs_call_sends_what_the_program_had_sent(
     assert ["Speak French.", "Be short.", "two"] == [m.content for m in prepared.messages]
     exported = json.loads("".join(export_comparison(rolebook, comparison, "json")))
     assert comparison.inputs == parse_comparison(exported["comparison"]).inputs
+
+
+def test_replay_names_what_a_program_has_asked_with_something_behind_its_input(
+    rolebook: Rolebook, sdk: openai.OpenAI
+) -> None:
+    said: list[Any] = [
+        {"role": "system", "content": "Speak French."},
+        {"role": "user", "content": "both sides"},
+        {"role": "assistant", "content": "It begins"},
+    ]
+    sdk.chat.completions.create(model="plain", messages=said)
+    sdk.chat.completions.create(model="plain", messages=said[:2])
+    sessions = [listed.session.id for listed in rolebook.log.list_sessions().summaries]
+    comparison = plan(
+        rolebook, variants=["plain"], inputs=[{"session": session} for session in sessions]
+    )
+    assert [(("system", "Speak French."),)] == [entry.sent for entry in comparison.inputs]
+    assert "1 “both sides”" in tell_left_out(comparison, translator("en"))
+
+
+def test_variable_that_is_called_like_a_setting_does_not_hide_it(rolebook: Rolebook) -> None:
+    (rolebook.library.personas_dir / "car.yaml").write_text(
+        "name: Car\nsystem: '{{ Model }}'\nvariables: {Model: {default: x}}\n"
+    )
+    variants = [
+        {"persona": "car", "model": model, "variables": {"Model": name}}
+        for model, name in (("aa", "Beetle"), ("zz", "Mini"))
+    ]
+    comparison = plan(rolebook, variants=variants, inputs=["Why?"])
+    found = Differing(asked_in(rolebook, comparison), translator("en")).settings
+    assert {("Model", ("aa", "zz")), ("Model (variable)", ("Beetle", "Mini"))} <= {
+        (setting.name, tuple(setting.values)) for setting in found
+    }
+
+
+def test_recent_inputs_are_what_was_said_with_the_answers_that_count(rolebook: Rolebook) -> None:
+    (whole,) = talk(rolebook, "teacher", "Why?")
+    again = TurnRequest(whole.session_id, "Why?", position=1, model="400")
+    list(rolebook.chat.stream_turn(again))
+    talk(rolebook, "teacher", " ")
+    comparison = plan(
+        rolebook, variants=["teacher"], inputs=[{"persona": "teacher", "last": 1}], recorded=True
+    )
+    assert [(("Why?",), (whole.id,))] == [(e.turns, e.recorded) for e in comparison.inputs]
 
 
 @pytest.mark.parametrize("history", ["fixed", "free"])

@@ -323,6 +323,17 @@ class ChatService:
             return None
         return turn.messages[at:end]
 
+    def is_sent_after(self, session: Session, turn: Turn, history: Sequence[Turn]) -> bool:
+        """Whether a turn was sent after these turns, and with nothing else besides what its persona said itself.
+
+        Arguments:
+            turn: one of the session, with its messages.
+
+        Raises what ``prepare`` raises, and FaultyDataError.
+        """
+        resolved = persona_of_revision(self._log.get_revision(turn.revision), session.persona_id)
+        return self.prepare(session, resolved, turn.input, history).messages == turn.messages
+
     def render_within_context(
         self,
         session: Session,

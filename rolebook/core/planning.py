@@ -297,10 +297,13 @@ class Planner:
                     "The log has no turn with '%(persona)s' yet, so there is nothing to compare by.",
                     persona=given.persona,
                 )
-            answered |= {turn.id: turn.revision for turn in turns}
             for turn in turns:
                 session = self._log.get_session(turn.session_id)
-                yield from self._fixed(given, turn, session, self._log.history(session.id), beyond)
+                history = self._log.history(session.id)
+                # The one that counts there, where the newest attempt has failed.
+                counts = next((each for each in history if each.position == turn.position), turn)
+                answered[counts.id] = counts.revision
+                yield from self._fixed(given, counts, session, history, beyond)
         else:
             yield ComparisonInput(
                 turns=given.texts,
@@ -385,20 +388,18 @@ class Planner:
     ) -> Sequence[Message] | None:
         """What a program had sent before a turn, if that is more than the log's history or another one.
 
-        ``None`` where something else than texts belongs to it, such as an image or the result of a tool.
+        ``None`` where something else than texts belongs to it, such as an image or the result of a tool, or something
+        was sent behind the input.
         """
         if turn.via != "gateway":
             return ()
         whole = self._log.get_turn(turn.id)
         try:
             sent = self._chat.sent_before(session, whole)
+            if sent is None or any(message.fields for message in sent):
+                return () if self._chat.is_sent_after(session, whole, before) else None
         except (InputError, FaultyDataError):
-            sent = None
-        if sent is None or any(message.fields for message in sent):
-            is_text = not any(
-                message.fields or message.role == "tool" for message in whole.messages
-            )
-            return () if is_text else None
+            return None
         said = history_messages([(earlier.input, earlier.text) for earlier in before])
         is_known = turn.dropped_turns or len(sent) == len(said)
         return () if is_known and tuple(sent) == said[len(said) - len(sent) :] else sent

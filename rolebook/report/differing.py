@@ -16,6 +16,11 @@ from rolebook.core.transcript import INSTRUCTING
 from rolebook.language.translator import Translator
 
 _SHORT_REVISION = 8
+#: The settings that every variant has.
+_EVERYBODYS = (
+    *("Persona", "Revision", "Model", "Upstream", "Prompt template", "Language"),
+    *("Greeting", "Examples", "History sent"),
+)
 #: With a smaller share of two texts in common, one is no change of the other.
 _LEAST_SAME = 0.2
 #: Two system prompts of a page each take a few milliseconds, and revisions never change.
@@ -212,11 +217,9 @@ class Differing:
             known[name, True] = self._listed(
                 _shown(each[name]) if name in each else "–" for each in sets
             )
-        known |= {
-            (name.replace("_", " "), False): _shown(value)
-            for name, value in asked.variables.items()
-            if value not in (None, "")
-        }
+        for name, value in asked.variables.items():
+            if value not in (None, ""):
+                known[self._variable_row(name), False] = _shown(value)
         return {name: value for name, value in known.items() if value}
 
     def _unsaid(
@@ -231,9 +234,16 @@ class Differing:
         if len(set(ids)) == len(ids):
             yield _("Revision"), False
         for name in set().union(*(asked.given for asked in self._asked)):
-            shown = name.replace("_", " "), False
+            shown = self._variable_row(name), False
             if len({settings[shown] for settings in chosen if shown in settings}) == 1:
                 yield shown
+
+    def _variable_row(self, name: str) -> str:
+        """What the setting of a variable is called, never as one of those that every variant has."""
+        shown = name.replace("_", " ")
+        if shown not in map(self._translator.gettext, _EVERYBODYS):
+            return shown
+        return self._translator.say("%(name)s (variable)", {"name": shown})
 
     def _listed(self, texts: Iterable[str]) -> str:
         return self._translator.punctuation.comma.join(_once(texts))

@@ -142,8 +142,8 @@ def _description(asked: Asked, chosen: Collection[str]) -> str:
         **(resolved.persona.as_data() if resolved else {}),
         "model": ", ".join(asked.models),
         "upstream": ", ".join(asked.upstreams),
-        "sampling": {n: v for n, v in request.items() if n in Sampling.model_fields},
-        "request": {n: v for n, v in request.items() if n not in Sampling.model_fields},
+        "sampling": {n: v for n, v in sorted(request.items()) if n in Sampling.model_fields},
+        "request": {n: v for n, v in sorted(request.items()) if n not in Sampling.model_fields},
         "chosen": {"variables": variables} if variables else {},
         "templates": dict(resolved.templates) if resolved else {},
     }

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rolebook.report.evidence import Findings
 
 #: Counts changes of the plan in exports that a reader must know of.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KIND = "comparison"
 
 Said = TypeVar("Said", Phrase, TurnError)

@@ -567,16 +567,20 @@ def _break_of(kept: dict[str, Any]) -> Break:
     return found
 
 
+#: What is no word, nor part of one: an input of nothing else has said nothing.
+_BLANK = " \t\n\r\v\f\u00a0\u2028\u2029\u3000"
+
+
 def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
-    """The newest turns that people had with a persona, however they ended, without trials; the oldest first."""
+    """The newest turns in which people said something to a persona, however they ended; the oldest first. No trials."""
     with_it, parameters = sessions_of(db, persona_id)
     rows = execute(
         db,
         "SELECT turns.number FROM turns JOIN sessions ON sessions.number = turns.session "
         f"WHERE {with_it} AND sessions.activity > 0 AND NOT sessions.is_trial "
         "AND sessions.deleted_at IS NULL AND turns.is_current AND turns.status <> 'pending' "
-        "ORDER BY turns.number DESC LIMIT ?",
-        (*parameters, limit),
+        "AND trim(turns.input, ?) <> '' ORDER BY turns.number DESC LIMIT ?",
+        (*parameters, _BLANK, limit),
     )
     turns = lookup.turns_by_number(db, [row["number"] for row in rows])
     return [turns[number] for number in sorted(turns)]

@@ -67,8 +67,10 @@ def _turn_at(given: str) -> Turn:
     """The turn that somebody means. Raises InputError, NotFoundError."""
     log = rolebook().log
     if place := _PLACE.fullmatch(given):
-        turns = log.session_turns(place[1])
-        found = [turn for turn in turns if turn.is_current and turn.position == int(place[2])]
+        # The one that counts there; where there is none, the last that was tried.
+        turns = [turn for turn in log.session_turns(place[1]) if turn.is_current]
+        turns += log.history(place[1])
+        found = [turn for turn in turns if turn.position == int(place[2])]
         if found:
             return log.get_turn(found[-1].id)
         raise NotFoundError("This session has no turn %(number)s.", number=place[2])
@@ -125,7 +127,8 @@ def _all_settings(turn: Turn) -> Iterator[tuple[tuple[str, bool], str]]:
     yield (_("Upstream"), False), turn.upstream
     yield (_("Model asked for"), False), turn.model_requested
     yield (_("Model that answered"), False), turn.model
-    for key, value in turn.parameters_sent.items():
+    # Nothing is known of what was sent where no answer came.
+    for key, value in (turn.parameters_sent or turn.parameters_requested).items():
         yield (key, True), _shown(value)
     for key, value in session.variables.items():
         yield (key.replace("_", " "), False), _shown(value)

@@ -116,7 +116,7 @@ def test_every_format_but_csv_holds_personas_and_templates_whole(
 
 def test_json_has_every_turn_as_the_log_has_it(rolebook: Rolebook, comparison: Comparison) -> None:
     document = json.loads(exported(rolebook, comparison, "json"))
-    assert {"kind": "comparison", "format": 1, "version": __version__} == {
+    assert {"kind": "comparison", "format": 2, "version": __version__} == {
         name: document["rolebook"][name] for name in ("kind", "format", "version")
     }
     cells = cells_of(rolebook, comparison)

@@ -215,7 +215,7 @@ def edited(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
 def test_a_file_of_a_newer_rolebook_says_so(comparison: Comparison, save: Save) -> None:
     path = edited(
         save(comparison, "json"),
-        lambda data: data.update(rolebook={"kind": "comparison", "format": 2, "version": "9.1"}),
+        lambda data: data.update(rolebook={"kind": "comparison", "format": 3, "version": "9.1"}),
     )
     with pytest.raises(InputError, match=r"newer Rolebook \(9.1\). Update Rolebook"):
         read_export(path)

@@ -306,7 +306,8 @@ function stopAt(square) {
 function describe(square) {
   const matrix = square.closest(".matrix");
   const state = matrix.querySelector(`[data-state-of="${square.className}"]`)?.textContent ?? matrix.dataset.nothing;
-  square.setAttribute("aria-label", matrix.dataset.said.replace("{where}", whereIs(square)).replace("{state}", state));
+  const said = { where: whereIs(square), state };
+  square.setAttribute("aria-label", matrix.dataset.said.replace(/\{(where|state)\}/g, (_, name) => said[name]));
   square.setAttribute("aria-disabled", String(!leads(square)));
 }
 
