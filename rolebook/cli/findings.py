@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rolebook.cli.terminal import Terminal
@@ -40,11 +40,11 @@ def show_findings(terminal: Terminal, snapshot: Snapshot) -> None:
     terminal.write_table(headings, _rows(terminal, comparison, cells, evidence))
     if evidence.checks:
         terminal.write_line()
-        rows = _check_rows(terminal, comparison, evidence)
+        rows = _share_rows(terminal, comparison, ((c.label, c.shares) for c in evidence.checks))
         terminal.write_table(("Check", "Variant", "Passed"), rows)
     if [each.reason for each in evidence.reasons] not in ([], ["stop"]):
         terminal.write_line()
-        rows = _reason_rows(terminal, comparison, evidence)
+        rows = _share_rows(terminal, comparison, ((r.reason, r.shares) for r in evidence.reasons))
         terminal.write_table(("Finish reason", "Variant", "Answers"), rows)
     if _is_readable(comparison):
         _show_answers(terminal, comparison, cells)
@@ -74,20 +74,15 @@ def _rows(
         )
 
 
-def _check_rows(
-    terminal: Terminal, comparison: Comparison, evidence: Evidence
+def _share_rows(
+    terminal: Terminal,
+    comparison: Comparison,
+    told: Iterable[tuple[str, Sequence[Interval | None]]],
 ) -> Iterator[Sequence[str]]:
-    for check in evidence.checks:
-        for variant, share in zip(comparison.variants, check.shares, strict=True):
-            yield check.label, variant_name(terminal, variant), _figure(share, "share")
-
-
-def _reason_rows(
-    terminal: Terminal, comparison: Comparison, evidence: Evidence
-) -> Iterator[Sequence[str]]:
-    for each in evidence.reasons:
-        for variant, share in zip(comparison.variants, each.shares, strict=True):
-            yield each.reason, variant_name(terminal, variant), _figure(share, "share")
+    """A row for what each label says of each variant, by the share of its answers."""
+    for label, shares in told:
+        for variant, share in zip(comparison.variants, shares, strict=True):
+            yield label, variant_name(terminal, variant), _figure(share, "share")
 
 
 def _figure(interval: Interval | None, unit: Unit) -> str:

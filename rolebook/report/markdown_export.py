@@ -9,7 +9,7 @@ from rolebook import __version__
 from rolebook.core.comparison import Cell, CellKey, ComparisonInput
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.language.translator import Translator
-from rolebook.report.evidence import Findings, Panel
+from rolebook.report.evidence import CheckLine, Findings, Panel, ReasonLine
 from rolebook.report.money import money
 from rolebook.report.presentation import call_text, seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot
@@ -105,32 +105,27 @@ class _Report:
         )
 
     def _checks(self, found: Findings) -> str:
-        if not found.checks:
-            return ""
-        rows = [
-            (
-                _inline(line.label),
-                *(_with_interval(share, between) for share, between, _ in line.shares),
-            )
-            for line in found.checks
-        ]
-        return _heading(2, self._translator.gettext("Checks passed")) + _table(
-            (self._translator.gettext("Check"), *self._names), rows
-        )
+        _ = self._translator.gettext
+        return self._shares(_("Checks passed"), _("Check"), found.checks)
 
     def _reasons(self, found: Findings) -> str:
-        if not found.reasons:
+        _ = self._translator.gettext
+        return self._shares(_("Why answers ended"), _("Finish reason"), found.reasons)
+
+    def _shares(
+        self, title: str, heading: str, lines: Sequence[CheckLine] | Sequence[ReasonLine]
+    ) -> str:
+        """A table of what share of each variant's answers each line tells of; nothing of none."""
+        if not lines:
             return ""
         rows = [
             (
                 _inline(line.label),
                 *(_with_interval(share, between) for share, between, _ in line.shares),
             )
-            for line in found.reasons
+            for line in lines
         ]
-        return _heading(2, self._translator.gettext("Why answers ended")) + _table(
-            (self._translator.gettext("Finish reason"), *self._names), rows
-        )
+        return _heading(2, title) + _table((heading, *self._names), rows)
 
     def _votes(self, found: Findings) -> str:
         if not self._snapshot.votes:
