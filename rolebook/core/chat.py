@@ -297,9 +297,6 @@ class ChatService:
             for turn in history
         ]
         prompt = self.render_within_context(session, resolved, input_text, earlier)
-        if not prompt.has_history:
-            told = with_instructions(prompt.messages, earlier, resolved.persona)
-            prompt = replace(prompt, messages=tuple(told))
         return prepared_turn(session, resolved, prompt, merged)
 
     def sent_before(self, session: Session, turn: Turn) -> Sequence[Message] | None:
@@ -343,10 +340,12 @@ class ChatService:
     ) -> Prompt:
         """Render with as many of the newest turns as the persona's context policy lets through.
 
+        What a program tells the persona in them is never left out, nor by a template that has no history.
+
         Arguments:
             history: the messages of each earlier turn, the oldest first.
 
-        Raises VariableError, PromptError.
+        Raises VariableError, PromptError, InputError.
         """
         policy = resolved.persona.context
         values = _values_of(session, resolved.persona)
@@ -363,8 +362,12 @@ class ChatService:
             if policy.tokens is not None and kept:
                 excess = self._count_tokens(prompt.messages, model) - policy.tokens
             if excess <= 0 or not kept:
-                return replace(prompt, dropped_turns=dropped)
+                break
             kept -= self._turns_worth(excess, history[dropped:], model)
+        if not prompt.has_history:
+            told = with_instructions(prompt.messages, history, resolved.persona)
+            prompt = replace(prompt, messages=tuple(told))
+        return replace(prompt, dropped_turns=dropped)
 
     def _turns_worth(self, excess: int, turns: Sequence[tuple[Message, ...]], model: str) -> int:
         """How many of the oldest turns make up ``excess`` tokens; at least one."""

@@ -34,7 +34,7 @@ from rolebook.core.session import (
     Turn,
     TurnStatus,
 )
-from rolebook.core.transcript import INSTRUCTING, Transcript, place_of_input, with_instructions
+from rolebook.core.transcript import INSTRUCTING, Transcript, place_of_input
 
 
 @frozen
@@ -232,8 +232,6 @@ class GatewayService:
             session, resolved, transcript.input.content, earlier
         )
         messages = _with_fields_of_input(prompt.messages, transcript, resolved.persona)
-        if not prompt.has_history:
-            messages = with_instructions(messages, earlier, resolved.persona)
         prompt = replace(prompt, messages=(*messages, *transcript.later))
         return prepared_turn(session, resolved, prompt, filled_up(fixed, parameters or {}))
 
