@@ -297,9 +297,9 @@ class Planner:
                     "The log has no turn with '%(persona)s' yet, so there is nothing to compare by.",
                     persona=given.persona,
                 )
+            talks = {id: self._talk(id) for id in dict.fromkeys(turn.session_id for turn in turns)}
             for turn in turns:
-                session = self._log.get_session(turn.session_id)
-                history = self._log.history(session.id)
+                session, history = talks[turn.session_id]
                 # The one that counts there, where the newest attempt has failed.
                 counts = next((each for each in history if each.position == turn.position), turn)
                 answered[counts.id] = counts.revision
@@ -314,11 +314,14 @@ class Planner:
                 tags=given.tags,
             )
 
+    def _talk(self, session_id: str) -> tuple[Session, Sequence[Turn]]:
+        return self._log.get_session(session_id), self._log.history(session_id)
+
     def _session_inputs(
         self, given: InputSpec, answered: dict[str, str], beyond: list[Turn]
     ) -> Iterator[ComparisonInput]:
-        session = self._log.get_session(given.session)
-        turns = self._replayed(session)
+        session, history = self._talk(given.session)
+        turns = [turn for turn in self._log.latest_turns(session.id) if _is_replayable(turn)]
         if not turns:
             return
         answered |= {turn.id: turn.revision for turn in turns}
@@ -337,21 +340,8 @@ class Planner:
                 recorded=tuple(turn.id for turn in turns),
             )
             return
-        history = self._log.history(session.id)
         for turn in turns:
             yield from self._fixed(given, turn, session, history, beyond)
-
-    def _replayed(self, session: Session) -> Sequence[Turn]:
-        """The turns of a session that can be said again, whatever became of their answers."""
-        return [turn for turn in self._current(session) if _is_replayable(turn)]
-
-    def _current(self, session: Session) -> Sequence[Turn]:
-        """The turn at each position of a session that counts as history, else the last attempt there."""
-        turns = [turn for turn in self._log.session_turns(session.id) if turn.is_current]
-        # What a fork says itself is in the place of what it has inherited.
-        turns.sort(key=lambda turn: turn.session_id == session.id)
-        turns += self._log.history(session.id)
-        return [turn for _, turn in sorted({turn.position: turn for turn in turns}.items())]
 
     def _fixed(
         self,
@@ -412,10 +402,10 @@ class Planner:
         if not given.session:
             return
         session = self._log.get_session(given.session)
-        current = self._current(session)
-        if not current:
+        latest = self._log.latest_turns(session.id)
+        if not latest:
             yield InputError("Nothing has been said in '%(session)s' yet.", session=_title(session))
-        others = [turn for turn in current if not _is_replayable(turn)]
+        others = [turn for turn in latest if not _is_replayable(turn)]
         wordless = [turn for turn in others if not turn.input.strip()]
         pending = [turn for turn in others if turn.input.strip()]
         yield from _telling(_PENDING, session, pending)

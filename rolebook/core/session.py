@@ -310,6 +310,9 @@ class SessionLog(Protocol):
         positions lower than ``before``, if it is given.
         """
 
+    def latest_turns(self, session_id: str) -> Sequence[Turn]:
+        """What stands at each position: the turn of its history, else the last attempt there. Raises NotFoundError."""
+
     def start_turn(
         self,
         turn: Turn,

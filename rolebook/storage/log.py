@@ -267,17 +267,27 @@ class SqliteLog:
         turns come first, and its own replace them at the same position. Only those at positions lower than ``before``,
         if it is given. Raises NotFoundError.
         """
+        return [
+            turn
+            for turn in self.latest_turns(session_id)
+            if turn.text and (before is None or turn.position < before)
+        ]
 
-        def precedence(turn: Turn) -> tuple[bool, bool, int]:
-            return turn.session_id == session_id, turn.is_current, turn.attempt
+    def latest_turns(self, session_id: str) -> Sequence[Turn]:
+        """The turn at each position of a session, in order: of its history, or else the last attempt there.
 
-        counting: dict[int, Turn] = {}
+        Without messages and replies. Raises NotFoundError.
+        """
+
+        def precedence(turn: Turn) -> tuple[bool, bool, bool, int]:
+            return bool(turn.text), turn.session_id == session_id, turn.is_current, turn.attempt
+
+        latest: dict[int, Turn] = {}
         for turn in self.session_turns(session_id):
-            if turn.text and (before is None or turn.position < before):
-                rival = counting.get(turn.position)
-                if rival is None or precedence(turn) > precedence(rival):
-                    counting[turn.position] = turn
-        return [counting[position] for position in sorted(counting)]
+            rival = latest.get(turn.position)
+            if rival is None or precedence(turn) > precedence(rival):
+                latest[turn.position] = turn
+        return [latest[position] for position in sorted(latest)]
 
     def start_turn(
         self,

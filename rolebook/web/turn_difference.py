@@ -68,11 +68,9 @@ def _turn_at(given: str) -> Turn:
     log = rolebook().log
     if place := _PLACE.fullmatch(given):
         # The one that counts there; where there is none, the last that was tried.
-        turns = [turn for turn in log.session_turns(place[1]) if turn.is_current]
-        turns += log.history(place[1])
-        found = [turn for turn in turns if turn.position == int(place[2])]
-        if found:
-            return log.get_turn(found[-1].id)
+        for turn in log.latest_turns(place[1]):
+            if turn.position == int(place[2]):
+                return log.get_turn(turn.id)
         raise NotFoundError("This session has no turn %(number)s.", number=place[2])
     if named := _TURN.fullmatch(given):
         return log.get_turn(named[1])
