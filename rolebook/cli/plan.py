@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
+from rolebook.core.reference import SHORT_REVISION
 from rolebook.report.asking import asked_by_plan, example_of
 from rolebook.report.money import money
 from rolebook.report.preview import variant_differences
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from rolebook.core.difference import LineDifference
     from rolebook.core.planning import Plan
     from rolebook.wiring import Rolebook
-
-_SHORT_REVISION = 8
 
 
 def show_plan(terminal: Terminal, rolebook: Rolebook, comparison: Comparison) -> None:
@@ -79,7 +78,7 @@ def _rows(
         yield (
             variant_name(terminal, variant),
             ", ".join(dict.fromkeys(ids)),
-            ", ".join(id[:_SHORT_REVISION] for id in variant.revisions),
+            ", ".join(id[:SHORT_REVISION] for id in variant.revisions),
             ", ".join(asked.models) or terminal.gettext("the upstream's default"),
             ", ".join(asked.upstreams) or rolebook.settings.upstream,
         )

@@ -44,11 +44,11 @@ from rolebook.core.persona import (
     persona_of_revision,
 )
 from rolebook.core.prompt import history_messages
+from rolebook.core.reference import SHORT_REVISION
 from rolebook.core.session import Revision, Session, SessionLog, Turn, TurnStatus, new_id, now
 
 #: The name of the variant that holds the recorded answers. Pages translate it.
 AS_RECORDED = "As recorded"
-_SHORT_REVISION = 8
 _WHOLE_REVISION = 32
 _BEYOND = "With images, tools or whatever else is no text and cannot be asked again, in '%(session)s': %(turns)s."
 _PENDING = "Still being answered in '%(session)s': %(turns)s."
@@ -458,7 +458,7 @@ def persona_at(revision: Revision) -> ResolvedPersona:
         raise InputError(
             "The revision %(revision)s of '%(persona)s' is recorded in a form that this version"
             " of Rolebook cannot use.",
-            revision=revision.id[:_SHORT_REVISION],
+            revision=revision.id[:SHORT_REVISION],
             persona=revision.persona_id,
         ) from None
 
@@ -500,7 +500,7 @@ def _marks(given: VariantSpec) -> str:
 
 def _short(pin: str) -> str:
     """A label or the beginning of a revision as it was given; of a whole one its beginning."""
-    return pin[:_SHORT_REVISION] if len(pin) == _WHOLE_REVISION else pin
+    return pin[:SHORT_REVISION] if len(pin) == _WHOLE_REVISION else pin
 
 
 def _require_sensible_size(comparison: Comparison) -> None:

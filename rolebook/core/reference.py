@@ -12,7 +12,8 @@ from rolebook.core.persona import FaultyDataError, ResolvedPersona, persona_of_r
 from rolebook.core.session import Revision
 
 _MOST_KEPT = 64
-_SHORT_REVISION = 8
+#: So much of a revision's id tells it from others wherever people read it.
+SHORT_REVISION = 8
 
 
 class Library(Protocol):
@@ -74,7 +75,7 @@ class PersonaFinder:
             raise InputError(
                 "The revision %(revision)s of '%(persona)s' is recorded in a form that this version"
                 " of Rolebook cannot use.",
-                revision=revision.id[:_SHORT_REVISION],
+                revision=revision.id[:SHORT_REVISION],
                 persona=persona_id,
             ) from None
         with self._lock:

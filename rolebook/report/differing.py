@@ -11,11 +11,11 @@ from rolebook.core.comparison import Variant
 from rolebook.core.difference import LineDifference, line_differences
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import Persona, ResolvedPersona
+from rolebook.core.reference import SHORT_REVISION
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.core.transcript import INSTRUCTING
 from rolebook.language.translator import Translator
 
-_SHORT_REVISION = 8
 #: The settings that every variant has.
 _EVERYBODYS = (
     *("Persona", "Revision", "Model", "Upstream", "Prompt template", "Language"),
@@ -130,13 +130,7 @@ class Differing:
         is_sent = all(asked.was_sent for asked in self._asked)
         chosen = [self._settings(asked, is_sent=is_sent) for asked in self._asked]
         left_out = set(self._unsaid(chosen))
-        names = dict.fromkeys(name for settings in chosen for name in settings)
-        rows = [
-            Setting(name, tuple(settings.get((name, is_code)) for settings in chosen), is_code)
-            for name, is_code in names
-            if (name, is_code) not in left_out
-        ]
-        return [row for row in rows if len(set(row.values)) > 1]
+        return [row for row in told_apart(chosen) if (row.name, row.is_code) not in left_out]
 
     @property
     def prompts(self) -> Sequence[PromptDifference]:
@@ -202,7 +196,7 @@ class Differing:
         known: dict[tuple[str, bool], str] = {
             (_("Persona"), False): self._listed(persona.name for persona in personas),
             (_("Revision"), False): self._listed(
-                revision[:_SHORT_REVISION] for revision in asked.revisions
+                revision[:SHORT_REVISION] for revision in asked.revisions
             ),
             (_("Model"), False): self._listed(asked.models) or _("default model"),
             (_("Upstream"), False): self._listed(asked.upstreams),
@@ -215,11 +209,11 @@ class Differing:
         sets = asked.parameters(is_sent=is_sent)
         for name in dict.fromkeys(name for each in sets for name in each):
             known[name, True] = self._listed(
-                _shown(each[name]) if name in each else "–" for each in sets
+                shown_value(each[name]) if name in each else "–" for each in sets
             )
         for name, value in asked.variables.items():
             if value not in (None, ""):
-                known[self._variable_row(name), False] = _shown(value)
+                known[self._variable_row(name), False] = shown_value(value)
         return {name: value for name, value in known.items() if value}
 
     def _unsaid(
@@ -258,6 +252,16 @@ class Differing:
         return self._translator.punctuation.comma.join(filter(None, parts))
 
 
+def told_apart(chosen: Sequence[Mapping[tuple[str, bool], str]]) -> Sequence[Setting]:
+    """The settings that are not the same in all of these, each by its name and whether that is a request field."""
+    names = dict.fromkeys(name for settings in chosen for name in settings)
+    rows = [
+        Setting(name, tuple(settings.get((name, is_code)) for settings in chosen), is_code)
+        for name, is_code in names
+    ]
+    return [row for row in rows if len(set(row.values)) > 1]
+
+
 def _once(texts: Iterable[str]) -> Sequence[str]:
     return list(dict.fromkeys(text for text in texts if text))
 
@@ -274,5 +278,6 @@ def _examples(persona: Persona) -> str:
     return "\n".join(f"{e.user} → {e.assistant}" for e in persona.examples)
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """A value of a setting as people read it: a text as it is, all else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -24,7 +24,7 @@ from rolebook.core.history import (
     NewChange,
     Timeline,
 )
-from rolebook.core.reference import split_reference
+from rolebook.core.reference import SHORT_REVISION, split_reference
 from rolebook.core.session import Revision, new_id, now
 from rolebook.core.source import DISK, Author, FileKey, FileKind, etag_of
 from rolebook.storage.connection import execute, insert
@@ -37,7 +37,6 @@ _ASIDE = "('tried', 'labelled', 'used')"
 _TAKEN_OVER_S = 10
 _MOST_FORMER = 20
 _MOST_NAMED = 5
-_SHORT_REVISION = 8
 
 _CHANGES = (
     "SELECT changes.*, sources.hash AS etag, revisions.id AS revision_id FROM changes "
@@ -411,7 +410,7 @@ def _unknown(db: Database, persona_id: str, at: str) -> NotFoundError:
         persona=persona_id[:80],
         at=at[:80],
         labels=", ".join(label.name for label in labels(db, persona_id)) or "–",
-        revisions=", ".join(row["id"][:_SHORT_REVISION] for row in newest) or "–",
+        revisions=", ".join(row["id"][:SHORT_REVISION] for row in newest) or "–",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,8 +11,9 @@ from flask.typing import ResponseReturnValue
 from rolebook.core.difference import Piece
 from rolebook.core.errors import InputError, NotFoundError, RolebookError
 from rolebook.core.frozen import frozen
+from rolebook.core.reference import SHORT_REVISION
 from rolebook.core.session import Turn
-from rolebook.report.differing import Setting
+from rolebook.report.differing import Setting, shown_value, told_apart
 from rolebook.web.current import gettext as _
 from rolebook.web.current import rolebook
 from rolebook.web.dialogue import Dialogue, open_dialogue
@@ -22,7 +22,6 @@ from rolebook.web.variant_settings import answer_difference
 
 blueprint = Blueprint("turn_difference", __name__)
 
-_SHORT_REVISION = 8
 #: So many other answers of the same session can be chosen from a list.
 _MOST_OFFERED = 100
 _TURN = re.compile(r"(?:.*/turns/)?([0-9a-z]{18})(?:[/?#].*)?")
@@ -89,18 +88,12 @@ def _offered(turn: Turn) -> Sequence[Turn]:
 def _beside(turn: Turn, other: Turn) -> Beside:
     if turn.id == other.id:
         raise InputError("This is the answer that is shown: choose another one.")
-    own, others = _settings(turn), _settings(other)
-    names = dict.fromkeys([*own, *others])
-    rows = [
-        Setting(name, (own.get((name, code)), others.get((name, code))), code)
-        for name, code in names
-    ]
     return Beside(
         other,
         open_dialogue(other.session_id),
         asked=_difference(turn.input, other.input),
         answered=_difference(turn.text, other.text),
-        settings=[row for row in rows if row.values[0] != row.values[1]],
+        settings=told_apart([_settings(turn), _settings(other)]),
     )
 
 
@@ -121,16 +114,12 @@ def _all_settings(turn: Turn) -> Iterator[tuple[tuple[str, bool], str]]:
     except RolebookError:
         name = ""
     yield (_("Persona"), False), name or session.persona_id
-    yield (_("Revision"), False), turn.revision[:_SHORT_REVISION]
+    yield (_("Revision"), False), turn.revision[:SHORT_REVISION]
     yield (_("Upstream"), False), turn.upstream
     yield (_("Model asked for"), False), turn.model_requested
     yield (_("Model that answered"), False), turn.model
     # Nothing is known of what was sent where no answer came.
     for key, value in (turn.parameters_sent or turn.parameters_requested).items():
-        yield (key, True), _shown(value)
+        yield (key, True), shown_value(value)
     for key, value in session.variables.items():
-        yield (key.replace("_", " "), False), _shown(value)
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield (key.replace("_", " "), False), shown_value(value)
