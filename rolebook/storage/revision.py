@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from sqlite_utils import Database
 
+from rolebook.core.access import opens
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.frozen import frozen
 from rolebook.core.history import (
@@ -350,7 +351,7 @@ def revision_times(db: Database, persona_id: str) -> dict[str, str]:
 def find_revision(db: Database, persona_id: str, at: str) -> Revision:
     """What a label points at, else the revision whose id begins so.
 
-    Raises NotFoundError that names the known ones, InputError if several begin so.
+    Raises NotFoundError that names the known ones to whoever may use them, InputError if several begin so.
     """
     labelled = execute(
         db,
@@ -399,6 +400,13 @@ def meant_by(db: Database, reference: str) -> tuple[str, str, str]:
 
 
 def _unknown(db: Database, persona_id: str, at: str) -> NotFoundError:
+    """It names the ones that are there, unless a key calls that does not open them."""
+    if not opens(persona_id):
+        return NotFoundError(
+            "'%(persona)s' has no label or revision '%(at)s' now. GET /v1/models lists what this key opens.",
+            persona=persona_id[:80],
+            at=at[:80],
+        )
     numbers, parameters = _revisions_of(db, persona_id)
     newest = execute(
         db,

@@ -470,14 +470,30 @@ def test_key_for_a_label_opens_that_form_of_a_persona_and_no_other(
         return program.post("/v1/chat/completions", json={"model": model, "messages": said})
 
     assert [] == names()
-    assert_error(ask("teacher@production"), 404, "model_not_found", param="model")
+    people.rolebook.edits.set_label("teacher", "secret", "", author=Author("browser"))
+    begun = program.post("/api/v1/sessions", json={"persona": "teacher@production"})
+    for refused, code, field in (
+        (ask("teacher@production"), "model_not_found", {"param": "model"}),
+        (program.get("/api/v1/personas/teacher@production"), "not_found", {}),
+        (begun, "not_found", {}),
+    ):
+        expected = "'teacher' has no label or revision 'production' now. GET /v1/models lists what this key opens."
+        assert expected == assert_error(refused, 404, code, **field)
+    everything = people.program("Ada").get("/api/v1/personas/teacher@production")
+    assert "Its labels: secret." in assert_error(everything, 404, "not_found")
     people.rolebook.edits.set_label("teacher", "production", "", author=Author("browser"))
     assert ["teacher@production"] == names()
     assert "teacher@production" == program.get("/v1/models/teacher@production").get_json()["id"]
     with ask("teacher@production") as answer:
         assert 200 == answer.status_code, answer.text
     revision = people.rolebook.library.get_persona("teacher").revision.id
-    for model in ("teacher", f"teacher@{revision[:8]}", f"teacher@{revision}", "plain@production"):
+    for model in (
+        "teacher",
+        "teacher@secret",
+        f"teacher@{revision[:8]}",
+        f"teacher@{revision}",
+        "plain@production",
+    ):
         assert_error(ask(model), 404, "model_not_found", param="model")
     assert 1 == len(upstream.requests)
 
