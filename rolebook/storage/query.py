@@ -348,7 +348,7 @@ def _positions_of_fork(db: Database, row: Mapping[str, Any]) -> int:
 def _first_inherited(db: Database, row: Mapping[str, Any]) -> str:
     first = json.loads(row["inherited"])[0]
     found = execute(db, "SELECT input FROM turns WHERE number = ?", (first,)).fetchone()
-    return _snippet_of(found["input"]) if found else ""
+    return snippet_of(decode_text(found["input"])) if found else ""
 
 
 def _summary(
@@ -402,11 +402,12 @@ def _snippets(db: Database, numbers: Sequence[int]) -> dict[int, str]:
         "WHERE session IN (SELECT value FROM json_each(?)) GROUP BY session)",
         (_json(numbers),),
     )
-    return {row["session"]: _snippet_of(row["input"]) for row in rows}
+    return {row["session"]: snippet_of(decode_text(row["input"])) for row in rows}
 
 
-def _snippet_of(stored: str | bytes) -> str:
-    return " ".join(decode_text(stored)[:1000].split())[:_SNIPPET_CHARACTERS]
+def snippet_of(text: str) -> str:
+    """How a text begins, in one line."""
+    return " ".join(text[:1000].split())[:_SNIPPET_CHARACTERS]
 
 
 def _facets_of(db: Database, values: str) -> tuple[Facet, ...]:

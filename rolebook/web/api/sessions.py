@@ -15,7 +15,7 @@ from rolebook.core.persona import parse_parameters
 from rolebook.core.session import Session, Turn, TurnMark, new_id
 from rolebook.core.source import FileKey
 from rolebook.storage.export import turn_data
-from rolebook.storage.query import Facets, SessionFilter, SessionSummary, summary_data
+from rolebook.storage.query import Facets, SessionFilter, SessionSummary, snippet_of, summary_data
 from rolebook.storage.search import Excerpt, parse_query
 from rolebook.web import exports
 from rolebook.web.api import shapes
@@ -218,14 +218,20 @@ class SearchQuery(Body):
 
 
 class Hit(Shape):
-    """A turn that matches, and where it does."""
+    """A turn that matches, and where it does. `/turns/{turn_id}` has it whole."""
 
-    turn: shapes.Turn
+    turn_id: str
     session_id: str
     session_title: str
     persona_id: str
     persona_name: str
+    position: int
+    status: Literal["pending", "complete", "failed", "cancelled", "interrupted"]
+    created_at: str
+    snippet: str
+    """How the input begins."""
     excerpts: list[Found]
+    """The first places. None where these come after 200,000 characters."""
 
 
 class HitList(Shape):
@@ -237,18 +243,25 @@ class HitList(Shape):
 
 @section.get("/search")
 def search_turns(query: SearchQuery) -> HitList:
-    """Search what was said, turn by turn."""
+    """Search what was said, turn by turn.
+
+    A hit has the lines around what was searched for, and not the whole turn.
+    """
     page = rolebook().log.search(
         query.search, persona_id=query.persona_id, limit=query.limit, before=query.cursor
     )
     hits: list[Hit] = [
         {
-            "turn": turn_shape(hit.turn),
+            "turn_id": hit.turn.id,
             "session_id": hit.session_id,
             "session_title": hit.session_title,
             "persona_id": hit.persona_id,
             "persona_name": hit.persona_name,
-            "excerpts": [_found(excerpt) for excerpt in hit.excerpts],
+            "position": hit.turn.position,
+            "status": hit.turn.status.value,
+            "created_at": hit.turn.created_at,
+            "snippet": snippet_of(hit.turn.input),
+            "excerpts": [_found(excerpt) for excerpt in hit.excerpts[:_PLACES_SHOWN]],
         }
         for hit in page.hits
     ]

@@ -139,11 +139,26 @@ def test_session_is_shown_noted_on_found_and_taken_away(
     assert (session_id, 1, "complete") == (line["id"], line["turns"], *line["statuses"])
     assert ["input", "text"] == [excerpt["field"] for excerpt in line["excerpts"]]
     (hit,) = call(client, "GET", "/search?search=blue")["hits"]
-    assert turn_id == hit["turn"]["id"]
+    assert (turn_id, session_id, 1) == (hit["turn_id"], hit["session_id"], hit["position"])
+    assert "Why is the sky blue?" == hit["snippet"]
+    assert ["input", "text"] == [excerpt["field"] for excerpt in hit["excerpts"]]
     assert [] == call(client, "GET", "/sessions?model=other")["sessions"]
     assert ["teacher"] == [facet["value"] for facet in call(client, "GET", "/facets")["personas"]]
     exported = client.get(f"{PREFIX}/exports/sessions?id={session_id}&format=jsonl")
     assert turn_id == json.loads(exported.text)["turn"]["id"]
+
+
+def test_search_tells_where_long_turns_match_and_not_all_of_them(
+    client: FlaskClient, session_id: str
+) -> None:
+    said = ("\n" * 8).join(["sky " * 20_000, "a walrus", *["sky"] * 1000])
+    turn_id = ask(client, session_id, said)
+    found = call(client, "GET", "/search?search=sky+walrus")
+    (hit,) = found["hits"]
+    assert (turn_id, "complete", 3) == (hit["turn_id"], hit["status"], len(hit["excerpts"]))
+    assert hit["snippet"].startswith("sky sky")
+    assert len(json.dumps(found)) < 20_000
+    assert said == call(client, "GET", f"/turns/{hit['turn_id']}")["input"]
 
 
 def test_attempts_forks_and_choices(client: FlaskClient, session_id: str) -> None:
