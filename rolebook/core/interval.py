@@ -26,6 +26,9 @@ FEWEST_ALIKE = 8
 """So many observations must all point the same way before ``lasting`` rules out one half: ½⁸ is below 5 % of 1/9."""
 
 _FEW = 10
+_ROUNDING = 1e-9
+"""Numbers that differ by less than so much of what they were made from are the same: a third of three answers and what
+two thirds are short of all differ in the last digit, and nothing else tells them apart."""
 
 
 @frozen
@@ -126,10 +129,12 @@ def difference_interval(
         return None
     if len(filled) == 1 and min(map(len, filled[0])) > 1:
         return _welch_interval(*filled[0], among)
+    means = [(statistics.fmean(first), statistics.fmean(second)) for first, second in filled]
     mean = _t_interval(
-        [statistics.fmean(second) - statistics.fmean(first) for first, second in filled],
+        [second - first for first, second in means],
         over="inputs",
         among=among,
+        made_from=[mean for pair in means for mean in pair],
     )
     return Difference(mean.value, mean.low, mean.high, mean.n, mean.over, among)
 
@@ -184,10 +189,13 @@ def lasting_quantile(n: float, among: int = 1) -> float:
     return math.sqrt((1 + 3 / n) * (math.log(spread) - 2 * math.log(chance)))
 
 
-def _t_interval(values: Sequence[float], *, over: Over, among: int = 1) -> Interval:
+def _t_interval(
+    values: Sequence[float], *, over: Over, among: int = 1, made_from: Sequence[float] = ()
+) -> Interval:
+    noise = _noise(made_from or values)
+    if max(values) - min(values) <= noise:
+        return Interval(_without(noise, values[0]), None, None, len(values), over)
     mean, n = statistics.fmean(values), len(values)
-    if min(values) == max(values):
-        return Interval(values[0], None, None, n, over)
     reach = student_t(n - 1, among) * math.sqrt(_squared_error(values))
     return Interval(mean, mean - reach, mean + reach, n, over)
 
@@ -196,8 +204,9 @@ def _welch_interval(first: Sequence[float], second: Sequence[float], among: int)
     value, n = statistics.fmean(second) - statistics.fmean(first), min(len(first), len(second))
     errors = _squared_error(first), _squared_error(second)
     total = sum(errors)
-    if total == 0:
-        return Difference(value, None, None, n, "repeats", among)
+    noise = _noise([*first, *second])
+    if math.sqrt(total) <= noise:
+        return Difference(_without(noise, value), None, None, n, "repeats", among)
     # The degrees of freedom after Welch and Satterthwaite.
     df = 1 / sum(
         (error / total) ** 2 / (len(sample) - 1)
@@ -205,6 +214,16 @@ def _welch_interval(first: Sequence[float], second: Sequence[float], among: int)
     )
     reach = student_t(df, among) * math.sqrt(total)
     return Difference(value, value - reach, value + reach, n, "repeats", among)
+
+
+def _noise(values: Sequence[float]) -> float:
+    """By how much what is made from ``values`` may differ by rounding alone."""
+    return _ROUNDING * max(map(abs, values))
+
+
+def _without(noise: float, value: float) -> float:
+    """The value, or zero where nothing but noise keeps it from that."""
+    return value if abs(value) > noise else 0.0
 
 
 def _squared_error(values: Sequence[float]) -> float:

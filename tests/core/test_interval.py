@@ -238,6 +238,36 @@ def test_no_difference_at_all_is_none_however_often_seen():
     assert not known(difference_interval([([1], [1])] * 50)).is_clear
 
 
+THIRDS = ([0, 0, 1], [0, 1, 1], [1, 1, 1])
+
+
+@pytest.mark.parametrize(("count", "is_clear"), [(2, False), (4, False), (6, True)])
+def test_what_differs_in_the_last_digit_alone_is_alike(count, is_clear):
+    """A third more on each input is one and the same difference, though 2/3 - 1/3 is not 1 - 2/3 to a computer."""
+    pairs = [THIRDS[:2], THIRDS[1:]] * (count // 2)
+    assert 2 / 3 - 1 / 3 != 1 - 2 / 3
+    difference = known(difference_interval(pairs))
+    assert (difference.low, difference.high, difference.is_clear) == (None, None, is_clear)
+    assert difference.value == pytest.approx(1 / 3)
+    assert known(mean_interval([[0.1, 0.2, 0.3], [0.2] * 3])).low is None
+
+
+def test_what_rounding_leaves_is_no_difference():
+    assert sum([0.1, 0.2, 0.3]) / 3 != 0.2
+    rounded = [([0.1, 0.2, 0.3], [0.2] * 3)]
+    assert difference_interval(rounded * 9) == Difference(0, None, None, 9)
+    alike = known(difference_interval([([0.002] * 3, [0.003] * 3)]))
+    assert (alike.low, alike.over, alike.is_clear) == (None, "repeats", False)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1, 1e9])
+def test_what_differs_by_a_millionth_differs(scale):
+    values = [[scale], [scale * (1 + 1e-6)]]
+    low, high = ends(mean_interval(values))
+    expected = stats.t.interval(0.95, 1, scale * (1 + 5e-7), scale * 5e-7)
+    assert (low, high) == pytest.approx(expected)
+
+
 def test_about_95_of_100_intervals_hold_the_truth():
     source = random.Random(7)
 
