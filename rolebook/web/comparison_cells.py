@@ -77,6 +77,11 @@ class Layout:
             del said["order"]
         return {name: value for name, value in said.items() if value}
 
+    @property
+    def kept(self) -> dict[str, str]:
+        """The part of the address that is the same for all cells: they say themselves where they are."""
+        return self.with_repeat(0).with_page(0).query
+
     def with_moved(self, variant: int, by: int) -> Layout | None:
         """With a column one further left (-1) or right (1); ``None`` if it is at that end."""
         order = list(self.order)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from flask import (
@@ -248,7 +249,10 @@ class Comparand:
 
 @blueprint.get("/comparisons/<comparison_id>/cells/<cell>")
 def show_cell(comparison_id: str, cell: str) -> str:
-    """One cell on a page of its own; ``with`` names another to hold against it, if need be at another ``input``."""
+    """One cell on a page of its own; ``with`` names another to hold against it, if need be at another ``input``.
+
+    How the reader has laid out the grid goes along, for the way back.
+    """
     log = rolebook().comparisons
     comparison = log.get_comparison(comparison_id)
     key = comparison.key_of(cell)
@@ -301,9 +305,9 @@ def _held(comparison: Comparison, key: CellKey) -> CellKey | None:
 
 
 def _layout_around(comparison: Comparison, key: CellKey) -> Layout:
-    """The grid where the cell is to be seen."""
+    """The grid where the cell is to be seen, laid out as the reader had it."""
     page = min(key.input // rows_per_page(comparison), page_count(comparison) - 1)
-    return Layout(tuple(range(len(comparison.variants))), repeat=key.repeat, page=page)
+    return replace(layout_of(comparison, request.args), repeat=key.repeat, page=page)
 
 
 def _neighbours(comparison: Comparison, key: CellKey) -> Sequence[Neighbour]:

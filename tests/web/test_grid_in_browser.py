@@ -265,7 +265,7 @@ def test_the_matrix_fills_and_leads_to_its_cells(
     squares.nth(6).hover()
     expect(squares.nth(6)).to_have_attribute("title", "Bad, input 2, repeat 1")
     squares.nth(6).click()
-    page.wait_for_url("**/cells/2-2-1")
+    page.wait_for_url("**/cells/2-2-1?view=matrix")
 
 
 def test_squares_are_reached_and_told_apart_by_keyboard(
@@ -307,7 +307,36 @@ def test_squares_are_reached_and_told_apart_by_keyboard(
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(focused).to_have_attribute("aria-label", "Bad, input 3: failed", timeout=15_000)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/cells/2-3-1")
+    page.wait_for_url("**/cells/2-3-1?view=matrix")
+
+
+def test_the_way_back_from_a_cell_leads_to_its_square(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream
+) -> None:
+    comparison = fill(live_server.rolebook, repeats=2)
+    look(page, live_server, comparison, "?view=matrix&order=2-1")
+    focused = page.locator(":focus")
+    page.locator(".strip .marks i[tabindex]").focus()
+    page.keyboard.press("ArrowRight")
+    expect(focused).to_have_attribute("aria-label", "Plain assistant, input 1, repeat 2: answered")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/cells/2-1-2?*")
+    page.go_back()
+    expect(focused).to_have_attribute("aria-label", "Plain assistant, input 1, repeat 2: answered")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/cells/2-1-2?*")
+    # Also from another one than where one came in, and after another answer was held against it.
+    page.keyboard.press("ArrowDown")
+    page.wait_for_url("**/cells/2-2-2?*")
+    page.get_by_label("Compare with").select_option(label="Teacher · repeat 1")
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/cells/2-2-2?*with=1*")
+    page.get_by_role("link", name="← ").click()
+    expect(focused).to_have_attribute("aria-label", "Plain assistant, input 2, repeat 2: answered")
+    expect(page.locator(".strip h3").first).to_have_text("Plain assistant")
+    page.get_by_role("link", name="To read").click()
+    expect(page.get_by_role("link", name="To read")).to_be_focused()
+    page.wait_for_url(re.compile(r"\?repeat=2&order=2-1$"))
 
 
 class Effort:
@@ -380,7 +409,10 @@ def test_a_cells_page_is_left_by_arrow_keys(
     page.keyboard.press("ArrowDown")
     assert "/cells/1-1-1" in page.url
     page.get_by_role("link", name="← ").click()
-    page.wait_for_url(f"**/comparisons/{comparison.id}#input-1")
+    page.wait_for_url(f"**/comparisons/{comparison.id}#answer-1-1-1-1")
+    page.keyboard.press("Tab")
+    inside = "document.activeElement.closest('.box')?.id"
+    assert page.evaluate(inside) == "answer-1-1-1-1"
 
 
 @pytest.mark.parametrize(("theme", "language"), [("light", "en"), ("dark", "zh")])

@@ -260,7 +260,7 @@ document.addEventListener("click", (event) => {
   }
   if (event.target.matches(".unfold")) unfold(event.target);
   const square = event.target.closest(SQUARE);
-  if (square && leads(square)) location.assign(addressOf(square));
+  if (square && leads(square)) open(square);
 });
 
 document.addEventListener("pointerover", ({ target }) => {
@@ -275,8 +275,24 @@ function placeOf(square) {
   return [Math.floor(place / repeats()) + 1, (place % repeats()) + 1];
 }
 
-function addressOf(square) {
-  return `${board().dataset.cells}${[square.parentElement.dataset.variant, ...placeOf(square)].join("-")}`;
+/** The key of a square's cell, as addresses have it. */
+const keyOf = (square) => [square.parentElement.dataset.variant, ...placeOf(square)].join("-");
+
+/** Go to the page of a square's cell. The address that one comes back to says which one it was. */
+function open(square) {
+  const { cells, kept } = board().dataset;
+  history.replaceState(null, "", `#answer-${keyOf(square)}-1`);
+  location.assign(`${cells}${keyOf(square)}${kept}`);
+}
+
+/** Whoever comes back from a cell goes on from its square. */
+function comeBack() {
+  const [, variant, input, repeat] = /^#answer-(\d+)-(\d+)-(\d+)-/.exec(location.hash) ?? [];
+  const strip = variant && board().querySelector(`.strip .marks[data-variant="${variant}"]`);
+  const square = strip?.children[(input - 1) * repeats() + Number(repeat) - 1];
+  if (!square) return;
+  stopAt(square);
+  square.focus();
 }
 
 /** Whether there is anything behind a square yet. */
@@ -337,7 +353,7 @@ function beyond(square, key) {
 
 /** Go on from the square that has the focus, as a key says. */
 function goOn(square, event) {
-  if (event.key === "Enter" && leads(square)) return location.assign(addressOf(square));
+  if (event.key === "Enter" && leads(square)) return open(square);
   const next = beyond(square, event.key);
   if (next) {
     stopAt(next);
@@ -392,6 +408,7 @@ function prepareSquares() {
 document.addEventListener("scroll", scrollRow, { capture: true, passive: true });
 if (board()) {
   prepare();
+  comeBack();
   showEvidence();
   follow();
   setInterval(look, LOOK_MS);
