@@ -55,6 +55,7 @@ class AnswerWriter:
         self._terminal = terminal
         self._ends_line = ends_line or terminal.is_interactive
         self._last = "\n"
+        self._has_begun = False
         self._is_thinking = False
 
     def begin(self, turn: Turn) -> None:
@@ -67,6 +68,7 @@ class AnswerWriter:
         if delta.index:
             return
         if delta.kind == "text":
+            self._has_begun = True
             self._stop_thinking()
             self._write(delta.text)
         elif delta.kind == "reasoning" and self._terminal.is_interactive:
@@ -76,6 +78,9 @@ class AnswerWriter:
     def end(self, turn: Turn) -> None:
         """The turn has ended, whichever way."""
         self._stop_thinking()
+        if not self._has_begun:
+            # Of an answer in one piece that broke off there was no delta.
+            self._write(turn.text)
         for number, choice in enumerate(turn.choices[1:], start=2):
             self._end_line()
             self._write(f"[{number}]\n{choice.text}")

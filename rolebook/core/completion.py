@@ -60,7 +60,8 @@ class Cancellation:
 
 
 class Delivery:
-    """What has become of a call that does not come to its end: what it has cost, and what its last attempt has brought.
+    """What has become of a call that does not come to its end: what it has cost, and what the last attempt at it that
+    has brought anything has brought.
 
     ``is_made`` says whether an upstream has been told what is asked, so that it may cost something even where nothing
     comes back. ``usage`` and ``cost`` are what upstreams say of answers that came and could not be used.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from math import isfinite
 from typing import Any
@@ -37,9 +38,10 @@ _decoder = json.JSONDecoder(parse_float=_finite, parse_constant=lambda name: Non
 
 @frozen
 class Whole:
-    """The reply as one JSON value."""
+    """The reply as one JSON value. ``is_cut``: it broke off, and this is what had come of it; its error follows."""
 
     payload: Any
+    is_cut: bool = False
 
 
 @frozen
@@ -67,7 +69,8 @@ def read_body(
             servers send it before they have read the prompt. Once the answer has begun, comments count too.
         gives_way: whether what says nothing of the answer is a Waiting, too: a server may send no end of it.
 
-    Raises UpstreamReplyError, and UpstreamBrokenError for a reply that was cut in the middle.
+    Raises UpstreamReplyError, and UpstreamBrokenError for a reply that was cut in the middle. Before the error of one
+    that is whole, whatever its error is, comes what can be read of it.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in _HTML:
@@ -107,16 +110,39 @@ def _significant(pieces: Iterator[bytes]) -> Generator[Waiting, None, bytes]:
 
 def _read_whole(
     start: bytes, pieces: Iterator[bytes], touch: Callable[[], None]
-) -> Generator[Waiting, None, Whole]:
+) -> Generator[Whole | Waiting, None, Whole]:
     touch()
     received = [start]
-    for piece in pieces:
-        if piece:
-            touch()
-            received.append(piece)
-        else:
-            yield Waiting()
-    return Whole(parse_json(b"".join(received)))
+    try:
+        for piece in pieces:
+            if piece:
+                touch()
+                received.append(piece)
+            else:
+                yield Waiting()
+    except UpstreamReplyError:
+        # It is too large to be an answer.
+        raise
+    except Exception:
+        yield from _begun(b"".join(received))
+        raise
+    text = b"".join(received)
+    try:
+        return Whole(parse_json(text))
+    except UpstreamReplyError:
+        yield from _begun(text)
+        raise
+
+
+def _begun(text: bytes) -> Iterator[Whole]:
+    """What can be read of a JSON value that broke off: the last text in it as far as it goes."""
+    # Nearly no reply breaks off.
+    from pydantic_core import from_json
+
+    with suppress(ValueError):
+        value = from_json(text, allow_partial="trailing-strings")
+        if not _is_deep(value):
+            yield Whole(value, is_cut=True)
 
 
 def _read_events(

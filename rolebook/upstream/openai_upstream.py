@@ -257,7 +257,9 @@ class OpenAIUpstream:
         )
         request.cancellation.on_cancel(exchange.cut)
         fold = ReplyFold(request.endpoint, choices=_wanted(plan.fields))
-        request.delivery.arrived = fold.arrived
+        earlier = request.delivery.arrived
+        # An attempt that brings nothing takes nothing of what came before.
+        request.delivery.arrived = lambda: fold.arrived() or earlier()
         sent: Sent | None = Sent(request.model, plan.sent, plan.adaptations)
         try:
             with closing(exchange):

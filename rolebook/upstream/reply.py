@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -100,6 +101,8 @@ class ReplyFold:
                     self._add(payload, deltas)
                     taken.append(payload)
                 self._is_ended = item.is_last
+            elif item.is_cut:
+                self._add_begun(item.payload)
             else:
                 self._add_whole(item.payload, deltas)
                 if not self._choices:
@@ -151,6 +154,17 @@ class ReplyFold:
                 "%(upstream)s reported an error instead of an answer. Try again.",
                 detail=reason_of(reported.error),
             ) from None
+
+    def _add_begun(self, payload: Any) -> None:
+        """The answers in a reply that broke off, as far as they came; all else in it may be half of what it was.
+
+        None of it is a delta: nobody has seen it yet, so the call may be made again.
+        """
+        with suppress(UpstreamReplyError, FailedReply):
+            choices = payload.get("choices") if isinstance(payload, dict) else None
+            for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+                if isinstance(choice, dict):
+                    self._add_choice({**choice, "finish_reason": None}, position, [])
 
     def _add(self, payload: Any, deltas: list[Delta]) -> None:
         if not isinstance(payload, dict):

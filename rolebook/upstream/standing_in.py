@@ -131,6 +131,7 @@ class StandingIn:
             is_last: whether nobody is asked after it.
         """
         has_passed_on = False
+        arrived = request.delivery.arrived
         try:
             model = request.model or upstream.default_model
         except UpstreamError as error:
@@ -153,6 +154,9 @@ class StandingIn:
             )
             if has_passed_on or is_final:
                 raise
+            if refusal is not None:
+                # What is told is why the first gave no answer, and nothing else is to stand beside that.
+                request.delivery.arrived = arrived
             return error
         return None
 

@@ -129,6 +129,18 @@ def test_what_went_wrong_is_said_on_standard_error(
     assert "sk-secret" not in finished.notices
 
 
+def test_answer_in_one_piece_that_broke_off_is_written_as_far_as_it_came(
+    shell: Shell, log: SqliteLog
+) -> None:
+    said = "One two three. " * 300
+    finished = shell.run("ask", "teacher", said, "-m", "rst-mid", "--no-stream")
+    turn = last_turn(log)
+    assert (1, "interrupted") == (finished.status, turn.status)
+    assert f"Echo: {said}".startswith(turn.text)
+    assert turn.text == finished.text != ""
+    assert "broke before the answer was finished" in finished.notices
+
+
 def test_parameter_that_the_model_did_not_take_is_said(shell: Shell, log: SqliteLog) -> None:
     finished = shell.run("ask", "teacher", "Hi", "-m", "o3-mini")
     assert 0 == finished.status

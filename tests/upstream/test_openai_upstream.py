@@ -12,7 +12,15 @@ from urllib.parse import urlencode
 
 import pytest
 
-from rolebook.core.completion import Cancellation, Completion, Delta, Sent, Usage, Waiting
+from rolebook.core.completion import (
+    Cancellation,
+    Completion,
+    Delta,
+    Endpoint,
+    Sent,
+    Usage,
+    Waiting,
+)
 from rolebook.core.errors import (
     SettingError,
     UpstreamCancelled,
@@ -96,6 +104,46 @@ def test_nothing_is_tried_again_once_something_was_passed_on(
     assert isinstance(outcome.error, UpstreamConnectionError)
     assert OK_TEXT.startswith(outcome.text)
     assert len(fake.requests) == 1
+
+
+#: Longer than all that stands around it in a reply, so that half of one ends within it.
+LONG_TEXT = "我说：“好。”\n" * 400
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_answer_in_one_piece_that_breaks_off_is_kept_as_far_as_it_came(
+    upstream: OpenAIUpstream, fake: FakeUpstream, endpoint: Endpoint
+) -> None:
+    request = ask_for("rst-mid", LONG_TEXT, is_streamed=False, endpoint=endpoint)
+
+    outcome = ask(upstream, request)
+
+    assert isinstance(outcome.error, UpstreamConnectionError)
+    assert not outcome.kinds
+    (arrived,) = outcome.arrived
+    whole = f"Echo: {LONG_TEXT}"
+    assert whole.startswith(arrived.text)
+    assert 1000 < len(arrived.text) < len(whole)
+    assert arrived.finish_reason is None
+    assert request.delivery.usage == Usage()
+    assert len(fake.requests) == 3
+
+
+def test_answer_in_one_piece_is_asked_for_again_where_it_breaks_off(
+    upstream: OpenAIUpstream, fake: FakeUpstream
+) -> None:
+    outcome = ask(upstream, ask_for("rst-mid,ok", is_streamed=False))
+
+    assert (outcome.text, outcome.is_complete) == (OK_TEXT, True)
+    assert [event.text for event in outcome.events if isinstance(event, Delta)] == [OK_TEXT]
+    assert len(fake.requests) == 2
+
+
+def test_what_had_come_stays_where_the_server_is_gone_afterwards(upstream: OpenAIUpstream) -> None:
+    outcome = ask(upstream, ask_for("rst-mid,rst,500", is_streamed=False))
+
+    assert isinstance(outcome.error, UpstreamServerError)
+    assert outcome.text == OK_TEXT
 
 
 def test_attempts_stay_within_the_total_time(

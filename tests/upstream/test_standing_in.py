@@ -123,6 +123,20 @@ def test_nobody_stands_in_once_something_was_passed_on(
     assert second.requests == []
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept"), [("rst-mid?text=One", "One"), ("500", "")], ids=["first", "stand-in"]
+)
+def test_of_answers_that_broke_off_only_that_of_the_first_is_told_with_its_error(
+    standing_in: StandingIn, second: FakeUpstream, asked: str, kept: str
+) -> None:
+    second.model_rule(asked, "rst-mid?text=Two")
+
+    outcome = ask(standing_in, ask_for(asked, is_streamed=False))
+
+    assert second.requests
+    assert (outcome.text, outcome.upstream_error.parameters["upstream"]) == (kept, "first")
+
+
 def test_stopped_call_is_not_sent_elsewhere(standing_in: StandingIn, second: FakeUpstream) -> None:
     cancellation = Cancellation()
     cancellation.cancel()

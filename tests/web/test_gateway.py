@@ -746,6 +746,21 @@ def test_failure_in_the_middle_is_raised_by_the_client_and_logged(
     assert turn.text
 
 
+def test_answer_in_one_piece_that_breaks_off_is_an_error_and_logged_with_what_arrived(
+    sdk: openai.OpenAI, rolebook: Rolebook
+) -> None:
+    text = "one two three " * 300
+    with pytest.raises(openai.APIStatusError) as broken:
+        sdk.with_options(max_retries=0).chat.completions.create(
+            model="plain/rst-mid", messages=[said(text)]
+        )
+    assert (502, "upstream_connection") == (broken.value.status_code, broken.value.code)
+    turn = rolebook.log.get_turn(broken.value.response.headers["x-request-id"])
+    assert TurnStatus.INTERRUPTED is turn.status
+    assert turn.text.startswith("Echo: one two three")
+    assert f"Echo: {text}".startswith(turn.text)
+
+
 def test_call_of_a_tool_that_breaks_off_is_logged_with_what_arrived(
     sdk: openai.OpenAI, rolebook: Rolebook, client: FlaskClient
 ) -> None:
