@@ -259,6 +259,21 @@ def test_sessions_of_a_revision_are_counted_under_the_id_that_they_had(
     assert [("tutor", 2), ("teacher", 1)] == [(c.key.id, c.sessions) for c in (renamed, first)]
 
 
+def test_what_another_file_did_later_under_a_former_id_is_not_its_own(
+    rolebook: Rolebook, edits: EditService, path: Path
+) -> None:
+    own = ask(rolebook, "teacher")
+    edits.rename(KEY, "tutor", author=ANN)
+    path.write_text(STRICT, "utf-8")
+    others = ask(rolebook, "teacher")
+    assert [own.id] == [turn.id for turn in rolebook.comparisons.recent_turns("tutor", 9)]
+    theirs = others.revision
+    assert theirs in rolebook.comparisons.revision_times("teacher")
+    assert theirs not in rolebook.comparisons.revision_times("tutor")
+    with pytest.raises(NotFoundError):
+        rolebook.find_persona(f"tutor@{theirs[:8]}")
+
+
 def test_deleting_and_taking_out_of_the_trash_is_told(edits: EditService) -> None:
     trashed = edits.delete(KEY, author=ANN)
     assert ("deleted", "") == (newest(edits).action, newest(edits).revision)
