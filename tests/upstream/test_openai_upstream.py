@@ -149,14 +149,17 @@ def test_what_had_come_stays_where_the_server_is_gone_afterwards(upstream: OpenA
 def test_attempts_stay_within_the_total_time(
     open_upstream: OpenUpstream, fake: FakeUpstream
 ) -> None:
-    upstream = open_upstream(timeouts=Timeouts(1, 1, 1, 0.6), attempts=9)
+    upstream = open_upstream(timeouts=Timeouts(1, 1, 1, 1.3), attempts=9)
     # The first call of all loads the client, which on a busy machine takes as long as this.
     ask(upstream, ask_for())
+    fake.reset()
 
     outcome = ask(upstream, ask_for("500"))
 
+    # It says what the server said, and not that time is up: an attempt that would come too late is not made.
     assert isinstance(outcome.error, UpstreamServerError)
-    assert outcome.duration_s < 1.2
+    # The pauses before a fourth are longer than that, whatever their chance.
+    assert len(fake.requests) < 4
 
 
 @pytest.mark.parametrize("fault", ["rst", "500"])
