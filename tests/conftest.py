@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -78,6 +79,12 @@ system: Answer briefly.
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many again as there are cores: nearly half of the time tests wait for browsers, servers and disks."""
     return (os.cpu_count() or 1) * 3 // 2
+
+
+def pytest_configure() -> None:
+    """What runs in a shell's background ignores Ctrl-C, and so would all that the tests start and stop by it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 #: Makes a Rolebook over the test's own folders.
