@@ -51,8 +51,11 @@ _NEARLY_KNOWN = "There is no field '%(key)s' here. Did you mean '%(near)s'?"
 
 
 def read_body(model: type[Model]) -> Model:
-    """The JSON that was sent. Raises FaultyRequestError, RequestError, UnusableRequestError."""
-    is_needed = request.is_json or bool(schema_of(model).get("required"))
+    """The JSON that was sent; where nothing is needed, nothing may be sent, whatever the header calls it.
+
+    Raises FaultyRequestError, RequestError, UnusableRequestError.
+    """
+    is_needed = bool(schema_of(model).get("required"))
     if not is_needed and request.get_data(cache=True) == b"":
         return _model_of(model, {})
     data = sent_json()

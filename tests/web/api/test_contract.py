@@ -57,7 +57,7 @@ def test_all_that_is_wrong_is_told_at_once_and_in_chinese(client: FlaskClient) -
     ("body", "status"),
     [
         ("{", 400),
-        ("", 400),
+        (" ", 400),
         ("null", 400),
         ("[" * 100_000, 400),
         ('{"input": NaN}', 400),
@@ -73,6 +73,24 @@ def test_all_that_is_wrong_is_told_at_once_and_in_chinese(client: FlaskClient) -
 def test_monstrous_json_does_no_harm(client: FlaskClient, body: str | bytes, status: int) -> None:
     response = client.post(PREFIX + ASK, data=body, content_type="application/json")
     assert (status, "application/json") == (response.status_code, response.mimetype)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", None])
+def test_body_in_which_nothing_is_needed_may_be_left_out(
+    client: FlaskClient, kind: str | None
+) -> None:
+    """Many clients call every body JSON, also one that is not there."""
+    left_out = client.post(PREFIX + ASK, data=b"", content_type=kind)
+    assert (200, client.post(PREFIX + ASK, json={}).get_json()) == (
+        left_out.status_code,
+        left_out.get_json(),
+    )
+    operation = call(client, "GET", "/openapi.json")["paths"][
+        f"{PREFIX}/personas/{{reference}}/render"
+    ]
+    assert operation["post"]["requestBody"]["required"] is False
+    needed = client.post(f"{PREFIX}/files/personas", data=b"", content_type=kind)
+    assert_error(needed, 400 if kind == "application/json" else 415, "invalid_request")
 
 
 def test_json_must_be_called_so(client: FlaskClient) -> None:
