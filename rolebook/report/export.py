@@ -24,7 +24,7 @@ from rolebook.language.translator import Translator
 from rolebook.language.translator import translator as translator_of
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot, Source, take_snapshot
 from rolebook.storage.comparison import break_data
-from rolebook.storage.csv_text import CSV_BEGIN, csv_line
+from rolebook.storage.csv_text import CSV_BEGIN, csv_line, json_cell
 from rolebook.storage.encoding import encode_json
 from rolebook.storage.export import mark_data, persona_name, turn_data
 
@@ -294,7 +294,7 @@ def _export_csv(snapshot: Snapshot, _translator: Translator) -> Iterator[str]:
     """
     yield CSV_BEGIN + csv_line(_CSV_COLUMNS)
     scores = _scores(snapshot.votes)
-    plan = snapshot.plan_text.replace("\n", "")
+    plan = json_cell(snapshot.plan_text.replace("\n", ""))
     for cell in snapshot.cells.values():
         for number, turn in enumerate(cell.turns):
             row = {
@@ -341,7 +341,7 @@ def _cell_row(snapshot: Snapshot, cell: Cell) -> dict[str, Any]:
         "input_number": data["input"],
         "input_name": entry.name,
         "input_tags": ", ".join(entry.tags),
-        "variables": encode_json({**entry.variables, **variant.variables}),
+        "variables": json_cell(encode_json({**entry.variables, **variant.variables})),
         "reference": entry.reference,
     }
 
@@ -352,8 +352,8 @@ def _turn_row(snapshot: Snapshot, cell: Cell, turn: Turn) -> dict[str, Any]:
         **_turn_data(snapshot, cell, turn),
         **mark_data(snapshot.marks.get(turn.id) or TurnMark(turn.id)),
         "turn_id": turn.id,
-        "parameters_requested": encode_json(turn.parameters_requested),
-        "parameters_sent": encode_json(turn.parameters_sent),
+        "parameters_requested": json_cell(encode_json(turn.parameters_requested)),
+        "parameters_sent": json_cell(encode_json(turn.parameters_sent)),
         "error": turn.error.text if turn.error else "",
         "words": count_words(turn.text),
         "characters": count_characters(turn.text),

@@ -14,7 +14,7 @@ from rolebook.core.check import CheckResult
 from rolebook.core.errors import InputError, Phrase
 from rolebook.core.frozen import frozen
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnMark, now
-from rolebook.storage.csv_text import CSV_BEGIN, csv_line
+from rolebook.storage.csv_text import CSV_BEGIN, csv_line, json_cell
 from rolebook.storage.encoding import encode_json, encode_some, show_text
 
 #: Counts changes of the JSON formats that an importer must know of.
@@ -273,9 +273,9 @@ def _csv_row(session: Session, logged: _Logged, revision: Revision) -> dict[str,
         "is_inherited": turn.session_id != session.id,
         "persona_id": revision.persona_id,
         "persona_name": persona_name(revision),
-        "parameters_sent": encode_json(turn.parameters_sent),
+        "parameters_sent": json_cell(encode_json(turn.parameters_sent)),
         "refusal": turn.choice.refusal,
-        "tool_calls": encode_some(turn.choice.tool_calls) or "",
+        "tool_calls": json_cell(encode_some(turn.choice.tool_calls) or ""),
         "error": turn.error.text if turn.error else "",
         "rolebook_version": __version__,
     }

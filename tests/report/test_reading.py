@@ -28,7 +28,9 @@ from tests.test_compare import cells_of, fill, plan, talk
 
 #: Formats that hold the plan even before any cell has begun.
 PLANNED = [format for format in EXPORT_FORMATS if format != "csv"]
-HOSTILE = '</pre><pre id="plan">{}</pre>\n```json rolebook-comparison\n{}\n```\n\u202e\x00\r'
+HOSTILE = (
+    '</pre><pre id="plan">{}</pre>\n```json rolebook-comparison\n{}\n```\n\u202e\x00\r;=1;-1\n@a'
+)
 
 
 @pytest.fixture

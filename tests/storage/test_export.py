@@ -11,7 +11,6 @@ from rolebook import __version__
 from rolebook.core.completion import Choice
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.session import Session
-from rolebook.storage.csv_text import csv_line
 from rolebook.storage.export import EXPORT_FORMATS, turn_data
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
@@ -121,14 +120,6 @@ def test_csv_cell_is_never_a_formula(log: SqliteLog, start: str) -> None:
     assert [cell[:2] for cell in cells] == [f"'{start}"] * 3
     exact = json.loads(exported(log, session, "jsonl"))["turn"]["input"]
     assert exact == f"{start}cmd|' /C calc'!A0"
-
-
-@pytest.mark.parametrize("separator", [";", "\t", ",", "\n", '"'])
-def test_a_text_with_anything_that_separates_cells_stands_in_quotes(separator: str) -> None:
-    text = f"Well{separator}=1+1{separator}done"
-    line = csv_line([text, None, 1, True, 0.5, "plain"])
-    assert line.startswith('"Well')
-    assert [text, "", "1", "1", "0.5", "plain"] == next(csv.reader(io.StringIO(line, newline="")))
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
