@@ -99,12 +99,36 @@ def test_the_judge_is_asked_again_about_what_it_could_not_tell(
     comparison = fill(rolebook, variants=["plain"], inputs=["Hi"], checks=[{"rubric": "Greets."}])
     page = show(client, comparison)
     assert "Ask the judge again" in page
+    assert ["act-retry"] == main_buttons(page)
     act(client, comparison, "retry")
     run = rolebook.compare.run_of(comparison.id)
     assert run
     assert run.wait(10)
     assert ["ok", JUDGE_MODEL, JUDGE_MODEL] == [r.body["model"] for r in upstream.requests]
     assert "Ask the judge again" not in show(client, comparison)
+
+
+def main_buttons(html: str) -> list[str]:
+    return re.findall(r'class="(?:button )?primary" id="([a-z-]+)"', html)
+
+
+def test_one_main_button_says_what_is_to_be_done_next(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = plan(rolebook, inputs=["Hi"], concurrency=1)
+    assert ["act-start"] == main_buttons(show(client, comparison))
+    upstream.model_rule("ok", f"400,{SLOW}")
+    act(client, comparison, "start")
+    upstream.wait_for(lambda: rolebook.comparisons.tally(comparison).failed == 1)
+    assert [] == main_buttons(show(client, comparison))
+    act(client, comparison, "stop")
+    assert ["act-resume"] == main_buttons(show(client, comparison))
+    upstream.model_rule("ok", "ok")
+    for action, main in (("resume", "act-retry"), ("retry", "vote-blind")):
+        act(client, comparison, action)
+        run = rolebook.compare.run_of(comparison.id)
+        assert run is None or run.wait(10)
+        assert [main] == main_buttons(show(client, comparison))
 
 
 def test_an_answer_is_shown_while_it_is_judged(

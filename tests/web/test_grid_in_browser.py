@@ -119,7 +119,7 @@ def test_a_page_at_rest_joins_what_another_one_goes_on_with(
     upstream.model_rule("ok", f"400,400,{SLOW}")
     comparison = fill(live_server.rolebook, variants=["plain"], inputs=["One", "Two"])
     look(page, live_server, comparison)
-    expect(page.get_by_role("button", name="Try failed again")).to_be_visible()
+    expect(page.get_by_role("button", name="Try the failed ones again")).to_be_visible()
     live_server.rolebook.compare.start(comparison, with_failed=True)
     expect(box(page, "1-2-1").locator(".stream")).to_contain_text("Echo", timeout=15_000)
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
@@ -141,7 +141,7 @@ def test_one_cell_is_tried_again_from_where_it_failed(
     expect(box(page, "2-1-1").locator(".prose")).to_have_text("Here I am")
     expect(box(page, "1-1-1").locator(".problem")).to_be_visible()
     wait_for_the_end(page)
-    page.get_by_role("button", name="Try failed again").click()
+    page.get_by_role("button", name="Try the failed ones again").click()
     expect(box(page, "1-1-1").locator(".prose")).to_have_text("Here I am")
 
 
