@@ -108,16 +108,18 @@ def return_to_files(trash_id: str) -> Response:
 
 @blueprint.get("/new")
 def begin() -> ResponseReturnValue:
-    """Begin a file: ``kind`` (personas or templates), ``title``, ``id``. Nothing is written yet.
+    """Begin a file: ``kind`` (personas, or templates), ``title``, ``id``. Nothing is written yet.
 
-    A persona begins as a form. An id that is left blank is made from the title.
+    A persona begins as a form. A blank id is made from the title. Where nothing is given, all is asked for.
     """
     fields = request.args
+    if not fields:
+        return redirect(url_for("library.list", _anchor="new"), 303)
     title = fields.get("title", "").strip()
     name = fields.get("id", "").strip() or _free_id(title)
     try:
         require_persona_id(name)
-        key = key_of(fields.get("kind", ""), name)
+        key = key_of(fields.get("kind", "personas"), name)
     except RolebookError as error:
         return list_page(error, fields), status_of(error)
     if key.kind == "persona":

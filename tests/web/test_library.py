@@ -360,6 +360,14 @@ def test_a_new_file_is_there_once_it_is_saved(client: FlaskClient, personas: Pat
     assert "/library/personas/cook/form" == again.location
 
 
+def test_who_gives_nothing_to_begin_with_is_asked_for_it(client: FlaskClient) -> None:
+    address, _, anchor = client.get("/library/new").location.partition("#")
+    assert f'<h2 id="{anchor}">Begin a new file</h2>' in client.get(address).text
+    begun = client.get("/library/new?title=Chess+coach").location
+    assert "/library/personas/chess-coach/form?new=&title=Chess+coach" == begun
+    assert client.get("/library/new?kind=things&title=Chess+coach").status_code == 404
+
+
 @pytest.mark.parametrize("name", ["Upper", "a b", "../x", "con"])
 def test_an_id_that_makes_no_file_name_is_refused(client: FlaskClient, name: str) -> None:
     response = client.get("/library/new", query_string={"kind": "personas", "id": name})
