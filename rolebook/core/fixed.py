@@ -39,9 +39,17 @@ def filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {**_without({*_plain_names(fixed)}, given), **fixed}
 
 
+def fields_in(fields: Mapping[str, Any], *, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Each field with its name, and those inside of objects in which servers look for fields."""
+    for name, value in fields.items():
+        yield name, value
+        if _is_holder(name, value) and depth < _DEEPEST:
+            yield from fields_in(value, depth=depth + 1)
+
+
 def counts_in(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each field, with its name, that says how many answers there are to be, or to be thought of."""
-    return ((name, value) for name, value in _fields_of(fields) if plain(name) in _COUNTS)
+    return ((name, value) for name, value in fields_in(fields) if plain(name) in _COUNTS)
 
 
 def answers_of(fields: Mapping[str, Any]) -> int:
@@ -69,16 +77,8 @@ def _plain_names(fixed: Mapping[str, Any]) -> Iterator[str]:
     """Every name of everything that is fixed; what is in no line of the table, at the top, by its own name."""
     for name in fixed:
         yield plain(name)
-    for name, _ in _fields_of(fixed):
+    for name, _ in fields_in(fixed):
         yield from _SAME.get(plain(name), ())
-
-
-def _fields_of(fields: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """The fields with those inside of objects where servers look for them."""
-    for name, value in fields.items():
-        yield name, value
-        if _is_holder(name, value) and depth < _DEEPEST:
-            yield from _fields_of(value, depth + 1)
 
 
 def _without(taken: Collection[str], fields: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flask import current_app
 from rolebook.core.access import require_persona
 from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
-from rolebook.core.fixed import counts_in, plain
+from rolebook.core.fixed import counts_in, fields_in, plain
 from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest, require_spelling
 from rolebook.core.naming import require_fields, require_short
@@ -46,8 +46,11 @@ _FRAMING = frozenset(
         *("character", "context"),
     ]
 )
+_PLAIN_FRAMING = frozenset(map(plain, _FRAMING))
 #: With these, fields that would carry a secret or another address, and those that travel as headers of ours.
-_REFUSED = frozenset(map(plain, (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS | _FRAMING))
+_REFUSED = _PLAIN_FRAMING | {
+    plain(name) for name in (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS | {"api_base"}
+}
 
 
 class UnknownModelError(NotFoundError):
@@ -149,9 +152,13 @@ def _flag(body: Mapping[str, Any], name: str) -> bool:
 def _parameters(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """All other fields, as they are: what a model does not take, its server says."""
     require_fields(body)
-    refused = next((name for name in body if plain(name) in _REFUSED), None)
-    if refused is not None:
-        raise InputError("%(key)s cannot be set by a request.", key=refused[:80])
+    refused = [
+        *(name for name in body if plain(name) in _REFUSED),
+        # vLLM, for one, takes a chat_template from chat_template_kwargs as well.
+        *(name for name, _ in fields_in(body) if plain(name) in _PLAIN_FRAMING),
+    ]
+    if refused:
+        raise InputError("%(key)s cannot be set by a request.", key=refused[0][:80])
     require_spelling(body, _READ_HERE | _COUNTS)
     require_spelling(options, ["include_usage"])
     for name, count in counts_in(body):
