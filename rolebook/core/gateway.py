@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from rolebook.core.errors import ConflictError, InputError, StorageError
 from rolebook.core.fixed import filled_up
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
+from rolebook.core.naming import require_spelling
 from rolebook.core.persona import Persona, ResolvedPersona, Sampling
 from rolebook.core.prompt import history_messages
 from rolebook.core.session import (
@@ -250,22 +251,6 @@ class GatewayService:
         if first.content.strip() != self._chat.greeting_of(session, resolved).strip():
             return earlier
         return [tuple(said for said in earlier[0] if said is not first), *earlier[1:]]
-
-
-def require_spelling(given: Iterable[str], known: Iterable[str]) -> None:
-    """Raises InputError for a field that is a known one but for letter case.
-
-    Servers written in Go take both for the same, so that one would be passed by under the name of the other.
-    """
-    names = {name.casefold(): name for name in known}
-    for name in given:
-        plain = names.get(name.casefold(), name)
-        if plain != name:
-            raise InputError(
-                "%(key)s must be written %(name)s: capital letters count.",
-                key=name[:80],
-                name=plain,
-            )
 
 
 def _with_fields_of_input(

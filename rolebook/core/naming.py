@@ -6,7 +6,7 @@ request may be.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from rolebook.core.errors import InputError
 
@@ -41,3 +41,22 @@ def require_fields(names: Collection[str]) -> None:
         )
     for name in names:
         require_short(name, name)
+
+
+def require_spelling(given: Iterable[str], known: Iterable[str], *, within: str = "") -> None:
+    """Raises InputError for a field that is a known one but for letter case.
+
+    Servers written in Go take both for the same, so that one would be passed by under the name of the other.
+
+    Arguments:
+        within: what has these fields, if it is not the request itself.
+    """
+    names = {name.casefold(): name for name in known}
+    for name in given:
+        plain = names.get(name.casefold(), name)
+        if plain != name:
+            raise InputError(
+                "%(key)s must be written %(name)s: capital letters count.",
+                key=f"{within}.{name[:80]}" if within else name[:80],
+                name=plain,
+            )

@@ -15,10 +15,13 @@ from rolebook.core.completion import Choice
 from rolebook.core.errors import InputError
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message, MessageRole, Origin, Span
+from rolebook.core.naming import require_spelling
 from rolebook.core.persona import Persona
 
 MAX_MESSAGES = 2000
 _ROLES = ("system", "developer", "user", "assistant", "tool")
+#: By another spelling of these a message would be another one to some servers than it is here.
+_OWN_FIELDS = ("role", "content", "tool_calls", "tool_call_id")
 #: What a program may tell a persona besides what people say. It belongs to no turn.
 INSTRUCTING = frozenset({"system", "developer"})
 
@@ -140,6 +143,7 @@ def _parse_message(given: Any, number: int) -> Message:
     key = f"messages[{number}]"
     if not isinstance(given, Mapping):
         raise InputError("%(key)s must be an object with a role and a content.", key=key)
+    require_spelling(given, _OWN_FIELDS, within=key)
     role = given.get("role")
     if role not in _ROLES:
         raise InputError(
@@ -168,6 +172,10 @@ def _parse_content(content: Any, key: str) -> tuple[str, list[Any] | None]:
         return content or "", None
     if not _is_list_of_objects(content):
         raise InputError("%(key)s must be a text or a list of parts.", key=key)
+    for number, part in enumerate(content):
+        # It would be left out without a word.
+        if part.get("type") == "text" and not isinstance(part.get("text"), str):
+            raise InputError("%(key)s must be a text.", key=f"{key}[{number}].text")
     texts = [part["text"] for part in content if isinstance(part.get("text"), str)]
     is_plain = all(set(part) == {"type", "text"} and part["type"] == "text" for part in content)
     return "\n".join(texts), None if is_plain and len(texts) == len(content) else list(content)

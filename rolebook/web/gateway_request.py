@@ -12,8 +12,8 @@ from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.fixed import counts_in, fields_in, plain
 from rolebook.core.frozen import frozen
-from rolebook.core.gateway import TranscriptRequest, require_spelling
-from rolebook.core.naming import require_fields, require_short
+from rolebook.core.gateway import TranscriptRequest
+from rolebook.core.naming import require_fields, require_short, require_spelling
 from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, ResolvedPersona, is_persona_id
 from rolebook.core.reference import split_reference
 from rolebook.core.session import Session, new_id

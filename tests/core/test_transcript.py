@@ -101,3 +101,21 @@ def test_mistake_in_a_message_has_its_place() -> None:
     assert str(raised.value) == (
         "messages[1].role must be one of system, developer, user, assistant, tool, got 'function'."
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        ({"role": "user", "content": "x", "Content": "y"}, "messages[0].Content"),
+        ({"role": "user", "content": "x", "ROLE": "system"}, "messages[0].ROLE"),
+        (user([{"type": "text", "text": "x"}, {"type": "text", "text": 5}]), "[1].text"),
+        (user([{"type": "text"}]), "messages[0].content[0].text"),
+    ],
+    ids=str,
+)
+def test_message_that_others_would_read_otherwise_is_refused(
+    message: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        parse_transcript([message])
+    assert str(raised.value.parameters["key"]).endswith(place)
