@@ -40,6 +40,7 @@ from rolebook.language.translator import translator
 from rolebook.report.asking import asked_in
 from rolebook.report.differing import Differing
 from rolebook.report.export import export_comparison
+from rolebook.report.snapshot import take_snapshot
 from rolebook.report.unasked import tell_failing, tell_left_out
 from rolebook.wiring import Rolebook
 from tests.fake_upstream import FakeUpstream
@@ -695,12 +696,23 @@ def test_inputs_without_a_whole_answer_are_asked_too(
         assert ["one", "two", "three", "four"] == said
         assert "" == tell_left_out(comparison, translator("en"))
         for _ in range(2):
-            fill(rolebook, comparison, with_failed=True)
+            run = fill(rolebook, comparison, with_failed=True)
         # What was recorded stays as it is: nobody is asked for the rest of it.
         asked = [request.body["messages"][-1]["content"] for request in upstream.requests]
         assert sorted(said) == sorted(asked)
         tally = rolebook.comparisons.tally(comparison)
-        assert tally.total == tally.complete
+        # Several answers of one cell are a failed one if the last of them that is not whole failed.
+        stopped = int(comparison is not free)
+        assert (1, 1, stopped, stopped) == (
+            *(tally.failed, tally.recorded_failed),
+            *(tally.stopped, tally.recorded_stopped),
+        )
+        assert tally.total == tally.complete + 1 + stopped
+        assert (0, 0, ()) == (
+            *(tally.to_retry, tally.to_answer),
+            tuple(rolebook.compare.unsettled_cells(comparison)),
+        )
+        assert tally.without_checks == run.progress.tally
         cells = [c for key, c in cells_of(rolebook, comparison).items() if key.startswith("1-")]
         arrived = [(turn.status, turn.text) for cell in cells for turn in cell.turns]
         assert ["Echo: one", "Echo", "", "Echo: four"] == [text.strip() for _, text in arrived]
@@ -1074,10 +1086,15 @@ def test_how_far_it_is_is_told_alike_of_each_cell_and_of_all_together(
     rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
     said = talk(rolebook, "plain", "a b c", "Why?")
+    broken = [*talk(rolebook, "plain", "Hm", model="429"), *talk(rolebook, "plain", "So?")]
+    stop(rolebook, broken[1].session_id, "And?")
     upstream.model_rule("half", "ok,401")
     spec = {
         "variants": ["plain", {"persona": "plain", "model": "half", "name": "Half"}],
-        "inputs": [{"session": said[0].session_id}, {"turns": ["one", "two"]}, "a b c", "last"],
+        "inputs": [
+            *({"session": said[0].session_id}, {"turns": ["one", "two"]}, "a b c", "last"),
+            *({"session": each.session_id} for each in broken),
+        ],
         "checks": [{"max_words": 3}],
         "recorded": True,
         "repeats": 2,
@@ -1104,6 +1121,11 @@ def test_how_far_it_is_is_told_alike_of_each_cell_and_of_all_together(
             tally.stopped,
             tally.running,
         ]
+        progress = take_snapshot(rolebook, one).progress
+        assert {**counted, "waiting": tally.waiting} == {
+            name: count for name, count in progress.items() if name in set(CellStatus) and count
+        }
+        assert (1, 1) == (tally.recorded_failed, tally.recorded_stopped)
         told = {cell.key: (cell.status, has_failed(cell)) for cell in cells}
         outlines = rolebook.comparisons.outlines(one)
         assert told == {outline.key: (outline.status, outline.failed > 0) for outline in outlines}
@@ -1118,6 +1140,11 @@ def test_how_far_it_is_is_told_alike_of_each_cell_and_of_all_together(
     assert {
         (CellStatus.COMPLETE, failed, reused)
         for failed in (True, False)
+        for reused in (True, False)
+    } <= seen
+    assert {
+        (status, False, reused)
+        for status in (CellStatus.FAILED, CellStatus.STOPPED)
         for reused in (True, False)
     } <= seen
 

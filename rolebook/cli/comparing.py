@@ -253,7 +253,7 @@ def _get_ready(invocation: Invocation) -> None:
 
 
 def _tell_how_to_go_on(terminal: Terminal, comparison: Comparison, tally: Tally) -> None:
-    if tally.failed:
+    if tally.to_retry:
         terminal.tell(
             "Go on, with the failed cells too: rolebook comparisons retry %(id)s", id=comparison.id
         )
@@ -338,16 +338,15 @@ def tell_what_is_left(terminal: Terminal, comparison: Comparison, tally: Tally) 
     """
     if tally.unchecked:
         terminal.tell("Checks that have not been made yet: %(count)d.", count=tally.unchecked)
-    is_whole = tally.complete + tally.failed == tally.total
-    if tally.failed and is_whole:
+    if tally.to_retry and not tally.to_answer:
         terminal.tell(
             "Ask the failed cells again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
-    elif tally.unjudged and not tally.failed:
+    elif tally.unjudged and not tally.to_retry:
         terminal.tell(
             "Ask the judge again with: rolebook comparisons retry %(id)s", id=comparison.id
         )
-    elif tally.unchecked or not is_whole:
+    elif tally.unchecked or tally.to_answer:
         _tell_how_to_go_on(terminal, comparison, tally)
 
 

@@ -47,7 +47,7 @@ def progress_text(terminal: Terminal, progress: Progress) -> str:
 
 
 def _done(progress: Progress) -> int:
-    return progress.tally.complete + progress.tally.failed
+    return progress.tally.total - progress.tally.to_answer
 
 
 @contextmanager

@@ -437,17 +437,22 @@ class CompareService:
         known = _statuses(comparison, self._comparisons.standings(comparison))
         settled = {CellStatus.COMPLETE, CellStatus.FAILED}
         unsettled = set(self._comparisons.unsettled(comparison, is_retry=is_retry))
+
+        def is_open(key: CellKey) -> bool:
+            # Nobody is asked for the rest of a recorded answer.
+            is_recorded = comparison.variants[key.variant].is_recorded
+            return not is_recorded and known.get(key) not in settled
+
         wanted = [
             key
             for key in (comparison.cell_keys() if keys is None else keys)
-            if key in unsettled or known.get(key) not in settled
+            if key in unsettled or is_open(key)
         ]
         if is_reusing:
             reused = self._reuse(comparison, [key for key in wanted if key not in known])
             known |= dict.fromkeys(reused, CellStatus.COMPLETE)
         begun = sorted({key.input for key in wanted if key in known})
         cells = {cell.key: cell for cell in self._comparisons.cells(comparison, inputs=begun)}
-        wanted = [key for key in wanted if not _is_recorded_in_part(comparison, key, cells)]
         return Run(
             comparison,
             Workload(
@@ -679,15 +684,6 @@ def _sum(costs: Iterable[float | None]) -> float | None:
     found = list(costs)
     known = [cost for cost in found if cost is not None]
     return sum(known) if len(known) == len(found) else None
-
-
-def _is_recorded_in_part(
-    comparison: Comparison, key: CellKey, cells: Mapping[CellKey, Cell]
-) -> bool:
-    """Whether a cell is a recorded answer that is not whole: nobody is asked for the rest of it."""
-    if not comparison.variants[key.variant].is_recorded:
-        return False
-    return key not in cells or cells[key].status is not CellStatus.COMPLETE
 
 
 def _waiting(comparison: Comparison, key: CellKey) -> Cell:

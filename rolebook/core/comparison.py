@@ -279,9 +279,9 @@ class CellStatus(StrEnum):
     COMPLETE = "complete"
     """Every turn of it has its answer."""
     FAILED = "failed"
-    """Its last turn failed, or broke off; a retry goes on there."""
+    """Its last turn failed, or broke off; a retry goes on there, except in a recorded answer."""
     STOPPED = "stopped"
-    """Somebody stopped it, or Rolebook ended meanwhile; resuming goes on there."""
+    """Somebody stopped it, or Rolebook ended meanwhile; resuming goes on there, except in a recorded answer."""
 
 
 _STATUS = {
@@ -299,7 +299,7 @@ def cell_status(
 
     Arguments:
         complete: how many of its turns have their answer, of ``length``.
-        last_status, last_error: of its last turn; the error by its code.
+        last_status, last_error: of the last turn that has none, else of its last; the error by its code.
     """
     if last_status is TurnStatus.COMPLETE:
         return CellStatus.COMPLETE if complete >= length else CellStatus.STOPPED
@@ -328,8 +328,9 @@ class Cell:
         """How far it is."""
         if not self.turns:
             return CellStatus.WAITING
-        last = self.turns[-1]
-        complete = sum(turn.status is TurnStatus.COMPLETE for turn in self.turns)
+        short = [turn for turn in self.turns if turn.status is not TurnStatus.COMPLETE]
+        last = (short or self.turns)[-1]
+        complete = len(self.turns) - len(short)
         return cell_status(
             complete, self.length, last.status, last.error.code if last.error else ""
         )
@@ -370,9 +371,10 @@ class Tally:
     """How many cells of a comparison are how far.
 
     ``cost`` is in US dollars, as far as it is known; ``without_cost`` turns have none that is. Reused answers cost
-    nothing. Of the checks that the comparison wants, ``checked`` have told something. Of those on complete cells,
-    ``unchecked`` have no result yet, which going on brings, and ``unjudged`` are rubrics that their judge could not
-    tell; trying again asks it once more. While it runs nobody counts these.
+    nothing. Of those that failed or were stopped, ``recorded_failed`` and ``recorded_stopped`` are recorded answers:
+    nobody asks for these again. Of the checks that the comparison wants, ``checked`` have told something. Of those on
+    complete cells, ``unchecked`` have no result yet, which going on brings, and ``unjudged`` are rubrics that their
+    judge could not tell; trying again asks it once more. While it runs nobody counts these.
     """
 
     total: int
@@ -380,6 +382,8 @@ class Tally:
     failed: int = 0
     stopped: int = 0
     running: int = 0
+    recorded_failed: int = 0
+    recorded_stopped: int = 0
     cost: float = 0.0
     without_cost: int = 0
     checked: int = 0
@@ -390,6 +394,16 @@ class Tally:
     def waiting(self) -> int:
         """Cells that have not begun."""
         return self.total - self.complete - self.failed - self.stopped - self.running
+
+    @property
+    def to_retry(self) -> int:
+        """Cells that failed and can be tried again."""
+        return self.failed - self.recorded_failed
+
+    @property
+    def to_answer(self) -> int:
+        """Cells that going on asks, or that are being asked."""
+        return self.waiting + self.running + self.stopped - self.recorded_stopped
 
     @property
     def without_checks(self) -> Tally:

@@ -185,6 +185,7 @@ class Run:
         self._total = comparison.size
         self._statuses = dict(workload.begun)
         self._counted = Counter(self._statuses.values())
+        self._spent = workload.spent
         self._cost, self._without_cost = workload.spent.cost, workload.spent.without_cost
         queues = dict(workload.queues)
         if workload.judge_upstream:
@@ -285,6 +286,8 @@ class Run:
             failed=self._counted[CellStatus.FAILED],
             stopped=self._counted[CellStatus.STOPPED],
             running=running,
+            recorded_failed=self._spent.recorded_failed,
+            recorded_stopped=self._spent.recorded_stopped,
             cost=self._cost,
             without_cost=self._without_cost,
         )

@@ -63,6 +63,7 @@ class _Report:
             _("Exported"): self._snapshot.taken_at,
             _("Answered cells"): f"{progress['complete']} / {progress['total']}",
             _("Failed cells"): str(progress["failed"] or ""),
+            _("Stopped cells"): str(progress["stopped"] or ""),
             _("Running cells"): str(progress["running"] or ""),
             _("Checks not made yet"): str(progress["unchecked"] or ""),
             _("Rubrics not judged"): str(progress["unjudged"] or ""),

@@ -194,18 +194,17 @@ class Snapshot:
     def progress(self) -> Mapping[str, int]:
         """How many cells are how far, by the names of CellStatus; ``total`` is all of them.
 
-        ``unchecked`` and ``unjudged`` are what a tally calls so: the figures do without these checks.
+        What else there is a tally calls so: ``recorded_failed`` and ``recorded_stopped`` are among those that failed or
+        were stopped, and without what is ``unchecked`` or ``unjudged`` the figures do.
         """
-        # A recorded answer that is not whole is there nevertheless, and nothing more will come of it.
-        counted = Counter(
-            (CellStatus.COMPLETE if cell.is_reused else cell.status).value
-            for cell in self.cells.values()
-        )
+        counted = Counter(cell.status.value for cell in self.cells.values())
         total = self.comparison.size
         counted[CellStatus.WAITING.value] += total - len(self.cells)
         return {
             "total": total,
             **{status.value: counted[status.value] for status in CellStatus},
+            "recorded_failed": self.tally.recorded_failed,
+            "recorded_stopped": self.tally.recorded_stopped,
             "unchecked": self.tally.unchecked,
             "unjudged": self.tally.unjudged,
         }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from sqlite_utils import Database
@@ -53,37 +52,40 @@ _CELL_TURN = (
     "turns.choices, turns.via, sessions.id AS session_id, "
     "(SELECT id FROM revisions WHERE number = turns.revision) AS revision_id"
 )
+#: The answers of a cell: its own, or those that were in the log before.
+_OWN_TURNS = "JOIN turns ON turns.session = cells.session AND turns.is_current"
+_REUSED_TURNS = "JOIN json_each(cells.reused) AS listed JOIN turns ON turns.number = listed.value"
 _CELLS = (
     "SELECT cells.variant, cells.input AS input_index, cells.repeat, cells.reused, {columns} FROM cells "
-    "JOIN turns ON turns.session = cells.session AND turns.is_current "
+    f"{_OWN_TURNS} "
     "JOIN sessions ON sessions.number = turns.session "
     "WHERE cells.comparison = :comparison AND cells.reused IS NULL AND {condition} "
     "UNION ALL "
     "SELECT cells.variant, cells.input AS input_index, cells.repeat, cells.reused, {columns} FROM cells "
-    "JOIN json_each(cells.reused) AS listed JOIN turns ON turns.number = listed.value "
+    f"{_REUSED_TURNS} "
     "JOIN sessions ON sessions.number = turns.session "
     "WHERE cells.comparison = :comparison AND cells.reused IS NOT NULL AND {condition} "
     "ORDER BY 2, 3, 1, position"
 )
 
 
-_CELL_STATES = (
+#: How far each cell is that has begun. The last of its turns that has no answer tells it, if there is one: among
+#: recorded ones others may follow.
+_STATES = (
     "SELECT cells.variant, cells.input, cells.repeat, sum(turns.status = 'complete') AS complete, "
-    "max(turns.position), turns.status AS last_status, "
-    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error{counts} "
-    "FROM cells JOIN turns ON turns.session = cells.session AND turns.is_current "
-    "WHERE cells.comparison = :comparison AND cells.reused IS NULL "
+    "max((turns.status <> 'complete') * turns.position), turns.status AS last_status, "
+    "CASE WHEN turns.status = 'interrupted' THEN turns.error ->> 'code' END AS last_error{{counts}} "
+    "FROM cells {turns} WHERE cells.comparison = :comparison AND cells.reused IS {reused} "
     "GROUP BY cells.input, cells.repeat, cells.variant"
 )
-_REUSED = "SELECT variant, input, repeat FROM cells WHERE comparison = ? AND reused IS NOT NULL"
-_REUSED_STATES = (
-    "SELECT variant, input, repeat{counts} FROM cells "
-    "WHERE comparison = :comparison AND reused IS NOT NULL"
+_CELL_STATES = (
+    f"{_STATES.format(turns=_OWN_TURNS, reused='NULL')} UNION ALL "
+    f"{_STATES.format(turns=_REUSED_TURNS, reused='NOT NULL')}"
 )
 #: What wanted checks could tell of answers: a row for each answer and check.
 _TOLD = (
     "SELECT cells.variant, cells.input, cells.repeat, has_passed FROM cells "
-    "JOIN turns ON turns.session = cells.session AND turns.is_current "
+    f"{_OWN_TURNS} "
     "JOIN check_results ON check_results.turn = turns.number "
     "WHERE cells.comparison = :comparison AND cells.reused IS NULL AND {condition} AND {is_wanted} "
     "UNION ALL "
@@ -103,10 +105,13 @@ def tally(db: Database, comparison: Comparison) -> Tally:
     """How many cells are how far, what is left to check, and what they have cost."""
     number = comparison_number(db, comparison.id)
     wanted = _Wanted(db, comparison)
-    counted = dict.fromkeys(CellStatus, 0)
+    counted: Counter[CellStatus] = Counter()
+    recorded: Counter[CellStatus] = Counter()
     checked = untold = 0
     for status, group in _counted_cells(db, comparison, number, wanted, [_TOLD_SOMETHING]):
         counted[status] += group["told"]
+        if _is_recorded(comparison, group):
+            recorded[status] += group["told"]
         checked += group["found_0"]
         if _counts(comparison, status, group):
             untold += wanted.expected(group, group["told"]) - group["found_0"]
@@ -128,6 +133,8 @@ def tally(db: Database, comparison: Comparison) -> Tally:
         failed=counted[CellStatus.FAILED],
         stopped=counted[CellStatus.STOPPED],
         running=counted[CellStatus.RUNNING],
+        recorded_failed=recorded[CellStatus.FAILED],
+        recorded_stopped=recorded[CellStatus.STOPPED],
         cost=spent["cost"],
         without_cost=spent["without_cost"],
         checked=checked,
@@ -151,7 +158,12 @@ def _left_untold(
 
 def _counts(comparison: Comparison, status: CellStatus, group: sqlite3.Row) -> bool:
     """Whether cells are to be checked. Recorded answers are what others are measured by; their sessions may be gone."""
-    return status is CellStatus.COMPLETE and not comparison.variants[group["by"]].is_recorded
+    return status is CellStatus.COMPLETE and not _is_recorded(comparison, group)
+
+
+def _is_recorded(comparison: Comparison, group: sqlite3.Row) -> bool:
+    variant: Variant = comparison.variants[group["variant"]]
+    return variant.is_recorded
 
 
 def _counted_cells(
@@ -166,52 +178,22 @@ def _counted_cells(
 ) -> Iterator[tuple[CellStatus, sqlite3.Row]]:
     """The cells that have begun in groups of equally far ones of one variant, each with how many and what was found.
 
+    There are few groups of ten thousand cells.
+
     Arguments:
         found: which results of wanted checks on their answers are counted, as ``found_0``, ``found_1`` …
         told: what is to be told of each group instead of how many.
         is_apart: whether cells are told apart by what was found, too.
     """
-    parameters = {"comparison": number, **wanted.listed}
-    counts = wanted.counted_own(found)
-    groups = _alike_cells(
-        db, comparison, parameters, told=told, by="variant", counts=counts, is_apart=is_apart
-    )
-    yield from ((_status(comparison, group), group) for group in groups)
-    counts = wanted.counted_reused(found)
-    rows = execute(
+    counts = wanted.counted(found)
+    groups = execute(
         db,
-        f"SELECT {told} AS told, variant AS by, {_entry(comparison)} AS input{_summed(counts)} "
-        f"FROM ({_REUSED_STATES.format(counts=_listed(counts))}) GROUP BY 2, 3{_names(counts) if is_apart else ''}",
-        parameters,
-    )
-    yield from ((CellStatus.COMPLETE, group) for group in rows)
-
-
-def _alike_cells(
-    db: Database,
-    comparison: Comparison,
-    parameters: Mapping[str, Any],
-    *,
-    told: str,
-    by: str,
-    counts: Sequence[str] = (),
-    is_apart: bool = False,
-) -> sqlite3.Cursor:
-    """The cells that have begun with answers of their own, equally far ones together: few groups of ten thousand cells.
-
-    Arguments:
-        told: what is to be told of each group.
-        by: a column by which they are told apart, too.
-        counts: what is summed up of the answers of a cell, and of all cells of a group, as ``found_0``, ``found_1`` …
-        is_apart: whether cells are told apart by these, too.
-    """
-    return execute(
-        db,
-        f"SELECT {told} AS told, {by} AS by, {_entry(comparison)} AS input, complete, last_status, last_error"
+        f"SELECT {told} AS told, variant, {_entry(comparison)} AS input, complete, last_status, last_error"
         f"{_summed(counts)} FROM ({_CELL_STATES.format(counts=_listed(counts))}) "
         f"GROUP BY 2, 3, 4, 5, 6{_names(counts) if is_apart else ''}",
-        parameters,
+        {"comparison": number, **wanted.listed},
     )
+    yield from ((_status(comparison, group), group) for group in groups)
 
 
 def _listed(counts: Sequence[str]) -> str:
@@ -244,8 +226,6 @@ def outlines(db: Database, comparison: Comparison) -> list[CellOutline]:
     number = comparison_number(db, comparison.id)
     rows = execute(db, _CELL_STATES.format(counts=""), {"comparison": number})
     states = {_key_of(row): _status(comparison, row) for row in rows}
-    for row in execute(db, _REUSED, (number,)):
-        states[_key_of(row)] = CellStatus.COMPLETE
     wanted = _Wanted(db, comparison)
     told = execute(
         db,
@@ -265,15 +245,13 @@ def standings(db: Database, comparison: Comparison) -> list[Standing]:
     places: list[dict[CellStatus, list[int]]] = [defaultdict(list) for _ in comparison.variants]
     failing: list[list[int]] = [[] for _ in comparison.variants]
     listed = _listed_places(comparison)
-    for group in _alike_cells(db, comparison, parameters, told=listed, by="variant"):
-        places[group["by"]][_status(comparison, group)] += json.loads(group["told"])
-    for row in execute(db, _REUSED, (number,)):
-        places[row["variant"]][CellStatus.COMPLETE].append(_place(comparison, _key_of(row)))
+    for status, group in _counted_cells(db, comparison, number, wanted, (), told=listed):
+        places[group["variant"]][status] += json.loads(group["told"])
     found = f"SELECT DISTINCT variant, input, repeat FROM ({wanted.told('NOT has_passed')})"
     for row in execute(
-        db, f"SELECT variant AS by, {listed} AS told FROM ({found}) GROUP BY 1", parameters
+        db, f"SELECT variant, {listed} AS told FROM ({found}) GROUP BY 1", parameters
     ):
-        failing[row["by"]] += json.loads(row["told"])
+        failing[row["variant"]] += json.loads(row["told"])
     return [Standing(*found) for found in zip(places, failing, strict=True)]
 
 
@@ -298,18 +276,15 @@ def unsettled(db: Database, comparison: Comparison, *, is_retry: bool) -> list[C
     for status, group in groups:
         places = json.loads(group["told"])
         is_unchecked = group["found_0"] < wanted.expected(group, len(places))
-        is_failed = status is CellStatus.FAILED and is_retry
-        if is_failed or (status is CellStatus.COMPLETE and is_unchecked):
-            keys += [CellKey(group["by"], *divmod(place, comparison.repeats)) for place in places]
+        is_failed = status is CellStatus.FAILED and not _is_recorded(comparison, group)
+        if (is_failed and is_retry) or (status is CellStatus.COMPLETE and is_unchecked):
+            variant = group["variant"]
+            keys += [CellKey(variant, *divmod(place, comparison.repeats)) for place in places]
     return sorted(keys, key=lambda key: (key.repeat, key.input, key.variant))
 
 
 def _listed_places(comparison: Comparison) -> str:
     return f"json_group_array(input * {comparison.repeats} + repeat)"
-
-
-def _place(comparison: Comparison, key: CellKey) -> int:
-    return key.input * comparison.repeats + key.repeat
 
 
 def _key_of(row: sqlite3.Row) -> CellKey:
@@ -369,7 +344,7 @@ class _Wanted:
     def expected(self, group: sqlite3.Row, cells: int) -> int:
         """How many results there are if every answer of so many cells of a group has been checked."""
         turns = len(self._comparison.inputs[group["input"]].turns)
-        return cells * turns * len(self._checks[group["by"]])
+        return cells * turns * len(self._checks[group["variant"]])
 
     @cached_property
     def listed(self) -> Mapping[str, str]:
@@ -421,21 +396,16 @@ class _Wanted:
             "(SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:wanted_by_input)))"
         )
 
-    def counted_own(self, found: Iterable[str]) -> Sequence[str]:
-        """How many results of each kind all answers of a cell have that has its own, as expressions."""
-        return [f"sum({self._counted(each, 'check_results', 'turns.number')})" for each in found]
+    def counted(self, found: Iterable[str]) -> Sequence[str]:
+        """How many results of each kind all answers of a cell have, as expressions."""
+        return [f"sum({self._counted(each)})" for each in found]
 
-    def counted_reused(self, found: Iterable[str]) -> Sequence[str]:
-        """The same of a cell whose answers were in the log before."""
-        source = "json_each(cells.reused) AS listed JOIN check_results"
-        return [self._counted(each, source, "listed.value") for each in found]
-
-    def _counted(self, condition: str, source: str, turn: str) -> str:
+    def _counted(self, condition: str) -> str:
         if not any(self._checks):
             return "0"
         # Whether it is wanted takes longest to find out, so that comes last.
         return (
-            f"(SELECT count(*) FROM {source} WHERE check_results.turn = {turn} "
+            "(SELECT count(*) FROM check_results WHERE check_results.turn = turns.number "
             f"AND {condition} AND {self._is_wanted})"
         )
 

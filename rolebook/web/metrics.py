@@ -115,7 +115,7 @@ class _Moment(Collector):
     def collect(self) -> Iterator[Metric]:
         book = self._book
         runs = [progress.tally for progress in book.compare.running()]
-        waiting = sum(tally.total - tally.complete - tally.failed - tally.running for tally in runs)
+        waiting = sum(tally.to_answer - tally.running for tally in runs)
         yield _gauge("live_turns", "Turns that are being answered.", book.chat.live_turns)
         yield _gauge(
             "unwritten_turns", "Turns that wait in memory for the log.", book.log.unwritten

@@ -742,6 +742,26 @@ def test_check_that_only_the_recorded_answers_fail_leaves_the_status_good(
     assert 0 == finished.status
 
 
+def test_recorded_answer_that_failed_is_told_and_nobody_is_to_try_it_again(
+    shell: Shell, comparisons: SqliteComparisonLog, session_id: str
+) -> None:
+    shell.run("chat", "--session", session_id, "-m", "429", stdin=b"More?\n")
+    finished = shell.run("replay", session_id, "plain", "-m", "ok")
+    lines = [line.split("\t")[:3] for line in finished.text.splitlines()[:2]]
+    assert [["As recorded", "2/3", "1"], ["Plain assistant", "3/3", "0"]] == lines
+    assert (0, True) == (finished.status, "1 of 6 cells failed" in finished.notices)
+    assert "6 of 6 cells · 1 failed" in finished.notices
+    assert "retry" not in finished.notices
+    comparison = newest(comparisons)
+    listed = shell.run("comparisons").text
+    assert "5/6\t1" in listed
+    again = shell.run("comparisons", "retry", comparison.id)
+    assert (0, lines) == (
+        again.status,
+        [line.split("\t")[:3] for line in again.text.splitlines()[:2]],
+    )
+
+
 def test_a_replay_asks_the_own_persona_as_the_session_did(
     shell: Shell, upstream: FakeUpstream
 ) -> None:

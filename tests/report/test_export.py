@@ -16,6 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from rolebook import __version__
+from rolebook.core.chat import TurnRequest
 from rolebook.core.comparison import Ballot, CellKey, Comparison
 from rolebook.core.errors import InputError
 from rolebook.core.measure import summarise
@@ -28,7 +29,7 @@ from rolebook.wiring import Rolebook
 from tests.conftest import Failures, MakeRolebook, NewPage
 from tests.fake_upstream import FakeUpstream
 from tests.judging import JUDGE_MODEL, add_judge
-from tests.test_compare import cells_of, fill, plan, talk
+from tests.test_compare import cells_of, fill, plan, stop, talk
 from tests.web.answering import answer_all
 from tests.web.checks import assert_accessible_and_fitting
 
@@ -309,6 +310,36 @@ def test_it_says_which_checks_its_figures_do_without(
     fill(rolebook, comparison)
     told = {format: exported(rolebook, comparison, format) for format in READABLE}
     assert not [text for text in told.values() if "not made yet" in text]
+
+
+def test_recorded_answers_that_are_not_whole_are_told_and_leave_nothing_to_be_done(
+    rolebook: Rolebook,
+) -> None:
+    recorded = talk(rolebook, "plain", "One")
+    session_id = recorded[0].session_id
+    list(rolebook.chat.stream_turn(TurnRequest(session_id, "Two", model="429")))
+    stop(rolebook, session_id, "Three")
+    comparison = planned(
+        rolebook, variants=["teacher"], inputs=[{"session": session_id}], recorded=True
+    )
+    fill(rolebook, comparison)
+    told = {format: exported(rolebook, comparison, format) for format in EXPORT_FORMATS}
+    head, _, _ = told["jsonl"].partition("\n")
+    for text in (told["json"], head):
+        progress = json.loads(text)["progress"]
+        assert (4, 1, 1, 0) == tuple(
+            progress[name] for name in ("complete", "failed", "stopped", "waiting")
+        )
+        assert (1, 1) == (progress["recorded_failed"], progress["recorded_stopped"])
+    cells = json.loads(told["json"])["cells"]
+    statuses = [cell["status"] for cell in cells if cell["key"].startswith("1-")]
+    assert ["complete", "failed", "stopped"] == statuses
+    assert "- Answered cells: 4 / 6\n- Failed cells: 1\n- Stopped cells: 1\n" in told["md"]
+    assert "4 of 6 cells answered" in told["html"]
+    assert "1 stopped" in told["html"]
+    assert "It was not finished" not in told["html"]
+    for text in (told["md"], told["html"]):
+        assert "1 of 6 cells failed" in text
 
 
 def test_unknown_format_is_refused_at_once(rolebook: Rolebook, comparison: Comparison) -> None:

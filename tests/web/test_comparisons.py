@@ -579,6 +579,18 @@ def test_a_recorded_answer_that_failed_is_shown_as_it_was(
     assert [status for status, _ in boxes] == ["failed", "complete"]
     assert page.count("gets too many requests from this key") == 1
     assert "Try again" not in page
+    # It is told everywhere in the same way, and there is nothing to be done about it.
+    total = len(boxes) if history == "fixed" else 1
+    assert f"<strong>{2 * total - 1} of {2 * total}</strong>" in page
+    assert '<span class="fact odd">1 failed</span>' in page
+    assert not [name for name in ("start", "resume", "retry") if f'id="act-{name}"' in page]
+    assert 'class="button primary" id="vote-blind"' in page
+    assert f"{2 * total - 1} of {2 * total}" in client.get("/comparisons").text
+    at_a_glance = client.get(f"/comparisons/{comparison.id}?view=matrix").text
+    told = f"{total - 1} answered, in 0 of them a check failed; 1 failed"
+    assert told in at_a_glance
+    tally = client.get(f"/api/v1/comparisons/{comparison.id}/progress").get_json()["tally"]
+    assert (1, 1) == (tally["failed"], tally["recorded_failed"])
     # It was no answer that another one could have drifted from.
     assert page.count("drift ") == 1
 

@@ -222,7 +222,8 @@ class Progress(Shape):
     """How far a comparison is. Costs are in US dollars, as far as they are known."""
 
     tally: dict[str, int | float]
-    """Cells by how far they are: total, waiting, running, complete, failed, stopped; and what they have cost. Of those
+    """Cells by how far they are: total, waiting, running, complete, failed, stopped; and what they have cost. Recorded
+    answers among those failed and stopped (recorded_failed, recorded_stopped) are not asked for again. Of those
     complete, the checks with a result (checked) and without (unchecked), and the rubrics that could not be told
     (unjudged): 0 while it runs."""
     is_running: bool
