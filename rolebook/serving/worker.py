@@ -121,6 +121,15 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             # Whoever waits can go on waiting until somebody has gone; gunicorn would end.
             time.sleep(_PAUSE_S)
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if not (enabled or self.alive):
+            # The system would take connections for us until the end, to whom nobody answers. Who came before is heard.
+            for listener in self.sockets:
+                while self.nr_conns < self.worker_connections and can_be_read(listener):
+                    self.accept(listener)
+                listener.close()
+
     def handle(self, conn: Any) -> Any:
         # A silent connection waits in the poller instead of five seconds in a thread.
         if not (conn.initialized or conn.data_ready):

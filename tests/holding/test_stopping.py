@@ -68,6 +68,27 @@ def test_reader_who_does_not_read_cannot_hold_up_the_end(
     assert again.turns()[stalled.turn_id]["status"] == "interrupted"
 
 
+def test_who_comes_while_it_ends_is_refused_and_need_not_wait(start: StartServer) -> None:
+    server = start()
+    with server.open_socket() as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127")
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: _is_refused(server), 2)
+        assert server.process.poll() is None
+        slow.sendall(b".0.0.1\r\n\r\n")
+        assert b"200 OK" in slow.recv(100)
+    assert server.process.wait(10) == 0
+
+
+def _is_refused(server: Server) -> bool:
+    try:
+        server.open_socket().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_second_signal_ends_it_at_once(start: StartServer) -> None:
     server = start()
     server.stream(server.start_session("endless?delay_ms=0")).wait_for("delta")
