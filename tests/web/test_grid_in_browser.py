@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from rolebook.core.comparison import Comparison
-from tests.conftest import LiveServer, NewPage
+from tests.conftest import Failures, LiveServer, NewPage
 from tests.fake_upstream import FakeUpstream
 from tests.test_compare import cells_of
 from tests.web.checks import assert_accessible, assert_accessible_and_fitting
@@ -128,6 +128,27 @@ def test_a_page_at_rest_joins_what_another_one_goes_on_with(
     live_server.rolebook.comparisons.delete_comparisons([comparison.id])
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(page.get_by_role("button", name="Restore it")).to_be_visible()
+
+
+def test_a_line_that_breaks_is_told_until_it_is_taken_up_again(
+    page: Any, live_server: LiveServer, upstream: FakeUpstream, failures: Failures
+) -> None:
+    upstream.model_rule("ok", "ok?text=One two three four")
+    upstream.hold("ok", after=4)
+    comparison = plan(live_server.rolebook, variants=["plain"], inputs=["Why?"])
+    live_server.rolebook.compare.start(comparison)
+    page.route("**/events?*", lambda route: route.abort())
+    look(page, live_server, comparison)
+    told = page.locator("#state .problem")
+    expect(told).to_contain_text("The connection to Rolebook broke.")
+    assert_accessible(page)
+    page.unroute("**/events?*")
+    expect(box(page, "1-1-1").locator(".stream")).to_contain_text("One")
+    expect(told).to_have_count(0)
+    upstream.let_go("ok")
+    wait_for_the_end(page)
+    expect(box(page, "1-1-1").locator(".prose")).to_have_text("One two three four")
+    failures.expect("ERR_FAILED")
 
 
 def test_one_cell_is_tried_again_from_where_it_failed(

@@ -24,18 +24,19 @@ async function follow() {
   following.abort();
   if (!state()?.dataset.running) return;
   const { signal } = (following = new AbortController());
-  let isTold = false;
   while (!signal.aborted) {
     try {
       const { events, shows } = board().dataset;
       const response = await fetch(`${events}?${shows}`, { signal, headers: { Accept: "text/event-stream" } });
-      if (response.ok && (await read(response.body))) return await finish();
+      if (response.ok) {
+        state().querySelector(".problem")?.remove();
+        if (await read(response.body)) return await finish();
+      }
     } catch (error) {
       if (error.name === "AbortError") return;
     }
     if (signal.aborted) return;
-    if (!isTold) announce(board().dataset.broken);
-    isTold = true;
+    if (!state().querySelector(".problem")) tell(board().dataset.broken);
     await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
   }
 }
