@@ -51,7 +51,7 @@ def build(book: Rolebook, inputs: int) -> Comparison:
     comparison = book.compare.create(plan)
     log, chat = book.log, book.chat
     for key in comparison.cell_keys():
-        session = book.compare.session_of(comparison, key)
+        session = book.cells.session_of(comparison, key)
         persona = plan.personas[comparison.variants[key.variant].revision]
         text = comparison.inputs[key.input].text
         turn = chat.pending_turn(session, chat.prepare(session, persona, text), text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rolebook.config import REHEARSAL, SETTINGS, Settings, load_settings
 from rolebook.core.access import EVERYTHING, Right, caller, may, payer
 from rolebook.core.budget import UNKNOWN_TOKENS, Reserve
+from rolebook.core.cells import Cells
 from rolebook.core.chat import ChatService
 from rolebook.core.compare import CompareService
 from rolebook.core.completion import Usage
@@ -23,6 +24,7 @@ from rolebook.core.errors import (
     SettingError,
     UpstreamKeyError,
 )
+from rolebook.core.estimate import Estimator
 from rolebook.core.fixed import answers_of
 from rolebook.core.gateway import GatewayService
 from rolebook.core.judge import Judging
@@ -280,6 +282,14 @@ class Rolebook:
             results=self.comparisons,
             judge_id=settings.judge,
         )
+        self.cells = Cells(log=self.log, comparisons=self.comparisons, chat=self.chat)
+        self.estimator = Estimator(
+            cells=self.cells,
+            comparisons=self.comparisons,
+            chat=self.chat,
+            count_tokens=estimate_messages,
+            prices=prices,
+        )
         self.compare = CompareService(
             planner=Planner(
                 library=self.finder,
@@ -289,12 +299,11 @@ class Rolebook:
                 chat=self.chat,
                 judge_id=settings.judge,
             ),
+            cells=self.cells,
             log=self.log,
             comparisons=self.comparisons,
             chat=self.chat,
             judging=self.judging,
-            count_tokens=estimate_messages,
-            prices=prices,
         )
 
     @property

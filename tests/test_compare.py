@@ -19,7 +19,7 @@ import openai
 import pytest
 
 from rolebook.core.chat import TurnEnded, TurnRequest
-from rolebook.core.compare import CompareService, Estimate
+from rolebook.core.compare import CompareService
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
 from rolebook.core.comparison_data import parse_comparison
 from rolebook.core.comparison_spec import parse_spec
@@ -31,6 +31,7 @@ from rolebook.core.errors import (
     UpstreamKeyError,
     VariableError,
 )
+from rolebook.core.estimate import Estimate
 from rolebook.core.line import Line
 from rolebook.core.persona import FaultyDataError, persona_of_revision
 from rolebook.core.planning import AS_RECORDED, NothingSaidYetError, UnplannableError
@@ -121,7 +122,7 @@ def test_cell_is_a_turn_like_any_other_but_its_session_is_not_listed(rolebook: R
     fill(rolebook, comparison)
     cell = cells_of(rolebook, comparison)["1-1-1"]
     turn = rolebook.log.get_turn(cell.turns[0].id)
-    prepared = rolebook.compare.prepare(comparison, cell.key)
+    prepared = rolebook.cells.prepare(comparison, cell.key)
     assert prepared.messages == turn.messages
     session = rolebook.log.get_session(cell.session_id)
     assert comparison.id == session.comparison_id
@@ -260,14 +261,16 @@ def test_input_that_cannot_be_rendered_keeps_no_comparison_from_beginning_wherev
     rolebook: Rolebook, library_dir: Path
 ) -> None:
     (library_dir / "personas" / "picky.yaml").write_text(PICKY, "utf-8")
-    compare = rolebook.compare
+    estimator = rolebook.estimator
     for place in (0, 1, 99):
         inputs: list[Any] = [f"input {number}" for number in range(100)]
         inputs[place] = {"input": "abc", "variables": {"about": "b"}}
-        found = compare.plan(parse_spec({"variants": ["plain", "picky"], "inputs": inputs}))
-        compare.try_out(found.comparison, 1)
-        assert 200 == compare.estimate(found.comparison).cells
-        estimate = compare.estimate(found.comparison, look_at=200)
+        found = rolebook.compare.plan(
+            parse_spec({"variants": ["plain", "picky"], "inputs": inputs})
+        )
+        estimator.try_out(found.comparison, 1)
+        assert 200 == estimator.estimate(found.comparison).cells
+        estimate = estimator.estimate(found.comparison, look_at=200)
         assert [f"2-{place + 1}-1"] == [str(fault.key) for fault in estimate.faults]
         said = tell_failing(found.comparison, estimate, translator("en"))
         assert (
@@ -276,9 +279,9 @@ def test_input_that_cannot_be_rendered_keeps_no_comparison_from_beginning_wherev
         )
     spec = parse_spec({"variants": ["plain", "picky"], "inputs": inputs[-1:]})
     with pytest.raises(InputError, match="'Picky' cannot be asked: "):
-        compare.estimate(compare.plan(spec).comparison)
+        estimator.estimate(rolebook.compare.plan(spec).comparison)
     with pytest.raises(InputError):
-        compare.try_out(compare.plan(spec).comparison, 1)
+        estimator.try_out(rolebook.compare.plan(spec).comparison, 1)
 
 
 def test_resuming_runs_only_what_is_missing_and_retry_only_what_failed(
@@ -386,7 +389,7 @@ def test_fixed_history_has_answers_that_were_stopped_as_the_recorded_answer_had(
     for source in ({"session": session_id}, {"persona": "plain", "last": 1}):
         comparison = plan(rolebook, variants=["plain"], inputs=[source])
         key = CellKey(0, len(comparison.inputs) - 1, 0)
-        prepared = rolebook.compare.prepare(comparison, key)
+        prepared = rolebook.cells.prepare(comparison, key)
         assert asked == [message.as_dict() for message in prepared.messages]
 
 
@@ -478,7 +481,7 @@ def test_replay_of_a_programs_call_sends_what_the_program_had_sent(
         fill(rolebook, comparison)
         asked = [request.body["messages"] for request in upstream.requests]
         assert [recorded, [*recorded[:-5], *said]] == sorted(asked, key=len)
-        history = rolebook.compare.history_of(comparison.inputs[1])
+        history = rolebook.cells.history_of(comparison.inputs[1])
         assert ["Speak French.\none\nBe short.", "two"] == [turn.input for turn in history]
     # A template without a history still tells the persona what the program does, and what is told is in an export.
     (rolebook.library.templates_dir / "bare.jinja").write_text(
@@ -486,7 +489,7 @@ def test_replay_of_a_programs_call_sends_what_the_program_had_sent(
     )
     bare = {"persona": "plain", "changes": {"template": "bare"}}
     comparison = plan(rolebook, variants=[bare], inputs=[source])
-    prepared = rolebook.compare.prepare(comparison, CellKey(0, 0, 0))
+    prepared = rolebook.cells.prepare(comparison, CellKey(0, 0, 0))
     assert ["Speak French.", "Be short.", "two"] == [m.content for m in prepared.messages]
     exported = json.loads("".join(export_comparison(rolebook, comparison, "json")))
     assert comparison.inputs == parse_comparison(exported["comparison"]).inputs
@@ -753,7 +756,7 @@ def test_answers_that_the_log_has_are_reused_on_request_and_say_so(
     talk(rolebook, "plain", "Hello")
     before = len(upstream.requests)
     again = plan(rolebook, **spec, repeats=3)
-    told = rolebook.compare.estimate(again, is_reusing=True)
+    told = rolebook.estimator.estimate(again, is_reusing=True)
     assert (12, 3, 3 + 12) == (told.cells, told.reused, told.calls)
     fill(rolebook, again, is_reusing=True)
     cells = cells_of(rolebook, again)
@@ -778,7 +781,7 @@ def test_an_estimate_counts_only_what_will_be_called_where_answers_are_reused(
 
     def estimate(spec: Mapping[str, Any]) -> Estimate:
         again = rolebook.compare.plan(parse_spec(spec))
-        return rolebook.compare.estimate(again.comparison, is_reusing=True)
+        return rolebook.estimator.estimate(again.comparison, is_reusing=True)
 
     fill(rolebook, plan(rolebook, **spec))
     unjudged = estimate(judged)
@@ -921,9 +924,9 @@ def test_estimate_says_what_it_will_take_and_calls_nobody(
         inputs=["Why?", {"turns": ["a", "b", "c"]}],
         repeats=5,
     )
-    estimate = rolebook.compare.estimate(comparison)
+    estimate = rolebook.estimator.estimate(comparison)
     assert (10, 20, 0) == (estimate.cells, estimate.calls, estimate.judgements)
-    prepared = rolebook.compare.prepare(comparison, CellKey(0, 0, 0))
+    prepared = rolebook.cells.prepare(comparison, CellKey(0, 0, 0))
     tokens = rolebook.count_tokens(prepared.messages, "gpt-4o-mini")
     # Five times the short one; the script sends its start three times and two and then one of its answers again.
     assert tokens * 20 * 0.75 < estimate.prompt_tokens - 5 * 3 * 250 < tokens * 20 * 1.25
@@ -1074,9 +1077,9 @@ def test_reused_answer_is_held_against_the_checks_of_this_comparison_only(
 def begin(rolebook: Rolebook, comparison: Comparison, cell: str) -> Turn:
     """Record that a cell begins, without a call."""
     key = comparison.key_of(cell)
-    persona = rolebook.compare.persona_of(comparison.variants[key.variant].revision)
-    session = rolebook.compare.session_of(comparison, key)
-    prepared = rolebook.compare.prepare(comparison, key)
+    persona = rolebook.cells.persona_of(comparison.variants[key.variant].revision)
+    session = rolebook.cells.session_of(comparison, key)
+    prepared = rolebook.cells.prepare(comparison, key)
     text = comparison.inputs[key.input].text
     turn = rolebook.chat.pending_turn(session, prepared, text)
     return rolebook.comparisons.start_cell(comparison.id, key, session, turn, persona.revision)
@@ -1733,7 +1736,7 @@ def test_what_was_said_earlier_may_come_as_texts(rolebook: Rolebook) -> None:
     fill(rolebook, comparison)
     turn = rolebook.log.get_turn(cells_of(rolebook, comparison)["1-1-1"].turns[0].id)
     assert ["one", "Once.", "two"] == [message.content for message in turn.messages[1:]]
-    said = rolebook.compare.history_of(comparison.inputs[0])
+    said = rolebook.cells.history_of(comparison.inputs[0])
     assert [("one", "Once.")] == [(before.input, before.text) for before in said]
 
 

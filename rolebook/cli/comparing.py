@@ -26,9 +26,9 @@ from rolebook.core.errors import (
 from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
-    from rolebook.core.compare import Estimate
     from rolebook.core.comparison import Cell, Comparison, Tally
     from rolebook.core.comparison_spec import ComparisonSpec
+    from rolebook.core.estimate import Estimate
     from rolebook.core.persona import Place
     from rolebook.core.planning import Plan, PlanFault
     from rolebook.core.run import Run
@@ -100,7 +100,7 @@ def _tell_mistakes_in_texts(
     answering = [n for n, variant in enumerate(comparison.variants) if not variant.is_recorded]
     for index, variant in enumerate(answering):
         try:
-            invocation.rolebook.compare.try_out(comparison, variant)
+            invocation.rolebook.estimator.try_out(comparison, variant)
         except PromptError as error:
             # What was changed here goes by the name of its key: `system`, or `examples[0].user`.
             keys = [int(key) if key.isdigit() else key for key in re.findall(r"\w+", error.file)]
@@ -140,7 +140,7 @@ def carry_out_plan(
         _get_ready(invocation)
     look_at = {"look_at": _PLANNED_CELLS} if choices.is_only_planned else {}
     try:
-        estimate = rolebook.compare.estimate(
+        estimate = rolebook.estimator.estimate(
             plan.comparison, is_reusing=choices.is_reusing, **look_at
         )
     except InputError:
@@ -188,7 +188,7 @@ def _show_cell(invocation: Invocation, comparison: Comparison, cell: str) -> Non
 
     rolebook = invocation.rolebook
     key = comparison.key_of(cell)
-    prepared = rolebook.compare.prepare(comparison, key)
+    prepared = rolebook.cells.prepare(comparison, key)
     tokens = rolebook.count_tokens(prepared.messages, prepared.model)
     show_prompt(invocation.terminal, prepared, tokens)
     turns = len(comparison.inputs[key.input].turns)

@@ -15,9 +15,9 @@ from rolebook.report.sameness import tell_same_inputs, tell_same_variants
 from rolebook.report.unasked import tell_failing, tell_left_out
 
 if TYPE_CHECKING:
-    from rolebook.core.compare import Estimate
     from rolebook.core.comparison import Comparison
     from rolebook.core.difference import LineDifference
+    from rolebook.core.estimate import Estimate
     from rolebook.core.planning import Plan
     from rolebook.wiring import Rolebook
 

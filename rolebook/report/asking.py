@@ -13,7 +13,7 @@ from rolebook.core.session import Session, Turn
 from rolebook.report.differing import Asked
 
 
-class Compare(Protocol):
+class Cells(Protocol):
     """What knows personas, and how a cell would be asked."""
 
     def persona_of(self, revision_id: str) -> ResolvedPersona: ...
@@ -47,7 +47,7 @@ class Book(Protocol):
     """Where comparisons are; a Rolebook is one."""
 
     @property
-    def compare(self) -> Compare: ...
+    def cells(self) -> Cells: ...
 
     @property
     def comparisons(self) -> Comparisons: ...
@@ -96,7 +96,7 @@ def asked_at(book: Book, comparison: Comparison, key: CellKey, cell: Cell | None
     if not turns:
         # What cannot be asked is told by its persona alone.
         with suppress(InputError, NotFoundError, UpstreamError):
-            turns = [book.compare.planned_turn(comparison, key)]
+            turns = [book.cells.planned_turn(comparison, key)]
     chosen = {**entry.variables, **variant.variables}
     return _asked(book, comparison, key, turns, variant.revisions, chosen)
 
@@ -122,7 +122,7 @@ def _asked(
     personas = []
     for revision in revisions:
         with suppress(InputError, NotFoundError):
-            personas.append(book.compare.persona_of(revision))
+            personas.append(book.cells.persona_of(revision))
     variables = personas[0].persona.variables if personas else {}
     return Asked(
         key.variant,

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from rolebook.core.chat import PreparedTurn
-from rolebook.core.compare import Estimate
 from rolebook.core.comparison import CellKey, Comparison, Variant
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.difference import LineDifference, line_differences
+from rolebook.core.estimate import Estimate
 from rolebook.core.persona import Sampling
 from rolebook.core.planning import Plan
 from rolebook.library.yaml_text import dump_yaml
@@ -31,7 +31,7 @@ _ESTIMATED = (
 )
 
 
-class Compare(asking.Compare, Protocol):
+class Cells(asking.Cells, Protocol):
     """What would ask the cells."""
 
     def prepare(self, comparison: Comparison, key: CellKey) -> PreparedTurn: ...
@@ -41,7 +41,7 @@ class Book(asking.Book, Protocol):
     """Where it is planned; a Rolebook is one."""
 
     @property
-    def compare(self) -> Compare: ...
+    def cells(self) -> Cells: ...
 
 
 def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def plan_data(book: Book, plan: Plan, estimate: Estimate, cell: str = "") -> dic
             for first, variant, lines in variant_differences(book, comparison)
         ],
         "cells": [
-            _cell(book.compare, comparison, key)
+            _cell(book.cells, comparison, key)
             for key in (
                 [comparison.key_of(cell)]
                 if cell
@@ -98,8 +98,8 @@ def _first_key(comparison: Comparison, index: int, estimate: Estimate) -> CellKe
     )
 
 
-def _cell(compare: Compare, comparison: Comparison, key: CellKey) -> dict[str, Any]:
-    prepared = compare.prepare(comparison, key)
+def _cell(cells: Cells, comparison: Comparison, key: CellKey) -> dict[str, Any]:
+    prepared = cells.prepare(comparison, key)
     return {
         "cell": str(key),
         "variant": comparison.variants[key.variant].name,

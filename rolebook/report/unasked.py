@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rolebook.core.compare import CellFault, Estimate
     from rolebook.core.comparison import Comparison
+    from rolebook.core.estimate import CellFault, Estimate
     from rolebook.core.planning import Plan
     from rolebook.language.translator import Translator
 

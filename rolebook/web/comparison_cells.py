@@ -144,7 +144,7 @@ def page_count(comparison: Comparison) -> int:
 def turns_before(entry: ComparisonInput) -> Sequence[Turn] | None:
     """What was said before an input; ``None`` if that is gone from the log."""
     try:
-        return rolebook().compare.history_of(entry)
+        return rolebook().cells.history_of(entry)
     except NotFoundError:
         return None
 
@@ -198,7 +198,7 @@ class Part:
         if self.turn and (told := language_of(self.turn.text)):
             return told
         try:
-            return rolebook().compare.persona_of(self.variant.revision).persona.language
+            return rolebook().cells.persona_of(self.variant.revision).persona.language
         except FaultyDataError:
             return ""
 

@@ -723,7 +723,7 @@ def _try_out(plan: Plan, form: PlanForm, draft: Draft) -> None:
     answering = [i for i, v in enumerate(plan.comparison.variants) if not v.is_recorded]
     for number, index in zip(draft.variants, answering, strict=True):
         try:
-            rolebook().compare.try_out(plan.comparison, index)
+            rolebook().estimator.try_out(plan.comparison, index)
         except InputError as error:
             place = _place_in_variant(error, form.variants[number], number)
             raise FaultyFormError({place: error}) from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rolebook.config import REHEARSAL
-from rolebook.core.compare import Estimate
 from rolebook.core.comparison import CellKey, Comparison, ComparisonInput, Variant
+from rolebook.core.estimate import Estimate
 from rolebook.core.frozen import frozen
 from rolebook.core.planning import Plan
 from rolebook.report.differing import Differing
@@ -66,7 +66,7 @@ class PlanPreview:
     @property
     def is_rehearsed(self) -> bool:
         """Whether no model is called at all."""
-        personas = [rolebook().compare.persona_of(variant.revision) for _, variant in self.variants]
+        personas = [rolebook().cells.persona_of(variant.revision) for _, variant in self.variants]
         return all(
             (variant.upstream or resolved.persona.upstream or rolebook().settings.upstream)
             == REHEARSAL
@@ -87,18 +87,18 @@ def preview_of(
 
     Raises InputError, ConflictError.
     """
-    comparison, compare = plan.comparison, rolebook().compare
+    comparison = plan.comparison
     answering = [(i, v) for i, v in enumerate(comparison.variants) if not v.is_recorded]
     index = answering[variant][0] if 0 <= variant < len(answering) else answering[0][0]
     entry = entry if 0 <= entry < min(_INPUTS_OFFERED, len(comparison.inputs)) else 0
     numbers = [number for number, _variant in answering]
     is_reusing = is_reusing and len(numbers) * len(comparison.inputs) <= _MOST_LOOKED_UP
-    estimate = compare.estimate(comparison, is_reusing=is_reusing)
+    estimate = rolebook().estimator.estimate(comparison, is_reusing=is_reusing)
     failing = {fault.key.input for fault in estimate.faults}
     if entry in failing:
         # One that is asked of all shows more than an error, which is told beside it.
         entry = next((n for n in range(len(comparison.inputs)) if n not in failing), entry)
-    prepared = compare.prepare(comparison, CellKey(index, entry, 0))
+    prepared = rolebook().cells.prepare(comparison, CellKey(index, entry, 0))
     return PlanPreview(
         plan=plan,
         estimate=None if is_sketch else estimate,

@@ -376,7 +376,27 @@ class Shelf:
     """The least that an export reads from: revisions, and nothing answered yet."""
 
     def __init__(self, revision: Revision) -> None:
-        self.log = self.comparisons = self.compare = self
+        self.log = self.comparisons = EmptyLog(revision)
+        self.cells = Planned(revision)
+
+
+class Planned:
+    """Cells that nobody could ask: there is no upstream."""
+
+    def __init__(self, revision: Revision) -> None:
+        self._revision = revision
+
+    def persona_of(self, revision_id: str) -> ResolvedPersona:
+        return persona_of_revision(self._revision)
+
+    def planned_turn(self, comparison: Comparison, key: CellKey) -> Turn:
+        raise NotFoundError("There is no such upstream.")
+
+
+class EmptyLog:
+    """One that holds a revision and no turn."""
+
+    def __init__(self, revision: Revision) -> None:
         self._revision = revision
 
     def get_revision(self, revision_id: str) -> Revision:
@@ -393,12 +413,6 @@ class Shelf:
 
     def get_turn(self, turn_id: str) -> Turn:
         raise NotFoundError("There is no such turn.")
-
-    def persona_of(self, revision_id: str) -> ResolvedPersona:
-        return persona_of_revision(self._revision)
-
-    def planned_turn(self, comparison: Comparison, key: CellKey) -> Turn:
-        raise NotFoundError("There is no such upstream.")
 
     def tally(self, comparison: Comparison) -> Tally:
         return Tally(comparison.size)

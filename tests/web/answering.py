@@ -13,10 +13,10 @@ from rolebook.wiring import Rolebook
 def answer_all(rolebook: Rolebook, comparison: Comparison) -> None:
     """Fill its cells without a call; what their answers must be is not checked."""
     for key in comparison.cell_keys():
-        revision = rolebook.compare.persona_of(comparison.variants[key.variant].revision).revision
-        session = rolebook.compare.session_of(comparison, key)
+        revision = rolebook.cells.persona_of(comparison.variants[key.variant].revision).revision
+        session = rolebook.cells.session_of(comparison, key)
         prepared, text = (
-            rolebook.compare.prepare(comparison, key),
+            rolebook.cells.prepare(comparison, key),
             comparison.inputs[key.input].text,
         )
         turn = rolebook.chat.pending_turn(session, prepared, text)

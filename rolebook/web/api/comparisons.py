@@ -181,17 +181,16 @@ class PlanQuery(Body):
 @section.post("/plan", refusals=(404,))
 def plan_comparison(query: PlanQuery, body: ComparisonSpec) -> PlanPreview:
     """Show what a comparison would take and send. Nothing is called, and nothing is kept."""
-    plan, compare = _plan(body), rolebook().compare
-    estimate = compare.estimate(plan.comparison, is_reusing=query.reuse)
+    plan = _plan(body)
+    estimate = rolebook().estimator.estimate(plan.comparison, is_reusing=query.reuse)
     return cast(PlanPreview, plan_data(rolebook(), plan, estimate, query.cell))
 
 
 def _plan(spec: ComparisonSpec) -> Plan:
     """A plan of which every variant is known to render. Raises UnplannableError, PromptError."""
-    compare = rolebook().compare
-    plan = compare.plan(spec)
+    plan = rolebook().compare.plan(spec)
     for index in asked_variants(plan.comparison):
-        compare.try_out(plan.comparison, index)
+        rolebook().estimator.try_out(plan.comparison, index)
     return plan
 
 
