@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 _HELP = """Say to other personas what was said in a session, beside what was answered there.
 
 ID is a persona, or teacher@3f9c2a for an earlier revision of it; without any, the session's own persona answers again,
-as it is now. It keeps the model and the parameters that were chosen for the session, unless -m or -s says otherwise.
-Each input is answered after the recorded answers before it, so that the answers align; with --free every persona goes
-on from its own. The result is a comparison like any other, with the recorded answers as one of its variants."""
+as it is now, also where it was renamed since. It keeps the model and the parameters that were chosen for the session,
+unless -m or -s says otherwise. Each input is answered after the recorded answers before it, so that the answers align;
+with --free every persona goes on from its own. The result is a comparison like any other, with the recorded answers as
+one of its variants."""
 
 _EXAMPLES = """
 rolebook replay 01kajq3m5w8r2c9x0v socratic-teacher
@@ -46,15 +47,18 @@ def replay(
     is_free: bool,
     no_recorded: bool,
 ) -> None:
-    session = invocation.rolebook.log.get_session(session_id)
-    own = session.persona_id
+    rolebook = invocation.rolebook
+    session = rolebook.log.get_session(session_id)
+    # A file that has just got another name is known by the old one, too.
+    rolebook.recorder.record()
+    own = rolebook.finder.present_id(session)
     if not names and not own:
         raise InputError(
             "This session's persona has no file to answer again from: give the ids of others."
         )
     history = "free" if is_free else "fixed"
     data = {
-        "variants": [_variant(invocation.rolebook, session, name) for name in names or [own]],
+        "variants": [_variant(rolebook, session, name) for name in names or [own]],
         "inputs": [{"session": session_id, "history": history}],
         "recorded": not no_recorded,
     }
@@ -64,7 +68,7 @@ def replay(
 def _variant(rolebook: Rolebook, session: Session, name: str) -> dict[str, Any]:
     """The session's own persona is asked as it was there, with the same model and parameters."""
     variant = as_variant(name)
-    if variant["persona"] == session.persona_id:
+    if rolebook.finder.is_own(session, variant["persona"], variant["revision"]):
         # Where there is no such revision, the plan says so.
         with suppress(RolebookError):
             persona = rolebook.find_persona(name).persona

@@ -39,7 +39,7 @@ _FORMATS = ("json", "jsonl", "md", "csv")
     "persona_id",
     metavar="ID",
     default="",
-    help="Only of this persona; also as ID@LABEL or ID@REVISION.",
+    help="Only of this persona, also from before it was renamed; also as ID@LABEL or ID@REVISION.",
 )
 @click.option("--model", metavar="MODEL", default="", help="Only where this model was asked for.")
 @click.option("--tag", metavar="TAG", default="", help="Only with this tag.")
@@ -66,6 +66,9 @@ def sessions(
         return
     from rolebook.storage.query import SessionFilter, summary_data
 
+    if wanted["persona_id"]:
+        # A file that has just got another name has the sessions that it had under the old one.
+        invocation.rolebook.recorder.record()
     chosen = {name: value for name, value in wanted.items() if value is not None}
     page = invocation.rolebook.log.list_sessions(SessionFilter(**chosen), limit=limit)
     terminal = invocation.terminal

@@ -7,9 +7,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from rolebook.core.errors import InputError
+from rolebook.core.errors import InputError, NotFoundError, StorageError
 from rolebook.core.persona import FaultyDataError, ResolvedPersona, persona_of_revision
-from rolebook.core.session import Revision
+from rolebook.core.session import Revision, Session
 
 _MOST_KEPT = 64
 #: So much of a revision's id tells it from others wherever people read it.
@@ -35,6 +35,12 @@ class Revisions(Protocol):
     def find_revision(self, persona_id: str, at: str) -> Revision:
         """What a label points at, else the revision whose id begins so. Raises NotFoundError, InputError."""
 
+    def present_id(self, persona_id: str, at: str = "") -> str:
+        """What a persona is called by now that was called so at a time, or ever: it may have been renamed since."""
+
+    def last_revision(self, persona_id: str) -> str:
+        """The id of what a persona's file was made into last; empty where the log knows none."""
+
 
 def split_reference(reference: str) -> tuple[str, str]:
     """The id of a persona, and the label or revision behind its ``@``; empty: as it is now."""
@@ -57,9 +63,46 @@ class PersonaFinder:
     def get_persona(self, reference: str) -> ResolvedPersona:
         """Raises NotFoundError, FileError, InputError, and StorageError for what is in the log."""
         persona_id, at = split_reference(reference)
-        if not at:
+        if at:
+            return self.at_revision(persona_id, self._revisions.find_revision(persona_id, at))
+        try:
             return self._library.get_persona(persona_id)
-        return self.at_revision(persona_id, self._revisions.find_revision(persona_id, at))
+        except NotFoundError as error:
+            raise self._gone(persona_id) or error from None
+
+    def present_id(self, session: Session) -> str:
+        """The id of a session's persona by now: it may have been renamed since. Raises StorageError."""
+        return self._revisions.present_id(session.persona_id, session.created_at)
+
+    def is_own(self, session: Session, persona_id: str, at: str = "") -> bool:
+        """Whether a session is one with this persona; as it was, it has the name of that time as well.
+
+        Raises StorageError.
+        """
+        by_then = session.persona_id if at else ""
+        return bool(persona_id) and persona_id in (by_then, self.present_id(session))
+
+    def _gone(self, persona_id: str) -> NotFoundError | None:
+        """What has become of a persona without a file, as far as the log knows, and how it can be asked."""
+        try:
+            present = self._revisions.present_id(persona_id)
+            last = self._revisions.last_revision(persona_id)
+        except StorageError:
+            return None
+        if present != persona_id:
+            return NotFoundError(
+                "There is no persona '%(id)s' any more: it was renamed, and is '%(present)s' now.",
+                id=persona_id,
+                present=present,
+            )
+        if last:
+            return NotFoundError(
+                "There is no persona '%(id)s' any more. What it was last is %(reference)s; if its file has another name"
+                " now, give that.",
+                id=persona_id,
+                reference=f"{persona_id}@{last[:SHORT_REVISION]}",
+            )
+        return None
 
     def at_revision(self, persona_id: str, revision: Revision) -> ResolvedPersona:
         """A persona as it was. Raises InputError if today's format cannot read it."""

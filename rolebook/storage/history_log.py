@@ -48,6 +48,14 @@ class SqliteHistory:
         """What a label points at, else the revision whose id begins so. Raises NotFoundError, InputError."""
         return self._log.read(queries.find_revision, persona_id, at)
 
+    def present_id(self, persona_id: str, at: str = "") -> str:
+        """What a persona is called by now that was called so at a time, or ever: it may have been renamed since."""
+        return self._log.read(queries.present_id, persona_id, at)
+
+    def last_revision(self, persona_id: str) -> str:
+        """The id of what a persona's file was made into last; empty where the log knows none."""
+        return self._log.read(queries.last_revision, persona_id)
+
     def labels(self, persona_id: str) -> Sequence[Label]:
         """The labels of a persona, by name."""
         return self._log.read(queries.labels, persona_id)

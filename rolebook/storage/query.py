@@ -6,7 +6,7 @@ import json
 import re
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -22,7 +22,7 @@ from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_json, decode_text, encode_json
 from rolebook.storage.lookup import SESSION_COLUMNS, tags_of
 from rolebook.storage.record import session_of
-from rolebook.storage.revision import meant_by
+from rolebook.storage.revision import given_up_names, meant_by, renamed_personas, sessions_of
 
 _SNIPPET_CHARACTERS = 200
 #: What was chosen for a session may be a whole book; a line of a list has the begin of it.
@@ -41,8 +41,9 @@ WAYS = ("gateway", "people")
 class SessionFilter:
     """Which sessions to list; what is empty does not matter.
 
-    ``persona_id`` may be a reference, ``teacher@production``: then those are meant that were begun by this very name or
-    have a turn at the revision that it means now. ``search`` is a query as in search by words and looks at the newest
+    ``persona_id`` is about those from before the persona was renamed, too. It may be a reference,
+    ``teacher@production``: then those are meant that were begun by this very name or have a turn at the revision that
+    it means now. ``search`` is a query as in search by words and looks at the newest
     5,000 turns that match. ``model`` (as requested), ``revision``, ``status`` and ``mark`` (one of MARKS) hold if any
     turn of the session has them; ``via`` is one of WAYS.
     ``since`` (inclusive) and ``until`` (exclusive) are about the last use, as :func:`comparable_time` reads them; plain
@@ -119,7 +120,10 @@ class Facets:
 
 @frozen
 class PersonaStatistics:
-    """How much a persona was used; the trash does not count. ``last_used_at`` is empty if it never was."""
+    """How much a persona was used, by whatever name; the trash does not count.
+
+    ``last_used_at`` is empty if it never was.
+    """
 
     sessions: int
     turns: int
@@ -139,9 +143,10 @@ def list_sessions(
     conditions, parameters = _conditions(wanted)
     if wanted.persona_id:
         persona_id, at, revision_id = meant_by(db, wanted.persona_id)
+        with_it, named = sessions_of(db, persona_id)
         # A plus sign keeps the planner from an index that would have all of a persona's sessions sorted for one page.
-        conditions.append("+sessions.persona_id = ?")
-        parameters.append(persona_id)
+        conditions.append(f"+{with_it}")
+        parameters += named
         if at:
             conditions.append(f"(sessions.pin = ? OR {_IN_TURNS.format(_AT_REVISION)})")
             parameters += [at, revision_id]
@@ -194,29 +199,49 @@ def _cut(text: str, limit: int) -> str:
 
 def facets(db: Database) -> Facets:
     """What sessions can be filtered by."""
-    personas = execute(
-        db,
-        "SELECT counted.persona_id, sessions, persona_name FROM (SELECT persona_id, count(*) AS sessions, "
-        "max(revision) AS revision FROM sessions WHERE deleted_at IS NULL AND persona_id <> '' AND activity > 0 "
-        "GROUP BY persona_id) AS counted JOIN revisions ON revisions.number = counted.revision",
-    ).fetchall()
     return Facets(
-        personas=_sorted(
-            Facet(decode_text(row[0]), decode_text(row[2]), row[1]) for row in personas
-        ),
+        personas=_sorted(_persona_facets(db)),
         models=_facets_of(db, "SELECT DISTINCT model_requested AS value, session FROM turns"),
         tags=_facets_of(db, "SELECT tag AS value, session FROM session_tags"),
         statuses=_status_facets(db),
     )
 
 
+def _persona_facets(db: Database) -> Iterator[Facet]:
+    """Personas by the name that they have now; one that was renamed counts what it had under others, too.
+
+    A name that a persona has given up is left out where all that was begun under it counts there.
+    """
+    found: dict[str, Facet] = {}
+    for row in execute(db, _COUNTED.format("persona_id <> ''") + "GROUP BY persona_id" + _NAMED):
+        found[row["persona_id"]] = _persona_facet(row["persona_id"], row)
+    for persona_id in renamed_personas(db):
+        with_it, named = sessions_of(db, persona_id)
+        for row in execute(db, _COUNTED.format(with_it) + _NAMED, named):
+            found[persona_id] = _persona_facet(persona_id, row)
+    given_up = given_up_names(db)
+    return (facet for persona_id, facet in found.items() if persona_id not in given_up)
+
+
+_COUNTED = (
+    "SELECT counted.persona_id, sessions, persona_name FROM (SELECT persona_id, count(*) AS sessions, "
+    "max(revision) AS revision FROM sessions WHERE deleted_at IS NULL AND activity > 0 AND {} "
+)
+_NAMED = ") AS counted JOIN revisions ON revisions.number = counted.revision"
+
+
+def _persona_facet(persona_id: str, row: sqlite3.Row) -> Facet:
+    return Facet(decode_text(persona_id), decode_text(row["persona_name"]), row["sessions"])
+
+
 def statistics_of_persona(db: Database, persona_id: str) -> PersonaStatistics:
-    """Its sessions, turns and last use."""
+    """Its sessions, turns and last use, also from before it was renamed."""
+    with_it, named = sessions_of(db, persona_id)
     row = execute(
         db,
         "SELECT count(*), max(used_at), coalesce(sum((SELECT count(*) FROM turns WHERE session = sessions.number)), 0) "
-        "FROM sessions WHERE persona_id = ? AND deleted_at IS NULL AND activity > 0",
-        (persona_id,),
+        f"FROM sessions WHERE {with_it} AND deleted_at IS NULL AND activity > 0",
+        named,
     ).fetchone()
     return PersonaStatistics(sessions=row[0], turns=row[2], last_used_at=row[1] or "")
 

@@ -210,11 +210,15 @@ def timeline(db: Database, key: FileKey, *, limit: int, before: str) -> Timeline
 
 @frozen
 class _Segment:
-    """A part of a history: what ``file`` was up to its change ``last``, which was at the time ``until``."""
+    """A part of a history: what ``file`` was up to its change ``last``, which was at the time ``until``.
+
+    What it was up to ``since`` has another name than this one by now.
+    """
 
     file: str
     last: int = 2**62
     until: str = "9999"
+    since: str = ""
 
 
 def _segments(db: Database, key: FileKey) -> Iterator[_Segment]:
@@ -231,7 +235,14 @@ def _segments(db: Database, key: FileKey) -> Iterator[_Segment]:
         if row is None:
             return
         # The change by which the former file went away says nothing new.
-        segment = _Segment(row["former"], row["number"] - 1, row["created_at"])
+        former, last = row["former"], row["number"] - 1
+        away = execute(
+            db,
+            "SELECT max(created_at) FROM changes "
+            "WHERE kind = ? AND action = 'renamed' AND former = ? AND number <= ?",
+            (key.kind, former, last),
+        ).fetchone()
+        segment = _Segment(former, last, row["created_at"], away[0] or "")
 
 
 def sessions_of(db: Database, persona_id: str) -> tuple[str, list[str]]:
@@ -239,9 +250,59 @@ def sessions_of(db: Database, persona_id: str) -> tuple[str, list[str]]:
     own, *former = _segments(db, FileKey("persona", persona_id))
     conditions, parameters = ["sessions.persona_id = ?"], [own.file]
     for segment in former:
-        conditions.append("sessions.persona_id = ? AND sessions.created_at <= ?")
-        parameters += [segment.file, segment.until]
+        conditions.append(
+            "sessions.persona_id = ? AND sessions.created_at <= ? AND sessions.created_at > ?"
+        )
+        parameters += [segment.file, segment.until, segment.since]
     return f"({' OR '.join(conditions)})", parameters
+
+
+def present_id(db: Database, persona_id: str, at: str) -> str:
+    """What a persona is called by now that was called so at a time: by each name that it was given since."""
+    last = 0
+    for _ in range(_MOST_FORMER):
+        row = execute(
+            db,
+            "SELECT number, file FROM changes WHERE kind = 'persona' AND action = 'renamed' "
+            "AND former = ? AND created_at >= ? AND number > ? ORDER BY number LIMIT 1",
+            (persona_id, at, last),
+        ).fetchone()
+        if row is None:
+            break
+        persona_id, last = row["file"], row["number"]
+    return persona_id
+
+
+_RENAMINGS = "SELECT number, created_at, file, former FROM changes WHERE kind = 'persona' AND action = 'renamed'"
+
+
+def renamed_personas(db: Database) -> Sequence[str]:
+    """The names that personas have got which had others before."""
+    return [row["file"] for row in execute(db, f"SELECT DISTINCT file FROM ({_RENAMINGS})")]
+
+
+def given_up_names(db: Database) -> Sequence[str]:
+    """The names of personas which have others now, if nothing outside the trash has begun under them since."""
+    rows = execute(
+        db,
+        f"WITH renamings AS ({_RENAMINGS}) SELECT former FROM (SELECT former, max(number) AS number, "
+        "max(created_at) AS at FROM renamings GROUP BY former) AS away "
+        "WHERE NOT EXISTS (SELECT 1 FROM renamings WHERE file = away.former AND number > away.number) "
+        "AND NOT EXISTS (SELECT 1 FROM sessions WHERE persona_id = away.former AND created_at > away.at "
+        "AND activity > 0 AND deleted_at IS NULL)",
+    )
+    return [row["former"] for row in rows]
+
+
+def last_revision(db: Database, persona_id: str) -> str:
+    """The id of what a persona's file was made into last; empty where the log knows none."""
+    row = execute(
+        db,
+        "SELECT revisions.id FROM changes JOIN revisions ON revisions.number = changes.revision "
+        f"WHERE kind = 'persona' AND file = ? AND action NOT IN {_ASIDE} ORDER BY changes.number DESC LIMIT 1",
+        (persona_id,),
+    ).fetchone()
+    return row["id"] if row else ""
 
 
 def get_change(db: Database, key: FileKey, change_id: str) -> Change:

@@ -21,7 +21,7 @@ from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text, show_text
 from rolebook.storage.index import CJK, segment
 from rolebook.storage.lookup import turns_by_number
-from rolebook.storage.revision import meant_by
+from rolebook.storage.revision import meant_by, sessions_of
 
 #: How many matching turns a search for sessions looks at, the newest first.
 NEWEST_MATCHES = 5_000
@@ -102,18 +102,19 @@ def search(db: Database, query: str, *, persona_id: str, limit: int, before: str
     if not terms:
         return SearchPage((), "")
     persona_id, at, revision_id = meant_by(db, persona_id)
+    with_it, named = sessions_of(db, persona_id) if persona_id else ("TRUE", [])
     rows = execute(
         db,
         "SELECT turn_search.rowid AS number, sessions.title, sessions.persona_id, revisions.persona_name "
         "FROM turn_search JOIN turns ON turns.number = turn_search.rowid "
         "JOIN sessions ON sessions.number = turns.session JOIN revisions ON revisions.number = turns.revision "
         "WHERE turn_search MATCH ? AND turn_search.rowid < ? AND sessions.deleted_at IS NULL AND activity > 0 "
-        "AND (? = '' OR sessions.persona_id = ?) AND (? = '' OR sessions.pin = ? OR revisions.id = ?) "
+        f"AND +{with_it} AND (? = '' OR sessions.pin = ? OR revisions.id = ?) "
         "ORDER BY turn_search.rowid DESC LIMIT ?",
         (
             _match(terms),
             _before(before),
-            *(persona_id, persona_id),
+            *named,
             *(at, at, revision_id),
             limit + 1,
         ),

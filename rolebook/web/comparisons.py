@@ -143,6 +143,8 @@ def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
     if variants:
         variants[0] = {**_chosen(given), **variants[0]}
     if sessions:
+        # A file that has just got another name is known by the old one, too.
+        rolebook().recorder.record()
         asked = [_as_in_session(variant, _known(sessions)) for variant in variants]
         variants = asked or _variants_of_sessions(map(rolebook().log.get_session, sessions))
     fields = {
@@ -233,7 +235,8 @@ def _known(ids: Iterable[str]) -> list[Session]:
 
 def _variant_of_session(session: Session) -> Fields:
     if session.persona_id:
-        variant = {"persona": session.persona_id, "shown": session.persona_id}
+        own = rolebook().finder.present_id(session)
+        variant = {"persona": own, "shown": own}
         return _as_in_session(variant, [session])
     persona = rolebook().chat.persona_of(session).persona
     described = {"persona": plan_form.DESCRIBED, "shown": plan_form.DESCRIBED}
@@ -243,7 +246,8 @@ def _variant_of_session(session: Session) -> Fields:
 
 def _as_in_session(variant: Fields, sessions: Sequence[Session]) -> Fields:
     """A variant that is asked as its persona was in the first of these sessions that was had with it."""
-    own = [session for session in sessions if session.persona_id == variant["persona"]]
+    persona_id, at = variant["persona"], variant.get("revision", "")
+    own = [each for each in sessions if rolebook().finder.is_own(each, persona_id, at)]
     resolved = plan_form.resolved_of(variant)
     return {**_chosen_in(own[0], resolved.persona), **variant} if own and resolved else variant
 

@@ -217,7 +217,12 @@ def sessions_to_choose(
     log = rolebook().log
     own = log.list_sessions(SessionFilter(persona_id=persona_id), limit=_SESSIONS_OFFERED)
     newest = log.list_sessions(limit=2 * _SESSIONS_OFFERED)
-    others = [said for said in newest.summaries if said.session.persona_id != persona_id]
+    offered = {said.session.id for said in own.summaries}
+    others = [
+        said
+        for said in newest.summaries
+        if said.session.persona_id != persona_id and said.session.id not in offered
+    ]
     return (
         [summary for summary in own.summaries if summary.turns],
         [summary for summary in others if summary.turns][:_SESSIONS_OFFERED],

@@ -795,6 +795,54 @@ def test_a_replay_asks_the_own_persona_as_the_session_did(
     assert ("ok", False) == (plain["model"], "user" in plain)
 
 
+def test_a_replay_knows_the_own_persona_by_its_new_name(
+    shell: Shell, upstream: FakeUpstream
+) -> None:
+    chosen = ("-m", "ok?text=Clear", "-s", "temperature=0.33")
+    session_id = shell.run("ask", "teacher", "Why?", *chosen, "--json").json["session_id"]
+    first = upstream.requests[0].body
+    revision = shell.run("personas", "history", "teacher", "--json").json[0]["revision"]
+    shell.run("personas", "rename", "teacher", "tutor")
+    folder = shell.folder / "personas"
+
+    def asked(*arguments: str) -> dict[str, Any]:
+        upstream.reset()
+        finished = shell.run("replay", session_id, *arguments, "--no-recorded")
+        assert 0 == finished.status, finished.notices
+        (request,) = upstream.requests
+        return dict(request.body)
+
+    assert first == asked()
+    assert first == asked("tutor")
+    assert first == asked(f"teacher@{revision[:8]}")
+    # On disk, too.
+    (folder / "tutor.yaml").rename(folder / "coach.yaml")
+    assert first == asked()
+    assert first == asked("coach")
+    # Another persona under the old name is not this one.
+    (folder / "teacher.yaml").write_text("name: Other\nsystem: You are another.\n", "utf-8")
+    other = asked("teacher")
+    assert ("ok", False) == (other["model"], "temperature" in other)
+    assert first == asked()
+
+
+def test_a_replay_says_what_became_of_a_persona_that_is_gone(
+    shell: Shell, upstream: FakeUpstream, session_id: str
+) -> None:
+    revision = shell.run("personas", "history", "teacher", "--json").json[0]["revision"]
+    shell.run("personas", "rename", "teacher", "tutor")
+    told = shell.run("replay", session_id, "teacher")
+    assert 2 == told.status
+    assert "no persona 'teacher' any more: it was renamed, and is 'tutor' now." in told.notices
+    shell.run("personas", "delete", "tutor")
+    told = shell.run("replay", session_id)
+    reference = f"tutor@{revision[:8]}"
+    assert f"no persona 'tutor' any more. What it was last is {reference}" in told.notices
+    assert 0 == shell.run("replay", session_id, reference).status
+    assert "patient teacher of music" in upstream.requests[-1].body["messages"][0]["content"]
+    assert "There is no persona 'nobody'.\n" in shell.run("replay", session_id, "nobody").notices
+
+
 def test_the_messages_of_a_script_are_told_to_be_the_first_of_several(
     shell: Shell, spec: Path
 ) -> None:

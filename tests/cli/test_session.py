@@ -43,6 +43,17 @@ def test_sessions_are_filtered(
     assert [session_ids[n] for n in found] == [session["id"] for session in listed]
 
 
+def test_sessions_of_a_file_with_a_new_name_on_disk_are_found_by_it(
+    shell: Shell, session_ids: list[str]
+) -> None:
+    folder = shell.folder / "personas"
+    shell.run("personas", "history", "teacher")
+    (folder / "teacher.yaml").rename(folder / "tutor.yaml")
+    listed = shell.run("sessions", "--json", "--persona", "tutor").json
+    assert [session_ids[2], session_ids[0]] == [session["id"] for session in listed]
+    assert {"teacher"} == {session["persona_id"] for session in listed}
+
+
 def test_list_for_pipes_has_one_session_a_line(shell: Shell, session_ids: list[str]) -> None:
     lines = shell.run("sessions").text.splitlines()
     assert list(reversed(session_ids)) == [line.split("\t")[0] for line in lines]

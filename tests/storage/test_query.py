@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import sleep
 from typing import Any
 
 import pytest
 
 from rolebook.core.errors import InputError
-from rolebook.core.history import Label
+from rolebook.core.history import Label, NewChange
 from rolebook.core.session import Revision, Session, TurnStatus, now
-from rolebook.core.source import Author
+from rolebook.core.source import Author, FileKey
 from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.query import Facet, PersonaStatistics, SessionFilter
@@ -223,6 +224,77 @@ def test_statistics_of_a_persona(log: SqliteLog, sessions: dict[str, Session]) -
         2, 2, "2026-11-10T08:00:00.000Z"
     )
     assert log.statistics_of_persona("nobody") == PersonaStatistics(0, 0, "")
+
+
+def rename(log: SqliteLog, old: str, new: str) -> None:
+    """As somebody does it who is neither quicker nor slower than the sessions around it."""
+    sleep(0.002)
+    change = NewChange(FileKey("persona", new), "renamed", Author("command"), new, former=old)
+    SqliteHistory(log).record([change])
+    sleep(0.002)
+
+
+def say(log: SqliteLog, title: str, persona_id: str) -> None:
+    log_turn(log, log_session(log, title=title, persona_id=persona_id))
+
+
+@pytest.fixture
+def renamed(log: SqliteLog) -> SqliteLog:
+    """Of two teachers, one after the other, the first became a tutor and then a coach, the second a pupil."""
+    say(log, "A", "teacher")
+    rename(log, "teacher", "tutor")
+    say(log, "B", "teacher")
+    say(log, "C", "tutor")
+    rename(log, "tutor", "coach")
+    rename(log, "teacher", "pupil")
+    say(log, "D", "coach")
+    return log
+
+
+@pytest.mark.parametrize(
+    ("persona_id", "found"),
+    [("coach", "ACD"), ("pupil", "B"), ("teacher", "AB"), ("tutor", "AC"), ("friend", "")],
+)
+def test_persona_that_was_renamed_is_found_with_what_it_had_under_other_names(
+    renamed: SqliteLog, persona_id: str, found: str
+) -> None:
+    listed = renamed.list_sessions(SessionFilter(persona_id=persona_id)).summaries
+    assert "".join(sorted(each.session.title for each in listed)) == found
+    hits = renamed.search("sky", persona_id=persona_id).hits
+    assert "".join(sorted(hit.session_title for hit in hits)) == found
+    statistics = renamed.statistics_of_persona(persona_id)
+    assert (statistics.sessions, statistics.turns) == (len(found), len(found))
+    last_used = max((each.last_used_at for each in listed), default="")
+    assert statistics.last_used_at == last_used
+
+
+def test_persona_that_was_renamed_is_offered_to_filter_by_under_its_present_name(
+    renamed: SqliteLog,
+) -> None:
+    def offered() -> dict[str, int]:
+        facets = SqliteLog(renamed.path).facets()
+        return {facet.value: facet.count for facet in facets.personas}
+
+    assert offered() == {"coach": 3, "pupil": 1}
+    say(renamed, "E", "tutor")
+    assert offered() == {"coach": 3, "pupil": 1, "tutor": 3}
+    rename(renamed, "coach", "teacher")
+    assert offered() == {"teacher": 4, "pupil": 1, "tutor": 3}
+
+
+@pytest.mark.parametrize(
+    ("title", "present"), [("A", "coach"), ("B", "pupil"), ("C", "coach"), ("D", "coach")]
+)
+def test_what_became_of_the_persona_of_a_session_is_known(
+    renamed: SqliteLog, title: str, present: str
+) -> None:
+    listed = [each.session for each in renamed.list_sessions().summaries]
+    (session,) = (each for each in listed if each.title == title)
+    history = SqliteHistory(renamed)
+    assert history.present_id(session.persona_id, session.created_at) == present
+    rename(renamed, "coach", "teacher")
+    there_and_back = "teacher" if present == "coach" else present
+    assert history.present_id(session.persona_id, session.created_at) == there_and_back
 
 
 def test_status_counts_what_is_there(log: SqliteLog, sessions: dict[str, Session]) -> None:

@@ -697,6 +697,26 @@ def test_an_edit_of_a_renamed_persona_is_compared_with_what_it_was_under_its_old
     assert f"Teacher, before ({first_used})" == fields["variant-0-name"]
 
 
+def test_a_session_whose_persona_was_renamed_is_replayed_under_its_new_name(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    session_id = talk(client, "Why?", model="ok?text=Clear")
+    client.post("/library/personas/teacher/rename", data={"id": "tutor"})
+    for address in (f"session={session_id}", f"session={session_id}&variant=tutor"):
+        fields = opened(client, f"/comparisons/new?{address}")
+        assert [fields[f"variant-0-{name}"] for name in ("persona", "shown", "model")] == [
+            "tutor",
+            "tutor",
+            "ok?text=Clear",
+        ]
+    comparison = finished(rolebook, start(client, fields))
+    assert [variant.persona_id for variant in comparison.variants] == ["teacher", "tutor"]
+    path = rolebook.library.personas_dir / "tutor.yaml"
+    path.unlink()
+    page = client.get(f"/comparisons/new?session={session_id}").text
+    assert "There is no persona &#39;tutor&#39; any more. What it was last is tutor@" in page
+
+
 def test_a_session_whose_persona_changed_offers_both_revisions(
     client: FlaskClient, rolebook: Rolebook
 ) -> None:

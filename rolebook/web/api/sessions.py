@@ -87,7 +87,8 @@ class SessionQuery(Body):
     search: str = ""
     """Words that must all occur; `"several words"` follow each other, `begin*` is the start of a word."""
     persona_id: str = ""
-    """Of `teacher@production`: begun by this very name, or with a turn at the revision that it means now."""
+    """Also from before it was renamed. Of `teacher@production`: begun by this very name, or with a turn at the revision
+    that it means now."""
     revision: str = ""
     model: str = ""
     tag: str = ""
@@ -210,7 +211,8 @@ class SearchQuery(Body):
     search: str
     """Words that must all occur, in the input, the answer or the title."""
     persona_id: str = ""
-    """Of `teacher@production`: in sessions begun by this very name, or asked at the revision that it means now."""
+    """Also from before it was renamed. Of `teacher@production`: in sessions begun by this very name, or asked at the
+    revision that it means now."""
     limit: int = Field(20, ge=1, le=100)
     """So many at most."""
     cursor: str = ""

@@ -205,6 +205,22 @@ def test_session_in_the_trash_is_gone_until_it_is_restored(
     assert 1 == len(call(client, "GET", f"/sessions/{session_id}")["turns"])
 
 
+def test_persona_that_was_renamed_is_counted_and_found_by_its_new_name(
+    client: FlaskClient, session_id: str
+) -> None:
+    ask(client, session_id)
+    call(client, "POST", "/files/personas/teacher/rename", id="tutor")
+    (line,) = call(client, "GET", "/sessions?persona_id=tutor")["sessions"]
+    assert (session_id, "teacher") == (line["id"], line["persona_id"])
+    (hit,) = call(client, "GET", "/search?search=blue&persona_id=tutor")["hits"]
+    assert session_id == hit["session_id"]
+    assert ["tutor"] == [facet["value"] for facet in call(client, "GET", "/facets")["personas"]]
+    statistics = call(client, "GET", "/personas/tutor")["statistics"]
+    assert (1, 1) == (statistics["sessions"], statistics["turns"])
+    assert "1 session" in client.get("/personas/tutor").text
+    assert session_id in client.get("/sessions?persona=tutor").text
+
+
 def test_described_role_becomes_a_persona(client: FlaskClient, rolebook: Rolebook) -> None:
     begun = call(client, "POST", "/sessions", 201, system="You answer in one word.")
     path = f"/sessions/{begun['id']}/persona"
