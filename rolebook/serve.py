@@ -144,7 +144,7 @@ class _Several:
 
         def tell(taken: int, ended: int) -> None:
             turns = rolebook.chat.live_turns, rolebook.log.unwritten
-            self._told[number] = Told(taken, ended, *turns)
+            self._told[number] = Told(taken, ended, *turns, round(time.monotonic() * 1000))
 
         answer(
             self.app,

@@ -31,13 +31,15 @@ _ROWS = 2048
 class Told(NamedTuple):
     """What a process tells of itself.
 
-    ``taken`` are the connections of clients that it got so far, ``ended`` those that it is done with.
+    ``taken`` are the connections of clients that it got so far, ``ended`` those that it is done with; ``told_at_ms`` is
+    when it told this, by a clock that is the same in all processes.
     """
 
     taken: int = 0
     ended: int = 0
     live_turns: int = 0
     unwritten_turns: int = 0
+    told_at_ms: int = 0
 
 
 class SharedNumbers:

@@ -34,12 +34,14 @@ def answer(
     """Serve `app` to the connections that come by `way`, until the process at its other end says so or has ended.
 
     Arguments:
-        tell: called again and again with how many connections it got so far, and how many it is done with.
+        tell: called again and again with how many connections it got so far, and how many it is done with; at least
+            once a second, unless the process hangs.
         service: as for :func:`rolebook.serving.server.serve`; so is ``on_ready``.
     """
 
     def ready() -> None:
         on_ready()
+        tell(0, 0)
         crossing.send(way, crossing.READY)
 
     def stop() -> None:

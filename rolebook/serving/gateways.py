@@ -29,6 +29,8 @@ _logger = logging.getLogger(__name__)
 #: One that ends is replaced after a moment, in which it may turn out that all are to end, and not more often than this.
 _PAUSE_S = 1.0
 _SHORTEST_LIFE_S = 5.0
+#: Each tells of itself every second: one that has not for so long hangs.
+_SILENCE_S = 5.0
 #: How long it may take, beyond the grace, to write and close what is open.
 _CLOSING_S = 5.0
 #: Within this time all answer what they are asked, or are done without.
@@ -46,6 +48,7 @@ class _Gateway:
     number: int
     way: socket.socket
     is_ready: bool = False
+    hangs: bool = False
     given: int = 0
     sent: deque[tuple[socket.socket, bytes]] = field(default_factory=deque)
 
@@ -72,7 +75,9 @@ class Gateways:
         self._nursery = nursery
         self._told = told
         self._on_lost = on_lost
-        self._due = {number: 0.0 for number in range(count)}
+        #: The numbers of all that there are to be.
+        self.numbers: Collection[int] = range(count)
+        self._due = dict.fromkeys(self.numbers, 0.0)
         self._gateways: list[_Gateway] = []
         self._has_lost = False
         self._is_stopping = False
@@ -92,9 +97,12 @@ class Gateways:
             with suppress(RuntimeError):
                 threading.Thread(target=self._on_lost, daemon=True).start()
                 self._has_lost = False
-        for gateway in self._gateways:
-            gateway.forget(self._told[gateway.number].taken)
         moment = time.monotonic()
+        for gateway in self._gateways:
+            told = self._told[gateway.number]
+            gateway.forget(told.taken)
+            if gateway.is_ready:
+                _note_whether_it_hangs(gateway, moment - told.told_at_ms / 1000)
         due = [] if self._is_stopping else [n for n, at in self._due.items() if at <= moment]
         for number in due:
             if self._due.pop(number):
@@ -154,8 +162,8 @@ class Gateways:
                 self._has_lost = True
 
     def give(self, client: socket.socket, rest: bytes) -> bool:
-        """Hand a connection to the least busy; False if none can take it."""
-        ready = [gateway for gateway in self._gateways if gateway.is_ready]
+        """Hand a connection to the least busy of those that do not hang; False if none can take it."""
+        ready = [gateway for gateway in self._gateways if gateway.is_ready and not gateway.hangs]
         try:
             kept = client.dup()
         except OSError:
@@ -179,14 +187,17 @@ class Gateways:
     ) -> Mapping[int, bytes | None]:
         """What each of them answers, by its number; None of one that does not, or not in time. For any thread.
 
-        All are asked before the first answer is waited for, so that it takes no longer however many hang. They see by
-        the connection, a pair of sockets that nobody else could have, who asks.
+        All are asked before the first answer is waited for, so that it takes no longer however many hang; those that
+        are known to hang are not asked. They see by the connection, a pair of sockets that nobody else could have, who
+        asks.
         """
         ready = [gateway for gateway in self._gateways if gateway.is_ready]
         deadline = time.monotonic() + _PATIENCE_S
         with ExitStack() as stack, blocking():
             asked = {
-                gateway.number: _ask(gateway.way, stack, method, path, body, headers or {})
+                gateway.number: None
+                if gateway.hangs
+                else _ask(gateway.way, stack, method, path, body, headers or {})
                 for gateway in ready
                 if gateway.number not in but
             }
@@ -218,6 +229,20 @@ class Gateways:
                     del left[descriptor]
                 elif message.client:
                     message.client.close()
+
+
+def _note_whether_it_hangs(gateway: _Gateway, silence_s: float) -> None:
+    """And say so, as nobody could tell else why some clients wait."""
+    hangs = silence_s > _SILENCE_S
+    if hangs and not gateway.hangs:
+        _logger.error(
+            "gateway-%d has not been heard for %d s, so it gets no connections until it goes on",
+            gateway.number + 1,
+            silence_s,
+        )
+    elif gateway.hangs and not hangs:
+        _logger.warning("gateway-%d goes on", gateway.number + 1)
+    gateway.hangs = hangs
 
 
 def _ask(

@@ -168,7 +168,7 @@ class _ByProcess(Collector):
     They are not added up here: the counts of a process that is replaced begin anew, which a sum would not show.
     """
 
-    def __init__(self, own: CollectorRegistry, others: Mapping[int, str]) -> None:
+    def __init__(self, own: CollectorRegistry, others: Mapping[int, str | None]) -> None:
         self._own = own
         self._others = others
 
@@ -188,10 +188,16 @@ class _ByProcess(Collector):
         return iter(families.values())
 
     def _by_process(self) -> Iterator[tuple[str, Iterable[Metric]]]:
-        yield "pages", self._own.collect()
+        yield "pages", [_up(True), *self._own.collect()]
         for number, text in self._others.items():
-            families = text_string_to_metric_families(text)
-            yield name_of(number), families
+            found = () if text is None else text_string_to_metric_families(text)
+            yield name_of(number), [_up(text is not None), *found]
+
+
+def _up(is_up: bool) -> Metric:
+    return _gauge(
+        "process_up", "Whether a process has told its figures; 0: it hangs, or is not there.", is_up
+    )
 
 
 def _gauge(name: str, help: str, value: float) -> Metric:

@@ -33,6 +33,10 @@ _GRAVITY = ("ready", "limited", "quota", "refused", "unusable")
 class Processes(Protocol):
     """The processes, as whoever runs them knows them."""
 
+    @property
+    def numbers(self) -> Collection[int]:
+        """The numbers of all that there are to be."""
+
     def ask(
         self,
         method: str,
@@ -72,12 +76,15 @@ class Siblings:
         answers = self._ask("POST", f"/siblings/{what}", json.dumps(given), _JSON)
         return any(json.loads(answer).get("is_done") for answer in answers.values())
 
-    def figures(self) -> Mapping[int, str] | None:
-        """The figures of each; None where there are no others."""
+    def figures(self) -> Mapping[int, str | None] | None:
+        """The figures of each, None of one that gives none; None where there are no others."""
         if self._processes is None:
             return None
         answers = self._ask("GET", "/metrics")
-        return {number: text.decode() for number, text in answers.items()}
+        return {
+            number: answers[number].decode() if number in answers else None
+            for number in self._processes.numbers
+        }
 
     @property
     def unanswering(self) -> Sequence[str]:

@@ -164,11 +164,11 @@ def test_what_a_process_tells_of_itself_is_read_by_others() -> None:
     numbers = SharedNumbers(2)
 
     def tell() -> int:
-        numbers[1] = Told(5, 4, 3, 2)
+        numbers[1] = Told(5, 4, 3, 2, 1)
         return 0
 
     assert 0 == in_child(tell)
-    assert (Told(), Told(taken=5, ended=4, live_turns=3, unwritten_turns=2)) == (
+    assert (Told(), Told(taken=5, ended=4, live_turns=3, unwritten_turns=2, told_at_ms=1)) == (
         numbers[0],
         numbers[1],
     )

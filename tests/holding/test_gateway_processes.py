@@ -38,6 +38,7 @@ from tests.holding.server import (
     wait_until,
 )
 
+ROUTE = "gateway.list_models"
 FLOWING = "ok?tokens=2000&delay_ms=20"
 SEVERAL = ("--gateway-processes", "2")
 MODELS = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -452,6 +453,36 @@ def test_keys_and_upstreams_are_shown_and_tried_again_in_all_processes(
         assert ["ready", "ready"] == [key["state"] for key in found()["keys"]]
         assert 0 == found()["silent_models"][0]["seconds"]
         assert 404 == server.post("/status/upstreams", {"upstream": name, "model": "x"}).status
+
+
+def test_process_that_hangs_gets_no_connections_until_it_goes_on(start: StartServer) -> None:
+    server = wait_for_all(start(arguments=SEVERAL, command=HASTY))
+
+    def are_up() -> list[int]:
+        found = figures(server, "rolebook_process_up")
+        return [found[process, ""] for process in ("pages", "gateway-1", "gateway-2")]
+
+    def answered() -> Counter[str]:
+        found = figures(server, "rolebook_http_responses_total")
+        return Counter({process: n for (process, of), n in found.items() if of == ROUTE})
+
+    assert [1, 1, 1] == are_up()
+    with ExitStack() as stack:
+        for count, process_id in enumerate(gateways(server), 1):
+            stack.callback(os.kill, process_id, signal.SIGCONT)
+            os.kill(process_id, signal.SIGSTOP)
+            wait_until(lambda: server.stderr.count("has not been heard") == count, 15)  # noqa: B023
+            replies = [server.get("/v1/models") for _ in range(8)]
+            assert [200] * 8 == [reply.status for reply in replies]
+            assert max(reply.took_s for reply in replies) < 2
+            assert 3 - count == sum(are_up())
+        # Where all of them hang, the process of the pages answers.
+        assert 8 == answered()["pages"]
+    wait_until(lambda: are_up() == [1, 1, 1])
+    assert {"1", "2"} == set(re.findall(r"^gateway-(\d) goes on$", server.stderr, re.MULTILINE))
+    before = answered()
+    assert [200] * 8 == [server.get("/v1/models").status for _ in range(8)]
+    assert {"gateway-1", "gateway-2"} == (answered() - before).keys()
 
 
 def test_killed_process_takes_nobody_along_and_is_replaced(start: StartServer) -> None:
