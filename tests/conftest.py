@@ -146,10 +146,14 @@ def compiled_rules() -> Iterator[None]:
 class _LentSandbox(Sandbox):
     """Goes on for others when somebody who had it closes it."""
 
-    def close(self) -> None:
+    def dismiss(self) -> None:
         """Its processes stay."""
 
+    def close(self) -> None:
+        """They stay here as well."""
+
     def end(self) -> None:
+        super().dismiss()
         super().close()
 
 
