@@ -29,7 +29,7 @@ from rolebook.library.inputs_file import INPUT_SUFFIXES, parse_inputs
 from rolebook.library.yaml_text import dump_yaml
 from rolebook.report.presentation import hue
 from rolebook.storage.comparison import ComparisonSummary
-from rolebook.web import plan_form
+from rolebook.web import plan_draft, plan_filled, plan_form
 from rolebook.web.current import gettext as _
 from rolebook.web.current import rolebook
 from rolebook.web.errors import describe, status_of
@@ -256,7 +256,7 @@ def _chosen_in(session: Session, persona: Persona) -> Fields:
     """What was chosen for a session over what its persona says, in the fields of a variant."""
     chosen = rolebook().compare.chosen_in(session, persona)
     spec = VariantSpec.model_validate({"persona": session.persona_id or "-", **chosen})
-    fields = plan_form.fields_of_variant(spec)
+    fields = plan_filled.fields_of_variant(spec)
     return {name: value for name, value in fields.items() if name not in {"persona", "shown"}}
 
 
@@ -297,7 +297,7 @@ def _read_plan() -> PlanForm:
     """The form as a comparison file fills it in. Raises FaultyFormError."""
     content, name = _upload("plan-file")
     try:
-        return plan_form.form_of_spec(parse_comparison(content, file=name).spec)
+        return plan_filled.form_of_spec(parse_comparison(content, file=name).spec)
     except InputError as error:
         raise FaultyFormError({"plan-file": error}) from None
 
@@ -333,11 +333,11 @@ def download() -> ResponseReturnValue:
     """The plan as a comparison file. What a persona will have been asked by then, the file may wait for."""
     form = plan_form.read_form(submitted())
     try:
-        plan_form.plan_of(form)
+        plan_draft.plan_of(form)
     except FaultyFormError as error:
         if not all(isinstance(each, NothingSaidYetError) for each in error.errors.values()):
             return _faulty_page(form, error)
-    spec = parse_spec(plan_form.draft_of(form).data)
+    spec = parse_spec(plan_draft.draft_of(form).data)
     text = dump_yaml(spec.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
     response = Response(text, mimetype="application/yaml")
     name = f"rolebook-comparison-{now()[:10]}.yaml"
@@ -351,7 +351,7 @@ def create() -> ResponseReturnValue:
     fields, compare = submitted(), rolebook().compare
     form = plan_form.read_form(fields)
     try:
-        plan = plan_form.plan_of(form)
+        plan = plan_draft.plan_of(form)
     except FaultyFormError as error:
         return _faulty_page(form, error)
     begun = _ids([form.get("begun")])
@@ -461,7 +461,7 @@ def _preview(form: PlanForm) -> tuple[PlanPreview | None, FaultyFormError | None
     """What the plan comes to, or why it comes to nothing."""
     is_sketch = not plan_form.says_something(form)
     try:
-        plan = plan_form.plan_of(form, stand_in=_("What you write comes here."))
+        plan = plan_draft.plan_of(form, stand_in=_("What you write comes here."))
         cell = [form.get(f"cell-{part}") for part in ("variant", "input")]
         variant, entry = (int(text) if text.isdecimal() and len(text) < 6 else 0 for text in cell)
         chosen = {"is_sketch": is_sketch, "is_reusing": bool(form.get("reusing"))}
