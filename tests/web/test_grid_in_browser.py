@@ -352,7 +352,7 @@ def test_the_way_back_from_a_cell_leads_to_its_square(
     page.get_by_label("Compare with").select_option(label="Teacher · repeat 1")
     page.get_by_role("button", name="Compare").click()
     page.wait_for_url("**/cells/2-2-2?*with=1*")
-    page.get_by_role("link", name="← ").click()
+    page.get_by_role("link", name="Back to").click()
     expect(focused).to_have_attribute("aria-label", "Plain assistant, input 2, repeat 2: answered")
     expect(page.locator(".strip h3").first).to_have_text("Plain assistant")
     page.get_by_role("link", name="To read").click()
@@ -429,7 +429,7 @@ def test_a_cells_page_is_left_by_arrow_keys(
     page.get_by_label("Compare with").focus()
     page.keyboard.press("ArrowDown")
     assert "/cells/1-1-1" in page.url
-    page.get_by_role("link", name="← ").click()
+    page.get_by_role("link", name="Back to").click()
     page.wait_for_url(f"**/comparisons/{comparison.id}#answer-1-1-1-1")
     page.keyboard.press("Tab")
     inside = "document.activeElement.closest('.box')?.id"

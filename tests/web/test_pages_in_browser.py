@@ -310,3 +310,31 @@ def test_a_fact_of_two_lines_keeps_its_first_letters(page: Any, live_server: Liv
     )
     assert len(lines) > 1
     assert 1 == len(set(lines))
+
+
+@pytest.mark.usefixtures("broken")
+def test_the_way_back_stands_above_the_heading_alike(page: Any, live_server: LiveServer) -> None:
+    looks = set()
+    for path, target in {
+        "/sessions?trash=1": "/sessions",
+        "/comparisons?trash=1": "/comparisons",
+        "/library/personas/teacher/history": "/library/personas/teacher",
+        "/library/personas/teacher/history/commits": "/library/personas/teacher/history",
+        "/personas/broken": "/",
+        "/users": "/account",
+    }.items():
+        page.goto(live_server.url + path)
+        way = page.get_by_role("link", name="Back to")
+        assert way.get_attribute("href") == target
+        looks.add(
+            way.evaluate(
+                """way => {
+                  const { color, fontSize, textDecorationLine } = getComputedStyle(way);
+                  const heading = document.querySelector("h1").getBoundingClientRect();
+                  const { bottom, left } = way.getBoundingClientRect();
+                  const gap = Math.round(heading.top - bottom);
+                  return [color, fontSize, textDecorationLine, left === heading.left, gap].join(" ");
+                }"""
+            )
+        )
+    assert len(looks) == 1, looks
