@@ -16,7 +16,7 @@ from rolebook.core.comparison import Ballot, Cell, CellKey, Comparison
 from rolebook.core.errors import InputError
 from rolebook.core.interval import Interval
 from rolebook.core.measure import Evidence
-from rolebook.core.preference import Outcome, Preference, preference
+from rolebook.core.preference import Outcome, Preference, Vote, preference, side_bias
 from rolebook.core.session import Turn, TurnMark
 from rolebook.core.text import count_characters, count_questions, count_words
 from rolebook.core.voting import vote_rows, votes_of
@@ -167,7 +167,7 @@ def results_data(snapshot: Snapshot) -> dict[str, Any]:
         "variants": [_variant_data(snapshot, index) for index in _variants(snapshot)],
         **_evidence_data(snapshot, snapshot.evidence),
         "votes": vote_rows(snapshot.comparison, snapshot.votes),
-        "preference": preference_data(preference(votes_of(snapshot.comparison, snapshot.votes))),
+        "preference": preference_data(votes_of(snapshot.comparison, snapshot.votes)),
     }
 
 
@@ -250,8 +250,9 @@ def _share_data(share: Interval, found: Preference) -> dict[str, Any]:
     return {**parts, "is_small": share.is_small or found.is_small}
 
 
-def preference_data(found: Preference) -> dict[str, Any]:
+def preference_data(votes: Sequence[Vote]) -> dict[str, Any]:
     """Who is preferred, by all votes; a pair's own figures can be counted from the votes."""
+    found, bias = preference(votes), side_bias(votes)
     return {
         "votes": found.votes,
         "both_bad": found.both_bad,
@@ -264,6 +265,7 @@ def preference_data(found: Preference) -> dict[str, Any]:
             }
             for verdict in found.verdicts
         ],
+        "side_bias": {**asdict(bias), "interval": _interval_data(bias.interval)},
     }
 
 

@@ -691,6 +691,17 @@ class Verdict(Shape):
     """About how many more votes would make it clear; none if over a thousand, or below ten on each variant."""
 
 
+class SideBias(Shape):
+    """Whether votes go to a side rather than to an answer: sides are drawn, so about half should go to the left."""
+
+    left_wins: int
+    right_wins: int
+    interval: Estimated | None
+    """The left's share of the decided votes."""
+    is_suspicious: bool
+    """Whether chance does not explain how far it is from one half."""
+
+
 class Preferred(Shape):
     """Who is preferred."""
 
@@ -698,6 +709,7 @@ class Preferred(Shape):
     both_bad: int
     strength: dict[str, Estimated]
     verdicts: list[Verdict]
+    side_bias: SideBias
 
 
 class CountedVote(Shape):

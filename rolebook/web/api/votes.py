@@ -7,7 +7,7 @@ from typing import Literal, cast
 from pydantic import Field
 
 from rolebook.core.comparison import Ballot, Comparison
-from rolebook.core.preference import Outcome, preference
+from rolebook.core.preference import Outcome
 from rolebook.core.voting import vote_rows, votes_of
 from rolebook.report.export import preference_data
 from rolebook.web import votes
@@ -161,7 +161,7 @@ def count_votes(comparison_id: str) -> VoteCount:
     comparison = find_comparison(comparison_id)
     ballots = rolebook().comparisons.ballots(comparison.id)
     count = votes.count_votes(comparison, ballots, votes.pairing_of(comparison))
-    found = preference_data(preference(votes_of(comparison, ballots)))
+    found = preference_data(votes_of(comparison, ballots))
     return {
         "votes": cast(list[CountedVote], vote_rows(comparison, ballots)),
         "preference": cast(Preferred, found),

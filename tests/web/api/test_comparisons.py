@@ -143,10 +143,23 @@ def test_votes_are_blind_until_they_are_cast(client: FlaskClient) -> None:
     count = call(client, "GET", f"{path}/votes")
     assert ["Plain assistant"] * 2 == [vote["preferred"] for vote in count["votes"]]
     assert "Plain assistant" == count["preference"]["verdicts"][0]["better"]
+    assert not count["preference"]["side_bias"]["is_suspicious"]
     first = count["votes"][0]["id"]
     taken_back = call(client, "POST", f"{path}/ballots/{first}/vote", vote="withdraw")
     assert (None, True) == (taken_back["outcome"], taken_back["is_skipped"])
     assert 1 == len(call(client, "GET", f"{path}/votes")["votes"])
+
+
+def test_who_votes_for_a_side_is_told(client: FlaskClient) -> None:
+    path = run(client, inputs=[{"input": f"Question {number}?"} for number in range(10)])
+    for _ in range(10):
+        ballot = call(client, "POST", f"{path}/ballots")["ballot"]
+        call(client, "POST", f"{path}/ballots/{ballot['id']}/vote", vote="left")
+    for address in ("votes", "results"):
+        bias = call(client, "GET", f"{path}/{address}")["preference"]["side_bias"]
+        assert (10, 0, True) == (bias["left_wins"], bias["right_wins"], bias["is_suspicious"])
+        assert 1.0 == bias["interval"]["value"]
+        assert 0.5 < bias["interval"]["low"]
 
 
 def test_failed_cells_are_tried_again(client: FlaskClient, upstream: FakeUpstream) -> None:
