@@ -225,6 +225,12 @@ def on_this_account(function: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+def only_talks() -> bool:
+    """Whether whoever calls is a program with a key that is for talking only."""
+    key = _caller.get().key
+    return key is not None and key.is_confined
+
+
 def opens(persona_id: str, pin: str = "") -> bool:
     """Whether whoever calls may use a persona: everybody may, but for a key with a scope."""
     key = _caller.get().key

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
-from rolebook.core.access import opens_only, require_persona
+from rolebook.core.access import only_talks, opens_only, require_persona
 from rolebook.core.blocking import blocking
 from rolebook.core.budget import Reserve
 from rolebook.core.call import Call, Prices, Program, Reader
@@ -29,6 +29,7 @@ from rolebook.core.errors import (
     StorageError,
     VariableError,
 )
+from rolebook.core.fixed import filled_up, require_no_framing
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 from rolebook.core.naming import require_short
@@ -288,7 +289,7 @@ class ChatService:
 
         Raises VariableError, PromptError, InputError.
         """
-        merged = {**resolved.persona.parameters, **session.parameters, **(parameters or {})}
+        merged = chosen_over(resolved.persona, {**session.parameters, **(parameters or {})})
         # One that is in no log has its messages from a program, if it has any.
         earlier = [
             turn.messages
@@ -639,6 +640,18 @@ def tell(listener: Callable[..., None], *ended: Any) -> None:
 def last_position(history: Sequence[Turn]) -> int:
     """Up to where somebody has seen a session whose history this is."""
     return history[-1].position if history else 0
+
+
+def chosen_over(persona: Persona, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a persona says of parameters, and over it what was chosen for a session or a turn.
+
+    A program whose key is for talking only chooses nothing that the persona has fixed, by whichever way it asks. Raises
+    InputError.
+    """
+    if not only_talks():
+        return {**persona.parameters, **chosen}
+    require_no_framing(chosen)
+    return filled_up(persona.parameters, chosen)
 
 
 def prepared_turn(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from rolebook.core.errors import InputError
+
 #: Each is one thing, by the names that it goes by with OpenAI, Ollama, llama.cpp, vLLM, Gemini and servers like them.
 _THINGS = (
     "max_tokens max_completion_tokens max_output_tokens max_new_tokens max_gen_tokens max_gen_len max_length"
@@ -30,6 +32,11 @@ _THINGS = (
 #: Objects in which servers look for parameters. All others hold what a model is told or has to keep to, such as the
 #: properties of a schema, or another thing by a name that is here too, such as how long it may reason.
 _HOLDERS = "options extra google generation_config parameters sampling_params chat_template_kwargs"
+#: Fields by which some servers would put other words around the messages, or in the place of the persona's own.
+_FRAMING = (
+    "chat_template chat_template_str instruction_template instruction_template_str"
+    " system system_prompt system_message system_instruction chat_instruct_command character context"
+)
 #: Nobody looks for a parameter that lies deeper.
 _DEEPEST = 8
 
@@ -39,17 +46,19 @@ def filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {**_without({*_plain_names(fixed)}, given), **fixed}
 
 
-def fields_in(fields: Mapping[str, Any], *, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Each field with its name, and those inside of objects in which servers look for fields."""
-    for name, value in fields.items():
-        yield name, value
-        if _is_holder(name, value) and depth < _DEEPEST:
-            yield from fields_in(value, depth=depth + 1)
-
-
 def counts_in(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each field, with its name, that says how many answers there are to be, or to be thought of."""
-    return ((name, value) for name, value in fields_in(fields) if plain(name) in _COUNTS)
+    return ((name, value) for name, value in _fields_of(fields) if plain(name) in _COUNTS)
+
+
+def require_no_framing(fields: Mapping[str, Any]) -> None:
+    """Raises InputError for a field that would put other words around what a persona says.
+
+    It is looked for wherever servers do: vLLM, for one, takes a ``chat_template`` from ``chat_template_kwargs``.
+    """
+    framing = next((name for name, _ in _fields_of(fields) if plain(name) in _PLAIN_FRAMING), None)
+    if framing is not None:
+        raise InputError("%(key)s cannot be set by a request.", key=framing[:80])
 
 
 def answers_of(fields: Mapping[str, Any]) -> int:
@@ -70,6 +79,7 @@ _SAME: Mapping[str, frozenset[str]] = {
     for name in names
 }
 _COUNTS = _SAME["n"] | {"bestof"}
+_PLAIN_FRAMING = frozenset(map(plain, _FRAMING.split()))
 _PLAIN_HOLDERS = frozenset(map(plain, _HOLDERS.split()))
 
 
@@ -77,8 +87,16 @@ def _plain_names(fixed: Mapping[str, Any]) -> Iterator[str]:
     """Every name of everything that is fixed; what is in no line of the table, at the top, by its own name."""
     for name in fixed:
         yield plain(name)
-    for name, _ in fields_in(fixed):
+    for name, _ in _fields_of(fixed):
         yield from _SAME.get(plain(name), ())
+
+
+def _fields_of(fields: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """The fields with those inside of objects where servers look for them."""
+    for name, value in fields.items():
+        yield name, value
+        if _is_holder(name, value) and depth < _DEEPEST:
+            yield from _fields_of(value, depth + 1)
 
 
 def _without(taken: Collection[str], fields: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:

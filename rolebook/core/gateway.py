@@ -15,6 +15,7 @@ from rolebook.core.chat import (
     EndListener,
     PreparedTurn,
     TurnEvent,
+    chosen_over,
     last_position,
     prepared_turn,
     tell,
@@ -223,7 +224,7 @@ class GatewayService:
 
         Raises VariableError, PromptError, InputError.
         """
-        fixed = {**resolved.persona.parameters, **session.parameters}
+        fixed = chosen_over(resolved.persona, session.parameters)
         require_spelling(
             parameters or {}, (*Sampling.model_fields, "max_completion_tokens", *fixed)
         )

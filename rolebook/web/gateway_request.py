@@ -10,7 +10,7 @@ from flask import current_app
 from rolebook.core.access import require_persona
 from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
-from rolebook.core.fixed import counts_in, fields_in, plain
+from rolebook.core.fixed import counts_in, plain, require_no_framing
 from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest
 from rolebook.core.naming import require_fields, require_short, require_spelling
@@ -32,25 +32,8 @@ SESSION_HEADER, VARIABLES_HEADER = "X-Rolebook-Session", "X-Rolebook-Variables"
 _READ_HERE = frozenset({"model", "messages", "prompt", "stream", "stream_options", OWN_FIELD})
 #: Fields that say how many answers there are to be.
 _COUNTS = frozenset({"n", "best_of"})
-#: Fields by which some servers would put other words around the messages, or in the place of the persona's own.
-_FRAMING = frozenset(
-    [
-        *("chat_template", "chat_template_str", "instruction_template", "instruction_template_str"),
-        *(
-            "system",
-            "system_prompt",
-            "system_message",
-            "system_instruction",
-            "chat_instruct_command",
-        ),
-        *("character", "context"),
-    ]
-)
-_PLAIN_FRAMING = frozenset(map(plain, _FRAMING))
-#: With these, fields that would carry a secret or another address, and those that travel as headers of ours.
-_REFUSED = _PLAIN_FRAMING | {
-    plain(name) for name in (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS | {"api_base"}
-}
+#: Fields that would carry a secret or another address, and those that travel as headers of ours.
+_REFUSED = {plain(name) for name in (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS | {"api_base"}}
 
 
 class UnknownModelError(NotFoundError):
@@ -152,13 +135,10 @@ def _flag(body: Mapping[str, Any], name: str) -> bool:
 def _parameters(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """All other fields, as they are: what a model does not take, its server says."""
     require_fields(body)
-    refused = [
-        *(name for name in body if plain(name) in _REFUSED),
-        # vLLM, for one, takes a chat_template from chat_template_kwargs as well.
-        *(name for name, _ in fields_in(body) if plain(name) in _PLAIN_FRAMING),
-    ]
-    if refused:
-        raise InputError("%(key)s cannot be set by a request.", key=refused[0][:80])
+    refused = next((name for name in body if plain(name) in _REFUSED), None)
+    if refused is not None:
+        raise InputError("%(key)s cannot be set by a request.", key=refused[:80])
+    require_no_framing(body)
     require_spelling(body, _READ_HERE | _COUNTS)
     require_spelling(options, ["include_usage"])
     for name, count in counts_in(body):

@@ -556,6 +556,46 @@ def test_key_for_a_label_goes_on_with_what_it_points_at_now(
     assert "Be wrong." == say(free, begun[free][0])[1]
 
 
+def test_key_that_only_talks_chooses_nothing_that_the_persona_fixes(
+    people: People, upstream: FakeUpstream, library_dir: Path
+) -> None:
+    """Whichever way it asks: what the gateway keeps to would else be got round by the API, with the same key."""
+    file = library_dir / "personas" / "plain.yaml"
+    file.write_text("name: Plain\nsystem: x\nsampling: {max_tokens: 5}\n", encoding="utf-8")
+    chosen = {"max_tokens": 900, "options": {"num_predict": 900, "num_ctx": 8}, "top_p": 0.5}
+    confined, free = people.program("Ada", "plain"), people.program("Ada")
+
+    def begin_with(program: FlaskClient, parameters: dict[str, Any]) -> str:
+        asked = {"persona": "plain", "parameters": parameters}
+        return str(program.post("/api/v1/sessions", json=asked).get_json()["id"])
+
+    def ask(program: FlaskClient, session_id: str, parameters: dict[str, Any]) -> TestResponse:
+        asked = {"input": "Why?", "parameters": parameters}
+        return program.post(f"/api/v1/sessions/{session_id}/turns", json=asked)
+
+    def sent() -> dict[str, Any]:
+        body = upstream.requests[-1].body
+        return {name: body.get(name) for name in ("max_tokens", "options", "top_p")}
+
+    held = {"max_tokens": 5, "options": {"num_ctx": 8}, "top_p": 0.5}
+    begun = begin_with(confined, chosen)
+    for session_id, parameters in ((begin_with(confined, {}), chosen), (begun, {})):
+        assert 200 == ask(confined, session_id, parameters).status_code
+        assert held == sent()
+    named = {"model": "plain", "messages": [{"role": "user", "content": "Why?"}]}
+    answer = confined.post("/v1/chat/completions", json=named | {"rolebook": {"session": begun}})
+    assert (200, held) == (answer.status_code, sent())
+    assert 200 == ask(free, begin_with(free, {}), chosen).status_code
+    assert chosen == sent()
+
+    asked = len(upstream.requests)
+    for framing in ({"system_prompt": "y"}, {"chat_template_kwargs": {"chat_template": "y"}}):
+        name = "chat_template" if "chat_template_kwargs" in framing else "system_prompt"
+        refusal = assert_error(ask(confined, begun, framing), 422, "invalid_input", param=name)
+        assert "cannot be set by a request" in refusal
+    assert asked == len(upstream.requests)
+
+
 def test_key_pays_for_the_judging_of_what_it_asked(
     people: People, upstream: FakeUpstream, library_dir: Path
 ) -> None:
