@@ -199,12 +199,13 @@ class _GivenInput(_Input):
     @model_validator(mode="after")
     def _require_words(self) -> _GivenInput:
         # What the log has is said as it was, also where that is blank.
-        if not self.recorded and not any(map(str.strip, self.turns)):
+        blank = [turn for turn in self.turns if not turn.strip()]
+        if blank and not self.recorded:
             expected = Phrase("text that is not empty")
             raise flaw(
                 "%(key)s must be %(expected)s, got %(got)s.",
                 expected=expected,
-                got=quote("".join(self.turns)),
+                got=quote(blank[0]),
                 of_field="turns",
             )
         return self

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from rolebook.core.check import Checks
 from rolebook.core.errors import Phrase
-from rolebook.core.fields import Boolean, Lines, Part, Text, Texts, flaw, integer, misfit, nearest
+from rolebook.core.fields import Boolean, Lines, Part, Text, flaw, integer, misfit, nearest
 from rolebook.core.persona import (
     OTHER_NAMES,
     ContextPolicy,
@@ -139,7 +139,7 @@ class InputSpec(Part):
 
     input: Text = ""
     """One text."""
-    turns: Texts = ()
+    turns: Lines = ()
     """Several texts, said one after the other, each when the one before is answered."""
     session: Text = ""
     """The id of a session in the log whose inputs are taken."""
@@ -163,7 +163,7 @@ class InputSpec(Part):
 
     @model_validator(mode="after")
     def _check(self) -> InputSpec:
-        sources = [self.input.strip(), any(map(str.strip, self.turns)), self.session, self.persona]
+        sources = [self.input.strip(), self.turns, self.session, self.persona]
         if sum(map(bool, sources)) != 1:
             raise flaw("%(key)s needs one of 'input', 'turns', 'session' and 'persona'.")
         if self.earlier and not self.texts:

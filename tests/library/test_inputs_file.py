@@ -85,6 +85,7 @@ def test_kinds_of_files(name: str, source: str, expected: list[dict[str, Any]] |
         ("a.jsonl", '"a"\n{"input": }\n', "a.jsonl:2:11: This is no JSON: Expecting value."),
         ("a.jsonl", "\n3\n", "a.jsonl:2: An input is a text, or an object"),
         ("a.jsonl", '{"name": "x"}\n', "a.jsonl:1: the input needs one of 'input', 'turns'"),
+        ("a.jsonl", '"a"\n{"turns": ["b", " "]}\n', "a.jsonl:2: turns[1] must be text that is not"),
         ("a.jsonl", '"a"\n{"input": 3}\n', "a.jsonl:2: input must be text, got '3'."),
         ("a.jsonl", "9" * 5000, "a.jsonl:1: This JSON cannot be read"),
         ("a.json", "[" * 100_000, "a.json:1: This JSON cannot be read"),

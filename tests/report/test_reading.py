@@ -276,7 +276,7 @@ def _input(entry: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
         (_plan(variants=[]), "variants must be a list that is not empty, got a list."),
         (_plan(question=5), "question must be text, got '5'."),
         (_input({"turns": []}), "inputs[2].turns must be a list that is not empty, got a list."),
-        (_input({"turns": ["", " "]}), "inputs[2].turns must be text that is not empty, got ' '."),
+        (_input({"turns": ["a", " "]}), "inputs[2].turns must be text that is not empty, got ' '."),
         (_input({"turns": [{"text": 1}]}), "inputs[2].turns[0] must be text, got a mapping."),
         (_variant(1, name=""), "variants[1].name must be text that is not empty, got ''."),
         (_variant(0, model=["m"]), "variants[0].model must be text, got a list"),
@@ -355,7 +355,7 @@ variants = st.builds(
 inputs = st.builds(
     ComparisonInput,
     turns=st.lists(texts, min_size=1, max_size=3)
-    .filter(lambda said: any(map(str.strip, said)))
+    .filter(lambda said: all(map(str.strip, said)))
     .map(tuple),
     name=texts,
     variables=values,
