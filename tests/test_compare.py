@@ -21,7 +21,7 @@ import pytest
 from rolebook.core.chat import TurnEnded, TurnRequest
 from rolebook.core.compare import CompareService
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
-from rolebook.core.comparison_data import parse_comparison
+from rolebook.core.comparison_data import comparison_data, parse_comparison
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.completion import Delta
 from rolebook.core.errors import (
@@ -38,6 +38,7 @@ from rolebook.core.planning import AS_RECORDED, NothingSaidYetError, Unplannable
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.language.translator import translator
+from rolebook.report.along import tell_along
 from rolebook.report.asking import asked_in
 from rolebook.report.differing import Differing
 from rolebook.report.export import export_comparison
@@ -566,6 +567,101 @@ def test_replay_names_what_a_program_has_asked_with_more_than_texts(
     assert "1 “A line.”" in told
     with pytest.raises(UnplannableError, match="no text and cannot be asked again"):
         plan(rolebook, variants=["plain"], inputs=replayed[1:])
+
+
+TOOLS: Any = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+
+
+@pytest.fixture
+def offered(sdk: openai.OpenAI, rolebook: Rolebook, upstream: FakeUpstream) -> Session:
+    """A session in which a program has offered tools, and in its second turn another choice among them."""
+    said: list[Any] = []
+    for text, choice in (("one", "auto"), ("two", "none")):
+        said.append({"role": "user", "content": text})
+        answer = sdk.chat.completions.create(
+            model="teacher", messages=said, tools=TOOLS, tool_choice=choice, presence_penalty=0.1
+        )
+        said.append({"role": "assistant", "content": answer.choices[0].message.content})
+    upstream.reset()
+    (summary,) = rolebook.log.list_sessions().summaries
+    assert 2 == summary.turns
+    return summary.session
+
+
+@pytest.mark.parametrize(("history", "choices"), [("fixed", "auto none"), ("free", "none none")])
+@pytest.mark.parametrize("persona_id", ["teacher", "plain"])
+def test_replay_offers_the_tools_that_a_program_has_offered_whoever_is_asked(
+    rolebook: Rolebook,
+    upstream: FakeUpstream,
+    offered: Session,
+    persona_id: str,
+    history: str,
+    choices: str,
+) -> None:
+    own = rolebook.library.get_persona(persona_id).persona
+    chosen = rolebook.compare.chosen_in(offered, own) if persona_id == "teacher" else {}
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": persona_id, **chosen}],
+        inputs=[{"session": offered.id, "history": history}],
+        recorded=True,
+    )
+    assert comparison == rolebook.comparisons.get_comparison(comparison.id)
+    fill(rolebook, comparison)
+    asked = [request.body for request in upstream.requests]
+    assert [(TOOLS, choice) for choice in choices.split()] == [
+        (body["tools"], body["tool_choice"]) for body in asked
+    ]
+    # What else it has sent is no part of the question.
+    assert {0.1 if persona_id == "teacher" else None} == {
+        body.get("presence_penalty") for body in asked
+    }
+    names = {
+        row.name for row in Differing(asked_in(rolebook, comparison), translator("en")).settings
+    }
+    assert "tools" not in names
+
+
+@pytest.mark.parametrize(
+    ("request_of", "choice", "sent"),
+    [
+        ("tools: [{type: function, function: {name: own}}]", {}, {"tool_choice", "tools"}),
+        ("functions: [{name: own}]", {}, {"functions", "tool_choice"}),
+        ("user: me", {"request": {"tools": None, "tool_choice": None}}, {"user"}),
+    ],
+)
+def test_what_a_persona_or_a_variant_fixes_wins_over_what_a_program_has_offered(
+    rolebook: Rolebook,
+    upstream: FakeUpstream,
+    offered: Session,
+    request_of: str,
+    choice: dict[str, Any],
+    sent: set[str],
+) -> None:
+    path = rolebook.library.personas_dir / "own.yaml"
+    path.write_text(f"name: Own\nsystem: Be brief.\nrequest: {{{request_of}}}\n", "utf-8")
+    variants = [{"persona": "own", **choice}]
+    fill(rolebook, plan(rolebook, variants=variants, inputs=[{"session": offered.id}]))
+    for request in upstream.requests:
+        assert sent == request.body.keys() - {"model", "messages", "stream", "stream_options"}
+        assert TOOLS != request.body.get("tools")
+
+
+def test_what_goes_along_with_inputs_is_told_and_taken_away(
+    rolebook: Rolebook, offered: Session
+) -> None:
+    inputs = [{"session": offered.id}, "one", {"persona": "teacher", "last": 1}]
+    comparison = plan(rolebook, variants=["plain"], inputs=inputs)
+    told = "3 inputs go with what was wanted of their answers: tool_choice, tools."
+    assert told in tell_along(comparison, translator("en"))
+    # The same words without tools are another input.
+    assert [0, 1, 2, 1] == list(comparison.same_inputs())
+    assert comparison == parse_comparison(comparison_data(comparison))
+    fill(rolebook, comparison)
+    for format in ("md", "html"):
+        text = "".join(export_comparison(rolebook, comparison, format))
+        assert told in text.replace("\\_", "_")
+    assert not tell_along(plan(rolebook, variants=["plain"], inputs=["one"]), translator("en"))
 
 
 def test_replay_with_free_history_carries_its_own_answers_on(

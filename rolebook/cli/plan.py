@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rolebook.cli.findings import variant_name
 from rolebook.cli.terminal import Terminal
 from rolebook.core.reference import SHORT_REVISION
+from rolebook.report.along import tell_along
 from rolebook.report.asking import asked_by_plan, example_of
 from rolebook.report.money import money
 from rolebook.report.preview import variant_differences
@@ -47,6 +48,8 @@ def tell_estimate(terminal: Terminal, plan: Plan, estimate: Estimate) -> None:
     if estimate.reused:
         terminal.tell("Answers that the log has already: %(count)d.", count=estimate.reused)
     if said := tell_left_out(comparison, terminal.translator):
+        terminal.tell_line(said)
+    if said := tell_along(comparison, terminal.translator):
         terminal.tell_line(said)
     if said := tell_same_inputs(comparison, terminal.translator):
         terminal.tell_line(said)

@@ -15,6 +15,7 @@ from rolebook.core.comparison import (
     Variant,
 )
 from rolebook.core.errors import InputError, NotFoundError, UpstreamError, UpstreamKeyError
+from rolebook.core.fixed import beside
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.planning import persona_at, values_for
 from rolebook.core.session import Session, SessionLog, Turn, new_id
@@ -64,7 +65,10 @@ class Cells:
             variables=persona.parse_variables(values_for(variant, entry, persona)),
             upstream=variant.upstream,
             model=variant.model,
-            parameters=variant.parameters,
+            parameters={
+                **beside({**persona.parameters, **variant.parameters}, entry.request),
+                **variant.parameters,
+            },
             forked_from=entry.follows,
             comparison_id=comparison.id,
         )

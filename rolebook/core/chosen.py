@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rolebook.core.fixed import answer_wanted
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, Persona, Sampling
 from rolebook.core.session import Session, Turn
@@ -24,7 +25,8 @@ def chosen_over(
     """What a variant says beside its persona, as comparison files have it, to ask as the session did.
 
     What the persona said itself at that time is not chosen: there, what it says by now counts. Where nobody said which
-    model, the one that was asked then is kept if another one would be by now.
+    model, the one that was asked then is kept if another one would be by now. What a program wanted of the answer goes
+    with its inputs, whoever is asked.
 
     Arguments:
         now: the persona of the variant.
@@ -36,7 +38,11 @@ def chosen_over(
     if last is not None and then is not None:
         model = _model_chosen(now, session, last, then, usual)
         parameters = _parameters_chosen(last.parameters_requested, then.parameters)
-    given = {n: v for n, v in parameters.items() if v is not None and _may_be_set(n)}
+    own = then.parameters if then is not None else {}
+    along = {name for name in answer_wanted(parameters) if name not in own}
+    given = {
+        n: v for n, v in parameters.items() if v is not None and n not in along and _may_be_set(n)
+    }
     left_out = {
         name: None
         for name, value in parameters.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import StrEnum
@@ -63,8 +64,9 @@ class ComparisonInput:
     ``variables`` go to those variants whose persona has them. ``reference`` is an answer to measure others by.
     ``follows`` is the turn whose session, up to it, is the history of this input (fixed history); ``earlier`` is such a
     history as texts, each an input and its answer; ``sent`` is one as a program has sent it, each message a role and a
-    text, where that is more than the log's or another one. ``source`` is the session that the texts were taken from,
-    ``recorded`` are the turns there that answered them.
+    text, where that is more than the log's or another one. ``request`` are the request fields of a program that say
+    what an answer to it may be, such as tools; what a persona or a variant says itself wins over them. ``source`` is
+    the session that the texts were taken from, ``recorded`` are the turns there that answered them.
     """
 
     turns: tuple[str, ...]
@@ -75,6 +77,7 @@ class ComparisonInput:
     follows: str = ""
     earlier: tuple[tuple[str, str], ...] = ()
     sent: tuple[tuple[str, str], ...] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     recorded: tuple[str, ...] = ()
 
@@ -88,7 +91,8 @@ class ComparisonInput:
         """All of it that a model is told, so that two inputs of which this is the same are the same to a variant."""
         variables = tuple(sorted((name, str(value)) for name, value in self.variables.items()))
         texts = tuple(map(str.strip, self.turns))
-        return texts, variables, self.follows, self.earlier, self.sent
+        request = json.dumps(self.request, sort_keys=True)
+        return texts, variables, self.follows, self.earlier, self.sent, request
 
     @property
     def history(self) -> Sequence[Turn]:

@@ -119,6 +119,7 @@ class _Input(_Part):
     follows: str = ""
     earlier: tuple[tuple[str, str], ...] = ()
     sent: tuple[tuple[Literal["system", "developer", "user", "assistant"], str], ...] = ()
+    request: dict[str, Any] = Field(default_factory=dict)
     source: str = ""
     recorded: tuple[str, ...] = ()
 
@@ -194,6 +195,7 @@ class _GivenVariant(_Variant):
 
 class _GivenInput(_Input):
     variables: dict[str, JsonData] = Field(default_factory=dict)
+    request: dict[RequestField, JsonData] = Field(default_factory=dict)
     tags: Lines = ()
 
     @model_validator(mode="after")

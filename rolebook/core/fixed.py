@@ -43,7 +43,17 @@ _DEEPEST = 8
 
 def filled_up(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What is fixed, and beside it what is given, but for what says the same by another name or inside an object."""
-    return {**_without({*_plain_names(fixed)}, given), **fixed}
+    return {**beside(fixed, given), **fixed}
+
+
+def beside(fixed: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, but for what is fixed, by whatever name and also inside an object."""
+    return _without({*_plain_names(fixed)}, given)
+
+
+def answer_wanted(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those fields that say what an answer may be: the tools that it may ask for, and the form that it must have."""
+    return {name: value for name, value in fields.items() if plain(name) in _OF_ANSWERS}
 
 
 def counts_in(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -78,6 +88,9 @@ _SAME: Mapping[str, frozenset[str]] = {
     for names in [frozenset(map(plain, things.split()))]
     for name in names
 }
+_OF_ANSWERS = frozenset({"paralleltoolcalls"}).union(
+    *(_SAME[plain(name)] for name in ("tools", "tool_choice", "response_format"))
+)
 _COUNTS = _SAME["n"] | {"bestof"}
 _PLAIN_FRAMING = frozenset(map(plain, _FRAMING.split()))
 _PLAIN_HOLDERS = frozenset(map(plain, _HOLDERS.split()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from rolebook.core.errors import (
     VariableError,
 )
 from rolebook.core.fields import in_line
+from rolebook.core.fixed import answer_wanted
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import require_judge
 from rolebook.core.message import Message
@@ -336,6 +337,7 @@ class Planner:
                 variables={**session.variables, **given.variables},
                 reference=given.reference,
                 tags=given.tags or session.tags,
+                request=self._request_of(turns[-1]),
                 source=session.id,
                 recorded=tuple(turn.id for turn in turns),
             )
@@ -369,9 +371,20 @@ class Planner:
             tags=given.tags or session.tags,
             follows=before[-1].id if before and not sent else "",
             sent=tuple((message.role, message.content) for message in sent),
+            request=self._request_of(turn),
             source=session.id,
             recorded=(turn.id,),
         )
+
+    def _request_of(self, turn: Turn) -> Mapping[str, Any]:
+        """What was wanted of its answer besides what its persona says of that itself."""
+        wanted = answer_wanted(turn.parameters_requested)
+        if not wanted:
+            return {}
+        own: Mapping[str, Any] = {}
+        with suppress(InputError):
+            own = persona_at(self._log.get_revision(turn.revision)).persona.parameters
+        return {n: value for n, value in wanted.items() if n not in own or own[n] != value}
 
     def _context_of(
         self, turn: Turn, session: Session, before: Sequence[Turn]

@@ -13,6 +13,7 @@ from rolebook.core.interval import Interval
 from rolebook.core.measure import CHECKS, SIMILARITY, Evidence, Measured
 from rolebook.core.preference import Preference, Vote, side_bias
 from rolebook.language.translator import Translator
+from rolebook.report.along import tell_along
 from rolebook.report.chart.axis import NUMBER, PERCENT, UNKNOWN, Unit
 from rolebook.report.figures import UNITS, figures, upright
 from rolebook.report.presentation import listed, told_apart, variant_name
@@ -264,7 +265,7 @@ class Narrator:
         return said % {"num": interval.n}
 
     def _basis(self, evidence: Evidence) -> Iterator[Sentence]:
-        for tell in (tell_left_out, tell_same_inputs):
+        for tell in (tell_left_out, tell_along, tell_same_inputs):
             if said := tell(self._comparison, self._speaker):
                 yield Sentence(visible(said), "note")
         if 0 < evidence.inputs < _FEW_INPUTS:

@@ -9,6 +9,7 @@ from rolebook.core.comparison import CellKey, Comparison, ComparisonInput, Varia
 from rolebook.core.estimate import Estimate
 from rolebook.core.frozen import frozen
 from rolebook.core.planning import Plan
+from rolebook.report.along import tell_along
 from rolebook.report.differing import Differing
 from rolebook.report.sameness import tell_same_inputs
 from rolebook.report.unasked import tell_failing, tell_left_out
@@ -52,6 +53,11 @@ class PlanPreview:
     def left_out(self) -> str:
         """That some inputs from the log are not taken, in words; empty if all are."""
         return tell_left_out(self.comparison, current_translator())
+
+    @property
+    def along(self) -> str:
+        """A sentence on what goes along with inputs that is not said in words; empty if there is none."""
+        return tell_along(self.comparison, current_translator())
 
     @property
     def inputs(self) -> Sequence[ComparisonInput]:

@@ -851,6 +851,24 @@ def test_the_messages_of_a_script_are_told_to_be_the_first_of_several(
     assert told not in shell.run("compare", "spec.yaml", "--plan", "--cell", "1-1-1").notices
 
 
+def test_a_replay_wants_the_form_of_answer_that_was_wanted_then_of_whomever_it_asks(
+    shell: Shell, upstream: FakeUpstream
+) -> None:
+    form = ("-s", 'response_format={"type":"json_object"}')
+    session_id = shell.run("ask", "teacher", "Why?", *form, "--json").json["session_id"]
+    upstream.reset()
+    planned = shell.run("replay", session_id, "plain", "--plan", "--cell", "2-1-1", "--json")
+    (cell,) = planned.json["cells"]
+    assert {"type": "json_object"} == cell["parameters"]["response_format"]
+    told = "1 input goes with what was wanted of its answer: response_format."
+    assert told in shell.run("replay", session_id, "plain", "--plan").notices
+    shown = shell.run("replay", session_id, "plain", "teacher", "--no-recorded")
+    assert told in shown.notices
+    assert [{"type": "json_object"}] * 2 == [
+        request.body["response_format"] for request in upstream.requests
+    ]
+
+
 def test_a_replays_plan_tells_what_was_sent_then_from_what_will_be(
     shell: Shell, upstream: FakeUpstream
 ) -> None:

@@ -717,6 +717,25 @@ def test_a_session_whose_persona_was_renamed_is_replayed_under_its_new_name(
     assert "There is no persona &#39;tutor&#39; any more. What it was last is tutor@" in page
 
 
+def test_a_plan_and_its_result_say_what_goes_along_with_inputs(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    asked = {
+        "model": "teacher",
+        "messages": [{"role": "user", "content": "Why?"}],
+        "tools": tools,
+    }
+    session_id = client.post("/v1/chat/completions", json=asked).headers["X-Rolebook-Session"]
+    page = client.get(f"/comparisons/new?session={session_id}&variant=plain").text
+    told = "1 input goes with what was wanted of its answer: tools. What a persona fixes itself"
+    assert told in consequence(page)
+    assert "look" in consequence(page)
+    comparison = finished(rolebook, start(client, Form(page).fields))
+    assert [entry.request for entry in comparison.inputs] == [{"tools": tools}]
+    assert told in text_of(client.get(f"/comparisons/{comparison.id}").text)
+
+
 def test_a_session_whose_persona_changed_offers_both_revisions(
     client: FlaskClient, rolebook: Rolebook
 ) -> None:

@@ -62,6 +62,8 @@ class ComparedInput(Shape, total=False):
     follows: str
     earlier: list[tuple[str, str]]
     sent: list[tuple[str, str]]
+    request: dict[str, Any]
+    """Request fields of a program that say what an answer may be, such as tools. What a persona fixes wins."""
     source: str
     recorded: list[str]
 
