@@ -19,6 +19,8 @@ from rolebook.core.frozen import frozen
 _OURS = ("model", "messages", "prompt", "stream")
 """Fields that a call sets itself."""
 
+_USAGE = {"include_usage": True}
+
 _HEADERS = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
 
 _KEPT = frozenset(
@@ -38,6 +40,7 @@ _KEPT = frozenset(
         "audio",
         "prediction",
         "web_search_options",
+        "stream_options",
     }
 )
 """What an answer would not be the one asked for without: it is never left out, the refusal is shown instead."""
@@ -49,6 +52,12 @@ _NOT_TAKEN = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|cannot find field",
     re.IGNORECASE,
 )
+_OF_VALUE = re.compile(
+    r"(supported|valid|allowed|accepted|possible|permitted) (values|options)"
+    r"|(must|should) be (one of|either)|expected one of",
+    re.IGNORECASE,
+)
+"""Whoever lists values takes the parameter. That one is none of them, its sender has to know, and nobody else."""
 
 
 @frozen
@@ -125,10 +134,7 @@ class Adapter:
                 )
             )
         if is_streamed and self._reports_usage:
-            fields["stream_options"] = {
-                "include_usage": True,
-                **(fields.get("stream_options") or {}),
-            }
+            fields["stream_options"] = {**_USAGE, **(fields.get("stream_options") or {})}
         elif not is_streamed:
             fields.pop("stream_options", None)
         if habit.system_role != "system" and any(
@@ -168,8 +174,8 @@ class _Lesson:
 
     @property
     def is_usage(self) -> bool:
-        """Whether it is about the request to report usage, which we added."""
-        return "stream_options" in self._plan.fields and (
+        """Whether it is about the request to report usage, which we added, alone."""
+        return self._plan.fields.get("stream_options") == _USAGE and (
             self._param == "stream_options"
             or "stream_options" in self._said
             or "include_usage" in self._said
@@ -202,6 +208,10 @@ class _Lesson:
             self._code.startswith(("unsupported_", "unknown_")) or _NOT_TAKEN.search(self._said)
         ):
             return ""
+        if _OF_VALUE.search(self._said):
+            return ""
         names = (*self._plan.fields, *(("stream",) if self._plan.is_streamed else ()))
-        candidates = (self._param, *_QUOTED.findall(self._said), *re.findall(r"\w+", self._said))
+        # A server that says what is at fault is taken at its word: in the rest may be what somebody has sent.
+        words = (*_QUOTED.findall(self._said), *re.findall(r"\w+", self._said))
+        candidates = (self._param,) if self._param else words
         return next((name for name in candidates if name in names), "")

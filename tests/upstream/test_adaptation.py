@@ -61,6 +61,20 @@ def test_server_that_cannot_report_usage_in_streams_is_not_asked_again(
     assert len(fake.requests) == 3
 
 
+def test_option_of_somebody_that_is_refused_costs_nobody_else_the_usage() -> None:
+    wishes = {"stream_options": {"bogus": 1}}
+    request = CompletionRequest([Message("user", "hi")], "m", wishes)
+    adapter = Adapter()
+    unknown = refusal(
+        "Unknown parameter: 'stream_options.bogus'.",
+        param="stream_options.bogus",
+        code="unknown_parameter",
+    )
+    assert not adapter.learn(request, adapter.plan(request), unknown)
+    others = CompletionRequest([Message("user", "hi")], "m", {})
+    assert {"include_usage": True} == adapter.plan(others).fields["stream_options"]
+
+
 def test_model_without_a_system_role_gets_the_text_in_another(
     upstream: OpenAIUpstream, fake: FakeUpstream
 ) -> None:
@@ -100,6 +114,16 @@ def refusal(message: str, *, param: str = "", code: str = "") -> UpstreamRefused
         ),
         (refusal("n > 1 is not supported"), set()),
         (refusal("Invalid value for seed: too large", param="seed", code="invalid_value"), set()),
+        (
+            refusal(
+                "Unsupported value: 'seed' does not support 'x' with this model. Supported values are: 1 and 2.",
+                param="seed",
+                code="unsupported_value",
+            ),
+            set(),
+        ),
+        (refusal("seed 'x' is not supported: it must be one of 1, 2"), set()),
+        (refusal("Unsupported image: 'seed'", param="messages.[0].content"), set()),
         (refusal("This model does not exist"), set()),
         (refusal("something else is not supported"), set()),
     ],
