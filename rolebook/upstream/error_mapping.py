@@ -36,6 +36,11 @@ MAX_DETAIL = 500
 _UNSEEN = re.compile(r"<(script|style)\b.*?(</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 _QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+_MORE_THAN_A_MINUTE = re.compile(
+    r"\brequest too large\b|\bmust be reduced in order to run\b", re.IGNORECASE
+)
+"""Words of OpenAI for a request with more tokens than a key may send in a minute. No key of that kind takes it, however
+long it rests."""
 _NO_SUCH_MODEL = ("model_not_found", "deploymentnotfound")
 """Codes of OpenAI, and of Azure, where a model goes by the name of its deployment."""
 _UNKNOWN_MODEL = re.compile(
@@ -175,6 +180,8 @@ class ErrorMapper:
                 "the key belongs to, or use another key.",
                 **facts,
             )
+        if status == 429 and _MORE_THAN_A_MINUTE.search(detail):
+            return _too_large(**facts | {"retry_after_s": None})
         if status == 429:
             return UpstreamRateError(
                 "%(upstream)s gets too many requests from this key. Wait a little and try again.",
@@ -229,10 +236,7 @@ class ErrorMapper:
         if status == 407:
             return self._no_proxy(detail)
         if status == 413:
-            return UpstreamRefusedError(
-                "The request is too large for %(upstream)s. Shorten the input, or send less history.",
-                **facts,
-            )
+            return _too_large(**facts)
         # Whoever names a parameter has read the request, and would have read it with a key too.
         if not self._settings.keys and not facts["param"]:
             return UpstreamRefusedError(
@@ -318,6 +322,13 @@ class ErrorMapper:
             "The proxy on the way to %(upstream)s refused the connection. Check its address, user name and password.",
             detail=str(reason),
         )
+
+
+def _too_large(**facts: Any) -> UpstreamError:
+    return UpstreamRefusedError(
+        "The request is too large for %(upstream)s. Shorten the input, or send less history.",
+        **facts,
+    )
 
 
 def _key_refused(status: int, key: Key | None, facts: dict[str, Any]) -> UpstreamError:

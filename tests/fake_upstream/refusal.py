@@ -239,6 +239,17 @@ TABLE: dict[str, tuple[str, Refusal]] = {
             code="insufficient_quota",
         ),
     ),
+    "429-tokens": (
+        "more tokens than a key may send in a minute: a 429 that no other key mends",
+        Refusal(
+            status=429,
+            message="Request too large for gpt-4o in organization org-1 on tokens per min (TPM): "
+            "Limit 30000, Requested 62435. The input or output tokens must be reduced in order to "
+            "run successfully.",
+            type="tokens",
+            code="rate_limit_exceeded",
+        ),
+    ),
     "500": (
         "an internal error",
         Refusal(

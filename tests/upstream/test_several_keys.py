@@ -106,6 +106,22 @@ def test_call_that_one_key_fails_is_made_with_another_at_once(
     assert first.duration_s < 9
 
 
+def test_request_that_is_too_large_for_a_minute_costs_no_key_its_turn(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    upstream = open_upstream(LIMITED, GOOD, OTHER)
+    fake.model_rule("ok", "429-tokens?x_ratelimit_reset_tokens=30s")
+    refused = ask(upstream, ask_for())
+    fake.model_rule("ok", "ok")
+    next_one = ask(upstream, ask_for())
+
+    assert isinstance(refused.upstream_error, UpstreamRefusedError)
+    assert refused.upstream_error.retry_after_s is None
+    assert next_one.text == OK_TEXT
+    assert states(upstream) == ["ready"] * 3
+    assert len(fake.requests) == 2
+
+
 def test_limited_key_gets_no_call_until_it_has_rested(
     open_upstream: OpenUpstream, fake: FakeUpstream
 ) -> None:
