@@ -8,7 +8,7 @@ from typing import Any
 from rolebook.core.persona import Sampling
 from rolebook.library.persona_file import TYPED_KEYS
 from rolebook.library.yaml_edit import edit_yaml
-from rolebook.library.yaml_text import Path, parse_yaml
+from rolebook.library.yaml_text import Mark, Path, parse_yaml
 
 #: The order in which people read a persona: what it is, what it needs, what it is told, how it is asked.
 KEY_ORDER = (
@@ -69,3 +69,15 @@ def edit_persona(text: str, changes: Mapping[str, Any]) -> str:
     changed = {**data, **changes}
     kept = {key: value for key, value in changed.items() if key not in changes or value is not None}
     return edit_yaml(text, kept, order=key_order, typed=TYPED_KEYS)
+
+
+def declare_variable(text: str, name: str) -> tuple[str, Mark | None]:
+    """The text of a persona file with one more variable, a text that is empty by default, and where that stands.
+
+    It stays as it is where it declares the variable already, or its variables are none. Raises YamlError if it cannot
+    be read.
+    """
+    variables = parse_yaml(text, file="", typed=TYPED_KEYS).data.get("variables")
+    if isinstance(variables, Mapping | None) and name not in (variables or {}):
+        text = edit_persona(text, {"variables": {**(variables or {}), name: ""}})
+    return text, parse_yaml(text, file="", typed=TYPED_KEYS).marks.get(("variables", name))

@@ -21,6 +21,9 @@ from rolebook.core.persona import is_persona_id
 from rolebook.core.persona_schema import persona_schema
 from rolebook.core.reference import split_reference
 from rolebook.core.source import FileKey, FileKind, plain_text
+from rolebook.core.template_advice import ABOUT_MISSING_NAMES
+from rolebook.library.persona_edit import declare_variable
+from rolebook.library.yaml_text import Mark, YamlError
 from rolebook.web.current import gettext, rolebook
 from rolebook.web.draft import Draft, Look, drafts_to_choose, look, sessions_to_choose
 from rolebook.web.merge_marks import read_marks
@@ -82,7 +85,10 @@ def _files() -> Sequence[FileState]:
 
 @blueprint.get("/<kind>/<name>")
 def show(kind: str, name: str) -> ResponseReturnValue:
-    """A file to write in. With ``new``, one that is not there yet; with ``at`` or ``commit``, as it was then."""
+    """A file to write in. With ``new``, one that is not there yet; with ``at`` or ``commit``, as it was then.
+
+    ``declare`` names a variable to declare in it first. Nothing is written yet.
+    """
     key, at = named(kind, name)
     edits = rolebook().edits
     if at:
@@ -97,7 +103,8 @@ def show(kind: str, name: str) -> ResponseReturnValue:
         text, etag = source.text, source.etag
         if former := _former_text(key):
             return file_page(Draft(key, former, {**request.args, "etag": etag}), is_former=True)
-    return file_page(Draft(key, text, {**request.args, "etag": etag}))
+    draft, place = with_declared(Draft(key, text, {**request.args, "etag": etag}))
+    return file_page(_carried(draft) if place else draft)
 
 
 def _former_text(key: FileKey) -> str:
@@ -111,10 +118,18 @@ def _former_text(key: FileKey) -> str:
 
 @blueprint.post("/<kind>/<name>")
 def show_again(kind: str, name: str) -> ResponseReturnValue:
-    """The page with what is written on it looked at: for those without scripts, and after a change of the language."""
-    draft = draft_of(kind, name)
+    """The page with what is written on it looked at: for those without scripts, and after a change of the language.
+
+    ``declare`` names a variable to declare in it first.
+    """
+    draft, _ = with_declared(draft_of(kind, name))
+    return file_page(_carried(draft))
+
+
+def _carried(draft: Draft) -> Draft:
+    """A draft that says of itself if it is not what the file says."""
     carried = {"carried": "1"} if _differs_on_disk(draft) else {}
-    return file_page(Draft(draft.key, draft.text, {**draft.fields, **carried}))
+    return Draft(draft.key, draft.text, {**draft.fields, **carried})
 
 
 def _differs_on_disk(draft: Draft) -> bool:
@@ -126,10 +141,14 @@ def _differs_on_disk(draft: Draft) -> bool:
 
 @blueprint.post("/<kind>/<name>/look", endpoint="look")
 def look_at(kind: str, name: str) -> ResponseReturnValue:
-    """What is wrong with a text and what it would send, for scripts: the marks, and pieces of the page."""
-    draft = draft_of(kind, name)
+    """What is wrong with a text and what it would send, for scripts: the marks, and pieces of the page.
+
+    ``declare`` names a variable to declare in it first; the answer has the text with it, and where it stands.
+    """
+    draft, place = with_declared(draft_of(kind, name))
     seen = look(draft)
     return {
+        "declared": place and {"text": draft.text, "line": place.line, "column": place.column},
         "problems": [_mark(problem, draft) for problem in seen.problems],
         "etag": _etag_on_disk(draft.key),
         "variables": list(seen.draft.resolved.persona.variables) if seen.draft.resolved else None,
@@ -144,10 +163,29 @@ def draft_of(kind: str, name: str) -> Draft:
     return Draft(key_of(kind, name), read_marks(fields.get("text", "")), fields)
 
 
+def with_declared(draft: Draft) -> tuple[Draft, Mark | None]:
+    """A draft with the variable that its field ``declare`` names, and where; a text that cannot be read stays."""
+    name = draft.fields.get("declare", "")
+    if not name or draft.key.kind != "persona":
+        return draft, None
+    try:
+        text, place = declare_variable(draft.text, name)
+    except YamlError:
+        return draft, None
+    return Draft(draft.key, text, draft.fields), place
+
+
+@blueprint.app_template_filter()
+def undeclared(problem: Problem) -> str:
+    """The variable that would mend a problem if a persona declared it; empty where none would."""
+    return str(problem.parameters["name"]) if problem.message in ABOUT_MISSING_NAMES else ""
+
+
 def _mark(problem: Problem, draft: Draft) -> dict[str, Any]:
     """A problem as the editor marks it; one in another file has no place in this one."""
     is_here = problem.file == draft.file
     return {
+        "declare": undeclared(problem) if draft.key.kind == "persona" else "",
         "line": problem.line if is_here else 0,
         "column": problem.column if is_here else 0,
         "severity": problem.severity,
@@ -223,6 +261,7 @@ def _phrases() -> Mapping[str, str]:
         "Control character": gettext("Control character"),
         "Diagnostics": gettext("Problems"),
         "No diagnostics": gettext("Nothing is wrong with this text."),
+        "Declare": gettext("Declare it"),
         "Find": gettext("Find"),
         "Replace": gettext("Replace"),
         "next": gettext("next"),

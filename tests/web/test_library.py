@@ -94,6 +94,47 @@ def test_a_look_tells_what_is_wrong_and_where(client: FlaskClient) -> None:
     assert "Did you mean 'levle'?" in text_of(seen["html"])
 
 
+MISSING = TEACHER.replace("{{ subject }} for", "{{ topic }} for")
+
+
+def test_a_missing_variable_is_declared_on_request(client: FlaskClient, personas: Path) -> None:
+    (problem,) = look(client, MISSING)["problems"]
+    assert "topic" == problem["declare"]
+    page = client.post(PAGE, data={"text": MISSING, "etag": "x"}).text
+    assert 'name="declare" value="topic"' in page
+    page = client.post(PAGE, data={"text": MISSING, "etag": "x", "declare": "topic"}).text
+    declared = MISSING.replace("variables:\n", 'variables:\n  topic: ""\n')
+    assert sorted(declared.splitlines()) == sorted(area_of(page).removesuffix("\n").splitlines())
+    assert "Nothing is wrong with this text." in text_of(page)
+    assert '<p id="trouble" class="trouble" role="status"></p>' in page
+    assert "data-dirty" in page
+    assert TEACHER == (personas / "teacher.yaml").read_text()
+
+
+def test_what_declares_nothing_leaves_the_text(client: FlaskClient) -> None:
+    for text in (TEACHER, "name: [\n", "name: x\nsystem: y\nvariables: [subject]\n"):
+        page = client.post(PAGE, data={"text": text, "etag": "x", "declare": "subject"}).text
+        assert text == area_of(page)
+    html = client.post(f"{PAGE}/form/look", data={"text": MISSING, "etag": "x"}).json["html"]
+    assert "declare it under" in unescape(html)
+    assert 'name="declare"' not in html
+
+
+def test_a_template_leads_to_the_persona_that_would_have_to_declare_a_variable(
+    client: FlaskClient, personas: Path
+) -> None:
+    text = (personas.parent / "templates/chat.jinja").read_text("utf-8")
+    given = {"text": text + "{% message 'user' %}{{ mood }}{% endmessage %}"}
+    given |= {"etag": "x", "persona": "teacher"}
+    page = client.post("/library/templates/chat", data=given).text
+    assert 'name="declare"' not in page
+    way = re.findall(r'href="([^"]*declare=mood)"', page)[0]
+    assert "/library/personas/teacher?declare=mood" == way
+    shown = client.get(way).text
+    assert re.search(r'^  mood: ""$', area_of(shown), re.MULTILINE)
+    assert "data-dirty" in shown
+
+
 def test_a_look_speaks_the_readers_language(client: FlaskClient) -> None:
     client.set_cookie("language", "zh")
     (problem,) = look(client, TEACHER + "modl: x\n")["problems"]

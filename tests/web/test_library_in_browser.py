@@ -342,6 +342,43 @@ def test_without_the_bundle_the_plain_field_is_complete(
         failures.expect("ERR_FAILED")
 
 
+@pytest.mark.parametrize("is_rich", [True, False])
+def test_a_missing_variable_is_declared_and_that_undone(
+    page: Any, failures: Failures, live_server: LiveServer, is_rich: bool
+) -> None:
+    if not is_rich:
+        page.route("**/vendor/**", lambda route: route.abort())
+    elif not BUNDLE.exists():
+        pytest.skip("the editor was not built: npm is not here")
+    open_file(page, live_server)
+    page.locator(f"{EDITOR}, #text:visible").first.click()
+    page.keyboard.press("Control+a")
+    missing = TEACHER.replace("{{ subject }} for", "{{ mood }} for")
+    page.keyboard.insert_text(missing)
+    page.locator("#trouble").get_by_role("button", name="Declare 'mood'").click()
+    expect(page.locator("#trouble")).to_be_empty()
+    expect(page.get_by_label("Mood")).to_be_visible()
+    assert '  mood: ""\n' in text_of(page)
+    page.keyboard.type("calm")
+    assert '  mood: "calm"\n' in text_of(page)
+    for _ in range(5):
+        page.keyboard.press("Control+z")
+        if text_of(page) == missing:
+            break
+    assert missing == text_of(page)
+    expect(page.locator("#trouble")).to_contain_text("There is no 'mood' here")
+    if is_rich:
+        page.keyboard.press("F8")
+        page.locator(".cm-tooltip").get_by_role("button", name="Declare it").click()
+    else:
+        page.locator("#tabs a", has_text="Problems").click()
+        page.locator("#problems").get_by_role("button", name="Declare 'mood'").click()
+    expect(page.locator("#trouble")).to_be_empty()
+    assert '  mood: ""\n' in text_of(page)
+    if not is_rich and BUNDLE.exists():
+        failures.expect("ERR_FAILED")
+
+
 def test_without_script_everything_is_there(
     new_page: NewPage, live_server: LiveServer, personas: Path
 ) -> None:

@@ -2,11 +2,11 @@
 import { completions } from "./completion.js";
 
 /** The editor over a textarea. `source` is the address of the bundle, empty where there is none. */
-export async function openEditor(area, { source, kind, names, phrases, place }) {
+export async function openEditor(area, { source, kind, names, phrases, place, declare }) {
   if (!source) return new PlainText(area);
   try {
     const codemirror = await import(source);
-    return new RichText(area, codemirror, { kind, names, phrases, place });
+    return new RichText(area, codemirror, { kind, names, phrases, place, declare });
   } catch {
     return new PlainText(area);
   }
@@ -24,6 +24,16 @@ function indexOf(text, line, column = 1) {
   return Math.min(index + Math.max(column, 1) - 1, end < 0 ? text.length : end);
 }
 
+/** Which part of a text becomes which other one, so that it is the new text. */
+function change(old, fresh) {
+  const most = Math.min(old.length, fresh.length);
+  let from = 0;
+  while (from < most && old[from] === fresh[from]) from += 1;
+  let same = 0;
+  while (same < most - from && old[old.length - 1 - same] === fresh[fresh.length - 1 - same]) same += 1;
+  return { from, to: old.length - same, insert: fresh.slice(from, fresh.length - same) };
+}
+
 class PlainText {
   isRich = false;
   #area;
@@ -36,9 +46,16 @@ class PlainText {
     return this.#area.value;
   }
 
+  /** As if it was typed: whoever does not want it can undo it. */
   set text(text) {
-    this.#area.value = text;
-    this.#area.dispatchEvent(new Event("input", { bubbles: true }));
+    const area = this.#area;
+    const { from, to, insert } = change(area.value, text);
+    if (from === to && !insert) return;
+    area.focus();
+    area.setSelectionRange(from, to);
+    if (document.execCommand(insert ? "insertText" : "delete", false, insert)) return;
+    area.setRangeText(insert, from, to, "end");
+    area.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   /** Call `listener` after each change. */
@@ -70,9 +87,13 @@ class RichText {
   #cm;
   #view;
   #listeners = [];
+  #declare;
+  #phrases;
 
-  constructor(area, codemirror, { kind, names, phrases, place }) {
+  constructor(area, codemirror, { kind, names, phrases, place, declare }) {
     this.#area = area;
+    this.#declare = declare;
+    this.#phrases = phrases;
     this.#cm = codemirror;
     const { EditorState, EditorView } = codemirror;
     // In a root of its own it can have its styles without breaking the page's rule that none is written into it.
@@ -135,8 +156,9 @@ class RichText {
     return this.#view.state.doc.toString();
   }
 
+  /** In one step, which can be undone alone. */
   set text(text) {
-    this.#view.dispatch({ changes: { from: 0, to: this.#view.state.doc.length, insert: text } });
+    this.#view.dispatch({ changes: change(this.text, text), annotations: this.#cm.isolateHistory.of("full") });
   }
 
   onChange(listener) {
@@ -146,11 +168,12 @@ class RichText {
   /** Mark problems ({line, column, severity, message}) on their lines; those of other files have line 0. */
   showProblems(problems) {
     const { doc } = this.#view.state;
-    const marks = problems.filter(({ line }) => line).map(({ line, column, severity, message }) => {
+    const marks = problems.filter(({ line }) => line).map(({ line, column, severity, message, declare: name }) => {
       const { from, to, text } = doc.line(Math.min(line, doc.lines));
       const start = Math.min(from + Math.max(column, 1) - 1, to);
       const word = /^[\p{L}\p{N}_-]+|^\S/u.exec(text.slice(start - from))?.[0].length ?? 0;
-      return { from: start, to: start + word, severity, message };
+      const actions = name ? [{ name: this.#phrases["Declare"], apply: () => this.#declare(name) }] : [];
+      return { from: start, to: start + word, severity, message, actions };
     });
     this.#view.dispatch(this.#cm.setDiagnostics(this.#view.state, marks.sort((a, b) => a.from - b.from)));
   }
@@ -243,6 +266,7 @@ const THEME = {
   ".cm-tooltip.cm-completionInfo": { padding: "0.5rem 0.75rem" },
   ".cm-completionDetail": { color: "inherit", fontStyle: "normal", opacity: "0.85" },
   ".cm-diagnostic": { padding: "0.375rem 0.75rem", whiteSpace: "pre-wrap" },
+  ".cm-diagnosticAction": { color: "var(--ink)", backgroundColor: "var(--sheet)", border: "1px solid var(--edge)", borderRadius: "var(--radius)", font: "inherit", padding: "0.125rem 0.5rem", cursor: "pointer" },
   ".cm-diagnostic-error": { borderLeft: "3px solid var(--bad)" },
   ".cm-diagnostic-warning": { borderLeft: "3px solid var(--code-number)" },
   ".cm-lintRange-error": { backgroundImage: "none", textDecoration: "underline wavy var(--bad)", textUnderlineOffset: "0.2em" },

@@ -84,6 +84,7 @@ async function write() {
     names,
     phrases: JSON.parse(form.dataset.phrases),
     place: document.getElementById("editor"),
+    declare: (name) => declare(name),
   });
 
   /* Looking: what is written is read and rendered by the server, the newest only. */
@@ -114,6 +115,19 @@ async function write() {
     } finally {
       clearTimeout(waiting);
       document.getElementById("preview").classList.remove("waiting");
+    }
+  }
+
+  /** Declare a variable that the text names, as if somebody had typed it, and go there to say what it is by default. */
+  async function declare(name) {
+    clearTimeout(timer);
+    try {
+      const { declared } = await post(form.dataset.look, { ...Object.fromEntries(new FormData(form)), declare: name });
+      if (!declared) return lookSoon();
+      editor.text = declared.text;
+      editor.goTo(declared.line, declared.column + 1);
+    } catch (error) {
+      document.getElementById("trouble").textContent = error.message;
     }
   }
 
@@ -235,6 +249,10 @@ async function write() {
   form.addEventListener("submit", (event) => {
     const { submitter } = event;
     const address = submitter?.getAttribute("formaction");
+    if (submitter?.name === "declare") {
+      event.preventDefault();
+      return void declare(submitter.value);
+    }
     if (address === trying.address) {
       event.preventDefault();
       return trying.press();
