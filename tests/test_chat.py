@@ -119,6 +119,20 @@ def test_session_goes_on_when_its_persona_file_is_gone(ada: Rolebook) -> None:
     assert "You are Ada." == run(ada, session).messages[0].content
 
 
+def test_session_goes_on_with_its_persona_under_its_new_name(ada: Rolebook) -> None:
+    session = begin(ada)
+    run(ada, session, "one")
+    ada.edits.rename(FileKey("persona", "ada"), "eva", author=Author("command"))
+    write_persona(ada, "eva", "name: Eva\nsystem: You are Eva.\nmodel: ok\n")
+    # Another persona under the old name is not this one.
+    write_persona(ada, "ada", "name: Ida\nsystem: You are Ida.\nmodel: ok\n")
+    assert "You are Eva." == run(ada, session, "two").messages[0].content
+    assert "You are Ida." == run(ada, begin(ada)).messages[0].content
+    # Where nothing goes by the new name any more, the old one is better than nothing.
+    (ada.library.personas_dir / "eva.yaml").unlink()
+    assert "You are Ida." == run(ada, session, "three").messages[0].content
+
+
 def test_variable_that_the_persona_loses_is_left_out_of_a_running_session(
     connected: Rolebook,
 ) -> None:

@@ -62,8 +62,12 @@ def _begin(invocation: Invocation, role: Role) -> Talk:
 
 
 def _pick_up(invocation: Invocation, role: Role, session_id: str) -> Talk:
-    session = invocation.rolebook.log.get_session(session_id)
-    if role.system is not None or role.persona_id not in ("", session.persona_id):
+    rolebook = invocation.rolebook
+    session = rolebook.log.get_session(session_id)
+    # A file that has just got another name is known by the old one, too.
+    rolebook.recorder.record()
+    names = ("", session.persona_id, rolebook.finder.present_id(session))
+    if role.system is not None or role.persona_id not in names:
         raise InputError(
             "This session has its persona already: give --session without another one."
         )
@@ -160,11 +164,11 @@ class Talk:
         """A new session with the choices of the one that was picked up."""
         from rolebook.core.session import new_id, now
 
-        old, log = self._session, self._rolebook.log
+        old, log, chat = self._session, self._rolebook.log, self._rolebook.chat
         session = replace(old, id=new_id(), title="", tags=(), is_starred=False, created_at=now())
-        session = replace(session, forked_from="")
+        session = replace(session, persona_id=chat.present_id(old), forked_from="")
         if old.persona_id:
-            return self._rolebook.chat.start_session(session)
+            return chat.start_session(session)
         # The revision is the only home of a role without a file.
         log.create_session(session, log.get_revision(old.revision))
         return session

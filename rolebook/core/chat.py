@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
-from rolebook.core.access import only_talks, opens_only, require_persona
+from rolebook.core.access import only_talks, opens, opens_only, require_persona
 from rolebook.core.blocking import blocking
 from rolebook.core.budget import Reserve
 from rolebook.core.call import Call, Prices, Program, Reader
@@ -73,6 +73,9 @@ class Library(Protocol):
 
         Raises NotFoundError, FileError, InputError, StorageError.
         """
+
+    def present_id(self, session: Session) -> str:
+        """The id of a session's persona by now: it may have been renamed since. Raises StorageError."""
 
     def get_described(self, system: str) -> ResolvedPersona:
         """A persona without a file, from nothing but its system text."""
@@ -260,7 +263,8 @@ class ChatService:
         return begun
 
     def persona_of(self, session: Session) -> ResolvedPersona:
-        """The session's persona as it is now; as it was, where it has no file (any more) or is to stay as it was.
+        """The session's persona as it is now, under whatever name; as it was, where it has no file (any more) or is to
+        stay as it was.
 
         For a key that opens no more of it than a label it is what that points at now, so that a revision can be
         withdrawn: then it raises NotFoundError where the label is gone.
@@ -268,10 +272,19 @@ class ChatService:
         if session.pin and opens_only(session.persona_id, session.pin):
             return self._library.get_persona(f"{session.persona_id}@{session.pin}")
         if session.persona_id and not session.pin:
-            with contextlib.suppress(NotFoundError):
-                return self._library.get_persona(session.persona_id)
+            for persona_id in dict.fromkeys((self.present_id(session), session.persona_id)):
+                with contextlib.suppress(NotFoundError):
+                    return self._library.get_persona(persona_id)
         revision = self._log.get_revision(session.revision)
         return persona_of_revision(revision, session.persona_id)
+
+    def present_id(self, session: Session) -> str:
+        """The id of a session's persona by now: it may have been renamed since. Raises StorageError.
+
+        Whose key opens it under its old name only, for them it keeps that.
+        """
+        present = self._library.present_id(session)
+        return present if opens(present) else session.persona_id
 
     def greeting_of(self, session: Session, resolved: ResolvedPersona) -> str:
         """What the persona says first in this session; empty if it waits. Raises PromptError, VariableError."""

@@ -144,13 +144,13 @@ class GatewayService:
         else.
         """
         wanted = request.session
-        if session.persona_id != wanted.persona_id:
+        resolved = self._chat.persona_of(session)
+        if wanted.persona_id not in (session.persona_id, resolved.persona.id):
             raise InputError(
                 "The session %(id)s is one with another persona. Ask that one, or leave the session out.",
                 key="session",
                 id=session.id,
             )
-        resolved = self._chat.persona_of(session)
         is_same = wanted.pin == session.pin or request.resolved.revision.id == resolved.revision.id
         if wanted.pin and not is_same:
             raise InputError(

@@ -72,6 +72,8 @@ class PersonaFinder:
 
     def present_id(self, session: Session) -> str:
         """The id of a session's persona by now: it may have been renamed since. Raises StorageError."""
+        if not session.persona_id:
+            return ""
         return self._revisions.present_id(session.persona_id, session.created_at)
 
     def is_own(self, session: Session, persona_id: str, at: str = "") -> bool:

@@ -305,6 +305,7 @@ def fork_from(turn_id: str, session_id: str = "") -> Session:
     session = replace(
         origin,
         id=new_id(),
+        persona_id=rolebook().chat.present_id(origin),
         forked_from=turn.id,
         revision=turn.revision,
         comparison_id="",

@@ -96,6 +96,20 @@ def test_session_is_picked_up_with_its_last_turns(
     assert 2 == other.status
 
 
+def test_session_is_picked_up_and_begun_anew_with_its_persona_under_its_new_name(
+    shell: Shell, upstream: FakeUpstream, log: SqliteLog
+) -> None:
+    shell.run("chat", "teacher", "-v", "subject=music", stdin=b"Do re mi fa\n")
+    (summary,) = log.list_sessions().summaries
+    shell.run("personas", "rename", "teacher", "tutor")
+    picked_up = ("--session", summary.session.id)
+    assert 0 == shell.run("chat", "tutor", *picked_up, stdin=b"And then?\n").status
+    assert 0 == shell.run("chat", *picked_up, stdin=b"new\nOne\n").status
+    assert "music" in upstream.requests[-1].body["messages"][0]["content"]
+    listed = [(s.session.persona_id, s.turns) for s in log.list_sessions().summaries]
+    assert [("tutor", 1), ("teacher", 2)] == listed
+
+
 def test_described_role_that_is_picked_up_starts_over_as_it_was(
     shell: Shell, upstream: FakeUpstream, log: SqliteLog
 ) -> None:

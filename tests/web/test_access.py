@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from rolebook.core.access import LOCAL, Right, Role, caller
-from rolebook.core.source import Author
+from rolebook.core.source import Author, FileKey
 from rolebook.web.app import create_app
 from rolebook.web.rights import RIGHTS
 from rolebook.wiring import Rolebook
@@ -789,6 +789,31 @@ def test_scope_that_was_narrowed_holds_for_sessions_that_were_begun_before(peopl
         )
     refused = program.post(f"/sessions/{session_id}/turns", json={"input": "Go on"})
     assert refused.status_code == 404
+
+
+def test_key_for_an_old_name_does_not_open_what_the_persona_became(
+    people: People, upstream: FakeUpstream
+) -> None:
+    program, opening = people.program("Ada", "teacher"), people.program("Ada", "teacher", "tutor")
+    sessions = begin(program), begin(opening)
+    key = FileKey("persona", "teacher")
+    people.rolebook.edits.rename(key, "tutor", author=Author("command"))
+    path = people.rolebook.library.personas_dir / "tutor.yaml"
+    path.write_text(path.read_text("utf-8").replace("patient", "strict"), "utf-8")
+    said = []
+    for who, session_id in zip((program, opening), sessions, strict=True):
+        asked = who.post(f"/sessions/{session_id}/turns", json={"input": "On"}, headers=JSON)
+        assert asked.status_code == 303, asked.text
+        said.append(upstream.requests[-1].body["messages"][0]["content"])
+    assert ["patient" in said[0], "strict" in said[1]] == [True, True]
+    log = people.rolebook.log
+    for who, session_id, name in zip(
+        (program, opening), sessions, ("teacher", "tutor"), strict=True
+    ):
+        (turn, *_) = log.session_turns(session_id)
+        forked = who.post(f"/turns/{turn.id}/fork").location
+        (fork_id,) = re.findall("[0-9a-z]{18}", forked)
+        assert log.get_session(fork_id).persona_id == name
 
 
 def test_requests_beyond_the_rate_are_told_when_to_come_again(people: People) -> None:

@@ -17,7 +17,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from rolebook.core.session import Turn, TurnStatus
-from rolebook.core.source import Author
+from rolebook.core.source import Author, FileKey
 from rolebook.upstream import attempts
 from rolebook.wiring import Rolebook
 from tests.conftest import LiveServer, MakeRolebook, NewSdk, Serve
@@ -768,6 +768,19 @@ def test_failure_in_the_middle_is_raised_by_the_client_and_logged(
     turn = rolebook.log.get_turn(stream.response.headers["x-request-id"])
     assert TurnStatus.INTERRUPTED is turn.status
     assert turn.text
+
+
+def test_session_that_is_named_goes_on_with_its_persona_under_its_new_name(
+    sdk: openai.OpenAI, rolebook: Rolebook
+) -> None:
+    first = turn_of(rolebook, sdk.chat.completions.create(model="teacher", messages=[said("One")]))
+    rolebook.edits.rename(FileKey("persona", "teacher"), "tutor", author=Author("command"))
+    named = {"rolebook": {"session": first.session_id}}
+    answer = sdk.chat.completions.create(model="tutor", messages=[said("Two")], extra_body=named)
+    second = turn_of(rolebook, answer)
+    assert (first.session_id, 2) == (second.session_id, second.position)
+    with pytest.raises(openai.BadRequestError, match="another persona"):
+        sdk.chat.completions.create(model="plain", messages=[said("Three")], extra_body=named)
 
 
 def test_answer_in_one_piece_that_breaks_off_is_an_error_and_logged_with_what_arrived(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from html import unescape
 from urllib.parse import quote
 
 import pytest
@@ -187,6 +188,29 @@ def test_a_session_outlives_its_persona(client: FlaskClient, rolebook: Rolebook)
     assert "Why?" in shown(client, session_id)
     say(client, session_id, "Still there?")
     assert [turn.status for turn in turns_of(rolebook, session_id)] == ["complete"] * 2
+
+
+def test_a_session_follows_its_persona_to_its_new_name(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    session_id = start(client, input="Why?")
+    client.post("/library/personas/teacher/rename", data={"id": "tutor"})
+    path = rolebook.library.personas_dir / "tutor.yaml"
+    path.write_text(path.read_text("utf-8").replace("patient", "strict"), "utf-8")
+    page = shown(client, session_id)
+    assert "has changed since" in page
+    links = set(re.findall(r'href="([^"]*(?:/personas/|variant=)[^"]*)"', page))
+    assert "/personas/tutor" in links
+    assert not [link for link in links if "teacher" in link]
+    assert [200] * len(links) == [client.get(unescape(link)).status_code for link in links]
+    say(client, session_id, "And now?")
+    (first, second) = turns_of(rolebook, session_id)
+    assert ("patient", "strict") == tuple(
+        rolebook.log.get_turn(turn.id).messages[0].content.split()[3] for turn in (first, second)
+    )
+    fork = client.post(f"/turns/{first.id}/fork").location
+    forked = rolebook.log.get_session(re.findall("[0-9a-z]{18}", fork)[0])
+    assert "tutor" == forked.persona_id
 
 
 def test_a_reader_of_chinese_sees_the_persona_in_its_own_language(client: FlaskClient) -> None:
