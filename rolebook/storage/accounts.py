@@ -49,6 +49,8 @@ _LONGEST_TOKEN = 200
 #: Failed logins: for one address, and for one name from wherever.
 _FAILURES_OF_ADDRESS = (20, 300.0)
 _FAILURES_OF_NAME = (10, 300.0)
+#: So many names with addresses are remembered from which they have logged in.
+_MOST_HOMES = 10_000
 
 
 class SqliteAccounts:
@@ -65,6 +67,7 @@ class SqliteAccounts:
         self._look_again_at = 0.0
         self._of_address = RateLimit(*_FAILURES_OF_ADDRESS)
         self._of_name = RateLimit(*_FAILURES_OF_NAME)
+        self._homes: dict[tuple[str, str], None] = {}
         self._rates: dict[int, tuple[int, RateLimit]] = {}
         self._shared_rates: SharedRates | None = None
 
@@ -140,7 +143,10 @@ class SqliteAccounts:
         """Who has this name and this password. Raises RateLimitError where too many were wrong."""
         moment, folded = time.monotonic(), users.fold_name(name.strip())[:100]
         require_rate(self._of_address.take(address, moment))
-        wait_s = self._of_name.take(folded, moment)
+        # Where somebody has logged in before they are not kept out by whoever guesses their password elsewhere.
+        home = folded, address
+        guessed = home if home in self._homes else folded
+        wait_s = self._of_name.take(guessed, moment)
         if wait_s:
             self._of_address.give_back(address, moment)
             require_rate(wait_s)
@@ -148,7 +154,11 @@ class SqliteAccounts:
         if not is_password(password, known[1] if known else None) or known is None:
             return None
         self._of_address.give_back(address, moment)
-        self._of_name.give_back(folded, moment)
+        self._of_name.give_back(guessed, moment)
+        with self._lock:
+            self._homes[home] = None
+            if len(self._homes) > _MOST_HOMES:
+                del self._homes[next(iter(self._homes))]
         return known[0]
 
     def find_login(self, token: str) -> User | None:

@@ -153,6 +153,23 @@ def test_many_failures_for_one_name_have_to_wait_and_a_good_login_does_not_count
     assert 0 < raised.value.retry_after_s <= 30
 
 
+def test_nobody_is_kept_out_of_where_they_log_in_by_who_guesses_elsewhere(
+    accounts: SqliteAccounts,
+) -> None:
+    accounts.create_user("Ada", Role.READER, PASSWORD)
+    accounts.log_in("Ada", PASSWORD, address="10.0.0.1")
+    for _ in range(10):
+        accounts._of_name.take("ada", time.monotonic())
+    with pytest.raises(RateLimitError):
+        accounts.log_in("Ada", PASSWORD, address="10.0.0.2")
+    accounts.log_in("ADA", PASSWORD, address="10.0.0.1")
+    for _ in range(10):
+        with pytest.raises(LoginError):
+            accounts.log_in("Ada", "wrong horse", address="10.0.0.1")
+    with pytest.raises(RateLimitError):
+        accounts.log_in("Ada", PASSWORD, address="10.0.0.1")
+
+
 def test_many_names_from_one_address_have_to_wait(accounts: SqliteAccounts) -> None:
     accounts.create_user("Ada", Role.READER, PASSWORD)
     for _ in range(2):
