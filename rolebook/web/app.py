@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from flask import Blueprint, Flask, Request, Response
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, Rule
 
 from rolebook import __version__
 from rolebook.report import PAGES, STATIC
@@ -60,8 +61,18 @@ class _Response(Response):
             super().set_data(show_text(str(value)))
 
 
+class _Rule(Rule):
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        """What puts its addresses together, compiled when the first is wanted: for all rules at once that took nine
+        tenths of the time in which an application is made.
+        """
+        compiled = cache(super()._compile_builder)
+        return lambda rule, **values: compiled(append_unknown)(rule, **values)
+
+
 class _App(Flask):
     response_class = _Response
+    url_rule_class = _Rule
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """There is no ``async`` view; Flask looks at each before each call, and at what comes before and after it."""
