@@ -83,12 +83,18 @@ class Cells:
         session = self.session_of(comparison, key)
         return self._chat.prepare(session, persona, entry.text, self.history_of(entry))
 
-    def planned_turn(self, comparison: Comparison, key: CellKey) -> Turn:
+    def planned_turn(
+        self, comparison: Comparison, key: CellKey, prepared: PreparedTurn | None = None
+    ) -> Turn:
         """The first turn of a cell as it would be recorded before its call. Calls nobody and writes nothing.
+
+        Arguments:
+            prepared: what it would send, if that is known already.
 
         Raises what ``prepare`` raises; NotFoundError and UpstreamKeyError for an upstream that cannot be asked.
         """
-        return self._asked(comparison, key, self.known_model)
+        prepared = prepared or self.prepare(comparison, key)
+        return self._asked(comparison, key, prepared, self.known_model)
 
     def planned_turns(
         self,
@@ -108,7 +114,8 @@ class Cells:
             first = key._replace(repeat=0)
             if first not in asked and len(comparison.inputs[key.input].turns) == 1:
                 try:
-                    asked[first] = self._asked(comparison, first, model_of)
+                    prepared = self.prepare(comparison, first)
+                    asked[first] = self._asked(comparison, first, prepared, model_of)
                 except (InputError, NotFoundError, UpstreamError):
                     # It says so itself when it is to be filled.
                     asked[first] = None
@@ -116,9 +123,12 @@ class Cells:
         return {key: turn for key, turn in turns if turn}
 
     def _asked(
-        self, comparison: Comparison, key: CellKey, model_of: Callable[[PreparedTurn], str]
+        self,
+        comparison: Comparison,
+        key: CellKey,
+        prepared: PreparedTurn,
+        model_of: Callable[[PreparedTurn], str],
     ) -> Turn:
-        prepared = self.prepare(comparison, key)
         asked = self._chat.pending_turn(
             self.session_of(comparison, key), prepared, comparison.inputs[key.input].text
         )

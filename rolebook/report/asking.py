@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Protocol
 
+from rolebook.core.chat import PreparedTurn
 from rolebook.core.comparison import Cell, CellKey, Comparison
 from rolebook.core.errors import InputError, NotFoundError, UpstreamError
 from rolebook.core.persona import ResolvedPersona
@@ -18,7 +20,9 @@ class Cells(Protocol):
 
     def persona_of(self, revision_id: str) -> ResolvedPersona: ...
 
-    def planned_turn(self, comparison: Comparison, key: CellKey) -> Turn: ...
+    def planned_turn(
+        self, comparison: Comparison, key: CellKey, prepared: PreparedTurn | None = None
+    ) -> Turn: ...
 
 
 class Comparisons(Protocol):
@@ -67,10 +71,19 @@ def asked_in(book: Book, comparison: Comparison) -> Sequence[Asked]:
     ]
 
 
-def asked_by_plan(book: Book, comparison: Comparison, entry: int) -> Sequence[Asked]:
-    """The same of one that is only planned."""
+def asked_by_plan(
+    book: Book,
+    comparison: Comparison,
+    entry: int,
+    prepared: Mapping[CellKey, PreparedTurn] = MappingProxyType({}),
+) -> Sequence[Asked]:
+    """The same of one that is only planned.
+
+    Arguments:
+        prepared: what cells would send, as far as it is known already.
+    """
     keys = [CellKey(variant, entry, 0) for variant in range(len(comparison.variants))]
-    return [asked_at(book, comparison, key) for key in keys]
+    return [asked_at(book, comparison, key, prepared=prepared.get(key)) for key in keys]
 
 
 def example_of(comparison: Comparison) -> int:
@@ -80,11 +93,19 @@ def example_of(comparison: Comparison) -> int:
     return 0
 
 
-def asked_at(book: Book, comparison: Comparison, key: CellKey, cell: Cell | None = None) -> Asked:
+def asked_at(
+    book: Book,
+    comparison: Comparison,
+    key: CellKey,
+    cell: Cell | None = None,
+    *,
+    prepared: PreparedTurn | None = None,
+) -> Asked:
     """How a variant is asked, by the example of one of its cells.
 
     Arguments:
         cell: as it stands in the log, if it has begun.
+        prepared: what it would send, if that is known already.
     """
     variant, entry = comparison.variants[key.variant], comparison.inputs[key.input]
     if variant.is_recorded:
@@ -96,7 +117,7 @@ def asked_at(book: Book, comparison: Comparison, key: CellKey, cell: Cell | None
     if not turns:
         # What cannot be asked is told by its persona alone.
         with suppress(InputError, NotFoundError, UpstreamError):
-            turns = [book.cells.planned_turn(comparison, key)]
+            turns = [book.cells.planned_turn(comparison, key, prepared)]
     chosen = {**entry.variables, **variant.variables}
     return _asked(book, comparison, key, turns, variant.revisions, chosen)
 

@@ -104,12 +104,13 @@ def preview_of(
     if entry in failing:
         # One that is asked of all shows more than an error, which is told beside it.
         entry = next((n for n in range(len(comparison.inputs)) if n not in failing), entry)
-    prepared = rolebook().cells.prepare(comparison, CellKey(index, entry, 0))
+    shown = CellKey(index, entry, 0)
+    prepared = rolebook().cells.prepare(comparison, shown)
     return PlanPreview(
         plan=plan,
         estimate=None if is_sketch else estimate,
         variants=tuple(answering),
-        shown=CellKey(index, entry, 0),
+        shown=shown,
         cell=show_prepared(prepared),
-        differing=differing_in_plan(comparison, entry),
+        differing=differing_in_plan(comparison, entry, {shown: prepared}),
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from rolebook.core.comparison import Cell, Comparison
+from rolebook.core.chat import PreparedTurn
+from rolebook.core.comparison import Cell, CellKey, Comparison
 from rolebook.core.difference import Piece, differences
 from rolebook.report.asking import answered_at, asked_by_plan, asked_in
 from rolebook.report.differing import Differing
@@ -20,9 +21,15 @@ def differing_variants(comparison: Comparison, order: Sequence[int]) -> Differin
     return Differing([asked[variant] for variant in order], current_translator())
 
 
-def differing_in_plan(comparison: Comparison, entry: int) -> Differing:
-    """The same for one that is not recorded yet, by the example of one of its inputs."""
-    return Differing(asked_by_plan(rolebook(), comparison, entry), current_translator())
+def differing_in_plan(
+    comparison: Comparison, entry: int, prepared: Mapping[CellKey, PreparedTurn]
+) -> Differing:
+    """The same for one that is not recorded yet, by the example of one of its inputs.
+
+    Arguments:
+        prepared: what cells would send, as far as it is known already.
+    """
+    return Differing(asked_by_plan(rolebook(), comparison, entry, prepared), current_translator())
 
 
 def differing_answers(comparison: Comparison, cells: Sequence[Cell]) -> Differing:

@@ -389,7 +389,7 @@ class Planned:
     def persona_of(self, revision_id: str) -> ResolvedPersona:
         return persona_of_revision(self._revision)
 
-    def planned_turn(self, comparison: Comparison, key: CellKey) -> Turn:
+    def planned_turn(self, comparison: Comparison, key: CellKey, prepared: object = None) -> Turn:
         raise NotFoundError("There is no such upstream.")
 
 

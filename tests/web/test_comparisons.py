@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from rolebook.core.comparison import Ballot, CellKey
+from rolebook.core.chat import PreparedTurn
+from rolebook.core.comparison import Ballot, CellKey, Comparison
 from rolebook.core.preference import Outcome
 from rolebook.core.session import new_id
 from rolebook.library.comparison_file import parse_comparison
@@ -564,6 +566,22 @@ def test_a_replayed_role_of_ones_own_keeps_what_was_chosen(
         upstream.requests[0].body["model"],
         upstream.requests[0].body["temperature"],
     )
+
+
+def test_a_plan_renders_what_it_shows_no_second_time_to_tell_it_apart(
+    client: FlaskClient, rolebook: Rolebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, prepared = rolebook.cells.prepare, Counter[str]()
+
+    def counting(comparison: Comparison, key: CellKey) -> PreparedTurn:
+        prepared[str(key)] += 1
+        return prepare(comparison, key)
+
+    monkeypatch.setattr(rolebook.cells, "prepare", counting)
+    page = client.get(ADDRESS).text
+    assert "What will be sent" in page
+    # Each is tried out, looked at for the estimate, and told apart; the first one is shown as well.
+    assert prepared == {"1-1-1": 3, "2-1-1": 3}
 
 
 @pytest.mark.parametrize("history", ["fixed", "free"])
