@@ -157,7 +157,7 @@ def carry_out_plan(
     if choices.is_only_planned and choices.cell:
         _show_cell(invocation, plan.comparison, choices.cell)
     elif choices.is_only_planned:
-        show_plan(terminal, rolebook, plan.comparison)
+        show_plan(terminal, rolebook, plan.comparison, estimate)
     tell_estimate(terminal, plan, estimate)
     if choices.is_reusing:
         _tell_never_reused(terminal, plan.comparison)

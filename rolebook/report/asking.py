@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -86,11 +86,17 @@ def asked_by_plan(
     return [asked_at(book, comparison, key, prepared=prepared.get(key)) for key in keys]
 
 
-def example_of(comparison: Comparison) -> int:
-    """The first input that all variants have an answer to, or will have."""
+def example_of(comparison: Comparison, failing: Collection[CellKey] = ()) -> int:
+    """The first input that all variants have an answer to, or will have; else the first that all can be asked.
+
+    Arguments:
+        failing: cells that cannot be asked.
+    """
+    without = {key.input for key in failing}
+    asked = [number for number in range(len(comparison.inputs)) if number not in without] or [0]
     if any(variant.is_recorded for variant in comparison.variants):
-        return next((n for n, entry in enumerate(comparison.inputs) if entry.recorded), 0)
-    return 0
+        return next((number for number in asked if comparison.inputs[number].recorded), asked[0])
+    return asked[0]
 
 
 def asked_at(
@@ -144,15 +150,17 @@ def _asked(
     for revision in revisions:
         with suppress(InputError, NotFoundError):
             personas.append(book.cells.persona_of(revision))
+    variant = comparison.variants[key.variant]
     variables = personas[0].persona.variables if personas else {}
+    given = {name for entry in comparison.inputs for name in entry.variables}
     return Asked(
         key.variant,
-        comparison.variants[key.variant],
+        variant,
         tuple(revisions),
         tuple(personas),
         tuple(turns),
         variables={name: chosen.get(name, each.fallback) for name, each in variables.items()},
-        given=frozenset(comparison.inputs[key.input].variables),
+        given=frozenset(variables.keys() & given - variant.variables.keys()),
     )
 
 

@@ -33,7 +33,7 @@ class Asked:
 
     ``personas`` are what can be read of its ``revisions``. ``turns`` are of the log, or as they would be there: the
     first one has its messages, others are asked in another way. There are none where it cannot be asked. ``variables``
-    are those of the first turn, of which the input has ``given`` some.
+    are those of the first turn; those ``given`` are what inputs say, so that with another input they may be others.
     """
 
     index: int
@@ -96,12 +96,13 @@ class Setting:
 
 @frozen
 class PromptDifference:
-    """How the system prompt of a variant, or its prompt template, differs from that of the first one.
+    """How the system prompt of a variant, or its prompt template, differs from ``against``, that of the first one.
 
     Where next to nothing is the same there is nothing to be seen in a difference, and ``lines`` are empty.
     """
 
     variant: int
+    against: str
     text: str
     lines: tuple[LineDifference, ...]
     is_template: bool = False
@@ -167,12 +168,13 @@ class Differing:
         self, texts: Sequence[tuple[int, str]], *, is_template: bool = False
     ) -> Sequence[PromptDifference]:
         found = [
-            PromptDifference(index, text, _lines(texts[0][1], text), is_template)
+            PromptDifference(index, texts[0][1], text, _lines(texts[0][1], text), is_template)
             for index, text in texts[1:]
             if text != texts[0][1]
         ]
         if any(not difference.lines for difference in found):
-            found.insert(0, PromptDifference(*texts[0], (), is_template))
+            index, text = texts[0]
+            found.insert(0, PromptDifference(index, text, text, (), is_template))
         return found
 
     def _templates(self) -> Sequence[PromptDifference]:

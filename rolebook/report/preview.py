@@ -6,16 +6,15 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from rolebook.core.chat import PreparedTurn
-from rolebook.core.comparison import CellKey, Comparison, Variant
+from rolebook.core.comparison import CellKey, Comparison
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.difference import LineDifference, line_differences
 from rolebook.core.estimate import Estimate
-from rolebook.core.persona import Sampling
 from rolebook.core.planning import Plan
-from rolebook.library.yaml_text import dump_yaml
+from rolebook.language.translator import Translator, translator
 from rolebook.report import asking
 from rolebook.report.asking import asked_by_plan, example_of
-from rolebook.report.differing import Asked
+from rolebook.report.differing import Asked, Differing, PromptDifference
 from rolebook.report.sameness import same_inputs_data, same_variants_data
 from rolebook.report.unasked import failing_data, left_out_data
 
@@ -56,9 +55,19 @@ def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:
 
 
 def plan_data(book: Book, plan: Plan, estimate: Estimate, cell: str = "") -> dict[str, Any]:
-    """A planned comparison, with the exact messages of one cell, or of each variant's first. Raises NotFoundError."""
+    """A planned comparison, with the exact messages of one cell, or of each variant's first. Raises NotFoundError.
+
+    What differs is told by the input of that cell, else by the first that all can be asked. All words are English.
+    """
     comparison = plan.comparison
-    asked = asked_variants(comparison)
+    if cell:
+        keys = [comparison.key_of(cell)]
+        example = keys[0].input
+    else:
+        keys = [_first_key(comparison, n, estimate) for n in asked_variants(comparison)]
+        example = example_of(comparison, failing_of(estimate))
+    prepared = {key: book.cells.prepare(comparison, key) for key in keys}
+    asked = asked_by_plan(book, comparison, example, prepared)
     return {
         "comparison": comparison_data(comparison),
         "estimate": {name: getattr(estimate, name) for name in _ESTIMATED},
@@ -67,21 +76,10 @@ def plan_data(book: Book, plan: Plan, estimate: Estimate, cell: str = "") -> dic
         "left_out": left_out_data(plan),
         "same_variants": same_variants_data(comparison),
         "differences": [
-            {
-                "variant": variant.name,
-                "against": first.name,
-                "lines": [line.as_data() for line in lines],
-            }
-            for first, variant, lines in variant_differences(book, comparison)
+            _difference(asked[0], each, found, example)
+            for each, found in against_first(asked, translator("en"))
         ],
-        "cells": [
-            _cell(book.cells, comparison, key)
-            for key in (
-                [comparison.key_of(cell)]
-                if cell
-                else [_first_key(comparison, index, estimate) for index in asked]
-            )
-        ],
+        "cells": [_cell(comparison, key, found) for key, found in prepared.items()],
     }
 
 
@@ -90,16 +88,20 @@ def asked_variants(comparison: Comparison) -> Sequence[int]:
     return [n for n, variant in enumerate(comparison.variants) if not variant.is_recorded]
 
 
+def failing_of(estimate: Estimate) -> Collection[CellKey]:
+    """The cells that cannot be asked, as far as they were looked at."""
+    return {fault.key for fault in estimate.faults}
+
+
 def _first_key(comparison: Comparison, index: int, estimate: Estimate) -> CellKey:
     """The first cell of a variant that can be asked."""
-    failing = {fault.key for fault in estimate.faults}
+    failing = failing_of(estimate)
     return next(
         key for key in comparison.cell_keys() if key.variant == index and key not in failing
     )
 
 
-def _cell(cells: Cells, comparison: Comparison, key: CellKey) -> dict[str, Any]:
-    prepared = cells.prepare(comparison, key)
+def _cell(comparison: Comparison, key: CellKey, prepared: PreparedTurn) -> dict[str, Any]:
     return {
         "cell": str(key),
         "variant": comparison.variants[key.variant].name,
@@ -112,39 +114,42 @@ def _cell(cells: Cells, comparison: Comparison, key: CellKey) -> dict[str, Any]:
     }
 
 
-def variant_differences(
-    book: Book, comparison: Comparison
-) -> Iterator[tuple[Variant, Variant, Sequence[LineDifference]]]:
-    """For each variant the first one, itself, and the lines in which it is made of something else than that.
+def against_first(asked: Sequence[Asked], speaker: Translator) -> Iterator[tuple[Asked, Differing]]:
+    """Each variant but the first one, and what differs between the two."""
+    first, *others = asked
+    for each in others:
+        yield each, Differing([first, each], speaker)
 
-    What was recorded is made of what was sent then.
+
+def changed_prompts(
+    found: Differing,
+) -> Iterator[tuple[PromptDifference, Sequence[LineDifference]]]:
+    """The prompts of the second of two variants that are other ones than the first one's, with the lines that changed.
+
+    They are all of it where next to nothing is the same.
     """
-    asked = asked_by_plan(book, comparison, example_of(comparison))
-    chosen = {name for each in asked for name in each.variant.variables}
-    first, *others = [(each.variant, _description(each, chosen)) for each in asked]
-    for variant, description in others:
-        lines = line_differences(first[1], description)
-        yield first[0], variant, [line for line in lines if line.kind != "same"]
+    for prompt in found.prompts:
+        if prompt.text != prompt.against:
+            lines = prompt.lines or line_differences(prompt.against, prompt.text)
+            yield prompt, [line for line in lines if line.kind != "same"]
 
 
-def _description(asked: Asked, chosen: Collection[str]) -> str:
-    """Everything that decides what a variant answers, as a persona file would say it.
-
-    Arguments:
-        chosen: the variables that any variant fills in itself.
-    """
-    resolved = asked.personas[0] if asked.personas else None
-    request: dict[str, Any] = {}
-    for parameters in asked.parameters(is_sent=False):
-        request = {**parameters, **request}
-    variables = {name: value for name, value in asked.variables.items() if name in chosen}
-    parts = {
-        **(resolved.persona.as_data() if resolved else {}),
-        "model": ", ".join(asked.models),
-        "upstream": ", ".join(asked.upstreams),
-        "sampling": {n: v for n, v in sorted(request.items()) if n in Sampling.model_fields},
-        "request": {n: v for n, v in sorted(request.items()) if n not in Sampling.model_fields},
-        "chosen": {"variables": variables} if variables else {},
-        "templates": dict(resolved.templates) if resolved else {},
+def _difference(first: Asked, other: Asked, found: Differing, example: int) -> dict[str, Any]:
+    return {
+        "variant": other.variant.name,
+        "against": first.variant.name,
+        "input": example + 1,
+        "settings": [
+            {
+                "name": each.name,
+                "is_field": each.is_code,
+                "old": each.values[0],
+                "new": each.values[1],
+            }
+            for each in found.settings
+        ],
+        "prompts": [
+            {"is_template": prompt.is_template, "lines": [line.as_data() for line in lines]}
+            for prompt, lines in changed_prompts(found)
+        ],
     }
-    return dump_yaml({name: value for name, value in parts.items() if value})

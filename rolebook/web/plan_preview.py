@@ -10,7 +10,9 @@ from rolebook.core.estimate import Estimate
 from rolebook.core.frozen import frozen
 from rolebook.core.planning import Plan
 from rolebook.report.along import tell_along
+from rolebook.report.asking import example_of
 from rolebook.report.differing import Differing
+from rolebook.report.preview import failing_of
 from rolebook.report.sameness import tell_same_inputs
 from rolebook.report.unasked import tell_failing, tell_left_out
 from rolebook.web.current import current_translator, rolebook
@@ -100,10 +102,10 @@ def preview_of(
     numbers = [number for number, _variant in answering]
     is_reusing = is_reusing and len(numbers) * len(comparison.inputs) <= _MOST_LOOKED_UP
     estimate = rolebook().estimator.estimate(comparison, is_reusing=is_reusing)
-    failing = {fault.key.input for fault in estimate.faults}
-    if entry in failing:
+    failing = failing_of(estimate)
+    if any(key.input == entry for key in failing):
         # One that is asked of all shows more than an error, which is told beside it.
-        entry = next((n for n in range(len(comparison.inputs)) if n not in failing), entry)
+        entry = example_of(comparison, failing)
     shown = CellKey(index, entry, 0)
     prepared = rolebook().cells.prepare(comparison, shown)
     return PlanPreview(

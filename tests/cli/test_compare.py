@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import sqlite3
@@ -362,7 +363,11 @@ def test_plan_calls_nobody_and_shows_what_would_be_sent(
     shown = shell.run("compare", "spec.yaml", "--plan")
     assert (0, []) == (shown.status, upstream.requests)
     assert "--- Plain assistant\n+++ Expert\n" in shown.text
-    assert "+     level: expert\n" in shown.text
+    assert "+ level: expert\n" in shown.text
+    assert (
+        "- Answer briefly.\n+ You are a patient teacher of mathematics for a expert.\n"
+        in shown.text
+    )
     assert "Variants: 2, inputs: 3, repeats: 1, calls: 8." in shown.notices
     planned = shell.run("compare", "spec.yaml", "--plan", "--json").json
     assert 8 == planned["estimate"]["calls"]
@@ -370,6 +375,46 @@ def test_plan_calls_nobody_and_shows_what_would_be_sent(
     messages = planned["cells"][1]["messages"]
     assert "You are a patient teacher of mathematics for a expert." == messages[0]["content"]
     assert [] == shell.run("comparisons", "--json").json
+
+
+def test_plan_tells_variants_apart_by_what_will_be_sent(shell: Shell) -> None:
+    (shell.folder / "templates" / "loud.jinja").write_text(
+        '{% message "system" %}{{ system }} SPEAK UP.{% endmessage %}\n'
+        '{% message "user" %}{{ input }}{% endmessage %}\n',
+        "utf-8",
+    )
+    (shell.folder / "q.csv").write_text("input,subject\nDo re mi,music\nA fugue,music\n", "utf-8")
+    (shell.folder / "loud.yaml").write_text(
+        "variants:\n"
+        "  - teacher\n"
+        "  - {persona: teacher, name: Loud, changes: {template: loud}, variables: {level: expert}}\n"
+        "  - {persona: teacher, name: Painter, variables: {subject: painting}}\n"
+        "inputs: [{file: q.csv}]\n",
+        "utf-8",
+    )
+    shown = shell.run("compare", "loud.yaml", "--plan")
+    teacher = "You are a patient teacher of music for a beginner."
+    assert (
+        "--- Teacher\n+++ Loud\n"
+        "- Prompt template: chat\n+ Prompt template: loud\n"
+        "- level: beginner\n+ level: expert\n"
+        "@@ System prompt @@\n"
+        f"- {teacher}\n+ You are a patient teacher of music for a expert. SPEAK UP.\n"
+    ) in re.sub(r"[-+] Revision: \w+\n", "", shown.text)
+    assert f"- {teacher}\n+ You are a patient teacher of painting for a beginner.\n" in shown.text
+    assert "System prompts as they are sent with one of the inputs." in shown.notices
+    loud, painter = shell.run("compare", "loud.yaml", "--plan", "--json").json["differences"]
+    assert ("Loud", "Teacher", 1) == (loud["variant"], loud["against"], loud["input"])
+    assert {"name": "level", "is_field": False, "old": "beginner", "new": "expert"} in loud[
+        "settings"
+    ]
+    (prompt,) = painter["prompts"]
+    assert (False, [teacher]) == (
+        prompt["is_template"],
+        [line["old"] for line in prompt["lines"]],
+    )
+    command = ("compare", "loud.yaml", "--plan", "--json", "--cell", "3-2-1")
+    assert [2, 2] == [each["input"] for each in shell.run(*command).json["differences"]]
 
 
 def test_plan_says_which_inputs_are_the_same(shell: Shell, tmp_path: Path) -> None:
@@ -878,8 +923,8 @@ def test_a_replays_plan_tells_what_was_sent_then_from_what_will_be(
     assert ["As recorded", "teacher"] == planned.splitlines()[0].split("\t")[:2]
     assert "ok?text=Clear" in planned.splitlines()[0]
     assert "--- As recorded\n+++ Plain assistant\n" in planned
-    assert "- model: ok?text=Clear\n+ model: ok\n" in planned
-    assert "-   temperature: 0.33\n" in planned
+    assert "- Model: ok?text=Clear\n+ Model: ok\n" in planned
+    assert "- temperature: 0.33\n" in planned
     data = shell.run("replay", session_id, "plain", "--plan", "--json").json
     assert [("As recorded", "Plain assistant")] == [
         (each["against"], each["variant"]) for each in data["differences"]
@@ -921,8 +966,8 @@ def test_what_an_edit_has_changed(
     path = shell.folder / "personas" / "teacher.yaml"
     path.write_text(path.read_text("utf-8").replace("patient", "brisk"), "utf-8")
     planned = shell.run("compare", "teacher", "--changed", "--plan")
-    assert "- system: You are a patient teacher" in planned.text
-    assert "+ system: You are a brisk teacher" in planned.text
+    assert "- You are a patient teacher" in planned.text
+    assert "+ You are a brisk teacher" in planned.text
     assert 0 == shell.run("compare", "teacher", "--changed").status
     first, second = newest(comparisons).variants
     assert (f"Teacher (@{first.revision[:8]})", "Teacher") == (first.name, second.name)
@@ -943,8 +988,8 @@ def test_what_an_edit_has_changed_is_known_of_a_persona_that_was_renamed(
     path = folder / "tutor.yaml"
     path.write_text(path.read_text("utf-8").replace("patient", "brisk"), "utf-8")
     planned = shell.run("compare", "tutor", "--changed", "--plan")
-    assert "- system: You are a patient teacher" in planned.text
-    assert "+ system: You are a brisk teacher" in planned.text
+    assert "- You are a patient teacher" in planned.text
+    assert "+ You are a brisk teacher" in planned.text
     path.rename(folder / "coach.yaml")
     upstream.reset()
     assert 0 == shell.run("compare", "coach", "--changed").status
@@ -961,8 +1006,8 @@ def test_a_persona_whose_old_name_nobody_knows_is_held_against_a_revision_of_tha
     assert "rolebook compare OLD@REVISION coach --recent 10" in told.notices
     revision = shell.run("personas", "history", "teacher", "--json").json[-1]["revision"]
     planned = shell.run("compare", f"teacher@{revision}", "coach", "--recent", "10", "--plan").text
-    assert "- system: You are a patient teacher" in planned
-    assert "+ system: You are a brisk teacher" in planned
+    assert "- You are a patient teacher" in planned
+    assert "+ You are a brisk teacher" in planned
 
 
 def test_an_edit_is_held_against_what_it_replaced_and_not_against_what_was_asked_for_by_name(
@@ -977,8 +1022,8 @@ def test_an_edit_is_held_against_what_it_replaced_and_not_against_what_was_asked
     shell.run("ask", f"teacher@{first}", "Why?")
     path.write_text(text.replace("patient", "strict"), "utf-8")
     planned = shell.run("compare", "teacher", "--changed", "--plan").text
-    assert "- system: You are a brisk teacher" in planned
-    assert "+ system: You are a strict teacher" in planned
+    assert "- You are a brisk teacher" in planned
+    assert "+ You are a strict teacher" in planned
 
 
 def test_recorded_answers_that_stay_behind_when_a_replay_is_repeated_are_told(

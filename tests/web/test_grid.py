@@ -695,6 +695,21 @@ def told_apart(html: str) -> tuple[dict[str, list[str]], str]:
     }, differing
 
 
+def test_a_variable_is_told_that_a_variant_has_whatever_an_input_says(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    variants = ["plain", {"persona": "teacher", "variables": {"level": "expert"}}]
+    inputs = [
+        {"input": "Hi"},
+        {"input": "How?", "variables": {"level": "beginner", "subject": "art"}},
+    ]
+    found, differing = told_apart(show(client, plan(rolebook, variants=variants, inputs=inputs)))
+    assert ["–", "expert"] == found["level"]
+    assert "subject" not in found
+    # The first input says nothing of the subject, but the second will have another prompt.
+    assert "System prompts as they are sent with one of the inputs." in differing
+
+
 def test_what_is_said_before_an_answer_differs_too(client: FlaskClient, rolebook: Rolebook) -> None:
     variants = [
         {"persona": "teacher", "name": "A"},

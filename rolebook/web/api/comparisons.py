@@ -93,12 +93,34 @@ class ComparisonPlan(Shape, total=False):
     created_at: str
 
 
+class PlannedSetting(Shape):
+    """Something that can be chosen, as two variants have it; null is: not set. Where `is_field`, the name is that of a
+    request field."""
+
+    name: str
+    is_field: bool
+    old: str | None
+    new: str | None
+
+
+class PlannedPrompt(Shape):
+    """The lines in which system prompts differ; where `is_template`, those of prompt templates of one name."""
+
+    is_template: bool
+    lines: list[shapes.Line]
+
+
 class PlannedDifference(Shape):
-    """How what a variant is made of differs from the first one, which may be what was recorded."""
+    """How what a variant sends differs from what the first one does, which may be what was recorded.
+
+    System prompts are those of one `input`, counted from 1; with others they may be other ones.
+    """
 
     variant: str
     against: str
-    lines: list[shapes.Line]
+    input: int
+    settings: list[PlannedSetting]
+    prompts: list[PlannedPrompt]
 
 
 class PlannedCell(Shape):

@@ -52,7 +52,14 @@ def test_plan_says_what_it_takes_and_sends_nothing(
     plan = call(client, "POST", "/plan", **SPEC, repeats=3)
     assert (12, 12) == (plan["estimate"]["cells"], plan["estimate"]["calls"])
     assert ["1-1-1", "2-1-1"] == [cell["cell"] for cell in plan["cells"]]
-    assert "Plain assistant" == plan["differences"][0]["variant"]
+    (difference,) = plan["differences"]
+    assert ("Teacher", "Plain assistant", 1) == (
+        *(difference["against"], difference["variant"], difference["input"]),
+    )
+    model = {"name": "Model", "is_field": False, "old": "ok", "new": "plain"}
+    assert model in difference["settings"]
+    (prompt,) = difference["prompts"]
+    assert (False, "Answer briefly.") == (prompt["is_template"], prompt["lines"][0]["new"])
     cell = client.post(f"{PREFIX}/plan?cell=2-2-1", json=SPEC).get_json()["cells"][0]
     assert "What is rain?" == cell["messages"][-1]["content"]
     assert [] == upstream.requests
