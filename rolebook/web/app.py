@@ -128,9 +128,9 @@ def create_app(rolebook: Rolebook | None = None, *, is_exposed: bool | None = No
         host=settings.host,
         names=[name for name in settings.host_names.split(",") if name],
         proxies=settings.proxies,
-        larger={gateway.blueprint.name: gateway.MAX_BODY_BYTES},
     )
     access.guard(app, is_exposed=bool(settings.exposure) if is_exposed is None else is_exposed)
+    security.limit_bodies(app, larger={gateway.blueprint.name: gateway.MAX_BODY_BYTES})
     errors.handle_errors(app)
     presentation.add_filters(app)
     metrics.measure(app, rolebook)

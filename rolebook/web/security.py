@@ -53,14 +53,12 @@ def protect(
     host: str,
     names: Collection[str] = (),
     proxies: int = 0,
-    larger: Mapping[str, int],
 ) -> None:
     """Guard every route of an application, static files and errors included.
 
     Arguments:
         host: the address it is served on; its name is let in besides the names of loopback. Where that is every
             address of this computer, so is any address given by its number.
-        larger: the blueprints that take larger bodies than others, and how large, in bytes.
         names: further names that are let in.
         proxies: how many reverse proxies are in front of it, which say in X-Forwarded headers who calls, how, and
             under which name. Anybody can write such headers, so that without a proxy they say nothing.
@@ -82,10 +80,25 @@ def protect(
         _check_host(asked, is_own)
         if asked.method not in _SAFE_METHODS:
             _check_origin(asked, is_own)
-            _check_size(asked, larger.get(asked.blueprint or "", MAX_BODY_BYTES))
 
     app.before_request(check_request)
     app.wsgi_app = _restricting(app.wsgi_app)  # type: ignore[assignment, method-assign]
+
+
+def limit_bodies(app: Flask, *, larger: Mapping[str, int]) -> None:
+    """Refuse bodies that are too large. To be asked after it is known who calls: what comes in chunks is read for it,
+    and of those who may not call anybody could fill the memory.
+
+    Arguments:
+        larger: the blueprints that take larger bodies than others, and how large, in bytes.
+    """
+
+    def check_body() -> None:
+        asked = this_request()
+        if asked.method not in _SAFE_METHODS and asked.endpoint is not None:
+            _check_size(asked, larger.get(asked.blueprint or "", MAX_BODY_BYTES))
+
+    app.before_request(check_body)
 
 
 def _bracketed(host: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -554,6 +555,31 @@ def test_key_for_a_label_goes_on_with_what_it_points_at_now(
     shown = confined.get(f"/api/v1/sessions/{session_id}").get_json()
     assert (refusal, 4) == (shown["problem"], len(shown["turns"]))
     assert "Be wrong." == say(free, begun[free][0])[1]
+
+
+class _Untouched(BytesIO):
+    """A body that nobody may read."""
+
+    def read(self, *_: object) -> bytes:
+        raise AssertionError("something of it was read")
+
+    readline = readinto = read
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/v1/sessions", "/users", "/nowhere"])
+def test_body_of_whoever_may_not_call_is_not_read(
+    people: People, client: FlaskClient, path: str, kind: str
+) -> None:
+    """In chunks, it would be kept up to ten million bytes each, of as many as connect."""
+    response = client.post(
+        path,
+        input_stream=_Untouched(),
+        content_type=kind,
+        headers={"Transfer-Encoding": "chunked", "Authorization": "Bearer rb-wrong", **JSON},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert response.status_code == (404 if path == "/nowhere" else 401)
 
 
 def test_key_that_only_talks_chooses_nothing_that_the_persona_fixes(
