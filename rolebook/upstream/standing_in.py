@@ -149,9 +149,9 @@ class StandingIn:
                     has_passed_on = has_passed_on or not isinstance(event, Waiting)
                     yield event
         except UpstreamError as error:
-            is_final = isinstance(error, UpstreamCancelled) or (
-                refusal is None and isinstance(error, UpstreamRefusedError)
-            )
+            # What is too large for a minute of this account may fit into one of another.
+            is_of_request = isinstance(error, UpstreamRefusedError) and error.status != 429
+            is_final = isinstance(error, UpstreamCancelled) or (refusal is None and is_of_request)
             if has_passed_on or is_final:
                 raise
             if refusal is not None:
@@ -177,6 +177,11 @@ def _why(error: UpstreamError, asked: str, stand_in: str, model: str) -> Phrase:
         case UpstreamRateError():
             return Phrase(
                 "%(stand_in)s answered with %(model)s, because %(asked)s took no more calls.", names
+            )
+        case UpstreamRefusedError():
+            return Phrase(
+                "%(stand_in)s answered with %(model)s, because %(asked)s takes no request so large.",
+                names,
             )
         case UpstreamKeyError():
             return Phrase(

@@ -69,6 +69,7 @@ def named(open_upstream: OpenUpstream, second: FakeUpstream) -> object:
         ("503", "because first failed."),
         ("429?retry_after=119", "because first took no more calls."),
         ("429-quota", "because the quota at first is used up."),
+        ("429-tokens", "because first takes no request so large."),
         ("401", "because first refused its keys."),
         ("rst", "because first could not be reached."),
         ("html-200", "because first failed."),
