@@ -47,7 +47,7 @@ _KEPT = frozenset(
 
 _USE_INSTEAD = re.compile(r"[Uu]se ['\"`]?(\w+)['\"`]? instead")
 _QUOTED = re.compile(r"['\"`]([a-z_]+)(?:[.\[][^'\"`]*)?['\"`]")
-_ROLE = re.compile(r"messages\[\d+\]\.role")
+_ROLE = re.compile(r"messages\[(\d{1,6})\]\.role")
 _NOT_TAKEN = re.compile(
     r"unsupported|not support|unrecognized|unknown|unexpected|not permitted|not allowed|cannot find field",
     re.IGNORECASE,
@@ -152,7 +152,7 @@ class Adapter:
         """Whether ``error`` teaches something that makes another try of ``request`` worthwhile."""
         if error.status not in (400, 422):
             return False
-        lesson = _Lesson(plan, error)
+        lesson = _Lesson(request, plan, error)
         key = (request.endpoint, request.model)
         with self._lock:
             if lesson.is_usage:
@@ -165,7 +165,8 @@ class Adapter:
 class _Lesson:
     """What a refusal says about the parameters of a plan."""
 
-    def __init__(self, plan: Plan, error: UpstreamError) -> None:
+    def __init__(self, request: CompletionRequest, plan: Plan, error: UpstreamError) -> None:
+        self._messages = request.messages
         self._plan = plan
         self._said = error.detail
         self._refused = str(error.parameters.get("param") or "")
@@ -199,7 +200,14 @@ class _Lesson:
 
     @property
     def _is_system_role(self) -> bool:
-        return _ROLE.fullmatch(self._refused) is not None and self._plan.system_role in self._said
+        # Whoever refuses another role, which a program may have sent, names among those that it takes this one, too.
+        place = _ROLE.fullmatch(self._refused)
+        roles = [message.role for message in self._messages]
+        return (
+            place is not None
+            and roles[int(place[1]) :][:1] == ["system"]
+            and self._plan.system_role in self._said
+        )
 
     @property
     def _name(self) -> str:

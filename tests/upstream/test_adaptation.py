@@ -90,6 +90,23 @@ def test_model_without_a_system_role_gets_the_text_in_another(
     assert "developer" in str(outcome.sent.adaptations[0])
 
 
+def test_refused_role_of_another_message_is_not_taken_for_that_of_the_system() -> None:
+    messages = [Message("system", "x"), Message("developer", "y"), Message("user", "z")]
+    request = CompletionRequest(messages, "m", {})
+    adapter = Adapter()
+
+    def learn(role: str, at: int) -> str:
+        said = f"Invalid value: '{role}'. Supported values are: 'system', 'developer', 'assistant', 'user'."
+        error = refusal(said, param=f"messages[{at}].role", code="invalid_value")
+        adapter.learn(request, adapter.plan(request), error)
+        return adapter.plan(request).system_role
+
+    assert "system" == learn("developer", 1)
+    assert "system" == learn("system", 9)
+    assert "developer" == learn("system", 0)
+    assert "user" == learn("developer", 0)
+
+
 def refusal(message: str, *, param: str = "", code: str = "") -> UpstreamRefusedError:
     return UpstreamRefusedError("no", status=400, detail=message, param=param, reason_code=code)
 
