@@ -1,14 +1,15 @@
-"""How the variants of a comparison are asked: as the log has it where they were, else as they would be."""
+"""How the variants of a comparison are asked, and turns were: as the log has it, else as they would be."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from rolebook.core.chat import PreparedTurn
-from rolebook.core.comparison import Cell, CellKey, Comparison
+from rolebook.core.comparison import Cell, CellKey, Comparison, Variant
 from rolebook.core.errors import InputError, NotFoundError, UpstreamError
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, Turn
@@ -118,14 +119,16 @@ def asked_at(
         ids = [id for each in comparison.inputs for id in each.recorded]
         turns = [*_whole(book, entry.recorded[:1]), *book.comparisons.unlike_turns(ids)]
         chosen = _variables_of(book, turns[:1]) or entry.variables
-        return _asked(book, comparison, key, turns, variant.revisions, chosen)
+        found = _asked(book, key.variant, variant, turns, variant.revisions, chosen)
+        return _with_given(found, comparison)
     turns = _whole(book, [turn.id for turn in cell.turns[:1]] if cell else [])
     if not turns:
         # What cannot be asked is told by its persona alone.
         with suppress(InputError, NotFoundError, UpstreamError):
             turns = [book.cells.planned_turn(comparison, key, prepared)]
     chosen = {**entry.variables, **variant.variables}
-    return _asked(book, comparison, key, turns, variant.revisions, chosen)
+    found = _asked(book, key.variant, variant, turns, variant.revisions, chosen)
+    return _with_given(found, comparison)
 
 
 def answered_at(book: Book, comparison: Comparison, cell: Cell) -> Asked:
@@ -135,13 +138,25 @@ def answered_at(book: Book, comparison: Comparison, cell: Cell) -> Asked:
     if not variant.is_recorded or not turns:
         return asked_at(book, comparison, cell.key, cell)
     chosen = _variables_of(book, turns)
-    return _asked(book, comparison, cell.key, turns, [turns[0].revision], chosen)
+    found = _asked(book, cell.key.variant, variant, turns, [turns[0].revision], chosen)
+    return _with_given(found, comparison)
+
+
+def asked_in_turn(book: Book, turn: Turn, index: int) -> Asked:
+    """How a turn of the log was asked, whatever it belongs to.
+
+    Arguments:
+        turn: with its messages.
+        index: what it shall go by, in place of a variant's.
+    """
+    variant = Variant("", book.log.get_session(turn.session_id).persona_id, turn.revision)
+    return _asked(book, index, variant, [turn], [turn.revision], _variables_of(book, [turn]))
 
 
 def _asked(
     book: Book,
-    comparison: Comparison,
-    key: CellKey,
+    index: int,
+    variant: Variant,
     turns: Sequence[Turn],
     revisions: Sequence[str],
     chosen: Mapping[str, Any],
@@ -150,18 +165,22 @@ def _asked(
     for revision in revisions:
         with suppress(InputError, NotFoundError):
             personas.append(book.cells.persona_of(revision))
-    variant = comparison.variants[key.variant]
     variables = personas[0].persona.variables if personas else {}
-    given = {name for entry in comparison.inputs for name in entry.variables}
     return Asked(
-        key.variant,
+        index,
         variant,
         tuple(revisions),
         tuple(personas),
         tuple(turns),
         variables={name: chosen.get(name, each.fallback) for name, each in variables.items()},
-        given=frozenset(variables.keys() & given - variant.variables.keys()),
     )
+
+
+def _with_given(asked: Asked, comparison: Comparison) -> Asked:
+    """With what inputs say of its variables, and the variant does not say itself."""
+    given = {name for entry in comparison.inputs for name in entry.variables}
+    own = asked.variables.keys() - asked.variant.variables.keys()
+    return replace(asked, given=frozenset(own & given))
 
 
 def _whole(book: Book, turn_ids: Sequence[str]) -> list[Turn]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rolebook.core.comparison import Variant
@@ -227,7 +227,7 @@ class Differing:
         if [settings.get((_("Persona"), False)) for settings in chosen] == names:
             yield _("Persona"), False
         ids = [id for asked in self._asked for id in {p.persona.id for p in asked.personas}]
-        if len(set(ids)) == len(ids):
+        if len(set(ids)) == len(ids) and all(asked.personas for asked in self._asked):
             yield _("Revision"), False
         for name in set().union(*(asked.given for asked in self._asked)):
             shown = self._variable_row(name), False
@@ -235,11 +235,22 @@ class Differing:
                 yield shown
 
     def _variable_row(self, name: str) -> str:
-        """What the setting of a variable is called, never as one of those that every variant has."""
+        """What the setting of a variable is called, never as one that every variant has, or as a request field."""
         shown = name.replace("_", " ")
-        if shown not in map(self._translator.gettext, _EVERYBODYS):
+        if shown not in self._taken_names:
             return shown
         return self._translator.say("%(name)s (variable)", {"name": shown})
+
+    @cached_property
+    def _taken_names(self) -> Collection[str]:
+        sets = [
+            parameters
+            for asked in self._asked
+            for is_sent in (False, True)
+            for parameters in asked.parameters(is_sent=is_sent)
+        ]
+        fields = {name for parameters in sets for name in parameters}
+        return fields | set(map(self._translator.gettext, _EVERYBODYS))
 
     def _listed(self, texts: Iterable[str]) -> str:
         return self._translator.punctuation.comma.join(_once(texts))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
 from rolebook.core.difference import Piece
-from rolebook.core.errors import InputError, NotFoundError, RolebookError
+from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.frozen import frozen
-from rolebook.core.reference import SHORT_REVISION
 from rolebook.core.session import Turn
-from rolebook.report.differing import Setting, shown_value, told_apart
+from rolebook.report.differing import Differing, Setting, told_apart
 from rolebook.web.current import gettext as _
 from rolebook.web.current import rolebook
 from rolebook.web.dialogue import Dialogue, open_dialogue
 from rolebook.web.errors import status_of
-from rolebook.web.variant_settings import answer_difference
+from rolebook.web.variant_settings import answer_difference, differing_turns
 
 blueprint = Blueprint("turn_difference", __name__)
 
@@ -36,6 +35,7 @@ class Beside:
     dialogue: Dialogue
     asked: Sequence[Piece] | None
     answered: Sequence[Piece] | None
+    differing: Differing
     settings: Sequence[Setting]
 
 
@@ -88,12 +88,14 @@ def _offered(turn: Turn) -> Sequence[Turn]:
 def _beside(turn: Turn, other: Turn) -> Beside:
     if turn.id == other.id:
         raise InputError("This is the answer that is shown: choose another one.")
+    differing = differing_turns([turn, other])
     return Beside(
         other,
         open_dialogue(other.session_id),
         asked=_difference(turn.input, other.input),
         answered=_difference(turn.text, other.text),
-        settings=told_apart([_settings(turn), _settings(other)]),
+        differing=differing,
+        settings=[*differing.settings, *told_apart([_answered(turn), _answered(other)])],
     )
 
 
@@ -101,25 +103,11 @@ def _difference(own: str, other: str) -> Sequence[Piece] | None:
     return answer_difference(own, other) if own and other and own != other else None
 
 
-def _settings(turn: Turn) -> Mapping[tuple[str, bool], str]:
-    """What a turn was asked with, by its name and whether that is a request field; what is not set is left out."""
-    return {name: value for name, value in _all_settings(turn) if value}
-
-
-def _all_settings(turn: Turn) -> Iterator[tuple[tuple[str, bool], str]]:
-    log = rolebook().log
-    session = log.get_session(turn.session_id)
-    try:
-        name = str(log.get_revision(turn.revision).resolved.get("name", ""))
-    except RolebookError:
-        name = ""
-    yield (_("Persona"), False), name or session.persona_id
-    yield (_("Revision"), False), turn.revision[:SHORT_REVISION]
-    yield (_("Upstream"), False), turn.upstream
-    yield (_("Model asked for"), False), turn.model_requested
-    yield (_("Model that answered"), False), turn.model
-    # Nothing is known of what was sent where no answer came.
-    for key, value in (turn.parameters_sent or turn.parameters_requested).items():
-        yield (key, True), shown_value(value)
-    for key, value in session.variables.items():
-        yield (key.replace("_", " "), False), shown_value(value)
+def _answered(turn: Turn) -> Mapping[tuple[str, bool], str]:
+    """Who has answered a turn: the upstream only where that is another one than was asked."""
+    stood_in = turn.upstream_requested not in {"", turn.upstream}
+    told = {
+        (_("Model that answered"), False): turn.model,
+        (_("Upstream that stood in"), False): turn.upstream if stood_in else "",
+    }
+    return {name: value for name, value in told.items() if value}

@@ -8,7 +8,8 @@ from functools import lru_cache
 from rolebook.core.chat import PreparedTurn
 from rolebook.core.comparison import Cell, CellKey, Comparison
 from rolebook.core.difference import Piece, differences
-from rolebook.report.asking import answered_at, asked_by_plan, asked_in
+from rolebook.core.session import Turn
+from rolebook.report.asking import answered_at, asked_by_plan, asked_in, asked_in_turn
 from rolebook.report.differing import Differing
 from rolebook.web.current import current_translator, rolebook
 
@@ -35,6 +36,12 @@ def differing_in_plan(
 def differing_answers(comparison: Comparison, cells: Sequence[Cell]) -> Differing:
     """What differs between how some answers were asked for."""
     asked = [answered_at(rolebook(), comparison, cell) for cell in cells]
+    return Differing(asked, current_translator())
+
+
+def differing_turns(turns: Sequence[Turn]) -> Differing:
+    """The same of turns of the log, whatever they belong to; they go by their places among these."""
+    asked = [asked_in_turn(rolebook(), turn, index) for index, turn in enumerate(turns)]
     return Differing(asked, current_translator())
 
 

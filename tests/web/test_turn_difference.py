@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,9 +70,66 @@ def test_another_session_s_answer_is_named_by_its_address(
     page = show(client, own, at=address.format(id=other.id, session=other.session_id))
     assert "What is <del>light</del><ins>sound</ins>?" in page
     assert "Echo: What is <del>light</del><ins>sound</ins>?" in page
-    settings = page[page.index("Settings that differ") :]
-    for said in ("Plain assistant", "Teacher", own.revision[:8], "temperature", "0.2", "subject"):
+    settings = page[page.index("What differs between them") :]
+    for said in ("Plain assistant", "Teacher", "temperature", "0.2", "subject", "mathematics"):
         assert said in settings
+    # With next to nothing in common, both system prompts stand there whole.
+    assert "System prompt of this answer" in settings
+    assert "You are a patient teacher of mathematics for a beginner." in settings
+
+
+def test_system_prompts_differ_as_they_were_sent(client: FlaskClient, rolebook: Rolebook) -> None:
+    own, other = (
+        talk(client, rolebook, "Hi", persona="teacher", **{"v-subject": subject})[0]
+        for subject in ("music", "painting")
+    )
+    page = show(client, own, **{"with": other.id})
+    prompt = page[page.index("System prompt of the other answer, against this answer") :]
+    assert "patient teacher of <del>music</del><ins>painting</ins> for a beginner" in prompt
+    again = talk(client, rolebook, "Hi", persona="teacher", **{"v-subject": "music"})[0]
+    assert "System prompt of" not in show(client, own, **{"with": again.id})
+
+
+def test_an_edited_persona_differs_by_its_revision_and_its_words(
+    client: FlaskClient, rolebook: Rolebook, library_dir: Path
+) -> None:
+    (own,) = talk(client, rolebook, "Hi", persona="teacher")
+    path = library_dir / "personas" / "teacher.yaml"
+    path.write_text(path.read_text("utf-8").replace("patient", "brisk"), "utf-8")
+    (other,) = talk(client, rolebook, "Hi", persona="teacher")
+    page = show(client, own, **{"with": other.id})
+    for said in (own.revision[:8], other.revision[:8], "<del>patient</del><ins>brisk</ins>"):
+        assert said in page
+
+
+def test_a_variable_hides_no_setting_of_its_name(
+    client: FlaskClient, rolebook: Rolebook, library_dir: Path
+) -> None:
+    (library_dir / "personas" / "odd.yaml").write_text(
+        "name: Odd\nsystem: Say {{ Model }} at {{ temperature }}.\n"
+        "variables: {Model: a, temperature: b}\n",
+        "utf-8",
+    )
+    own, other = (
+        talk(client, rolebook, "Hi", persona="odd", model=model, **fields)[0]
+        for model, fields in (
+            ("ok?text=One", {"v-Model": "x", "v-temperature": "cold", "s-temperature": "0.1"}),
+            ("ok?text=Two", {"v-Model": "y", "v-temperature": "warm", "s-temperature": "0.9"}),
+        )
+    )
+    page = show(client, own, **{"with": other.id})
+    rows = {
+        unescape(name): values
+        for name, *values in re.findall(
+            r'<tr><th scope="row">(.*?)</th><td class="setting"><div>(.*?)</div></td>'
+            r'<td class="setting"><div>(.*?)</div></td></tr>',
+            page,
+        )
+    }
+    assert ["ok?text=One", "ok?text=Two"] == rows["Model"]
+    assert ["x", "y"] == rows["Model (variable)"]
+    assert ["0.1", "0.9"] == rows["<code>temperature</code>"]
+    assert ["cold", "warm"] == rows["temperature (variable)"]
 
 
 @pytest.mark.parametrize(
