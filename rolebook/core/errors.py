@@ -372,6 +372,10 @@ class UpstreamModelError(UpstreamRefusedError):
     pass
 
 
+class UpstreamRefusedHereError(UpstreamRefusedError):
+    """Refused for what another upstream may not mind: a limit of the account, or something on the way."""
+
+
 class UpstreamRateError(UpstreamError):
     code = "upstream_rate"
     is_transient = True

@@ -20,6 +20,7 @@ from rolebook.core.errors import (
     UpstreamQuotaError,
     UpstreamRateError,
     UpstreamRefusedError,
+    UpstreamRefusedHereError,
     UpstreamReplyError,
     UpstreamServerError,
     UpstreamTimeoutError,
@@ -41,6 +42,7 @@ _MORE_THAN_A_MINUTE = re.compile(
 )
 """Words of OpenAI for a request with more tokens than a key may send in a minute. No key of that kind takes it, however
 long it rests."""
+_PAGE = re.compile(r"\s*<(!doctype|html)\b", re.IGNORECASE)
 _NO_SUCH_MODEL = ("model_not_found", "deploymentnotfound")
 """Codes of OpenAI, and of Azure, where a model goes by the name of its deployment."""
 _UNKNOWN_MODEL = re.compile(
@@ -172,6 +174,13 @@ class ErrorMapper:
         code, param, detail = _code_of(body), _field(body, "param"), reason_of(body)
         retry_after_s = asked_pause(headers) if status == 429 else retry_after(headers)
         facts: dict[str, Any] = {"status": status, "detail": detail, "retry_after_s": retry_after_s}
+        if status == 403 and isinstance(body, str) and _PAGE.match(body):
+            # Servers of this kind speak JSON; one that refuses a key would say so.
+            return UpstreamRefusedHereError(
+                "Something before %(upstream)s refused this request with a page of its own (status 403), as firewalls "
+                "do with words that look dangerous to them, or with a whole address. Ask whoever runs it.",
+                **facts,
+            )
         if status == 401 or (status == 403 and not _is_about_input(code, detail)):
             return _key_refused(status, key, facts)
         if status == 402 or (status == 429 and code in _QUOTA):
@@ -181,7 +190,7 @@ class ErrorMapper:
                 **facts,
             )
         if status == 429 and _MORE_THAN_A_MINUTE.search(detail):
-            return _too_large(**facts | {"retry_after_s": None})
+            return _too_large(UpstreamRefusedHereError, facts | {"retry_after_s": None})
         if status == 429:
             return UpstreamRateError(
                 "%(upstream)s gets too many requests from this key. Wait a little and try again.",
@@ -236,7 +245,7 @@ class ErrorMapper:
         if status == 407:
             return self._no_proxy(detail)
         if status == 413:
-            return _too_large(**facts)
+            return _too_large(UpstreamRefusedError, facts)
         # Whoever names a parameter has read the request, and would have read it with a key too.
         if not self._settings.keys and not facts["param"]:
             return UpstreamRefusedError(
@@ -324,8 +333,8 @@ class ErrorMapper:
         )
 
 
-def _too_large(**facts: Any) -> UpstreamError:
-    return UpstreamRefusedError(
+def _too_large(kind: type[UpstreamRefusedError], facts: dict[str, Any]) -> UpstreamError:
+    return kind(
         "The request is too large for %(upstream)s. Shorten the input, or send less history.",
         **facts,
     )

@@ -20,6 +20,7 @@ from rolebook.core.errors import (
     UpstreamQuotaError,
     UpstreamRateError,
     UpstreamRefusedError,
+    UpstreamRefusedHereError,
     UpstreamSilentError,
     UpstreamTimeoutError,
 )
@@ -149,9 +150,10 @@ class StandingIn:
                     has_passed_on = has_passed_on or not isinstance(event, Waiting)
                     yield event
         except UpstreamError as error:
-            # What is too large for a minute of this account may fit into one of another.
-            is_of_request = isinstance(error, UpstreamRefusedError) and error.status != 429
-            is_final = isinstance(error, UpstreamCancelled) or (refusal is None and is_of_request)
+            is_refused = isinstance(error, UpstreamRefusedError) and not isinstance(
+                error, UpstreamRefusedHereError
+            )
+            is_final = isinstance(error, UpstreamCancelled) or (refusal is None and is_refused)
             if has_passed_on or is_final:
                 raise
             if refusal is not None:
@@ -180,7 +182,7 @@ def _why(error: UpstreamError, asked: str, stand_in: str, model: str) -> Phrase:
             )
         case UpstreamRefusedError():
             return Phrase(
-                "%(stand_in)s answered with %(model)s, because %(asked)s takes no request so large.",
+                "%(stand_in)s answered with %(model)s, because %(asked)s refused the request.",
                 names,
             )
         case UpstreamKeyError():

@@ -214,6 +214,20 @@ def test_refused_model_or_text_is_not_held_against_the_key(
     assert len(fake.requests) == 2
 
 
+def test_page_of_a_firewall_is_held_against_no_key(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    """It refuses words, such as those of SQL: an hour's rest for each key would be everybody's."""
+    upstream = open_upstream(GOOD, OTHER)
+
+    error = ask(upstream, ask_for("error-html?code=403")).error
+
+    assert isinstance(error, UpstreamRefusedError)
+    assert "firewalls" in str(error)
+    assert states(upstream) == ["ready", "ready"]
+    assert len(fake.requests) == 1
+
+
 def test_trouble_of_the_server_is_no_keys_fault_and_ends_after_three_attempts(
     open_upstream: OpenUpstream, fake: FakeUpstream
 ) -> None:
