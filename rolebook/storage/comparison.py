@@ -35,7 +35,12 @@ from rolebook.storage.encoding import (
     encode_some,
 )
 from rolebook.storage.reach import is_visible, within_reach
-from rolebook.storage.readable import is_json, is_unreadable_result, is_unreadable_turn
+from rolebook.storage.readable import (
+    UNREADABLE_TURNS,
+    is_json,
+    is_unreadable_result,
+    is_unreadable_turn,
+)
 from rolebook.storage.record import (
     message_hash,
     revision_of,
@@ -579,7 +584,7 @@ def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
         "SELECT turns.number FROM turns JOIN sessions ON sessions.number = turns.session "
         f"WHERE {with_it} AND sessions.activity > 0 AND NOT sessions.is_trial "
         "AND sessions.deleted_at IS NULL AND turns.is_current AND turns.status <> 'pending' "
-        "AND trim(turns.input, ?) <> '' ORDER BY turns.number DESC LIMIT ?",
+        f"AND trim(turns.input, ?) <> '' AND turns.number NOT IN {UNREADABLE_TURNS} ORDER BY turns.number DESC LIMIT ?",
         (*parameters, _BLANK, limit),
     )
     turns = lookup.turns_by_number(db, [row["number"] for row in rows])

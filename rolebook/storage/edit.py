@@ -10,7 +10,7 @@ from rolebook.core.errors import InputError
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.storage import index, lookup
 from rolebook.storage.connection import execute
-from rolebook.storage.record import choice_columns, choices_of
+from rolebook.storage.record import choice_columns, turn_of
 from rolebook.storage.write import keep_messages, replace_tags, update_turn
 
 
@@ -55,7 +55,7 @@ def choose_alternative(db: Database, turn_id: str, choice_index: int) -> Turn:
     Raises NotFoundError, and InputError if there is no such answer.
     """
     row = lookup.turn_row(db, turn_id)
-    choices = choices_of(row)
+    choices = turn_of(row).choices
     if not 0 <= choice_index < len(choices):
         raise InputError(
             "Turn %(id)s has %(count)d answers, so there is no answer number %(number)d.",

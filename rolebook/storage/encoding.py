@@ -1,6 +1,7 @@
 """JSON and texts as the log keeps them: whatever an upstream or a person sends can be written, and comes back.
 
-- Text that is no valid Unicode (lone surrogates) is kept byte for byte as a BLOB in its TEXT column.
+- Text that is no valid Unicode (lone surrogates) is kept byte for byte as a BLOB in its TEXT column. Other bytes, which
+  another tool has put there, are read with a replacement character for each.
 - JSON is readable text; only where it holds lone surrogates is all of it in ASCII escapes.
 - JSON knows no NaN and no infinity: they become the texts "NaN", "Infinity" and "-Infinity".
 - What is nested deeper than 100 levels is cut there, visibly, as "…".
@@ -53,7 +54,12 @@ def decode_json(stored: str | None, default: Any) -> Any:
 
 def decode_text(stored: str | bytes) -> str:
     """A text as it was, from a column that may hold a BLOB for lone surrogates."""
-    return stored.decode("utf-8", "surrogatepass") if isinstance(stored, bytes) else stored
+    if isinstance(stored, bytes):
+        try:
+            return stored.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            return stored.decode("utf-8", "replace")
+    return stored
 
 
 def encode_bytes(text: str) -> bytes:

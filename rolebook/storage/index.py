@@ -16,7 +16,7 @@ from sqlite_utils import Database
 
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text, show_text
-from rolebook.storage.record import choices_of
+from rolebook.storage.record import FAULTS, choices_of
 
 #: Characters of scripts that put no space between words: Han, kana, bopomofo and Hangul.
 CJK = (
@@ -82,5 +82,9 @@ def _entry(db: Database, number: int) -> tuple[str, str, str] | None:
     ).fetchone()
     if row is None:
         return None
-    answers = "\n\n".join(choice.text for choice in choices_of(row))
+    try:
+        answers = "\n\n".join(choice.text for choice in choices_of(row))
+    except FAULTS:
+        # A turn that cannot be read can still be removed.
+        answers = decode_text(row["text"])
     return segment(decode_text(row["input"])), segment(answers), segment(decode_text(row["title"]))

@@ -478,10 +478,12 @@ class SqliteLog:
             ids: which ones, in this order; None: all outside the trash, in the order they were made.
             format: one of :data:`rolebook.storage.export.EXPORT_FORMATS`.
 
-        Raises InputError for an unknown format and NotFoundError for an unknown session, before the first piece.
+        Raises InputError for an unknown format, NotFoundError for an unknown session, and StorageError where a turn
+        cannot be read, before the first piece.
         """
         if ids is not None:
             ids = [self.get_session(session_id).id for session_id in ids]
+        self.read(lookup.require_readable, ids)
         return export.export_sessions(self, self._all_ids() if ids is None else ids, format)
 
     def rename(self, session_id: str, title: str) -> None:

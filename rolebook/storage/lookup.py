@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 from sqlite_utils import Database
@@ -16,6 +17,7 @@ from rolebook.core.session import Revision, Session, TranscriptEnd, Turn
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_json, decode_text
 from rolebook.storage.reach import is_visible
+from rolebook.storage.readable import UNREADABLE_TURNS
 from rolebook.storage.record import revision_of, session_of, turn_of
 
 #: What a row of ``sessions`` needs beside its own columns to become a session.
@@ -101,7 +103,7 @@ def transcript_ends(db: Database, digest: str) -> list[TranscriptEnd]:
 def get_turn(db: Database, turn_id: str) -> Turn:
     """A whole turn, with messages and reply. Raises NotFoundError."""
     row = turn_row(db, turn_id)
-    return turn_of(row, _messages(db, row["messages"]), is_whole=True)
+    return turn_of(row, partial(_messages, db))
 
 
 def turns_by_number(db: Database, numbers: Iterable[int]) -> dict[int, Turn]:
@@ -128,7 +130,19 @@ def session_turns(db: Database, session_id: str, *, is_whole: bool = False) -> l
     ).fetchall()
     if not is_whole:
         return [turn_of(row) for row in rows]
-    return [turn_of(row, _messages(db, row["messages"]), is_whole=True) for row in rows]
+    return [turn_of(row, partial(_messages, db)) for row in rows]
+
+
+def require_readable(db: Database, session_ids: Sequence[str] | None) -> None:
+    """Raises StorageError if one of some sessions has a turn that cannot be read; None is all outside the trash."""
+    chosen = "sessions.deleted_at IS NULL"
+    if session_ids is not None:
+        chosen = "sessions.id IN (SELECT value FROM json_each(?))"
+    parameters = () if session_ids is None else (json.dumps(session_ids),)
+    for row in execute(
+        db, f"{_TURNS} WHERE turns.number IN {UNREADABLE_TURNS} AND {chosen}", parameters
+    ):
+        turn_of(row)
 
 
 def session_ids(db: Database, *, after: int, limit: int) -> list[tuple[int, str]]:
@@ -156,7 +170,8 @@ def tags_of(db: Database, numbers: Iterable[int]) -> Mapping[int, list[str]]:
 
 
 def _messages(db: Database, stored: str) -> list[Message]:
-    """The messages of a turn from the list of their numbers."""
+    """The messages of a turn from the list of their numbers. Raises ValueError, LookupError or TypeError."""
+    numbers = json.loads(stored)
     rows = execute(
         db,
         "SELECT messages.number, role, fields, "
@@ -173,4 +188,4 @@ def _messages(db: Database, stored: str) -> list[Message]:
         )
         for row in rows
     }
-    return [messages[number] for number in json.loads(stored)]
+    return [messages[number] for number in numbers]

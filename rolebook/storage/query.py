@@ -385,7 +385,7 @@ def _summary(
 ) -> SessionSummary:
     statuses: Counter[str] = Counter()
     for group in groups:
-        statuses[group["status"]] += group["attempts"]
+        statuses[decode_text(group["status"])] += group["attempts"]
     tokens = [group["tokens"] for group in groups if group["tokens"] is not None]
     costs = [group["cost"] for group in groups if group["cost"] is not None]
     return SessionSummary(

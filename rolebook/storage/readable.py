@@ -25,6 +25,11 @@ def _are_numbers(*columns: str) -> str:
     return " AND ".join(f"({column} >= '') IS NOT 1" for column in columns)
 
 
+def _are(kind: str, *columns: str) -> str:
+    """Whether what stands in columns is of a type, one that SQLite has."""
+    return " AND ".join(f"typeof({column}) = '{kind}'" for column in columns)
+
+
 def is_unreadable_turn(table: str = "") -> str:
     """A condition on rows of ``turns``.
 
@@ -32,6 +37,7 @@ def is_unreadable_turn(table: str = "") -> str:
         table: ``turns.`` where a query names other tables as well.
     """
     statuses = ", ".join(f"'{status}'" for status in TurnStatus)
+    integers = ("position", "attempt", "is_current", "is_streamed", "dropped_turns", "chosen")
     numbers = (
         "prompt_tokens",
         "completion_tokens",
@@ -44,14 +50,26 @@ def is_unreadable_turn(table: str = "") -> str:
     )
     conditions = (
         f"{table}status IN ({statuses})",
+        _are("text", *(f"{table}{column}" for column in ("id", "created_at", "endpoint"))),
+        f"typeof({table}via) IN ('text', 'null')",
+        f"{table}created_at GLOB '[12][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T*'",
+        _are("integer", *(f"{table}{column}" for column in integers)),
         _are_numbers(*(f"{table}{column}" for column in numbers)),
         is_json(f"{table}parameters_requested", "object"),
         is_json(f"{table}parameters_sent", "object"),
         is_json(f"{table}adaptations", "array"),
+        # Of what is in a list a condition of an index can see the first only.
+        f"CASE WHEN json_valid({table}adaptations) THEN json_array_length({table}adaptations) = 0 "
+        f"OR json_type({table}adaptations, '$[0].message') IS 'text' ELSE 1 END",
         is_json(f"{table}error", "object", code="text", message="text"),
         is_json(f"{table}choices", "array"),
+        f"{table}messages GLOB '[[]*]' AND {table}messages NOT GLOB '*[^][0-9,]*'",
     )
     return f"NOT ({' AND '.join(conditions)})"
+
+
+#: The numbers of the turns that cannot be read: found by their index, so that no other row is looked at.
+UNREADABLE_TURNS = f"(SELECT number FROM main.turns WHERE {is_unreadable_turn()})"
 
 
 def is_unreadable_result(table: str = "") -> str:

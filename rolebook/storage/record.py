@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from rolebook.core.budget import Reserve
 from rolebook.core.completion import Choice, Usage
-from rolebook.core.errors import Phrase, phrase_data, phrase_of
+from rolebook.core.errors import Phrase, StorageError, phrase_data, phrase_of
 from rolebook.core.message import Message
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus
 from rolebook.storage.encoding import (
@@ -22,6 +23,8 @@ from rolebook.storage.encoding import (
     encode_some,
 )
 from rolebook.storage.reply import decode_reply, encode_reply
+
+T = TypeVar("T", int, float)
 
 
 def message_hash(role: str, content: str, fields: str | None = None) -> bytes:
@@ -167,8 +170,54 @@ def choices_of(row: sqlite3.Row) -> tuple[Choice, ...]:
     )
 
 
-def turn_of(row: sqlite3.Row, messages: Sequence[Message] = (), *, is_whole: bool = False) -> Turn:
-    """A turn from a row of ``turns`` with ``session_id`` and ``revision_id``; whole with messages and reply."""
+def turn_of(
+    row: sqlite3.Row, messages_of: Callable[[str], Iterable[Message]] | None = None
+) -> Turn:
+    """A turn from a row of ``turns`` with ``session_id`` and ``revision_id``.
+
+    Arguments:
+        messages_of: finds its messages; with them it is whole, so it has its reply as well.
+
+    Raises StorageError for a row that something else than Rolebook has written to.
+    """
+    try:
+        messages = messages_of(row["messages"]) if messages_of else ()
+        turn = _turn_of(row, messages, is_whole=messages_of is not None)
+        _require_sound(turn)
+    except FAULTS as fault:
+        raise StorageError(
+            "The turn %(id)s in the log is damaged, so its session %(session)s cannot be shown. Mend it in the file, or"
+            " delete the session: rolebook sessions delete %(session)s",
+            id=decode_text(row["id"]),
+            session=row["session_id"],
+        ) from fault
+    return turn
+
+
+#: What reading a row raises that is none of ours.
+FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+def _require_sound(turn: Turn) -> None:
+    """Raises something of FAULTS where what stands in a row is of no use, though it could be read."""
+    is_sound = (
+        type(turn.position) is type(turn.attempt) is type(turn.dropped_turns) is int
+        and type(turn.chosen) is int
+        and 0 <= turn.chosen < (len(turn.choices) or 1)
+        and type(turn.id) is type(turn.endpoint) is type(turn.via) is str
+        and type(turn.parameters_requested) is type(turn.parameters_sent) is dict
+        and datetime.fromisoformat(turn.created_at)
+    )
+    if not is_sound:
+        raise ValueError("no turn is like this")
+    # A sentence that lacks what it is about fails here, and not on a page.
+    for said in turn.adaptations:
+        str(said)
+    if turn.error is not None:
+        str(turn.error.text)
+
+
+def _turn_of(row: sqlite3.Row, messages: Iterable[Message], *, is_whole: bool) -> Turn:
     choices = choices_of(row)
     return Turn(
         id=row["id"],
@@ -193,9 +242,9 @@ def turn_of(row: sqlite3.Row, messages: Sequence[Message] = (), *, is_whole: boo
         choices=choices,
         chosen=row["chosen"],
         usage=_usage_of(row),
-        cost=row["cost"],
-        time_to_first_token_ms=row["time_to_first_token_ms"],
-        duration_ms=row["duration_ms"],
+        cost=_finite(row["cost"]),
+        time_to_first_token_ms=_finite(row["time_to_first_token_ms"]),
+        duration_ms=_finite(row["duration_ms"]),
         error=_error_of(row["error"]),
         reply=decode_reply(row["reply"], choices) if is_whole else {},
         via=row["via"] or "",
@@ -230,16 +279,16 @@ def _error_of(stored: str | None) -> TurnError | None:
 
 def _usage_of(row: sqlite3.Row) -> Usage:
     return Usage(
-        prompt_tokens=row["prompt_tokens"],
-        completion_tokens=row["completion_tokens"],
-        total_tokens=row["total_tokens"],
-        cached_tokens=row["cached_tokens"],
-        reasoning_tokens=row["reasoning_tokens"],
+        prompt_tokens=_finite(row["prompt_tokens"]),
+        completion_tokens=_finite(row["completion_tokens"]),
+        total_tokens=_finite(row["total_tokens"]),
+        cached_tokens=_finite(row["cached_tokens"]),
+        reasoning_tokens=_finite(row["reasoning_tokens"]),
     )
 
 
-def _finite(value: float | None) -> float | None:
-    """Unknown instead of infinity, so that sums stay useful."""
+def _finite(value: T | None) -> T | None:
+    """Unknown instead of infinity, so that sums stay useful. Raises TypeError for what is no number."""
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from rolebook.core.completion import Choice
 from rolebook.storage.encoding import decode_json, encode_json
@@ -39,11 +39,18 @@ def encode_reply(reply: Mapping[str, Any], choices: Sequence[Choice]) -> bytes |
 
 
 def decode_reply(stored: bytes | None, choices: Sequence[Choice]) -> Mapping[str, Any]:
-    """The reply again, given the very choices that it was encoded with."""
+    """The reply again, given the very choices that it was encoded with.
+
+    With others nobody can read it any more: then it is empty, as where something else than a reply is stored.
+    """
     if stored is None:
         return {}
     unpacker = zlib.decompressobj(_LARGEST_WINDOW, _dictionary(choices))
-    return cast(Mapping[str, Any], decode_json(unpacker.decompress(stored).decode(), {}))
+    try:
+        reply = decode_json(unpacker.decompress(stored).decode(), {})
+    except (TypeError, ValueError, zlib.error):
+        return {}
+    return reply if isinstance(reply, dict) else {}
 
 
 def _dictionary(choices: Sequence[Choice]) -> bytes:

@@ -520,6 +520,14 @@ def _create_unreadable(db: Database) -> None:
     )
 
 
+@migrations(name="0013_unreadable_columns")
+def _recreate_unreadable(db: Database) -> None:
+    # All columns of a turn count by now, of which any could keep a page from being shown.
+    db.execute("DROP INDEX turns_unreadable")
+    db.execute("DROP INDEX check_results_unreadable")
+    _create_unreadable(db)
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

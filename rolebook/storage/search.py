@@ -21,6 +21,7 @@ from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text, show_text
 from rolebook.storage.index import CJK, segment
 from rolebook.storage.lookup import turns_by_number
+from rolebook.storage.readable import UNREADABLE_TURNS
 from rolebook.storage.revision import meant_by, sessions_of
 
 #: How many matching turns a search for sessions looks at, the newest first.
@@ -97,7 +98,7 @@ def parse_query(query: str) -> tuple[Term, ...]:
 
 
 def search(db: Database, query: str, *, persona_id: str, limit: int, before: str) -> SearchPage:
-    """One page of turns outside the trash that match a query, the newest first."""
+    """One page of turns outside the trash that match a query, the newest first; without those that cannot be read."""
     terms = parse_query(query)
     if not terms:
         return SearchPage((), "")
@@ -110,6 +111,7 @@ def search(db: Database, query: str, *, persona_id: str, limit: int, before: str
         "JOIN sessions ON sessions.number = turns.session JOIN revisions ON revisions.number = turns.revision "
         "WHERE turn_search MATCH ? AND turn_search.rowid < ? AND sessions.deleted_at IS NULL AND activity > 0 "
         f"AND +{with_it} AND (? = '' OR sessions.pin = ? OR revisions.id = ?) "
+        f"AND turns.number NOT IN {UNREADABLE_TURNS} "
         "ORDER BY turn_search.rowid DESC LIMIT ?",
         (
             _match(terms),

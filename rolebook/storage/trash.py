@@ -19,6 +19,8 @@ from rolebook.storage.reach import within_reach
 from rolebook.storage.write import keep_messages
 
 _LISTED = "number IN (SELECT value FROM json_each(?))"
+# A turn that is damaged names none, and must not keep others in the trash.
+_MESSAGES = "json_each(CASE WHEN json_valid(turns.messages) THEN turns.messages END)"
 
 
 def delete(db: Database, session_ids: Iterable[str]) -> int:
@@ -145,7 +147,7 @@ def _messages_of(db: Database, turns: str) -> str:
     """The numbers of the messages that were sent in these turns, as JSON."""
     row = execute(
         db,
-        "SELECT json_group_array(DISTINCT listed.value) FROM turns, json_each(turns.messages) AS listed "
+        f"SELECT json_group_array(DISTINCT listed.value) FROM turns, {_MESSAGES} AS listed "
         f"WHERE turns.{_LISTED}",
         (turns,),
     ).fetchone()
@@ -200,7 +202,7 @@ def _remove_messages(db: Database, candidates: str) -> None:
     execute(
         db,
         f"DELETE FROM messages WHERE {_LISTED} AND number NOT IN "
-        "(SELECT listed.value FROM turns, json_each(turns.messages) AS listed)",
+        f"(SELECT listed.value FROM turns, {_MESSAGES} AS listed)",
         (candidates,),
     )
 

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from werkzeug.wrappers import Response
 
-from rolebook.core.errors import InputError, RolebookError
+from rolebook.core.errors import InputError, RolebookError, StorageError
 from rolebook.core.frozen import frozen
 from rolebook.core.session import TurnStatus
 from rolebook.core.source import Author, FileKey
@@ -224,8 +224,12 @@ def _rows(summaries: Iterable[SessionSummary], query: str) -> Iterator[Row]:
 
 
 def places_in(session_id: str, terms: Sequence[Term]) -> Iterator[Excerpt]:
-    """Where a session matches, as far as it is looked through."""
-    for turn in rolebook().log.session_turns(session_id)[:_TURNS_LOOKED_THROUGH]:
+    """Where a session matches, as far as it is looked through; nowhere, where it cannot be read."""
+    try:
+        turns = rolebook().log.session_turns(session_id)[:_TURNS_LOOKED_THROUGH]
+    except StorageError:
+        return
+    for turn in turns:
         yield from excerpts_of("input", turn.input, terms)
         yield from excerpts_of("text", turn.text, terms)
 
