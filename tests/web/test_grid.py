@@ -123,6 +123,9 @@ def test_one_main_button_says_what_is_to_be_done_next(
     assert [] == main_buttons(show(client, comparison))
     act(client, comparison, "stop")
     assert ["act-resume"] == main_buttons(show(client, comparison))
+    assert '<button class="primary" aria-label="Try again: Teacher, input 1">' in show(
+        client, comparison, path="/cells/1-1-1"
+    )
     upstream.model_rule("ok", "ok")
     for action, main in (("resume", "act-retry"), ("retry", "vote-blind")):
         act(client, comparison, action)
