@@ -338,3 +338,23 @@ def test_the_way_back_stands_above_the_heading_alike(page: Any, live_server: Liv
             )
         )
     assert len(looks) == 1, looks
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_fields_in_a_row_are_as_high_as_the_buttons_beside_them(
+    new_page: NewPage, live_server: LiveServer, language: str
+) -> None:
+    client = live_server.app.test_client()
+    client.post("/sessions", data={"persona": "teacher", "input": "Why is the sky blue?"})
+    page = new_page(language=language)
+    for path, controls in {
+        "/sessions": ".finding-line > :is(input, button), .doing :is(select, button)",
+        "/comparisons/new": ".adding > :is(select, button)",
+    }.items():
+        page.goto(live_server.url + path)
+        page.wait_for_selector(controls)
+        heights = page.eval_on_selector_all(
+            controls, "found => found.map((each) => each.getBoundingClientRect().height)"
+        )
+        assert len(heights) > 1
+        assert set(heights) == {40}, heights
