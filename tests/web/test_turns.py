@@ -306,6 +306,7 @@ def test_the_request_is_shown_as_it_was_sent(
     if model == "ok":
         assert shown_body == sent
     page = client.get(f"/turns/{turn.id}/request", headers=HTML).text
+    assert 'aria-current="true">Sessions<' in page
     assert "\u202e" not in page
     assert "&lt;b&gt;" in page
     assert "<b>" not in page
