@@ -12,6 +12,8 @@ from typing import Any
 
 #: How soon it is noticed that somebody has left.
 _LOOK_S = 0.25
+#: That the other side has ended, though it may have sent something before that nobody has read. Linux alone tells it.
+_ENDED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
 def client_socket(environ: Mapping[str, Any]) -> socket.socket | None:
@@ -63,26 +65,27 @@ class Watch:
             never.wait(_LOOK_S)
             with self._changed:
                 watched = list(self._watched.items())
-            something_came = _with_news([client for _, (client, _) in watched])
+            news = _news_of([client for _, (client, _) in watched])
             for key, (client, on_leave) in watched:
-                if client in something_came and _has_left(client):
+                if client in news and _has_left(client, news[client]):
                     self._forget(key)
                     on_leave()
 
 
-def _with_news(clients: Sequence[socket.socket]) -> set[socket.socket]:
-    """Those of whom something has come, were it the end; all are looked at with one call of the system."""
+def _news_of(clients: Sequence[socket.socket]) -> Mapping[socket.socket, int]:
+    """What the system tells of those of whom something has come, were it the end; with one call for all."""
     looking = select.poll()
     open_ones = {fd: client for client in clients if (fd := client.fileno()) >= 0}
     for fd in open_ones:
-        looking.register(fd, select.POLLIN)
+        looking.register(fd, select.POLLIN | _ENDED)
     # One that is closed on our side has gone as well.
-    return {client for client in clients if client.fileno() < 0}.union(
-        open_ones[fd] for fd, _ in looking.poll(0)
-    )
+    closed = {client: _ENDED for client in clients if client.fileno() < 0}
+    return closed | {open_ones[fd]: events for fd, events in looking.poll(0)}
 
 
-def _has_left(client: socket.socket) -> bool:
+def _has_left(client: socket.socket, events: int) -> bool:
+    if events & _ENDED:
+        return True
     try:
         return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
+
+import pytest
 
 from rolebook.web.leaving import Watch, client_socket
 
@@ -27,6 +30,20 @@ def test_client_that_waits_or_asks_for_more_has_not_left() -> None:
         theirs.sendall(b"POST /v1")
         assert not left.wait(0.6)
         assert b"POST /v1" == ours.recv(100)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells it")
+def test_client_that_asks_for_more_and_then_leaves_has_left() -> None:
+    watch, left = Watch(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+    with ours:
+        watch.watch(ours, left.set)
+        theirs.sendall(b"POST /v1")
+        assert not left.wait(0.6)
+        theirs.close()
+        assert left.wait(5)
 
 
 def test_client_that_is_not_watched_any_more_may_leave() -> None:
