@@ -37,6 +37,9 @@ from rolebook.core.planning import Plan, Planner, persona_at
 from rolebook.core.run import Progress, Run, RunEvent, Workload
 from rolebook.core.session import Revision, Session, SessionLog, Turn
 
+#: Runs that have ended are kept for those whose line broke: they come back to the place in it that they know.
+_MOST_ENDED = 16
+
 
 class CompareService:
     """Comparisons over a log and a chat. Safe for threads."""
@@ -164,9 +167,17 @@ class CompareService:
             except BaseException:
                 self._comparisons.release_comparison(comparison.id, breaks)
                 raise
+            self._runs.pop(comparison.id, None)
+            self._forget_runs()
             self._runs[comparison.id] = run
         run.start()
         return run
+
+    def _forget_runs(self) -> None:
+        """Let go of the oldest runs of which all is in the log: each holds something for every one of its cells."""
+        ended = [id for id, run in self._runs.items() if run.has_ended and run.is_kept]
+        for id in ended[:-_MOST_ENDED]:
+            del self._runs[id]
 
     def unsettled_cells(self, comparison: Comparison) -> Sequence[CellKey]:
         """The cells that have ended and are worth another try: they failed, or lack what a check has to tell."""
@@ -255,7 +266,7 @@ class CompareService:
         return self._comparisons.reuse_answers(comparison.id, wanted)
 
     def run_of(self, comparison_id: str) -> Run | None:
-        """The run of a comparison in this process, the last one if it has ended."""
+        """The run of a comparison in this process; where it has ended, only as long as it is one of the last."""
         return self._runs.get(comparison_id)
 
     def running(self) -> Sequence[Progress]:

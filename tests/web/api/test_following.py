@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from weakref import ref
 
 import pytest
 from flask.testing import FlaskClient
@@ -218,3 +220,24 @@ def test_recipe_of_the_documentation_runs(
         "2-1-1 Socratic teacher: Echo: Why is the sky blue?",
         "2-2-1 Socratic teacher: Echo: What is rain?",
     ] == sorted(done.stdout.splitlines()), done.stderr
+
+
+def test_a_run_of_long_ago_takes_no_memory_and_is_told_from_the_log(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    upstream.model_rule("ok", "ok")
+    upstream.model_rule("plain", "ok")
+    first = begin(client)
+    place = list(follow(client, first))[-1].id
+    run = ref(rolebook.compare.run_of(first.rpartition("/")[2]))
+    assert [] == [
+        event for event in follow(client, first, f"?after={place}") if event.name == "cell"
+    ]
+    for _ in range(17):
+        assert run()
+        assert "end" == list(follow(client, begin(client)))[-1].name
+        gc.collect()
+    assert run() is None
+    told = list(follow(client, first, f"?after={place}"))
+    assert ALL == sorted(event.data["key"] for event in told if event.name == "cell")
+    assert 4 == told[-1].data["tally"]["complete"]
