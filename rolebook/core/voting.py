@@ -146,11 +146,17 @@ class Pairing:
             rounds: how often a pair is voted on, or skipped, until it is used up.
         """
         seen = _Seen(ballots, self._same_inputs)
-        for uses, is_open in product(range(rounds), (False, True)):
-            for pair in self._candidates(seen, random):
-                if seen.uses[pair] == uses and (pair in seen.open) is is_open:
-                    return pair if random.random() < 0.5 else (pair[1], pair[0])
-        return None
+        best: Pair | None = None
+        least = (rounds, False)
+        for pair in self._candidates(seen, random):
+            rank = (seen.uses[pair], pair in seen.open)
+            if rank < least:
+                best, least = pair, rank
+            if least == (0, False):
+                break
+        if best is None:
+            return None
+        return best if random.random() < 0.5 else (best[1], best[0])
 
     def _candidates(self, seen: _Seen, random: Random) -> Iterator[Pair]:
         """All pairs, the most wanted first, the lower variant on the left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -56,6 +57,19 @@ def test_another_round_brings_them_once_more() -> None:
     ballots = vote_all(comparison, filled(comparison), rounds=2)
     assert {2} == set(Counter(places(ballots)).values())
     assert set(places(ballots[:3])) == set(places(ballots[3:]))
+
+
+def test_many_rounds_are_no_more_work_than_one() -> None:
+    comparison = grid(variants=4, inputs=250)
+    cells = [
+        cell(f"{variant}-{number}-1", "Same.")
+        for variant in (1, 2, 3, 4)
+        for number in range(1, 251)
+    ]
+    pairing = Pairing(cells, comparison.same_inputs())
+    begun = time.process_time()
+    assert pairing.next_pair([], Random(1), rounds=999) is None
+    assert time.process_time() - begun < 2
 
 
 def test_variants_and_inputs_with_the_fewest_votes_come_first() -> None:
