@@ -24,12 +24,14 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from rolebook.config import FOREIGN_VARIABLES
 from rolebook.core.sandbox import Sandbox
+from rolebook.storage import schema
 from rolebook.wiring import Rolebook, open_rolebook
 from tests.fake_upstream import FakeUpstream
 
 if TYPE_CHECKING:
     import openai
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from sqlite_utils import Database
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"
@@ -145,6 +147,28 @@ def compiled_rules() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Rule, "compile", compile_once)
         yield
+
+
+@pytest.fixture(scope="session")
+def new_log(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A log that nothing was written to."""
+    path = tmp_path_factory.mktemp("log") / "rolebook.db"
+    schema.prepare(path, patience_s=5).close()
+    return path.read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def copied_logs(new_log: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log begins as a copy of one that was made before: to make it is what most tests would spend their time on."""
+    migrated, lock = schema._migrated, threading.Lock()
+
+    def copied(path: Path, patience_s: float) -> Database:
+        with lock:
+            if path.exists() and not path.stat().st_size:
+                path.write_bytes(new_log)
+        return migrated(path, patience_s)
+
+    monkeypatch.setattr(schema, "_migrated", copied)
 
 
 class _LentSandbox(Sandbox):

@@ -16,6 +16,11 @@ from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
 
 
+@pytest.fixture(autouse=True)
+def copied_logs() -> None:
+    """Here several processes begin with a log, and none may write over what another has made."""
+
+
 def start(task: str, path: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.storage.child", task, str(path), *arguments],

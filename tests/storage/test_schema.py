@@ -23,6 +23,11 @@ from rolebook.storage.schema import known_migrations, migrations
 from tests.storage.examples import REVISION, log_session, log_turn, new_session
 
 
+@pytest.fixture(autouse=True)
+def copied_logs() -> None:
+    """Here logs are made, not copied."""
+
+
 def filled(path: Path, *, turns: int = 30) -> Path:
     log = SqliteLog(path)
     session = log_session(log)
