@@ -24,7 +24,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from rolebook.config import FOREIGN_VARIABLES
 from rolebook.core.sandbox import Sandbox
-from rolebook.storage import schema
+from rolebook.storage import password, schema
 from rolebook.wiring import Rolebook, open_rolebook
 from tests.fake_upstream import FakeUpstream
 
@@ -169,6 +169,16 @@ def copied_logs(new_log: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
         return migrated(path, patience_s)
 
     monkeypatch.setattr(schema, "_migrated", copied)
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Passwords are hashed with less effort: it is meant to take a tenth of a second, for those who guess. How they
+    are hashed otherwise.
+    """
+    method = password._METHOD
+    monkeypatch.setattr(password, "_METHOD", "scrypt:128:8:1")
+    return method
 
 
 class _LentSandbox(Sandbox):

@@ -28,6 +28,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.session import Session, Turn, TurnStatus
 from rolebook.core.shared import SharedCounts, SharedSpending
+from rolebook.storage import password
 from rolebook.storage.accounts import SqliteAccounts
 from rolebook.storage.log import SqliteLog
 from tests.storage.examples import REVISION, answered, log_session, log_turn, new_turn
@@ -127,7 +128,10 @@ def test_changing_a_password_ends_the_other_logins(accounts: SqliteAccounts) -> 
     ]
 
 
-def test_unknown_name_takes_as_long_as_a_wrong_password(accounts: SqliteAccounts) -> None:
+def test_unknown_name_takes_as_long_as_a_wrong_password(
+    accounts: SqliteAccounts, quick_passwords: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(password, "_METHOD", quick_passwords)
     accounts.create_user("Ada", Role.READER, PASSWORD)
 
     def took(name: str) -> float:
