@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from rolebook.core.comparison_spec import InputSpec, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
+from rolebook.core.fields import in_line
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import FaultyDataError, describe_path
 from rolebook.library.folder import shown
@@ -24,6 +25,8 @@ MAX_INPUTS = 10_000
 #: Columns that are no variables, by their heading in small letters.
 _COLUMNS = ("input", "name", "reference", "tags")
 _TAG_BREAK = re.compile("[,;，；、]")
+_QUESTION_MARKS = ("?", "？", "؟")
+_SHORT_HEADING = 60
 _LINE_BREAK = re.compile(r"\r\n|[\r\n]")
 _QUOTED = re.compile(r'"[^"]*"')
 _MAX_PROBLEMS = 100
@@ -272,6 +275,13 @@ def _read_csv(text: str, faults: _Faults) -> Iterator[InputRow]:
         free = [index for index, name in enumerate(columns) if name and name not in _COLUMNS]
         if not free:
             faults.stop(line, Phrase("No column holds the inputs: call one of them 'input'."))
+        if (heading := columns[free[0]]).endswith(_QUESTION_MARKS):
+            # Taken for a heading, the first question of a list without one would be lost without a word.
+            message = (
+                "The first row has to be headings, and '%(heading)s' looks like an input: put a row above it that says "
+                "'input', or call the column so."
+            )
+            faults.stop(line, Phrase(message, {"heading": in_line(heading, _SHORT_HEADING)}))
         columns[free[0]] = "input"
     for line, cells in rows:
         if len(cells) != len(columns):

@@ -79,6 +79,12 @@ def test_kinds_of_files(name: str, source: str, expected: list[dict[str, Any]] |
         ("a.csv", "input,\na,b\n", "a.csv:2: A cell of this row stands in a column without"),
         ("a.csv", "input,x\n,b\n", "a.csv:2: The cell of the input is empty"),
         ("a.csv", "name,tags\na,b\n", "a.csv:1: No column holds the inputs"),
+        (
+            "a.csv",
+            "What is rain?\nWhat is snow?\n",
+            "a.csv:1: The first row has to be headings, and",
+        ),
+        ("a.csv", "name,什么是雨？\nx,y\n", "'什么是雨？' looks like an input"),
         ("a.csv", 'input\nb\n"open\nc\n', "a.csv:3: A quotation mark that opens in this row"),
         ("a.csv", 'input\n"a"b\n', "a.csv:2: The row that begins here cannot be read"),
         ("a.csv", "input\n" + "x" * 140_000, "a.csv:2: A cell of this row is longer"),
