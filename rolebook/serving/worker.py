@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.http import wsgi  # type: ignore[import-untyped]
+from gunicorn.http.message import Request  # type: ignore[import-untyped]
 from gunicorn.http.unreader import SocketUnreader  # type: ignore[import-untyped]
 from gunicorn.util import close_graceful  # type: ignore[import-untyped]
 from gunicorn.workers import gthread  # type: ignore[import-untyped]
@@ -47,6 +48,8 @@ _LOOK_S = 0.25
 _LOOK_AROUND_S = 1.0
 #: So much of what nobody wants any more is taken, so that a client reads the answer that it got too soon.
 _MOST_UNWANTED_BYTES = 1 << 28
+#: So much a request may say before its body.
+_MOST_HEAD_BYTES = 1 << 16
 #: The client has gone, which is no news.
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
@@ -140,6 +143,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             conn.init()
             # Gunicorn has made it, and what was read in another process may be in it.
             conn.parser.unreader.__class__ = _Unreader
+            conn.parser.mesg_class = _Request
         kept = super().handle(conn)
         # A program that asks one thing after the other is answered by one thread, without the loop in between.
         while kept is True and self.alive and not self.tpool.is_behind:
@@ -283,6 +287,18 @@ class _Unreader(SocketUnreader):  # type: ignore[misc]
             return bytes(super().chunk(size_hint))
         with blocking():
             return bytes(super().chunk(size_hint))
+
+
+class _Request(Request):  # type: ignore[misc]
+    """A request whose head is short.
+
+    Gunicorn looks through all of it again with each piece that comes, so that of one as long as it takes, 800 KB, every
+    further byte would cost more than most requests do.
+    """
+
+    def parse(self, unreader: Any) -> Any:
+        self.max_buffer_headers = _MOST_HEAD_BYTES
+        return super().parse(unreader)
 
 
 class _Done:

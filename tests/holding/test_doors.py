@@ -227,6 +227,7 @@ def test_what_is_no_request_is_refused_and_leaves_no_control_bytes(
         (400, "POST /v1/completions HTTP/1.1\nContent-Length: 5\nContent-Length: 6", "header"),
         (414, f"GET /?q=PRIVATE{'x' * 9000} HTTP/1.1", "long request line"),
         (431, f"GET / HTTP/1.1\nX-Private: PRIVATE{'x' * 9000}", "large headers"),
+        (431, "GET / HTTP/1.1" + f"\nX-Private: PRIVATE{'x' * 4000}" * 20, "large headers"),
         (417, "POST /v1/completions HTTP/1.1\nContent-Length: 2\nExpect: PRIVATE", "Expect header"),
         (501, "POST /v1/completions HTTP/1.1\nTransfer-Encoding: PRIVATE", "Transfer-Encoding"),
     ],
