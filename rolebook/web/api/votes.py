@@ -11,7 +11,8 @@ from rolebook.core.preference import Outcome
 from rolebook.core.voting import vote_rows, votes_of
 from rolebook.report.export import preference_data
 from rolebook.web import votes
-from rolebook.web.api.comparisons import CountedVote, Preferred, find_comparison
+from rolebook.web.api.comparison_shapes import CountedVote, Preferred
+from rolebook.web.api.comparisons import find_comparison
 from rolebook.web.api.operation import Body, Section
 from rolebook.web.api.shapes import Shape
 from rolebook.web.current import rolebook
