@@ -1823,6 +1823,34 @@ def test_judge_that_failed_is_asked_again_and_costs_something(
     assert after.cost == pytest.approx(run.progress.tally.cost)
 
 
+def test_what_is_left_of_a_run_is_told_to_cost_what_others_of_the_same_variant_did(
+    make_rolebook: Make, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    (library_dir / "rolebook.yaml").write_text(
+        "prices: {cheap: {input: 1000, output: 0}, dear: {input: 100000, output: 0}}\n", "utf-8"
+    )
+    rolebook = make_rolebook({"OPENAI_BASE_URL": upstream.base_url})
+    upstream.model_rule("cheap", "ok?text=Yes")
+    upstream.model_rule("dear", "ok?text=Yes&delay_ms=30")
+    recorded = talk(rolebook, "plain", "Number 00", model="cheap")
+    comparison = plan(
+        rolebook,
+        variants=[{"persona": "plain", "model": model} for model in ("cheap", "dear")],
+        inputs=[{"session": recorded[0].session_id}, *(f"Number {n:02}" for n in range(1, 12))],
+        recorded=True,
+    )
+    run, seen = rolebook.compare.start(comparison, concurrency=1), []
+    while not run.wait(0.01):
+        seen.append(run.progress)
+    assert run.progress.cost_left is None
+    whole = rolebook.comparisons.tally(comparison).cost
+    told = [each.tally.cost + each.cost_left for each in seen if each.cost_left is not None]
+    assert len(told) > 2
+    assert told == pytest.approx([whole] * len(told))
+    # A few cheap ones, and what was recorded, tell nothing of the dear ones.
+    assert {None} == {each.cost_left for each in seen if each.tally.complete < 1 + 6}
+
+
 def test_what_was_said_earlier_may_come_as_texts(rolebook: Rolebook) -> None:
     comparison = plan(
         rolebook,

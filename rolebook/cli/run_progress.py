@@ -38,7 +38,10 @@ def progress_text(terminal: Terminal, progress: Progress) -> str:
         parts.append(terminal.gettext("%(count)s to be judged", count=progress.to_judge))
     if progress.rate:
         parts.append(terminal.gettext("%(rate).1f a second", rate=progress.rate))
-    if tally.cost:
+    if progress.cost_left:
+        whole = money(tally.cost + progress.cost_left)
+        parts.append(terminal.gettext("%(cost)s of ≈ %(all)s", cost=money(tally.cost), all=whole))
+    elif tally.cost:
         parts.append(money(tally.cost))
     if progress.seconds_left:
         minutes, seconds = divmod(round(progress.seconds_left), 60)

@@ -218,7 +218,7 @@ class Filling:
                 if not check.is_rubric
             )
         self._log.finish_turn(turn, results)
-        self._run.note_end(turn, self._place.upstream)
+        self._run.note_end(self._key, turn, self._place.upstream)
         if results:
             self._results[turn.id] = results
 
@@ -293,7 +293,7 @@ class Filling:
             if isinstance(found, Judgement):
                 self._record(turn, found)
             elif isinstance(found, Turn):
-                self._run.note_end(found, self._plan.judge_upstream)
+                self._run.note_end(self._key, found, self._plan.judge_upstream)
             else:
                 self._run.note_turn(self._key, self._plan.judge_upstream, found)
 

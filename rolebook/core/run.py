@@ -9,8 +9,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 
 from rolebook.core.access import on_this_account
@@ -23,6 +23,8 @@ from rolebook.core.session import Turn, TurnError, new_id
 
 #: The rate is that of the newest cells, so that it follows a server that gets slower.
 _RATE_OVER = 50
+#: So many cells of a variant must have ended before they tell what others will cost.
+_FEWEST_TELLING = 3
 
 
 @frozen
@@ -77,13 +79,15 @@ class Progress:
 
     It ``is_running`` in this process or in another one, where alone it can be stopped if it ``is_elsewhere``. ``rate``
     and ``seconds_left`` are ``None`` where nothing runs here, and until there is something to tell them by.
-    ``to_judge`` cells are answered, and wait for their judge or are with it.
+    ``cost_left`` is about what the cells will cost that have not ended, in US dollars; ``None`` where those that have
+    do not tell it. ``to_judge`` cells are answered, and wait for their judge or are with it.
     ``breaks`` say why the last run has not called everybody, or nobody any more; what is left of it may go on.
     """
 
     tally: Tally
     rate: float | None = None
     seconds_left: float | None = None
+    cost_left: float | None = None
     to_judge: int = 0
     is_running: bool = False
     is_elsewhere: bool = False
@@ -193,14 +197,12 @@ class Run:
         self._lines = {
             name: Line(name, keys, workload.concurrency) for name, keys in queues.items()
         }
-        self._wanted = sum(map(len, workload.queues.values()))
+        wanted = [key for keys in workload.queues.values() for key in keys]
+        self._wanted = len(wanted)
         #: What is complete before it begins is wanted for nothing else.
-        self._to_judge = {
-            key
-            for keys in workload.queues.values()
-            for key in keys
-            if self._statuses.get(key) is CellStatus.COMPLETE
-        }
+        only_judged = {key for key in wanted if self._statuses.get(key) is CellStatus.COMPLETE}
+        self._to_judge = set(only_judged)
+        self._outlook = _Outlook(wanted, only_judged)
         self._live: dict[CellKey, tuple[int, list[str]]] = {}
         self._judged: set[CellKey] = set()
         self._turns: dict[CellKey, tuple[Line, str]] = {}
@@ -265,6 +267,7 @@ class Run:
             left_out = {key for line in self._lines.values() for key in line.left_out}
             waiting = self._wanted - len(left_out) - len(self._ended)
             to_judge = len(self._to_judge - left_out)
+            cost_left = None if self._without_cost else self._outlook.cost_left(left_out)
             tally = self._tally(running)
         is_running = not self.has_ended
         elapsed = ends[-1] - ends[0]
@@ -274,6 +277,7 @@ class Run:
             tally,
             rate=rate,
             seconds_left=left,
+            cost_left=cost_left if is_running else None,
             to_judge=to_judge if is_running else 0,
             is_running=is_running,
             breaks=self.breaks,
@@ -366,9 +370,10 @@ class Run:
         if is_late and turn_id:
             self._cancel(turn_id)
 
-    def note_end(self, turn: Turn, upstream: str) -> None:
+    def note_end(self, key: CellKey, turn: Turn, upstream: str) -> None:
         """A turn for a cell has ended there; a judge's counts as well."""
         with self._lock:
+            self._outlook.note_cost(key, turn.cost or 0.0)
             self._cost += turn.cost or 0.0
             self._without_cost += turn.cost is None
         line = self._lines[upstream]
@@ -447,6 +452,7 @@ class Run:
                     self._judged.discard(cell.key)
                     self._to_judge.discard(cell.key)
                     self._ended.append(cell.key)
+                    self._outlook.note_end(cell.key)
                     self._count(cell.key, cell.status)
                     self._ends.append(time.monotonic())
             self._tell(event)
@@ -464,3 +470,47 @@ class Run:
         finally:
             self._has_ended.set()
             self._note(RunEnded())
+
+
+class _Outlook:
+    """What the cells of a run will cost that have not ended, told by others of the same variant that have.
+
+    The first cells to end are those of the variant that answers fastest, which may be the cheapest.
+
+    Arguments:
+        wanted: the cells to fill.
+        only_judged: those of them that nobody but the judge is asked for.
+    """
+
+    def __init__(self, wanted: Iterable[CellKey], only_judged: Set[CellKey]) -> None:
+        self._only_judged = frozenset(only_judged)
+        self._left = Counter(map(self._kind, wanted))
+        self._ended: Counter[tuple[int, bool]] = Counter()
+        self._cost: dict[tuple[int, bool], float] = defaultdict(float)
+        self._under_way: dict[CellKey, float] = defaultdict(float)
+
+    def note_cost(self, key: CellKey, cost: float) -> None:
+        """Something that was asked for a cell has cost so much."""
+        self._under_way[key] += cost
+
+    def note_end(self, key: CellKey) -> None:
+        """A cell has ended."""
+        kind = self._kind(key)
+        self._left[kind] -= 1
+        self._ended[kind] += 1
+        self._cost[kind] += self._under_way.pop(key, 0.0)
+
+    def cost_left(self, left_out: Iterable[CellKey]) -> float | None:
+        """What the others will cost, in US dollars; ``None`` while too few have ended of a variant that has others.
+
+        Arguments:
+            left_out: cells that are not asked any more.
+        """
+        left = self._left - Counter(map(self._kind, left_out))
+        if any(self._ended[kind] < _FEWEST_TELLING for kind in left):
+            return None
+        whole = sum(self._cost[kind] / self._ended[kind] * count for kind, count in left.items())
+        return max(0.0, whole - sum(self._under_way.values()))
+
+    def _kind(self, key: CellKey) -> tuple[int, bool]:
+        return key.variant, key in self._only_judged

@@ -19,6 +19,7 @@ from rolebook.core.comparison import Cell, CellKey, Comparison, Variant
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.completion import Choice
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
+from rolebook.report.money import money
 from rolebook.web.app import create_app
 from rolebook.web.comparison_cells import Layout, Part, layout_of, page_count, rows_per_page
 from rolebook.wiring import Rolebook
@@ -437,6 +438,30 @@ def test_cell_that_is_ready_waits_until_it_is_called(
     act(client, comparison, "stop")
     statuses = [shown.split()[0] for shown in boxes(show(client, comparison)).values()]
     assert ["stopped", "stopped", "waiting"] == statuses
+
+
+def test_what_all_of_a_run_will_cost_is_told_once_enough_tell_it(
+    make_rolebook: MakeRolebook, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    (library_dir / "rolebook.yaml").write_text(
+        "prices: {ok: {input: 100000, output: 0}}\n", "utf-8"
+    )
+    rolebook = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "ok"})
+    client = create_app(rolebook).test_client()
+    upstream.model_rule("ok", f"ok?text=Yes,ok?text=Yes,ok?text=Yes,{SLOW}")
+    inputs = [f"Number {number}" for number in range(8)]
+    comparison = plan(rolebook, variants=["plain"], inputs=inputs, concurrency=1)
+    run = rolebook.compare.start(comparison)
+    upstream.wait_for(lambda: run.progress.tally.complete == 3)
+    cost = run.progress.tally.cost
+    page = re.sub(r"<.*?>", " ", show(client, comparison))
+    assert f"{money(cost)} of ≈ {money(8 / 3 * cost)}" in page
+    path = f"/api/v1/comparisons/{comparison.id}/progress"
+    assert client.get(path).get_json()["cost_left"] == pytest.approx(5 / 3 * cost)
+    act(client, comparison, "stop")
+    page = re.sub(r"<.*?>", " ", show(client, comparison))
+    assert "of ≈" not in page
+    assert client.get(path).get_json()["cost_left"] is None
 
 
 def test_failed_cell_that_is_ready_to_be_tried_again_counts_as_waiting(

@@ -190,6 +190,8 @@ class Progress(Shape):
     rate: float | None
     """Cells a second."""
     seconds_left: float | None
+    cost_left: float | None
+    """About what the cells will cost that have not ended; null until enough of each variant's have."""
     to_judge: int
     """Cells that are answered, and wait for their judge or are with it."""
     error: str

@@ -154,6 +154,7 @@ def _progress_shape(progress: run.Progress) -> Progress:
         "is_running": progress.is_running,
         "rate": progress.rate,
         "seconds_left": progress.seconds_left,
+        "cost_left": progress.cost_left,
         "to_judge": progress.to_judge,
         "error": " ".join(phrase(each.said) for each in progress.breaks),
         "breaks": [cast(Break, break_data(each)) for each in progress.breaks],
