@@ -16,6 +16,8 @@ from rolebook.storage.connection import execute, insert
 
 #: Letters and digits of any script, and what stands in addresses; no blank at an end.
 _NAME = re.compile(r"\w(?:[\w\x20.@+-]{0,58}[\w.+-])?")
+#: What is longer is none, and is looked at no further: anybody may send what takes long to fold.
+_LONGEST_NAME = 100
 #: A login ends when it was not used for a week, and after a month whatever happens.
 IDLE = timedelta(days=7)
 LONGEST = timedelta(days=30)
@@ -24,8 +26,8 @@ _NOTED_EVERY = timedelta(hours=1)
 
 
 def fold_name(name: str) -> str:
-    """What two names have in common that people would take for one."""
-    return unicodedata.normalize("NFKC", name).casefold()
+    """What two names have in common that people would take for one; of what is too long to be a name, of its begin."""
+    return unicodedata.normalize("NFKC", name[:_LONGEST_NAME]).casefold()
 
 
 def has_users(db: Database) -> bool:

@@ -11,6 +11,7 @@ from flask import Flask, Request
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from rolebook.core.access import NOBODY, caller
 from rolebook.web.current import this_request
 from rolebook.web.errors import RequestError
 from rolebook.web.submission import MAX_FIELDS
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MAX_BODY_BYTES = 1_000_000
+#: Of whoever has not logged in: enough for a name, a password and where to go on.
+MAX_STRANGER_BYTES = 16_384
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _WILDCARDS = {"", "0.0.0.0", "::"}
 #: Any address by its number: who serves a whole network is reached by it, and no DNS stands behind it.
@@ -96,7 +99,8 @@ def limit_bodies(app: Flask, *, larger: Mapping[str, int]) -> None:
     def check_body() -> None:
         asked = this_request()
         if asked.method not in _SAFE_METHODS and asked.endpoint is not None:
-            _check_size(asked, larger.get(asked.blueprint or "", MAX_BODY_BYTES))
+            most = larger.get(asked.blueprint or "", MAX_BODY_BYTES)
+            _check_size(asked, MAX_STRANGER_BYTES if caller() is NOBODY else most)
 
     app.before_request(check_body)
 
@@ -156,7 +160,12 @@ def _is_own_origin(asked: Request, origin: str, is_own_name: OwnNames) -> bool:
 
 def _check_size(asked: Request, limit: int) -> None:
     asked.max_content_length = limit
-    if _body_size(asked) >= limit:
+    is_large = _body_size(asked) >= limit
+    if is_large and limit < MAX_BODY_BYTES:
+        raise RequestError(
+            "This is more than Rolebook takes of whoever has not logged in.", status=413
+        )
+    if is_large:
         raise RequestError(
             "This is more than Rolebook takes at once (%(limit)d MB). Shorten it and try again.",
             status=413,

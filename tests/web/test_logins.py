@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from rolebook.core.access import Role
+from rolebook.storage.user import fold_name
 from rolebook.web.app import create_app
 from rolebook.wiring import Rolebook
 from tests.conftest import MakeRolebook
@@ -92,6 +93,23 @@ def test_wrong_password_and_unknown_name_are_told_in_the_same_words(
         "/login", json={"name": "Ada", "password": "x"}, headers={"Accept": "application/json"}
     )
     assert_error(as_json, 401, "invalid_api_key")
+
+
+@pytest.mark.parametrize("path", ["/login", "/language", "/theme"])
+def test_stranger_sends_little(people: People, client: FlaskClient, path: str) -> None:
+    much, headers = {"name": "x" * 20_000}, {"Accept": "application/json"}
+    response = client.post(path, data=much, headers=headers)
+    assert "has not logged in" in assert_error(response, 413, "invalid_request")
+    again = people.known["Ada"].browser.post(path, data=much, headers=headers)
+    assert again.status_code in {400, 401}
+
+
+def test_what_is_too_long_for_a_name_costs_no_time(people: People, client: FlaskClient) -> None:
+    """A letter that folds to eighteen, as often as there is room for it."""
+    fold_name("ﷺ")
+    began = time.thread_time()
+    assert "ﷺ" not in fold_name("ﷺ" * 1_000_000)
+    assert time.thread_time() - began < 0.05
 
 
 def test_too_many_failures_are_told_when_to_come_again(people: People, client: FlaskClient) -> None:
