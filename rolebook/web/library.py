@@ -104,7 +104,7 @@ def show(kind: str, name: str) -> ResponseReturnValue:
         if former := _former_text(key):
             return file_page(Draft(key, former, {**request.args, "etag": etag}), is_former=True)
     draft, place = with_declared(Draft(key, text, {**request.args, "etag": etag}))
-    return file_page(_carried(draft) if place else draft)
+    return file_page(_carried(draft), declared=place) if place else file_page(draft)
 
 
 def _former_text(key: FileKey) -> str:
@@ -122,8 +122,8 @@ def show_again(kind: str, name: str) -> ResponseReturnValue:
 
     ``declare`` names a variable to declare in it first.
     """
-    draft, _ = with_declared(draft_of(kind, name))
-    return file_page(_carried(draft))
+    draft, place = with_declared(draft_of(kind, name))
+    return file_page(_carried(draft), declared=place)
 
 
 def _carried(draft: Draft) -> Draft:

@@ -379,6 +379,25 @@ def test_a_missing_variable_is_declared_and_that_undone(
         failures.expect("ERR_FAILED")
 
 
+def test_a_variable_that_is_declared_by_the_address_is_ready_to_be_filled_in(
+    page: Any, live_server: LiveServer, personas: Path
+) -> None:
+    open_file(page, live_server, f"{PAGE}?declare=mood")
+    expect(page.locator("#saved")).to_have_text("Not saved yet")
+    page.keyboard.type("calm")
+    assert '  mood: "calm"\n' in text_of(page)
+    assert TEACHER == (personas / "teacher.yaml").read_text()
+
+
+def test_a_text_of_before_counts_as_not_saved(page: Any, live_server: LiveServer) -> None:
+    edits, key = live_server.rolebook.edits, FileKey("persona", "teacher")
+    edits.save(key, TEACHER + "# now\n", etag=edits.open(key).etag, author=Author("browser"))
+    former = edits.history(key).changes[-1].id
+    open_file(page, live_server, f"{PAGE}?at={former}")
+    assert TEACHER == text_of(page)
+    expect(page.locator("#saved")).to_have_text("Not saved yet")
+
+
 def test_without_script_everything_is_there(
     new_page: NewPage, live_server: LiveServer, personas: Path
 ) -> None:

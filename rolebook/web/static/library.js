@@ -7,6 +7,8 @@ import { Trying } from "./trying.js";
 
 const form = document.getElementById("draft");
 const LOOK_MS = 250;
+/** A variable that was just declared is empty: what it is by default goes between the quotes. */
+const INSIDE_QUOTES = 1;
 
 showUnsaved();
 narrowFiles();
@@ -125,7 +127,7 @@ async function write() {
       const { declared } = await post(form.dataset.look, { ...Object.fromEntries(new FormData(form)), declare: name });
       if (!declared) return lookSoon();
       editor.text = declared.text;
-      editor.goTo(declared.line, declared.column + 1);
+      editor.goTo(declared.line, declared.column + INSIDE_QUOTES);
     } catch (error) {
       document.getElementById("trouble").textContent = error.message;
     }
@@ -334,7 +336,9 @@ async function write() {
   tellState();
   look();
   const line = Number(new URLSearchParams(location.search).get("line"));
-  if (line) editor.goTo(line, 1);
+  const [declared, column] = (form.dataset.declared ?? "").split(" ").map(Number);
+  if (declared) editor.goTo(declared, column + INSIDE_QUOTES);
+  else if (line) editor.goTo(line, 1);
   else if (document.getElementById("conflict")) goToConflict(area.value, editor);
 }
 
