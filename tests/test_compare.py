@@ -1047,6 +1047,7 @@ def test_deleted_comparison_is_out_of_the_list_until_it_is_restored(rolebook: Ro
     ("spec", "expected"),
     [
         ({"variants": [], "inputs": ["x"]}, "variants"),
+        ({"variants": ["plain"] * 201, "inputs": ["x"]}, "201 variants, and 200 are the most"),
         ({"variants": ["plain"], "inputs": []}, "inputs"),
         ({"variants": [{"model": "x"}], "inputs": ["x"]}, "variants[0]"),
         ({"variants": ["plain"], "inputs": [{"input": "x", "turns": ["y"]}]}, "inputs[0]"),

@@ -25,6 +25,7 @@ from rolebook.core.comparison_spec import (
     MAX_REPEATS,
     TOO_MANY_CELLS,
     some,
+    some_variants,
 )
 from rolebook.core.errors import Phrase, phrase_data, phrase_of
 from rolebook.core.fields import Boolean, Lines, Text, flaw, integer, misfit, quote
@@ -214,7 +215,7 @@ class _GivenInput(_Input):
 
 
 class _Given(_Recorded):
-    variants: Annotated[tuple[_GivenVariant, ...], AfterValidator(some)]
+    variants: Annotated[tuple[_GivenVariant, ...], AfterValidator(some_variants)]
     inputs: Annotated[tuple[_GivenInput, ...], AfterValidator(some)]
     checks: Checks = ()
     #: What was not taken of another log is nothing that a file could ask for.

@@ -35,6 +35,8 @@ from rolebook.core.persona import (
 
 #: More calls than anybody means to pay for; a slip of the keyboard stops here.
 MAX_CELLS = 100_000
+#: Nobody looks at more of them, and what sets each apart from the first is told of all.
+MAX_VARIANTS = 200
 MAX_REPEATS = 100
 MAX_CONCURRENCY = 64
 TOO_MANY_CELLS = (
@@ -129,6 +131,17 @@ def some(entries: tuple[T, ...]) -> tuple[T, ...]:
     return entries
 
 
+def some_variants(entries: tuple[T, ...]) -> tuple[T, ...]:
+    """The same for variants, of which there may only be so many."""
+    if len(entries) > MAX_VARIANTS:
+        raise flaw(
+            "These are %(count)d variants, and %(limit)d are the most.",
+            count=len(entries),
+            limit=MAX_VARIANTS,
+        )
+    return some(entries)
+
+
 def _input(value: object) -> object:
     """Expand the short form, a plain text."""
     return {"input": value} if isinstance(value, str) else value
@@ -193,7 +206,7 @@ class ComparisonSpec(Part):
     question: Text = ""
     """What it shall answer, in words."""
     variants: Annotated[
-        tuple[Annotated[VariantSpec, BeforeValidator(_variant)], ...], AfterValidator(some)
+        tuple[Annotated[VariantSpec, BeforeValidator(_variant)], ...], AfterValidator(some_variants)
     ]
     """Who takes part: ids of personas, or more about each."""
     inputs: Annotated[

@@ -274,6 +274,10 @@ def _input(entry: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
         (_plan(repeats=-1), "repeats must be a whole number from 1 to 100, got '-1'."),
         (_plan(concurrency=0), "concurrency must be a whole number from 1 to 64, got '0'."),
         (_plan(variants=[]), "variants must be a list that is not empty, got a list."),
+        (
+            _plan(variants=[{"name": str(n), "revision": "r"} for n in range(201)]),
+            "These are 201 variants, and 200 are the most.",
+        ),
         (_plan(question=5), "question must be text, got '5'."),
         (_input({"turns": []}), "inputs[2].turns must be a list that is not empty, got a list."),
         (_input({"turns": ["a", " "]}), "inputs[2].turns must be text that is not empty, got ' '."),
