@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.cli.conftest import Shell, log, rehearsing, shell
-from tests.conftest import ROOT
 
 __all__ = ["log", "rehearsing", "shell"]
 
@@ -194,7 +193,7 @@ def test_wsgi_entry_is_an_application(rehearsing: Shell) -> None:
     finished = subprocess.run(
         [sys.executable, "-c", code],
         cwd=rehearsing.folder,
-        env=rehearsing.environment | {"PYTHONPATH": str(ROOT)},
+        env=rehearsing.environment,
         capture_output=True,
         check=True,
         timeout=30,

@@ -19,8 +19,8 @@ from rolebook.__main__ import COMMANDS
 from rolebook.cli.invocation import Invocation
 from rolebook.cli.program import Program
 from rolebook.storage.log import SqliteLog
-from tests.conftest import ROOT
 from tests.fake_upstream import FakeUpstream
+from tests.spawned import PYTHONPATH
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Shell:
 def rehearsing(library_dir: Path) -> Shell:
     """A shell with no upstream set."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
-    return Shell(library_dir, {**kept, "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"})
+    return Shell(library_dir, {**kept, "PYTHONPATH": PYTHONPATH, "LANG": "C.UTF-8"})
 
 
 @pytest.fixture

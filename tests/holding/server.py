@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from tests.fake_upstream import FakeUpstream
+from tests.spawned import PYTHONPATH
 
 T = TypeVar("T")
 
@@ -270,7 +271,7 @@ def connected(upstream: FakeUpstream) -> dict[str, str]:
 
 def environment_of(given: Mapping[str, str]) -> dict[str, str]:
     """Nothing of whoever runs the tests but the path to Python."""
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8", **given}
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": PYTHONPATH, "LANG": "C.UTF-8", **given}
 
 
 def launch(
