@@ -2,63 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from rolebook.core.chat import PreparedTurn
 from rolebook.core.comparison import Cell, CellKey, Comparison, Variant
 from rolebook.core.errors import InputError, NotFoundError, UpstreamError
-from rolebook.core.persona import ResolvedPersona
-from rolebook.core.session import Session, Turn
+from rolebook.core.session import Turn
+from rolebook.report.book import Book
 from rolebook.report.differing import Asked
-
-
-class Cells(Protocol):
-    """What knows personas, and how a cell would be asked."""
-
-    def persona_of(self, revision_id: str) -> ResolvedPersona: ...
-
-    def planned_turn(
-        self, comparison: Comparison, key: CellKey, prepared: PreparedTurn | None = None
-    ) -> Turn: ...
-
-
-class Comparisons(Protocol):
-    """What is read of comparisons."""
-
-    def cells(
-        self,
-        comparison: Comparison,
-        *,
-        inputs: Sequence[int] | None = None,
-        repeats: Sequence[int] | None = None,
-    ) -> Sequence[Cell]: ...
-
-    def unlike_turns(self, turn_ids: Iterable[str]) -> Sequence[Turn]: ...
-
-
-class Log(Protocol):
-    """What is read of sessions and turns."""
-
-    def get_session(self, session_id: str) -> Session: ...
-
-    def get_turn(self, turn_id: str) -> Turn: ...
-
-
-class Book(Protocol):
-    """Where comparisons are; a Rolebook is one."""
-
-    @property
-    def cells(self) -> Cells: ...
-
-    @property
-    def comparisons(self) -> Comparisons: ...
-
-    @property
-    def log(self) -> Log: ...
 
 
 def asked_in(book: Book, comparison: Comparison) -> Sequence[Asked]:

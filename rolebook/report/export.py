@@ -22,7 +22,8 @@ from rolebook.core.text import count_characters, count_questions, count_words
 from rolebook.core.voting import vote_rows, votes_of
 from rolebook.language.translator import Translator
 from rolebook.language.translator import translator as translator_of
-from rolebook.report.snapshot import FORMAT_VERSION, Snapshot, Source, take_snapshot
+from rolebook.report.book import Book
+from rolebook.report.snapshot import FORMAT_VERSION, Snapshot, take_snapshot
 from rolebook.storage.comparison import break_data
 from rolebook.storage.csv_text import CSV_BEGIN, csv_line, json_cell
 from rolebook.storage.encoding import encode_json
@@ -90,7 +91,7 @@ _MIRRORED = {Outcome.LEFT: Outcome.RIGHT, Outcome.RIGHT: Outcome.LEFT}
 
 
 def export_comparison(
-    source: Source,
+    book: Book,
     comparison: Comparison,
     format: str,
     *,
@@ -99,7 +100,7 @@ def export_comparison(
     """A comparison as it stands now; what happens while the pieces are taken changes nothing of it.
 
     Arguments:
-        source: where its answers are; a Rolebook.
+        book: where its answers are; a Rolebook.
         format: one of EXPORT_FORMATS.
         translator: speaks the language of Markdown and HTML; the other formats have the same words for everybody.
 
@@ -107,7 +108,7 @@ def export_comparison(
     StorageError, at once.
     """
     _require_format(format)
-    return export_snapshot(take_snapshot(source, comparison), format, translator=translator)
+    return export_snapshot(take_snapshot(book, comparison), format, translator=translator)
 
 
 def export_snapshot(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rolebook.core.chat import PreparedTurn
 from rolebook.core.comparison import CellKey, Comparison
@@ -12,8 +12,8 @@ from rolebook.core.difference import LineDifference, line_differences
 from rolebook.core.estimate import Estimate
 from rolebook.core.planning import Plan
 from rolebook.language.translator import Translator, translator
-from rolebook.report import asking
 from rolebook.report.asking import asked_by_plan, example_of
+from rolebook.report.book import Book
 from rolebook.report.differing import Asked, Differing, PromptDifference
 from rolebook.report.sameness import same_inputs_data, same_variants_data
 from rolebook.report.unasked import failing_data, left_out_data
@@ -28,19 +28,6 @@ _ESTIMATED = (
     "looked_at",
     "reused",
 )
-
-
-class Cells(asking.Cells, Protocol):
-    """What would ask the cells."""
-
-    def prepare(self, comparison: Comparison, key: CellKey) -> PreparedTurn: ...
-
-
-class Book(asking.Book, Protocol):
-    """Where it is planned; a Rolebook is one."""
-
-    @property
-    def cells(self) -> Cells: ...
 
 
 def prompt_data(prepared: PreparedTurn) -> dict[str, Any]:

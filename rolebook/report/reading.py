@@ -7,10 +7,10 @@ import html
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -20,10 +20,15 @@ from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
 from rolebook.core.frozen import frozen
 from rolebook.core.persona import FaultyDataError, describe_path, persona_of_revision
 from rolebook.core.planning import Plan
-from rolebook.core.session import Revision, Turn
+from rolebook.core.session import Revision
+from rolebook.report.book import Book
 from rolebook.report.html_export import PLAN_IN_HTML
 from rolebook.report.markdown_export import PLAN_IN_MARKDOWN
 from rolebook.report.snapshot import FORMAT_VERSION, KIND
+
+if TYPE_CHECKING:
+    from rolebook.storage.comparison_log import SqliteComparisonLog
+    from rolebook.storage.log import SqliteLog
 
 _CSV_BEGIN = re.compile(r'"?comparison_id"?(?P<delimiter>[,;\t])')
 #: After so many mistakes the rest is not worth reading.
@@ -41,37 +46,6 @@ class ExportedPlan:
     comparison: Comparison
     revisions: tuple[Revision, ...]
     histories: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
-
-
-class Compare(Protocol):
-    """What plans a comparison once more."""
-
-    def plan_again(self, comparison: Comparison, revisions: Sequence[Revision] = ()) -> Plan: ...
-
-
-class Comparisons(Protocol):
-    """Where a comparison is looked up that a file names by its id only."""
-
-    def get_comparison(self, comparison_id: str) -> Comparison: ...
-
-
-class Log(Protocol):
-    """Where the turns are that inputs follow."""
-
-    def get_turn(self, turn_id: str) -> Turn: ...
-
-
-class Book(Protocol):
-    """What a comparison is repeated in; a Rolebook is one."""
-
-    @property
-    def compare(self) -> Compare: ...
-
-    @property
-    def comparisons(self) -> Comparisons: ...
-
-    @property
-    def log(self) -> Log: ...
 
 
 class _Head(BaseModel):
@@ -275,7 +249,7 @@ def _row_of_csv(text: str) -> Mapping[str, str] | None:
     return next(planned, rows[0] if rows else {"comparison_id": ""})
 
 
-def _look_up(comparisons: Comparisons, comparison_id: str, path: Path) -> Comparison:
+def _look_up(comparisons: SqliteComparisonLog, comparison_id: str, path: Path) -> Comparison:
     try:
         return comparisons.get_comparison(comparison_id)
     except NotFoundError:
@@ -286,7 +260,7 @@ def _look_up(comparisons: Comparisons, comparison_id: str, path: Path) -> Compar
         ) from None
 
 
-def _at_home(plan: ExportedPlan, log: Log, path: Path) -> Comparison:
+def _at_home(plan: ExportedPlan, log: SqliteLog, path: Path) -> Comparison:
     """The comparison with what this log lacks of others taken along as text."""
     inputs = tuple(_input_at_home(entry, plan, log, path) for entry in plan.comparison.inputs)
     has_recorded = any(entry.recorded for entry in inputs)
@@ -299,7 +273,7 @@ def _at_home(plan: ExportedPlan, log: Log, path: Path) -> Comparison:
 
 
 def _input_at_home(
-    entry: ComparisonInput, plan: ExportedPlan, log: Log, path: Path
+    entry: ComparisonInput, plan: ExportedPlan, log: SqliteLog, path: Path
 ) -> ComparisonInput:
     needed = [id for id in (entry.follows, *entry.recorded) if id]
     if all(_has_turn(log, id) for id in needed):
@@ -314,7 +288,7 @@ def _input_at_home(
     return replace(entry, follows="", earlier=earlier, source="", recorded=())
 
 
-def _has_turn(log: Log, turn_id: str) -> bool:
+def _has_turn(log: SqliteLog, turn_id: str) -> bool:
     try:
         log.get_turn(turn_id)
     except NotFoundError:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rolebook import __version__
 from rolebook.core.comparison import (
@@ -28,8 +28,8 @@ from rolebook.core.measure import Evidence, summarise, summarise_by_tag
 from rolebook.core.persona import FaultyDataError, Persona, persona_of_revision
 from rolebook.core.session import Revision, Turn, TurnError, TurnMark, now
 from rolebook.language.translator import Translator
-from rolebook.report import asking
 from rolebook.report.asking import asked_in
+from rolebook.report.book import Book
 from rolebook.report.differing import Asked
 from rolebook.report.presentation import hue_of
 from rolebook.report.visible import INVISIBLE
@@ -37,45 +37,13 @@ from rolebook.storage.encoding import encode_json
 
 if TYPE_CHECKING:
     from rolebook.report.evidence import Findings
+    from rolebook.storage.comparison_log import SqliteComparisonLog
 
 #: Counts changes of the plan in exports that a reader must know of.
 FORMAT_VERSION = 2
 KIND = "comparison"
 
 Said = TypeVar("Said", Phrase, TurnError)
-
-
-class Log(asking.Log, Protocol):
-    """What is read of sessions and turns."""
-
-    def get_revision(self, revision_id: str) -> Revision: ...
-
-    def marks_of(self, turn_ids: Iterable[str]) -> Mapping[str, TurnMark]: ...
-
-
-class Comparisons(asking.Comparisons, Protocol):
-    """What is read of comparisons."""
-
-    def ballots(self, comparison_id: str) -> Sequence[Ballot]: ...
-
-    def tally(self, comparison: Comparison) -> Tally: ...
-
-    def breaks_of(self, comparison_id: str) -> Sequence[Break]: ...
-
-    def turns_up_to(self, turn_id: str) -> Sequence[Turn]: ...
-
-
-class Source(Protocol):
-    """What an export reads from; a Rolebook is one."""
-
-    @property
-    def cells(self) -> asking.Cells: ...
-
-    @property
-    def log(self) -> Log: ...
-
-    @property
-    def comparisons(self) -> Comparisons: ...
 
 
 @frozen
@@ -98,7 +66,7 @@ class Snapshot:
 
     ``cells`` are those that have begun, by their keys; ``votes`` the ballots with an outcome. ``revisions`` are by id;
     ``histories`` are the turns that an input follows, by the id of the last of them; one that is gone is left out.
-    ``tally`` says what its checks lack, as pages do; ``breaks`` say why the last run broke off. ``source`` is where all
+    ``tally`` says what its checks lack, as pages do; ``breaks`` say why the last run broke off. ``book`` is where all
     of it was read.
     """
 
@@ -110,7 +78,7 @@ class Snapshot:
     marks: Mapping[str, TurnMark]
     taken_at: str
     tally: Tally
-    source: Source
+    book: Book
     breaks: Sequence[Break] = ()
 
     @property
@@ -188,7 +156,7 @@ class Snapshot:
     @cached_property
     def asked(self) -> Sequence[Asked]:
         """How each variant is asked; that is the same at every moment, and few want to know."""
-        return asked_in(self.source, self.comparison)
+        return asked_in(self.book, self.comparison)
 
     @cached_property
     def progress(self) -> Mapping[str, int]:
@@ -276,9 +244,9 @@ class Snapshot:
         )
 
 
-def take_snapshot(source: Source, comparison: Comparison) -> Snapshot:
+def take_snapshot(book: Book, comparison: Comparison) -> Snapshot:
     """Read all of a comparison. Raises StorageError."""
-    comparisons, log = source.comparisons, source.log
+    comparisons, log = book.comparisons, book.log
     cells = {cell.key: cell for cell in comparisons.cells(comparison)}
     ids = [id for variant in comparison.variants for id in variant.revisions]
     ids += [comparison.judge.revision] if comparison.judge else []
@@ -292,13 +260,13 @@ def take_snapshot(source: Source, comparison: Comparison) -> Snapshot:
         marks=log.marks_of(turn_ids),
         taken_at=now(),
         tally=comparisons.tally(comparison),
-        source=source,
+        book=book,
         breaks=comparisons.breaks_of(comparison.id),
     )
 
 
 def _histories(
-    comparisons: Comparisons, comparison: Comparison
+    comparisons: SqliteComparisonLog, comparison: Comparison
 ) -> Iterator[tuple[str, Sequence[Turn]]]:
     for last in dict.fromkeys(entry.follows for entry in comparison.inputs if entry.follows):
         try:
