@@ -168,7 +168,7 @@ def test_code_that_scrolls_keeps_its_arrows_and_a_link_its_space(
     page.locator(".side pre").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
-    page.locator(".with a").focus()
+    page.get_by_role("link", name="Back to").focus()
     page.keyboard.press("Space")
     page.keyboard.press("Control+ArrowLeft")
     page.wait_for_timeout(300)
