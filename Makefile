@@ -117,10 +117,12 @@ endef
 	@touch .venv/run.stamp $@
 
 browser:
-	@if [ -x /usr/bin/chromium ]; then exit 0; fi; \
+	@for found in /usr/bin/chromium-headless-shell /usr/bin/chromium; do if [ -x $$found ]; then exit 0; fi; done; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 		echo "Installing chromium for the tests in a browser …"; \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; \
+		apt-get update -qq && for package in chromium-headless-shell chromium; do \
+			if apt-get install -y -qq --no-install-recommends $$package > /dev/null; then exit 0; fi; \
+		done; \
 	else \
-		echo "The tests in a browser need chromium. Debian, Ubuntu: sudo apt-get install chromium" >&2; \
+		echo "The tests in a browser need chromium. Debian: sudo apt-get install chromium-headless-shell" >&2; \
 	fi

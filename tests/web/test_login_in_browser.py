@@ -69,6 +69,8 @@ def test_one_logs_in_and_out_by_keyboard(
 
 
 def test_new_key_is_shown_and_can_be_copied(door: LiveServer, page: Any) -> None:
+    # What a page that is looked at may do anyway has to be allowed where nobody can look.
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(f"{door.url}/login?next=/account")
     page.get_by_label("User name").fill("Chen")
     page.get_by_label("Password").fill(PASSWORD)
