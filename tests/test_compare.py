@@ -1043,6 +1043,12 @@ def test_deleted_comparison_is_out_of_the_list_until_it_is_restored(rolebook: Ro
     assert "Whose?" == rolebook.comparisons.list_comparisons()[0][0].comparison.question
 
 
+def test_a_variant_is_called_by_words_in_one_line(rolebook: Rolebook) -> None:
+    named = [{"persona": "plain", "name": name} for name in (" \n", "Plain\n and short ")]
+    comparison = plan(rolebook, variants=named, inputs=["x"])
+    assert ["Plain assistant", "Plain and short"] == [each.name for each in comparison.variants]
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [

@@ -81,6 +81,11 @@ def _idle_key(fault: Fault) -> PydanticCustomError:
     return flaw("'%(key)s' is no key of a persona file and would change nothing: take it out.")
 
 
+def _one_line(text: str) -> str:
+    """Names stand over columns; one of nothing but blanks is none."""
+    return " ".join(text.split())
+
+
 class VariantSpec(Part):
     """A persona as it takes part, and what is different about it here."""
 
@@ -88,7 +93,7 @@ class VariantSpec(Part):
     """The id of a persona."""
     system: Text = ""
     """The system text of a role without a file, in place of `persona`. It is taken literally."""
-    name: Text = ""
+    name: Annotated[Text, AfterValidator(_one_line)] = ""
     """What it is called here; left out, its persona's name and what is different."""
     revision: Text = ""
     """An earlier revision of the persona, by its id or the beginning of it."""
