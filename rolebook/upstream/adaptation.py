@@ -6,8 +6,10 @@ refuse is known best from their own answer, so every model is asked as the perso
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import Any
@@ -15,6 +17,9 @@ from typing import Any
 from rolebook.core.completion import CompletionRequest
 from rolebook.core.errors import Phrase, UpstreamError
 from rolebook.core.frozen import frozen
+
+_REMEMBERED_S = 3600.0
+_MOST_MODELS = 256
 
 _OURS = ("model", "messages", "prompt", "stream")
 """Fields that a call sets itself."""
@@ -90,16 +95,18 @@ class _Habit:
 
 
 class Adapter:
-    """Remembers, for one upstream, what each of its models refuses."""
+    """Remembers, for one upstream, what each of its models refuses, for an hour: servers change, and what one said of
+    somebody's odd request may have been taken for more than was meant.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._habits: dict[tuple[str, str], _Habit] = {}
-        self._reports_usage = True
+        self._habits: dict[tuple[str, str], tuple[_Habit, float]] = {}
+        self._usage_refused_at = -math.inf
 
     def plan(self, request: CompletionRequest) -> Plan:
         """The request as its model is known to take it."""
-        habit = self._habits.get((request.endpoint, request.model), _Habit())
+        habit = self._habit_of(request)
         fields: dict[str, Any] = {}
         headers: dict[str, str] = {}
         adaptations: list[Phrase] = []
@@ -133,7 +140,7 @@ class Adapter:
                     "The answer was asked for in one piece, because the model refuses to stream it."
                 )
             )
-        if is_streamed and self._reports_usage:
+        if is_streamed and not _is_recent(self._usage_refused_at):
             fields["stream_options"] = {**_USAGE, **(fields.get("stream_options") or {})}
         elif not is_streamed:
             fields.pop("stream_options", None)
@@ -153,13 +160,30 @@ class Adapter:
         if error.status not in (400, 422):
             return False
         lesson = _Lesson(request, plan, error)
-        key = (request.endpoint, request.model)
         with self._lock:
             if lesson.is_usage:
-                self._reports_usage = False
+                self._usage_refused_at = time.monotonic()
             else:
-                self._habits[key] = lesson.applied(self._habits.get(key, _Habit()))
+                known = self._habit_of(request)
+                habit = lesson.applied(known)
+                if habit != known:
+                    self._remember(request, habit)
         return self.plan(request) != plan
+
+    def _habit_of(self, request: CompletionRequest) -> _Habit:
+        habit, learnt_at = self._habits.get((request.endpoint, request.model), (_Habit(), 0.0))
+        return habit if _is_recent(learnt_at) else _Habit()
+
+    def _remember(self, request: CompletionRequest, habit: _Habit) -> None:
+        key = (request.endpoint, request.model)
+        self._habits.pop(key, None)
+        self._habits[key] = habit, time.monotonic()
+        if len(self._habits) > _MOST_MODELS:
+            del self._habits[next(iter(self._habits))]
+
+
+def _is_recent(moment: float) -> bool:
+    return time.monotonic() - moment < _REMEMBERED_S
 
 
 class _Lesson:

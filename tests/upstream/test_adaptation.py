@@ -1,5 +1,7 @@
 """Parameters that a model refuses are renamed or left out, told, and remembered."""
 
+import time
+
 import pytest
 
 from rolebook.core.completion import CompletionRequest
@@ -156,6 +158,31 @@ def test_refusal_is_understood_in_the_words_of_many_servers(
 
     assert learnt is bool(left_out)
     assert wishes.keys() - adapter.plan(request).fields.keys() == left_out
+
+
+def test_what_was_learnt_is_forgotten_after_an_hour_and_of_the_oldest_of_many_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter, now = Adapter(), time.monotonic()
+
+    def learn(model: str, name: str = "seed") -> CompletionRequest:
+        request = CompletionRequest([Message("user", "hi")], model, {"seed": 7})
+        said = refusal("", param=name, code="unsupported_parameter")
+        assert adapter.learn(request, adapter.plan(request), said)
+        return request
+
+    learn("any", "stream_options")
+    first = learn("first")
+    assert {} == adapter.plan(first).fields
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3700)
+    assert {"seed", "stream_options"} == adapter.plan(first).fields.keys()
+
+    first = learn("first")
+    for number in range(255):
+        learn(f"model-{number}")
+    assert "seed" not in adapter.plan(first).fields
+    learn("one more")
+    assert "seed" in adapter.plan(first).fields
 
 
 def test_model_that_does_not_stream_here_is_asked_for_the_whole() -> None:
