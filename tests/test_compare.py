@@ -605,6 +605,7 @@ def test_replay_offers_the_tools_that_a_program_has_offered_whoever_is_asked(
         variants=[{"persona": persona_id, **chosen}],
         inputs=[{"session": offered.id, "history": history}],
         recorded=True,
+        concurrency=1,
     )
     assert comparison == rolebook.comparisons.get_comparison(comparison.id)
     fill(rolebook, comparison)
