@@ -178,8 +178,13 @@ def _faults_of(error: Any) -> Iterator[Fault]:
 
 def _inside(error: Any) -> Any:
     """Of several forms that something may have, what is wrong inside the one that was meant; None if it is none."""
-    deeper = [inner for inner in error.context if inner.absolute_path != error.absolute_path]
-    return deeper[0] if deeper else None
+    closer = [
+        inner
+        for inner in error.context
+        # Beyond a limit it is of the right kind.
+        if inner.absolute_path != error.absolute_path or inner.validator in _LIMITS
+    ]
+    return closer[0] if closer else None
 
 
 def _unknown_names(error: Any, path: Sequence[str | int]) -> Iterator[Fault]:

@@ -65,6 +65,26 @@ def test_plan_says_what_it_takes_and_sends_nothing(
     assert [] == upstream.requests
 
 
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"checks": [{"max_words": -3}]}, "checks[0].max_words must be at least 0, got '-3'."),
+        (
+            {"variants": [{"persona": "plain", "sampling": {"temperature": 9}}]},
+            "variants[0].sampling.temperature must be at most 2, got '9'.",
+        ),
+        (
+            {"variants": [{"persona": "plain", "sampling": {"temperature": "9"}}]},
+            "variants[0].sampling.temperature must be a number, got '9'.",
+        ),
+    ],
+)
+def test_a_number_beyond_its_limit_is_not_called_none(
+    client: FlaskClient, part: dict[str, Any], said: str
+) -> None:
+    assert said == error_of(client, "POST", "/plan", 400, **{**SPEC, **part})["message"]
+
+
 def test_what_cannot_be_planned_is_told_all_at_once(client: FlaskClient) -> None:
     spec = {
         "variants": [{"persona": "nobody"}, {"persona": "plain", "variables": {"x": 1}}],
