@@ -1,7 +1,7 @@
 """A comparison as text to take away: JSON and JSON Lines exactly, CSV for spreadsheets, Markdown and HTML to read.
 
-Every format but CSV holds the whole plan, so that the comparison can be done again from it; see
-:mod:`rolebook.report.reading`.
+Every format holds the whole plan, so that the comparison can be done again from it; see :mod:`rolebook.report.reading`.
+That of a CSV file stands in one cell: a spreadsheet that cuts cells at 32,767 characters leaves nothing to do again.
 """
 
 from __future__ import annotations
