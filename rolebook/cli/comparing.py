@@ -189,8 +189,7 @@ def _show_cell(invocation: Invocation, comparison: Comparison, cell: str) -> Non
     rolebook = invocation.rolebook
     key = comparison.key_of(cell)
     prepared = rolebook.cells.prepare(comparison, key)
-    tokens = rolebook.count_tokens(prepared.messages, prepared.model)
-    show_prompt(invocation.terminal, prepared, tokens)
+    show_prompt(rolebook, invocation.terminal, prepared)
     turns = len(comparison.inputs[key.input].turns)
     if turns > 1:
         invocation.terminal.tell(

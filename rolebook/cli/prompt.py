@@ -82,8 +82,7 @@ def _render(
 
         invocation.terminal.write_json(prompt_data(prepared))
         return
-    tokens = rolebook.count_tokens(prepared.messages, prepared.model)
-    show_prompt(invocation.terminal, prepared, tokens)
+    show_prompt(rolebook, invocation.terminal, prepared)
 
 
 def _watch(invocation: Invocation, role: Role, text: str, *, as_json: bool) -> None:
@@ -123,7 +122,7 @@ def _tell_time(terminal: Terminal, *, is_first: bool) -> None:
         terminal.tell_line(f"── {time.strftime('%H:%M:%S')} ──")
 
 
-def show_prompt(terminal: Terminal, prepared: PreparedTurn, tokens: int) -> None:
+def show_prompt(rolebook: Rolebook, terminal: Terminal, prepared: PreparedTurn) -> None:
     """The messages that would be sent, coloured by where their words come from; the rest on standard error."""
     for number, message in enumerate(prepared.messages):
         if number:
@@ -133,11 +132,12 @@ def show_prompt(terminal: Terminal, prepared: PreparedTurn, tokens: int) -> None
         _show_legend(terminal, prepared)
     for name, value in prepared.parameters.items():
         terminal.tell_line(f"{name} = {value}")
+    model = rolebook.cells.known_model(prepared)
     terminal.tell(
         "Messages: %(messages)d, tokens: about %(tokens)d, model: %(model)s.",
         messages=len(prepared.messages),
-        tokens=tokens,
-        model=prepared.model or terminal.gettext("the upstream's default"),
+        tokens=rolebook.count_tokens(prepared.messages, model),
+        model=model or terminal.gettext("the upstream's default"),
     )
 
 

@@ -64,6 +64,12 @@ def test_render_for_people_has_roles_and_text_on_standard_output(rehearsing: She
     assert "Messages: 2" in finished.notices
 
 
+def test_render_names_the_model_that_will_answer(shell: Shell) -> None:
+    assert ", model: ok." in shell.run("render", "plain", "Hi").notices
+    planned = shell.run("compare", "plain", "--input", "Hi", "--plan", "--cell", "1-1-1")
+    assert ", model: ok." in planned.notices
+
+
 def test_render_reads_standard_input_only_when_asked(rehearsing: Shell) -> None:
     rendered = rehearsing.run("render", "plain", "--json", stdin=b"not this").json
     assert "" == rendered["messages"][-1]["content"]
