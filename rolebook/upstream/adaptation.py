@@ -46,6 +46,7 @@ _KEPT = frozenset(
         "prediction",
         "web_search_options",
         "stream_options",
+        "include_usage",
     }
 )
 """What an answer would not be the one asked for without: it is never left out, the refusal is shown instead."""
@@ -201,9 +202,7 @@ class _Lesson:
     def is_usage(self) -> bool:
         """Whether it is about the request to report usage, which we added, alone."""
         return self._plan.fields.get("stream_options") == _USAGE and (
-            self._param == "stream_options"
-            or "stream_options" in self._said
-            or "include_usage" in self._said
+            self._param == "stream_options" or self._name in {"stream_options", *_USAGE}
         )
 
     def applied(self, habit: _Habit) -> _Habit:
@@ -242,7 +241,7 @@ class _Lesson:
             return ""
         if _OF_VALUE.search(self._said):
             return ""
-        names = (*self._plan.fields, *(("stream",) if self._plan.is_streamed else ()))
+        names = (*self._plan.fields, *_USAGE, *(("stream",) if self._plan.is_streamed else ()))
         # A server that says what is at fault is taken at its word: in the rest may be what somebody has sent.
         words = (*_QUOTED.findall(self._said), *re.findall(r"\w+", self._said))
         candidates = (self._param,) if self._param else words

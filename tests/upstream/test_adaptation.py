@@ -77,6 +77,28 @@ def test_option_of_somebody_that_is_refused_costs_nobody_else_the_usage() -> Non
     assert {"include_usage": True} == adapter.plan(others).fields["stream_options"]
 
 
+@pytest.mark.parametrize(
+    ("said", "param", "is_usage_refused"),
+    [
+        ("Invalid value: 'include_usage'. Supported values are: 'low'.", "reasoning_effort", False),
+        ("Unknown tool: 'stream_options'", "tools[0].function.name", False),
+        ("Value error in {'messages': [], 'stream_options': {'include_usage': True}}", "", False),
+        ("Unrecognized request argument supplied: stream_options", "", True),
+        ("body.stream_options: Extra inputs are not permitted", "", True),
+        ("Unknown field: include_usage", "", True),
+        ("", "stream_options", True),
+    ],
+)
+def test_words_about_usage_in_a_refusal_of_something_else_cost_nobody_the_usage(
+    said: str, param: str, *, is_usage_refused: bool
+) -> None:
+    request = CompletionRequest([Message("user", "hi")], "m", {"reasoning_effort": "x"})
+    adapter = Adapter()
+    learnt = adapter.learn(request, adapter.plan(request), refusal(said, param=param))
+    assert learnt is is_usage_refused
+    assert is_usage_refused is ("stream_options" not in adapter.plan(request).fields)
+
+
 def test_model_without_a_system_role_gets_the_text_in_another(
     upstream: OpenAIUpstream, fake: FakeUpstream
 ) -> None:
