@@ -24,9 +24,10 @@ class Invocation:
 
     Arguments:
         environment: the environment variables.
+        sandbox: where prompts are rendered, if that has been started already; it is closed with all else.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], sandbox: Sandbox | None = None) -> None:
         self.environment = environment
         self.flags: dict[str, str] = {}
         self.speaker: Callable[[str], Terminal] = Terminal
@@ -34,7 +35,7 @@ class Invocation:
         self.on_open: Callable[[Rolebook], None] | None = None
         """Called with the Rolebook when it is opened, before anything is said of it."""
         self._rolebook: Rolebook | None = None
-        self._sandbox: Sandbox | None = None
+        self._sandbox = sandbox
 
     @property
     def language(self) -> str:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from rolebook.__main__ import COMMANDS
 from rolebook.cli.invocation import Invocation
 from rolebook.cli.program import Program
+from rolebook.core.sandbox import Sandbox
 from rolebook.storage.log import SqliteLog
 from tests.fake_upstream import FakeUpstream
 from tests.spawned import PYTHONPATH
@@ -42,16 +43,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """Runs Rolebook's commands in ``folder``, where its database is too."""
+    """Runs Rolebook's commands in ``folder``, where its database is too; in this process they render in ``sandbox``."""
 
     folder: Path
     environment: dict[str, str]
+    sandbox: Sandbox | None = None
 
     def run(
         self, *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None
     ) -> Finished:
         """Run a command to its end, in this process; ``environment`` goes over the shell's own."""
-        invocation = Invocation({**self.environment, **(environment or {})})
+        invocation = Invocation({**self.environment, **(environment or {})}, self.sandbox)
         with contextlib.chdir(self.folder):
             result = CliRunner().invoke(
                 Program(COMMANDS), arguments, input=stdin, obj=invocation, prog_name="rolebook"
@@ -91,10 +93,10 @@ class Shell:
 
 
 @pytest.fixture
-def rehearsing(library_dir: Path) -> Shell:
+def rehearsing(library_dir: Path, sandbox: Sandbox) -> Shell:
     """A shell with no upstream set."""
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
-    return Shell(library_dir, {**kept, "PYTHONPATH": PYTHONPATH, "LANG": "C.UTF-8"})
+    return Shell(library_dir, {**kept, "PYTHONPATH": PYTHONPATH, "LANG": "C.UTF-8"}, sandbox)
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def shell(rehearsing: Shell, upstream: FakeUpstream) -> Shell:
         "OPENAI_API_KEY": "sk-secret-of-the-test",
         "ROLEBOOK_MODEL": "ok",
     }
-    return Shell(rehearsing.folder, rehearsing.environment | own)
+    return replace(rehearsing, environment=rehearsing.environment | own)
 
 
 @pytest.fixture
