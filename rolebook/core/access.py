@@ -17,7 +17,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from rolebook.core.budget import Limits
 from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import is_persona_id
+from rolebook.core.naming import is_persona_id
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -48,10 +48,6 @@ from rolebook.core.frozen import frozen
 from rolebook.core.naming import require_fields
 from rolebook.core.session import Revision
 
-PERSONA_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-#: Names that Windows keeps for devices; a repository of personas must work there too.
-_DEVICE = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")
-KEPT_NAME = "Windows keeps the name '%(name)s' for a device: choose another one."
 _RAW, _END_RAW = "{% raw %}", "{% endraw %}"
 _VARIABLE_NAME = re.compile(r"[^\W\d_]\w{0,63}")
 #: What a prompt template already knows under these names, and what Jinja itself defines.
@@ -113,22 +109,6 @@ BILLING_FIELDS = frozenset({"organization", "project"})
 
 VariableType = Literal["text", "long_text", "number", "integer", "boolean", "choice", "date"]
 VariableValue = str | float | int | bool
-
-
-def is_persona_id(text: str) -> bool:
-    """Whether ``text`` may be a persona's id: lower-case letters, digits, ``-`` and ``_``, 64 at most."""
-    return bool(PERSONA_ID.fullmatch(text)) and not _DEVICE.fullmatch(text)
-
-
-def require_persona_id(text: str) -> None:
-    """Raises InputError that says why ``text`` may be no persona's id."""
-    if is_persona_id(text):
-        return
-    if PERSONA_ID.fullmatch(text):
-        raise InputError(KEPT_NAME, name=text)
-    raise InputError(
-        "'%(id)s' makes no id: use lower-case letters, digits, - and _, 64 at most.", id=text[:80]
-    )
 
 
 class Variable(Part):

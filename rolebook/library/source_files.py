@@ -17,7 +17,7 @@ from rolebook.core.errors import (
     Problem,
 )
 from rolebook.core.history import Commit
-from rolebook.core.persona import is_persona_id, require_persona_id
+from rolebook.core.naming import is_persona_id, require_persona_id
 from rolebook.core.session import new_id
 from rolebook.core.source import (
     FileKey,

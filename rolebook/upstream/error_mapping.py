@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rolebook.core.access import Right, may, payer
 from rolebook.core.errors import (
     UpstreamBrokenError,
     UpstreamConnectionError,
@@ -27,6 +28,7 @@ from rolebook.core.errors import (
 )
 from rolebook.core.upstream import Key, UpstreamSettings
 from rolebook.upstream.address import proxy_for, shown_url
+from rolebook.upstream.key_pool import KEY_REFUSED
 from rolebook.upstream.pace import asked_pause, retry_after
 from rolebook.upstream.redaction import Redactor
 from rolebook.upstream.reply import FailedReply, reason_of
@@ -359,6 +361,8 @@ def _key_refused(status: int, key: Key | None, facts: dict[str, Any]) -> Upstrea
             "in rolebook.yaml.",
             **facts,
         )
+    if not may(payer(), Right.WATCH):
+        return UpstreamKeyError(KEY_REFUSED, **facts)
     return UpstreamKeyError(
         "%(upstream)s does not accept the key %(hint)s from %(source)s. Check that it is whole, not revoked, and "
         "meant for this address.",

@@ -17,6 +17,7 @@ from itertools import count
 from types import TracebackType
 from typing import Literal, Self
 
+from rolebook.core.access import Right, may, payer
 from rolebook.core.errors import (
     UpstreamError,
     UpstreamKeyError,
@@ -375,6 +376,13 @@ def _rest_after(error: UpstreamError, state: KeyState, strikes: int) -> float:
     return min(max(asked_s or 0.0, least), LONGEST_PAUSE_S)
 
 
+#: For whoever looks after no keys: which one it is, and where it comes from, is nothing to tell every caller.
+KEY_REFUSED = (
+    "%(upstream)s does not accept a key that is set for it. Tell whoever runs Rolebook here: the status page says "
+    "which one it is."
+)
+
+
 def _refusal_of_one(slot: _Slot, rest: _Rest) -> UpstreamError:
     if rest.state == "limited" or slot.key is None:
         return UpstreamRateError(
@@ -385,6 +393,8 @@ def _refusal_of_one(slot: _Slot, rest: _Rest) -> UpstreamError:
             "The quota of the key for %(upstream)s is used up, so it rests for another %(minutes)d minutes. Add credit "
             "or raise its limit; the status page then tries it again at once."
         )
+    if not may(payer(), Right.WATCH):
+        return UpstreamKeyError(KEY_REFUSED)
     return UpstreamKeyError(
         "%(upstream)s has refused the key %(hint)s from %(source)s, so it rests for another %(minutes)d minutes. Mend "
         "it where it comes from; the status page then tries it again at once.",

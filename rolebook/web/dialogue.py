@@ -21,11 +21,11 @@ from rolebook.core.errors import (
     UpstreamError,
 )
 from rolebook.core.frozen import frozen
+from rolebook.core.naming import is_persona_id
 from rolebook.core.persona import (
     FaultyDataError,
     Persona,
     ResolvedPersona,
-    is_persona_id,
     parse_persona,
     persona_of_revision,
 )

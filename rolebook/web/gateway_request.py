@@ -13,8 +13,8 @@ from rolebook.core.errors import InputError, NotFoundError
 from rolebook.core.fixed import counts_in, plain, require_no_framing
 from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest
-from rolebook.core.naming import require_fields, require_short, require_spelling
-from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, ResolvedPersona, is_persona_id
+from rolebook.core.naming import is_persona_id, require_fields, require_short, require_spelling
+from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, ResolvedPersona
 from rolebook.core.reference import split_reference
 from rolebook.core.session import Session, new_id
 from rolebook.core.transcript import Transcript, parse_transcript

@@ -17,7 +17,7 @@ from rolebook.core.errors import (
     Problem,
     RolebookError,
 )
-from rolebook.core.persona import is_persona_id
+from rolebook.core.naming import is_persona_id
 from rolebook.core.persona_schema import persona_schema
 from rolebook.core.reference import split_reference
 from rolebook.core.source import FileKey, FileKind, plain_text

@@ -12,7 +12,8 @@ from werkzeug.wrappers import Response
 
 from rolebook.core.access import require_persona
 from rolebook.core.errors import FileError, NotFoundError, RolebookError, StorageError
-from rolebook.core.persona import Persona, ResolvedPersona, is_persona_id
+from rolebook.core.naming import is_persona_id
+from rolebook.core.persona import Persona, ResolvedPersona
 from rolebook.core.reference import split_reference
 from rolebook.library.file_library import PersonaEntry
 from rolebook.storage.query import PersonaStatistics

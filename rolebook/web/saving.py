@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 
 from rolebook.core.edit import EditConflict, Saved
 from rolebook.core.errors import RolebookError
-from rolebook.core.persona import is_persona_id, require_persona_id
+from rolebook.core.naming import is_persona_id, require_persona_id
 from rolebook.core.source import Author, DraftError, FileKey
 from rolebook.web.access import visitor
 from rolebook.web.current import rolebook

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rolebook.core.errors import InputError, VariableError
+from rolebook.core.naming import is_persona_id
 from rolebook.core.persona import (
     RESERVED_NAMES,
     FaultyDataError,
@@ -14,7 +15,6 @@ from rolebook.core.persona import (
     Sampling,
     describe_persona,
     find_unknown_keys,
-    is_persona_id,
     parse_parameters,
     parse_persona,
     persona_of_revision,

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from rolebook.web.app import create_app
 from tests.conftest import MakeRolebook
 from tests.fake_upstream import FakeUpstream
+from tests.web.accounts import People
 from tests.web.checks import assert_error
 from tests.web.test_sessions import JSON, start
 
@@ -72,6 +73,28 @@ def test_nobody_notices_a_key_that_is_refused(client: FlaskClient, upstream: Fak
     assert [request.api_key for request in upstream.requests] == [KEYS[0], *[KEYS[1]] * 3]
     page = client.post(f"/sessions/{start(client)}/turns", data={"input": "Hi"}, headers=JSON)
     assert page.status_code < 400
+
+
+def test_only_who_looks_after_keys_is_told_which_one_is_refused(
+    make_rolebook: MakeRolebook, upstream: FakeUpstream
+) -> None:
+    environment = {"OPENAI_API_KEY": KEYS[0], "OPENAI_BASE_URL": upstream.base_url}
+    book = make_rolebook(environment | {"ROLEBOOK_MODEL": "ok"})
+    people = People(create_app(book), book)
+    people.add("Chen", "administrator")
+    people.add("Cid")
+    upstream.key_rule(KEYS[0], "401")
+    name = book.upstreams.names[0]
+    chen, cid = people.program("Chen"), people.program("Cid")
+
+    # The first of a pair has it from the server, the second from the key that rests.
+    for pair in (((cid, False), (chen, True)), ((chen, True), (cid, False))):
+        for program, is_told in pair:
+            answer = program.post("/v1/chat/completions", json=SAID)
+            assert "key" in answer.text
+            assert [is_told] * 2 == [KEYS[0][-4:] in answer.text, "OPENAI_API_KEY" in answer.text]
+        book.upstreams.try_key_again(name, 1)
+    assert len(upstream.requests) == 2
 
 
 def test_program_is_told_of_the_first_that_may_be_asked_again(
