@@ -892,6 +892,22 @@ def test_an_estimate_counts_only_what_will_be_called_where_answers_are_reused(
     assert (4, 8, 4) == (more.reused, more.calls, more.judgements)
 
 
+def test_an_estimate_weighs_each_variant_by_what_is_left_of_it(rolebook: Rolebook) -> None:
+    long = {"system": "word " * 500, "name": "Long"}
+    spec = {"variants": ["plain", long], "inputs": [f"Input {n}" for n in range(6)]}
+    begun = plan(rolebook, **spec)
+    fill(rolebook, begun, keys=[CellKey(1, n, 0) for n in range(5)])
+
+    def estimate(look_at: int) -> Estimate:
+        again = rolebook.compare.plan(parse_spec(spec)).comparison
+        return rolebook.estimator.estimate(again, look_at=look_at, is_reusing=True)
+
+    of_all, of_two = estimate(60), estimate(2)
+    assert (5, 7, 7, 2) == (of_all.reused, of_all.calls, of_all.looked_at, of_two.looked_at)
+    assert 500 < of_all.prompt_tokens < 1000
+    assert of_all.prompt_tokens == of_two.prompt_tokens
+
+
 def test_checks_of_persona_and_comparison_run_on_every_answer(rolebook: Rolebook) -> None:
     (rolebook.library.personas_dir / "checked.yaml").write_text(
         "name: Checked\nsystem: Hi.\nchecks: [{max_words: 3}]\n", "utf-8"

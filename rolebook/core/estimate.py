@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from rolebook.core.call import Prices
@@ -105,30 +105,36 @@ class Estimator:
             persona_id: self._comparisons.usual_answer(persona_id) or _USUAL_ANSWER
             for persona_id in {variant.persona_id for variant in comparison.variants}
         }
-        parts: list[Estimate] = []
+        parts: dict[int, list[Estimate]] = defaultdict(list)
         faults: list[CellFault] = []
         for key in sample:
             try:
-                parts.append(self._estimate_cell(comparison, key, usual))
+                parts[key.variant].append(self._estimate_cell(comparison, key, usual))
             except (InputError, NotFoundError) as error:
                 faults.append(CellFault(key, error))
         _require_some(comparison, sample, faults)
-        scale = len(asked) / len(parts) if parts else 0.0
+        # Of a variant that has few answers to get, as many are looked at as of one that has many.
+        left = Counter(key.variant for key in asked)
+        told = [(left[n] / len(found), part) for n, found in parts.items() for part in found]
         judgements = sum(
             reused[key] if key in reused else self._rubrics(comparison, key) for key in keys
         )
         # Of an answer that is taken from the log, the length is not looked up.
         judged = self._estimate_judging(comparison, sum(reused.values()), _USUAL_ANSWER)
-        asking = _sum(part.cost for part in parts)
         return Estimate(
             cells=len(keys),
             calls=sum(len(comparison.inputs[key.input].turns) for key in asked) + judgements,
             judgements=judgements,
-            prompt_tokens=round(scale * sum(part.prompt_tokens for part in parts))
+            prompt_tokens=round(sum(scale * part.prompt_tokens for scale, part in told))
             + judged.prompt_tokens,
-            completion_tokens=round(scale * sum(part.completion_tokens for part in parts))
+            completion_tokens=round(sum(scale * part.completion_tokens for scale, part in told))
             + judged.completion_tokens,
-            cost=_sum([None if asking is None else scale * asking, judged.cost]),
+            cost=_sum(
+                [
+                    *(None if part.cost is None else scale * part.cost for scale, part in told),
+                    judged.cost,
+                ]
+            ),
             looked_at=len(sample),
             reused=len(reused),
             faults=tuple(faults),
