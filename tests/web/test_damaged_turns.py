@@ -108,7 +108,7 @@ def talked(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> Iterat
             fill(book, comparison)
             turn_id = book.log.session_turns(ids[0])[0].id
             client = create_app(book).test_client()
-            shell = Shell(folder, environment)
+            shell = Shell(folder, environment, sandbox)
             yield Talked(book, client, shell, ids[0], turn_id, comparison.id, ids[1])
 
 
