@@ -76,10 +76,14 @@ class Watch:
     @property
     def has_news(self) -> bool:
         """Whether something has happened of which ``on_change`` does not know yet. The system tells it in time: who has
-        changed a file finds it true, until the change is told.
+        changed a file finds it true, until the change is told. Once it is closed, nobody is told.
         """
         poller = select.poll()
-        poller.register(self._inotify, select.POLLIN)
+        try:
+            poller.register(self._inotify, select.POLLIN)
+        except ValueError:
+            # Whoever follows the folders has closed it just now, while somebody looked.
+            return True
         # In this order, as the thread goes the other way: what it has taken from the system, it is telling.
         return bool(poller.poll(0)) or self._is_telling
 

@@ -266,3 +266,11 @@ def test_folders_that_are_not_there_are_not_watched(folder: Path) -> None:
 def test_file_systems_of_which_the_system_tells_too_little_are_not_watched() -> None:
     assert "proc" == file_system_of(Path("/proc/self"))
     assert open_watch([Path("/proc/self")], (".yaml",), fail) is None
+
+
+def test_who_looks_while_it_is_closed_relies_on_nothing(folder: Path) -> None:
+    watch = open_watch([folder], (".yaml",), lambda: None)
+    assert watch is not None
+    assert not watch.has_news
+    watch.close()
+    assert watch.has_news
