@@ -112,6 +112,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         elif kept is False:
             self.nr_conns -= 1
             conn.sock.close()
+        elif kept is gthread._DEFER and not self.alive:
+            # Gunicorn would close it, though who came just before the end may be about to say what they want.
+            self._begin(conn)
+            self.finish_request(conn, _Done(True))
         else:
             self.finish_request(conn, _Done(kept))
 
@@ -127,10 +131,14 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def set_accept_enabled(self, enabled: bool) -> None:
         super().set_accept_enabled(enabled)
         if not (enabled or self.alive):
-            # The system would take connections for us until the end, to whom nobody answers. Who came before is heard.
+            # The system would take connections for us until the end, to whom nobody answers. Who came before is heard,
+            # but not waited for where there is no room for them: it is here that room would be made.
+            until = time.monotonic() + _LOOK_S
             for listener in self.sockets:
                 while self.nr_conns < self.worker_connections and can_be_read(listener):
                     self.accept(listener)
+                    if time.monotonic() > until:
+                        break
                 listener.close()
 
     def handle(self, conn: Any) -> Any:
@@ -140,10 +148,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             if not conn.data_ready:
                 return gthread._DEFER
         if not conn.initialized:
-            conn.init()
-            # Gunicorn has made it, and what was read in another process may be in it.
-            conn.parser.unreader.__class__ = _Unreader
-            conn.parser.mesg_class = _Request
+            self._begin(conn)
         kept = super().handle(conn)
         # A program that asks one thing after the other is answered by one thread, without the loop in between.
         while kept is True and self.alive and not self.tpool.is_behind:
@@ -151,6 +156,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
                 break
             kept = super().handle(conn)
         return self._part_from(conn, kept)
+
+    def _begin(self, conn: Any) -> None:
+        conn.init()
+        # Gunicorn has made it, and what was read in another process may be in it.
+        conn.parser.unreader.__class__ = _Unreader
+        conn.parser.mesg_class = _Request
 
     def is_for_us(self, conn: Any) -> bool:
         """Whether the next request of a connection, of which something has come, is to be answered here."""

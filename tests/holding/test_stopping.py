@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -66,6 +67,36 @@ def test_reader_who_does_not_read_cannot_hold_up_the_end(
     assert time.monotonic() - began < 10
     again = start()
     assert again.turns()[stalled.turn_id]["status"] == "interrupted"
+
+
+def test_who_came_just_before_it_ends_may_still_say_what_they_want(start: StartServer) -> None:
+    server = start()
+    server.process.send_signal(signal.SIGSTOP)
+    with server.open_socket() as early:
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: _is_refused(server), 2)
+        time.sleep(0.3)
+        early.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert b"200 OK" in early.recv(100)
+    assert server.process.wait(10) == 0
+
+
+def test_who_comes_where_no_file_can_be_opened_does_not_keep_it_from_ending(
+    start: StartServer,
+) -> None:
+    server = start()
+    # Whatever it has to read for its work, it has read.
+    server.stream(server.start_session()).wait_for("end")
+    server.process.send_signal(signal.SIGSTOP)
+    with server.open_socket():
+        files = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, files[1]))
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: _is_refused(server), 2)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, files)
+    assert server.process.wait(10) == 0
 
 
 def test_who_comes_while_it_ends_is_refused_and_need_not_wait(start: StartServer) -> None:
