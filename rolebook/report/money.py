@@ -13,5 +13,8 @@ def money(dollars: float | None) -> str:
         return UNKNOWN
     if dollars == 0:
         return "$0"
+    if dollars < 0:
+        # No call costs that, but other programs may write it to the log.
+        return f"-{money(-dollars)}"
     digits = 2 if dollars >= 1 else 1 - math.floor(math.log10(dollars))
     return f"${dollars:.{digits}f}"

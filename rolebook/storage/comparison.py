@@ -587,7 +587,7 @@ def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
         f"AND trim(turns.input, ?) <> '' AND turns.number NOT IN {UNREADABLE_TURNS} ORDER BY turns.number DESC LIMIT ?",
         (*parameters, _BLANK, limit),
     )
-    turns = lookup.turns_by_number(db, [row["number"] for row in rows])
+    turns = lookup.readable_turns(db, [row["number"] for row in rows])
     return [turns[number] for number in sorted(turns)]
 
 
@@ -598,7 +598,7 @@ def usual_answer(db: Database, persona_id: str) -> float | None:
         db,
         "SELECT avg(completion_tokens) FROM (SELECT completion_tokens FROM turns "
         f"JOIN sessions ON sessions.number = turns.session WHERE {with_it} "
-        "AND completion_tokens IS NOT NULL ORDER BY turns.number DESC LIMIT 50)",
+        "AND completion_tokens BETWEEN 0 AND 1e9 ORDER BY turns.number DESC LIMIT 50)",
         parameters,
     ).fetchone()
     return None if row[0] is None else float(row[0])

@@ -6,12 +6,13 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import cast
 
 from sqlite_utils import Database
 
-from rolebook.core.errors import NotFoundError
+from rolebook.core.errors import NotFoundError, StorageError
 from rolebook.core.message import Message, MessageRole
 from rolebook.core.session import Revision, Session, TranscriptEnd, Turn
 from rolebook.storage.connection import execute
@@ -107,13 +108,25 @@ def get_turn(db: Database, turn_id: str) -> Turn:
 
 
 def turns_by_number(db: Database, numbers: Iterable[int]) -> dict[int, Turn]:
-    """Turns without messages and reply."""
-    rows = execute(
+    """Turns without messages and reply. Raises StorageError if one of them cannot be read."""
+    return {row["number"]: turn_of(row) for row in _rows_by_number(db, numbers)}
+
+
+def _rows_by_number(db: Database, numbers: Iterable[int]) -> Iterable[sqlite3.Row]:
+    return execute(
         db,
         f"{_TURNS} WHERE turns.number IN (SELECT value FROM json_each(?))",
         (json.dumps(list(numbers)),),
     )
-    return {row["number"]: turn_of(row) for row in rows}
+
+
+def readable_turns(db: Database, numbers: Iterable[int]) -> dict[int, Turn]:
+    """The same without those that cannot be read: no index sees all that keeps one from it."""
+    found: dict[int, Turn] = {}
+    for row in _rows_by_number(db, numbers):
+        with suppress(StorageError):
+            found[row["number"]] = turn_of(row)
+    return found
 
 
 def session_turns(db: Database, session_id: str, *, is_whole: bool = False) -> list[Turn]:

@@ -20,7 +20,7 @@ from rolebook.core.session import Turn
 from rolebook.storage.connection import execute
 from rolebook.storage.encoding import decode_text, show_text
 from rolebook.storage.index import CJK, segment
-from rolebook.storage.lookup import turns_by_number
+from rolebook.storage.lookup import readable_turns
 from rolebook.storage.readable import UNREADABLE_TURNS
 from rolebook.storage.revision import meant_by, sessions_of
 
@@ -122,7 +122,7 @@ def search(db: Database, query: str, *, persona_id: str, limit: int, before: str
         ),
     ).fetchall()
     shown = rows[:limit]
-    turns = turns_by_number(db, [row["number"] for row in shown])
+    turns = readable_turns(db, [row["number"] for row in shown])
     hits = tuple(
         _hit(
             turns[row["number"]],
@@ -132,6 +132,7 @@ def search(db: Database, query: str, *, persona_id: str, limit: int, before: str
             persona_name=decode_text(row["persona_name"]),
         )
         for row in shown
+        if row["number"] in turns
     )
     return SearchPage(hits, str(shown[-1]["number"]) if len(rows) > limit else "")
 

@@ -26,9 +26,9 @@ from tests.test_compare import fill, plan
 
 #: What a column may hold whatever it is for, by its type.
 VALUES = {
-    "INTEGER": ("'odd'", "9e999"),
-    "REAL": ("'odd'", "9e999"),
-    "TEXT": ("'odd'", "X'ff'", "'[{\"a\":3}]'"),
+    "INTEGER": ("'odd'", "9e999", "-3", "77"),
+    "REAL": ("'odd'", "9e999", "-3"),
+    "TEXT": ("'odd'", "X'ff'", "'[{\"a\":3}]'", "'[\"a\"]'"),
     "BLOB": ("'odd'", "X'ff'", "9e999"),
 }
 NAMED = re.compile(r"(turn|comparison) \S+ in the log is damaged")
@@ -60,7 +60,7 @@ class Talked:
         return (
             *("/sessions", "/sessions?search=sky", "/comparisons", "/personas/teacher"),
             *("/api/v1/sessions?search=sky", "/api/v1/search?search=sky", "/api/v1/facets"),
-            f"/sessions/{self.sound_id}",
+            *(f"/sessions/{self.sound_id}", f"/comparisons/new?session={self.sound_id}"),
         )
 
     @property
