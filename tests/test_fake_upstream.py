@@ -415,6 +415,7 @@ ROWS: dict[str, Callable[[Wire], bool]] = {
     "429?retry_after=119": refused(429, "rate_limit_exceeded", retry_after="119"),
     "429-quota": refused(429, "insufficient_quota"),
     "429-tokens": refused(429, "rate_limit_exceeded"),
+    "413-tokens": refused(413, "rate_limit_exceeded"),
     "500": refused(500, None),
     "503": refused(503, None),
     "529": refused(529, None),

@@ -191,7 +191,10 @@ class ErrorMapper:
                 "the key belongs to, or use another key.",
                 **facts,
             )
-        if status == 429 and _MORE_THAN_A_MINUTE.search(detail):
+        if (status == 429 and _MORE_THAN_A_MINUTE.search(detail)) or (
+            # So Groq tells the same.
+            status == 413 and code == "rate_limit_exceeded"
+        ):
             return _too_large(UpstreamRefusedHereError, facts | {"retry_after_s": None})
         if status == 429:
             return UpstreamRateError(

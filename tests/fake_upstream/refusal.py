@@ -250,6 +250,16 @@ TABLE: dict[str, tuple[str, Refusal]] = {
             code="rate_limit_exceeded",
         ),
     ),
+    "413-tokens": (
+        "the same by another status, as Groq tells it",
+        Refusal(
+            status=413,
+            message="Request too large for model `m` in organization `org_1` on tokens per minute (TPM): "
+            "Limit 6000, Requested 12432, please reduce your message size and try again.",
+            type="tokens",
+            code="rate_limit_exceeded",
+        ),
+    ),
     "500": (
         "an internal error",
         Refusal(

@@ -34,6 +34,7 @@ KINDS: dict[str, type[UpstreamError]] = {
     "429": UpstreamRateError,
     "429-quota": UpstreamQuotaError,
     "429-tokens": UpstreamRefusedError,
+    "413-tokens": UpstreamRefusedError,
     "500": UpstreamServerError,
     "503": UpstreamServerError,
     "529": UpstreamServerError,
