@@ -185,6 +185,17 @@ def test_a_difference_is_the_seconds_less_the_firsts():
     assert difference.is_clear
 
 
+@pytest.mark.parametrize("count", [3, 5, 6, 8])
+def test_shares_differ_on_no_fewer_inputs_than_a_sign_test_asks_for(count: int):
+    """However they do: all in the same way, which has no interval, and nearly so, which has one."""
+    always, nearly = ([0, 0, 0], [1, 1, 1]), ([0, 0, 0], [1, 1, 0])
+    for pairs in ([always] * count, [nearly] + [always] * (count - 1)):
+        assert known(difference_interval(pairs)).is_clear == (count >= 6)
+    # Numbers of words may be told apart by fewer.
+    words = [([50.0, 60], [410.0, 400 + n]) for n in range(count)]
+    assert known(difference_interval(words)).is_clear
+
+
 def test_pairing_sees_through_inputs_that_differ():
     pairs = [([level], [level + 1 + level % 2 / 10]) for level in (10, 55, 300, 1201, 9000)]
     assert known(difference_interval(pairs)).is_clear
@@ -231,7 +242,7 @@ def test_the_more_differences_are_told_together_the_more_each_takes(count, is_cl
 
 def test_observations_that_are_all_alike_do_not_tell_how_far_off_they_are():
     assert mean_interval([[3], [3], [3]]) == Interval(3, None, None, 3)
-    assert difference_interval([([1], [1])] * 9) == Difference(0, None, None, 9)
+    assert difference_interval([([3], [3])] * 9) == Difference(0, None, None, 9)
 
 
 def test_no_difference_at_all_is_none_however_often_seen():

@@ -264,6 +264,8 @@ class EstimatedDifference(Estimated):
 
     among: int
     """So many differences are told together: the intervals are so wide that 95 times in 100 all of them hold."""
+    is_share: bool
+    """Whether it is one of shares: each answer is so or not. On fewer than six inputs none of these is clear."""
 
 
 class Measured(Shape):
