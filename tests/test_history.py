@@ -274,6 +274,25 @@ def test_what_another_file_did_later_under_a_former_id_is_not_its_own(
         rolebook.find_persona(f"tutor@{theirs[:8]}")
 
 
+def test_what_another_persona_was_under_a_name_is_no_edit_of_the_one_that_has_it_now(
+    rolebook: Rolebook, edits: EditService, path: Path
+) -> None:
+    first = ask(rolebook, "teacher")
+    edits.rename(KEY, "coach", author=ANN)
+    assert [first.id] == [turn.id for turn in rolebook.comparisons.recent_turns("teacher", 9)]
+    path.with_name("strict.yaml").write_text(STRICT, "utf-8")
+    strict = ask(rolebook, "strict")
+    edits.rename(FileKey("persona", "strict"), "teacher", author=ANN)
+    second = ask(rolebook, "teacher")
+    found = rolebook.comparisons.recent_turns("teacher", 9)
+    assert [strict.id, second.id] == [turn.id for turn in found]
+    assert rolebook.comparisons.former_revision("teacher", second.revision) is None
+    edits.rename(FileKey("persona", "teacher"), "strict", author=ANN)
+    edits.rename(FileKey("persona", "coach"), "teacher", author=ANN)
+    found = rolebook.comparisons.recent_turns("teacher", 9)
+    assert [first.id] == [turn.id for turn in found]
+
+
 def test_deleting_and_taking_out_of_the_trash_is_told(edits: EditService) -> None:
     trashed = edits.delete(KEY, author=ANN)
     assert ("deleted", "") == (newest(edits).action, newest(edits).revision)

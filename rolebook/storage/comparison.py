@@ -578,7 +578,7 @@ _BLANK = " \t\n\r\v\f\u00a0\u2028\u2029\u3000"
 
 def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
     """The newest turns in which people said something to a persona, however they ended; the oldest first. No trials."""
-    with_it, parameters = sessions_of(db, persona_id)
+    with_it, parameters = sessions_of(db, persona_id, is_own=True)
     rows = execute(
         db,
         "SELECT turns.number FROM turns JOIN sessions ON sessions.number = turns.session "
@@ -593,7 +593,7 @@ def recent_turns(db: Database, persona_id: str, limit: int) -> list[Turn]:
 
 def usual_answer(db: Database, persona_id: str) -> float | None:
     """The mean length of a persona's newest answers, in tokens; ``None`` where none is known."""
-    with_it, parameters = sessions_of(db, persona_id)
+    with_it, parameters = sessions_of(db, persona_id, is_own=True)
     row = execute(
         db,
         "SELECT avg(completion_tokens) FROM (SELECT completion_tokens FROM turns "
@@ -610,7 +610,7 @@ def former_revision(db: Database, persona_id: str, present: str) -> Revision | N
     A revision that somebody asked for, by a label or its own name, was not replaced by an edit: such answers count only
     where there are no others. Trials never do, and neither does what comparisons tried out with changes.
     """
-    with_it, parameters = sessions_of(db, persona_id)
+    with_it, parameters = sessions_of(db, persona_id, is_own=True)
     for pins in ("pin = ''", "pin <> ''"):
         row = execute(
             db,

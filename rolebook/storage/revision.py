@@ -245,16 +245,36 @@ def _segments(db: Database, key: FileKey) -> Iterator[_Segment]:
         segment = _Segment(former, last, row["created_at"], away[0] or "")
 
 
-def sessions_of(db: Database, persona_id: str) -> tuple[str, list[str]]:
-    """A condition on ``sessions``, and its parameters: those with a persona, also from before it was renamed."""
+def sessions_of(db: Database, persona_id: str, *, is_own: bool = False) -> tuple[str, list[str]]:
+    """A condition on ``sessions``, and its parameters: those with a persona, also from before it was renamed.
+
+    Arguments:
+        is_own: leave out those with another persona that gave the name up before this one got it.
+    """
     own, *former = _segments(db, FileKey("persona", persona_id))
     conditions, parameters = ["sessions.persona_id = ?"], [own.file]
+    if is_own:
+        conditions[0] += " AND sessions.created_at > ?"
+        parameters.append(_taken_since(db, persona_id))
     for segment in former:
         conditions.append(
             "sessions.persona_id = ? AND sessions.created_at <= ? AND sessions.created_at > ?"
         )
         parameters += [segment.file, segment.until, segment.since]
     return f"({' OR '.join(conditions)})", parameters
+
+
+def _taken_since(db: Database, persona_id: str) -> str:
+    """When another persona gave a name up that has been taken again since; empty if none has."""
+    row = execute(
+        db,
+        "SELECT created_at FROM changes AS away WHERE kind = 'persona' AND action = 'renamed' AND former = ? "
+        "AND EXISTS (SELECT 1 FROM changes WHERE kind = 'persona' AND file = away.former "
+        f"AND number > away.number AND action NOT IN {_ASIDE} AND action <> 'deleted') "
+        "ORDER BY number DESC LIMIT 1",
+        (persona_id,),
+    ).fetchone()
+    return row["created_at"] if row else ""
 
 
 def present_id(db: Database, persona_id: str, at: str) -> str:
