@@ -528,6 +528,12 @@ def _recreate_unreadable(db: Database) -> None:
     _create_unreadable(db)
 
 
+@migrations(name="0014_renamings")
+def _index_renamings(db: Database) -> None:
+    # Each turn asks what its persona is called by now, which is told by a few of many changes.
+    db.execute("CREATE INDEX changes_renamed ON changes(kind, former) WHERE action = 'renamed'")
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

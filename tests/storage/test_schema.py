@@ -15,11 +15,11 @@ from rolebook.core.errors import StorageError
 from rolebook.core.history import NewChange
 from rolebook.core.session import new_id
 from rolebook.core.source import Author, FileKey
-from rolebook.storage import comparison, index
+from rolebook.storage import comparison, index, revision
 from rolebook.storage.history_log import SqliteHistory
 from rolebook.storage.log import SqliteLog
 from rolebook.storage.readable import is_unreadable_turn
-from rolebook.storage.schema import known_migrations, migrations
+from rolebook.storage.schema import known_migrations, migrations, prepare
 from tests.storage.examples import REVISION, log_session, log_turn, new_session
 
 
@@ -220,6 +220,18 @@ def test_file_from_before_trials_were_noted_knows_those_of_drafts(
     is_trial = [newer.get_session(session.id).is_trial for session in (tried, asked, real)]
     assert [True, False, False] == is_trial
     newer.close()
+
+
+def test_present_name_of_a_persona_is_found_without_looking_through_all_changes(
+    tmp_path: Path,
+) -> None:
+    db, asked = prepare(filled(tmp_path / "rolebook.db"), patience_s=1), list[str]()
+    db.conn.set_trace_callback(asked.append)
+    assert "teacher" == revision.present_id(db, "teacher", "2020-01-01T00:00:00.000Z")
+    db.conn.set_trace_callback(None)
+    plans = [str(row[3]) for sql in asked for row in db.execute(f"EXPLAIN QUERY PLAN {sql}")]
+    assert ["SEARCH changes USING INDEX changes_renamed (kind=? AND former=? AND rowid>?)"] == plans
+    db.close()
 
 
 def test_what_cannot_be_read_is_found_without_looking_through_the_rest(tmp_path: Path) -> None:
