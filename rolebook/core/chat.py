@@ -302,7 +302,7 @@ class ChatService:
 
         Raises VariableError, PromptError, InputError.
         """
-        merged = chosen_over(resolved.persona, {**session.parameters, **(parameters or {})})
+        merged = parameters_over(resolved.persona, {**session.parameters, **(parameters or {})})
         # One that is in no log has its messages from a program, if it has any.
         earlier = [
             turn.messages
@@ -655,7 +655,7 @@ def last_position(history: Sequence[Turn]) -> int:
     return history[-1].position if history else 0
 
 
-def chosen_over(persona: Persona, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+def parameters_over(persona: Persona, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a persona says of parameters, and over it what was chosen for a session or a turn.
 
     A program whose key is for talking only chooses nothing that the persona has fixed, by whichever way it asks. Raises

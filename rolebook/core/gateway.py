@@ -15,8 +15,8 @@ from rolebook.core.chat import (
     EndListener,
     PreparedTurn,
     TurnEvent,
-    chosen_over,
     last_position,
+    parameters_over,
     prepared_turn,
     tell,
 )
@@ -224,7 +224,7 @@ class GatewayService:
 
         Raises VariableError, PromptError, InputError.
         """
-        fixed = chosen_over(resolved.persona, session.parameters)
+        fixed = parameters_over(resolved.persona, session.parameters)
         require_spelling(
             parameters or {}, (*Sampling.model_fields, "max_completion_tokens", *fixed)
         )
