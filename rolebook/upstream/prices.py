@@ -45,6 +45,7 @@ class PriceTable:
         prompt, completion = usage.prompt_tokens, usage.completion_tokens
         if prompt is None or completion is None:
             return reported
+        completion += _thought_beside(usage, prompt, completion)
         cached = min(usage.cached_tokens or 0, prompt)
         for name in filter(None, (model, requested)):
             if name in self._own:
@@ -60,6 +61,12 @@ class PriceTable:
         names = dict.fromkeys(filter(None, (model, requested)))
         costs = (_listed_cost(name, base_url, (prompt, cached, completion)) for name in names)
         return next((cost for cost in costs if cost is not None), None)
+
+
+def _thought_beside(usage: Usage, prompt: int, completion: int) -> int:
+    """Tokens of reasoning that a server counts in the total alone, as xAI and Gemini do: they are output like any."""
+    beside = max(0, (usage.total_tokens or 0) - prompt - completion)
+    return beside if usage.reasoning_tokens is None else min(beside, usage.reasoning_tokens)
 
 
 def _checked(model: str, prices: Any) -> dict[str, float]:

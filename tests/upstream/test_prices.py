@@ -32,6 +32,30 @@ def test_cached_tokens_cost_less() -> None:
 
 
 @pytest.mark.parametrize(
+    ("usage", "output"),
+    [
+        # xAI: 32 + 9 + 94.
+        (Usage(32, 9, 135, reasoning_tokens=94), 103),
+        # Gemini tells the total alone.
+        (Usage(9, 37, 660), 651),
+        # OpenAI: what was thought is part of the completion.
+        (Usage(32, 103, 135, reasoning_tokens=94), 103),
+        # What else a total has more is no reasoning.
+        (Usage(32, 9, 135, reasoning_tokens=4), 13),
+        (Usage(32, 9, 135, reasoning_tokens=0), 9),
+        (Usage(32, 9, None, reasoning_tokens=94), 9),
+        (Usage(32, 9, 20), 9),
+    ],
+)
+def test_reasoning_that_only_the_total_counts_costs_as_output_does(
+    usage: Usage, output: int
+) -> None:
+    table = PriceTable({"m": {"input": 0, "output": 1_000_000}})
+
+    assert table.cost(usage, model="m") == output
+
+
+@pytest.mark.parametrize(
     ("usage", "model", "base_url"),
     [
         (Usage(), "gpt-4o-mini", OPENAI),
