@@ -435,13 +435,21 @@ def _parts(content: Any) -> tuple[str | None, Any]:
 
 
 def read_usage(usage: Any) -> Usage:
-    """Token counts as far as they can be believed: whole numbers from 0; anything else is unknown."""
+    """Token counts as far as they can be believed: whole numbers from 0; anything else is unknown.
+
+    A total that is not told is that of the others.
+    """
     if not isinstance(usage, dict):
         return Usage()
+    prompt = _count(usage.get("prompt_tokens"))
+    completion = _count(usage.get("completion_tokens"))
+    total = _count(usage.get("total_tokens"))
+    if total is None and prompt is not None and completion is not None:
+        total = prompt + completion
     return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        total_tokens=_count(usage.get("total_tokens")),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total,
         cached_tokens=_count(_detail(usage, "prompt_tokens_details", "cached_tokens")),
         reasoning_tokens=_count(_detail(usage, "completion_tokens_details", "reasoning_tokens")),
     )

@@ -328,6 +328,13 @@ def test_usage_that_cannot_be_believed_is_unknown(usage: Any, expected: Usage) -
     assert read_usage(usage) == expected
 
 
+@pytest.mark.parametrize("told", [{}, {"total_tokens": None}, {"total_tokens": "12"}])
+def test_total_that_is_not_told_is_that_of_the_others(told: dict[str, Any]) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, **told}
+
+    assert read_usage(usage) == Usage(9, 3, 12)
+
+
 @pytest.mark.parametrize("text", ["", "{", "nul", "[" * 100_000, "9" * 5000, "\ud800", "{}" * 2])
 def test_text_that_is_no_json_is_a_reply_error(text: str) -> None:
     with pytest.raises(UpstreamReplyError):
