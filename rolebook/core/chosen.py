@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rolebook.core.fixed import answer_wanted
+from rolebook.core.fixed import answer_wanted, plain
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import BILLING_FIELDS, RESERVED_FIELDS, Persona, Sampling
+from rolebook.core.persona import BILLING_FIELDS, Persona, Sampling, is_reserved
 from rolebook.core.session import Session, Turn
 
 
@@ -74,4 +74,4 @@ def _parameters_chosen(asked: Mapping[str, Any], own: Mapping[str, Any]) -> dict
 
 def _may_be_set(name: str) -> bool:
     """Whether a variant may say so; a program may have sent more."""
-    return name.lower() not in RESERVED_FIELDS | BILLING_FIELDS
+    return not is_reserved(name) and plain(name) not in BILLING_FIELDS

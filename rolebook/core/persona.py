@@ -44,6 +44,7 @@ from rolebook.core.fields import (
     parse_number,
     quote,
 )
+from rolebook.core.fixed import plain
 from rolebook.core.frozen import frozen
 from rolebook.core.naming import require_fields
 from rolebook.core.session import Revision
@@ -93,6 +94,7 @@ RESERVED_FIELDS = frozenset(
         "prompt",
         "stream",
         "stream_options",
+        "api_base",
         "api_key",
         "authorization",
         "base_url",
@@ -106,6 +108,15 @@ RESERVED_FIELDS = frozenset(
 
 #: Request fields that say on whose account upstreams answer: for those who write personas, and for no request.
 BILLING_FIELDS = frozenset({"organization", "project"})
+_PLAIN_RESERVED = frozenset(map(plain, RESERVED_FIELDS))
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a request field is one that Rolebook sets itself, or would carry a secret or another address; however it
+    is spelled.
+    """
+    return plain(name) in _PLAIN_RESERVED
+
 
 VariableType = Literal["text", "long_text", "number", "integer", "boolean", "choice", "date"]
 VariableValue = str | float | int | bool
@@ -271,7 +282,7 @@ def _json_data(value: object) -> object:
 
 
 def _request_field(name: object) -> object:
-    if str(name).lower() in RESERVED_FIELDS:
+    if is_reserved(str(name)):
         raise flaw("%(name)s cannot be set under 'request'.", name=quote(name))
     if str(name) in Sampling.model_fields:
         raise flaw("%(name)s belongs under 'sampling'.", name=quote(name))
@@ -482,7 +493,7 @@ def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
     try:
         parsed = Sampling.model_validate(set_values).as_parameters()
         for name, value in others.items():
-            if name.lower() in BILLING_FIELDS:
+            if plain(name) in BILLING_FIELDS:
                 raise InputError(
                     "%(name)s says who is billed. It can be set in a persona file only.",
                     key=name,

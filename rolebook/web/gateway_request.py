@@ -33,7 +33,7 @@ _READ_HERE = frozenset({"model", "messages", "prompt", "stream", "stream_options
 #: Fields that say how many answers there are to be.
 _COUNTS = frozenset({"n", "best_of"})
 #: Fields that would carry a secret or another address, and those that travel as headers of ours.
-_REFUSED = {plain(name) for name in (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS | {"api_base"}}
+_REFUSED = {plain(name) for name in (RESERVED_FIELDS - _READ_HERE) | BILLING_FIELDS}
 
 
 class UnknownModelError(NotFoundError):

@@ -151,6 +151,16 @@ FAULTS: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
         "'api_key' cannot be set under 'request'.",
     ),
     (
+        {"request": {"apiKey": "k"}},
+        ("request", "apiKey"),
+        "'apiKey' cannot be set under 'request'.",
+    ),
+    (
+        {"request": {"api_base": "https://elsewhere.example/v1"}},
+        ("request", "api_base"),
+        "cannot be set under 'request'.",
+    ),
+    (
         {"request": {"Authorization": "k"}},
         ("request", "Authorization"),
         "cannot be set under 'request'.",

@@ -806,6 +806,24 @@ def test_who_calls_does_not_choose_who_is_billed(people: People, upstream: FakeU
     assert not {"openai-organization", "openai-project"} & upstream.requests[0].headers.keys()
 
 
+@pytest.mark.parametrize("name", ["api_base", "apiKey", "base-url", "extraHeaders", "Api_Key"])
+def test_who_calls_chooses_no_key_and_no_address(
+    people: People, upstream: FakeUpstream, name: str
+) -> None:
+    """Of the API as of the gateway: a proxy behind Rolebook would send its key to wherever it is told to."""
+    program = people.program("Ada", "teacher")
+    session_id, sent = begin(program), {name: "https://evil.example/v1"}
+    for path, said in (
+        (f"/api/v1/sessions/{session_id}/turns", {"input": "x", "parameters": sent}),
+        ("/api/v1/sessions", {"persona": "teacher", "parameters": sent}),
+    ):
+        refused = assert_error(program.post(path, json=said), 422, "invalid_input")
+        assert "cannot be set" in refused
+    refusal = asked(program, "teacher", **sent)
+    assert "cannot be set" in assert_error(refusal, 400, "invalid_input", param=name)
+    assert 1 == len(upstream.requests)
+
+
 def test_scope_that_was_narrowed_holds_for_sessions_that_were_begun_before(people: People) -> None:
     program = people.program("Ada", "teacher")
     session_id = begin(program)
