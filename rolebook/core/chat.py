@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, Protocol
 
-from rolebook.core.access import only_talks, opens, opens_only, require_persona
+from rolebook.core.access import caller, only_talks, opens, opens_only, require_persona
 from rolebook.core.blocking import blocking
 from rolebook.core.budget import Reserve
 from rolebook.core.call import Call, Prices, Program, Reader
@@ -29,7 +29,7 @@ from rolebook.core.errors import (
     StorageError,
     VariableError,
 )
-from rolebook.core.fixed import filled_up, require_no_framing
+from rolebook.core.fixed import filled_up, require_no_framing, require_usual_price
 from rolebook.core.frozen import frozen
 from rolebook.core.message import Message
 from rolebook.core.naming import require_short
@@ -659,12 +659,20 @@ def parameters_over(persona: Persona, chosen: Mapping[str, Any]) -> Mapping[str,
     """What a persona says of parameters, and over it what was chosen for a session or a turn.
 
     A program whose key is for talking only chooses nothing that the persona has fixed, by whichever way it asks. Raises
-    InputError.
+    InputError, and what ``require_affordable`` raises.
     """
     if not only_talks():
         return {**persona.parameters, **chosen}
     require_no_framing(chosen)
+    require_affordable(chosen)
     return filled_up(persona.parameters, chosen)
+
+
+def require_affordable(chosen: Mapping[str, Any]) -> None:
+    """Raises RightError where a program with a budget in dollars chooses what changes the price."""
+    key = caller().key
+    if key is not None and key.limits.has_cost:
+        require_usual_price(chosen)
 
 
 def prepared_turn(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from rolebook.core.errors import InputError
+from rolebook.core.errors import InputError, RightError
 
 #: Each is one thing, by the names that it goes by with OpenAI, Ollama, llama.cpp, vLLM, Gemini and servers like them.
 _THINGS = (
@@ -37,6 +37,14 @@ _FRAMING = (
     "chat_template chat_template_str instruction_template instruction_template_str"
     " system system_prompt system_message system_instruction chat_instruct_command character context"
 )
+#: Fields by which an answer costs another price than the list has for its model, or something beside that.
+_PRICING = (
+    "service_tier speed inference_geo models fallbacks route provider plugins modalities"
+    " web_search_options search_parameters"
+)
+#: What such a field says where it changes nothing, and the tools that cost nothing but their tokens.
+_USUAL = (None, "auto", "default")
+_OWN_TOOLS = (None, "function", "custom")
 #: Nobody looks for a parameter that lies deeper.
 _DEEPEST = 8
 
@@ -71,6 +79,23 @@ def require_no_framing(fields: Mapping[str, Any]) -> None:
         raise InputError("%(key)s cannot be set by a request.", key=framing[:80])
 
 
+def require_usual_price(fields: Mapping[str, Any]) -> None:
+    """Raises RightError for a field by which an answer would cost something else than the price of its model says."""
+    for name, value in _fields_of(fields):
+        is_pricing = plain(name) in _PLAIN_PRICING and value not in _USUAL
+        if is_pricing or (plain(name) == "tools" and _has_paid_tools(value)):
+            raise RightError(
+                "%(key)s may change what an answer costs, and this API key has a budget in US dollars. Leave it out.",
+                key=name[:80],
+            )
+
+
+def _has_paid_tools(tools: Any) -> bool:
+    """Whether tools are among these that the server runs itself, as it does a search."""
+    given = tools if isinstance(tools, list) else []
+    return any(isinstance(tool, Mapping) and tool.get("type") not in _OWN_TOOLS for tool in given)
+
+
 def answers_of(fields: Mapping[str, Any]) -> int:
     """How many answers these fields ask for, one at least."""
     counts = (count for _, count in counts_in(fields))
@@ -93,6 +118,7 @@ _OF_ANSWERS = frozenset({"paralleltoolcalls"}).union(
 )
 _COUNTS = _SAME["n"] | {"bestof"}
 _PLAIN_FRAMING = frozenset(map(plain, _FRAMING.split()))
+_PLAIN_PRICING = frozenset(map(plain, _PRICING.split()))
 _PLAIN_HOLDERS = frozenset(map(plain, _HOLDERS.split()))
 
 

@@ -18,6 +18,7 @@ from rolebook.core.chat import (
     last_position,
     parameters_over,
     prepared_turn,
+    require_affordable,
     tell,
 )
 from rolebook.core.completion import Suspend
@@ -224,6 +225,7 @@ class GatewayService:
 
         Raises VariableError, PromptError, InputError.
         """
+        require_affordable(parameters or {})
         fixed = parameters_over(resolved.persona, session.parameters)
         require_spelling(
             parameters or {}, (*Sampling.model_fields, "max_completion_tokens", *fixed)

@@ -24,6 +24,7 @@ from rolebook.core.errors import (
     NotFoundError,
     PromptError,
     RateLimitError,
+    RightError,
     RolebookError,
     StorageError,
     UpstreamCancelled,
@@ -153,7 +154,8 @@ def _param_of(error: RolebookError) -> str | None:
         return error.name
     # A key in a file or a template is no parameter of the request.
     is_about_file = isinstance(error, FileError | PromptError)
-    is_about_request = isinstance(error, InputError | NotFoundError) and not is_about_file
+    known = InputError | NotFoundError | RightError
+    is_about_request = isinstance(error, known) and not is_about_file
     key = error.parameters.get("key") if is_about_request else None
     return None if key is None else str(key)
 

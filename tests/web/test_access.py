@@ -790,6 +790,53 @@ def test_key_with_a_budget_in_dollars_asks_no_model_of_unknown_price(
     assert 200 == asked(priced.program("Ada", tokens_per_day=9000), "teacher/ok").status_code
 
 
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"service_tier": "priority"}, "service_tier"),
+        ({"serviceTier": "flex"}, "serviceTier"),
+        ({"options": {"service_tier": "priority"}}, "service_tier"),
+        ({"models": ["o1-pro"]}, "models"),
+        ({"provider": {"only": ["dear"]}}, "provider"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"tools": [{"type": "openrouter:web_search"}]}, "tools"),
+    ],
+)
+def test_key_with_a_budget_in_dollars_chooses_nothing_that_changes_the_price(
+    priced: People, upstream: FakeUpstream, fields: dict[str, Any], name: str
+) -> None:
+    program = priced.program("Ada", cost_per_day=100.0)
+    session_id = begin(program)
+    refused = (
+        asked(program, "teacher", **fields),
+        program.post(
+            f"/api/v1/sessions/{session_id}/turns", json={"input": "x", "parameters": fields}
+        ),
+    )
+    for refusal in refused:
+        assert "may change what an answer costs" in assert_error(
+            refusal, 403, "forbidden", param=name
+        )
+    assert 1 == len(upstream.requests)
+    assert 200 == asked(priced.program("Ada", tokens_per_day=9000), "teacher", **fields).status_code
+
+
+def test_key_with_a_budget_in_dollars_may_say_what_is_usual(priced: People) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
+    fields = {"service_tier": "auto", "models": None, "tools": [tool], "seed": 3}
+    program = priced.program("Ada", cost_per_day=100.0)
+    assert 200 == asked(program, "teacher", **fields).status_code
+
+
+def test_persona_may_fix_what_changes_the_price(priced: People, library_dir: Path) -> None:
+    file = library_dir / "personas" / "plain.yaml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(f"{text}request: {{service_tier: flex}}\n", encoding="utf-8")
+    program = priced.program("Ada", cost_per_day=100.0)
+    assert 200 == asked(program, "plain").status_code
+
+
 def test_who_calls_does_not_choose_who_is_billed(people: People, upstream: FakeUpstream) -> None:
     program = people.program("Ada", "teacher")
     session_id = begin(program)
