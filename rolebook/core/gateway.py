@@ -37,7 +37,7 @@ from rolebook.core.session import (
     Turn,
     TurnStatus,
 )
-from rolebook.core.transcript import INSTRUCTING, Transcript, place_of_input
+from rolebook.core.transcript import INSTRUCTING, Transcript, others_of, place_of_input
 
 
 @frozen
@@ -182,9 +182,10 @@ class GatewayService:
         """Where the turn goes when no session is named: after the newest one that ended so, in its session, or in a
         fork where that has gone another way.
         """
-        digest, said = request.transcript.digest(request.scope), request.transcript.said
+        transcript = request.transcript
+        digest = transcript.digest(request.scope)
         ends = self._log.transcript_ends(digest) if digest else ()
-        end = next((end for end in ends if end.is_last or end.is_before(said)), None)
+        end = next((end for end in ends if end.is_last or self._is_before(end, transcript)), None)
         before = end or next(iter(ends), None)
         if before and request.session.pin:
             # The label may have moved since then.
@@ -202,6 +203,14 @@ class GatewayService:
         if not end.is_last:
             return request, _Place(session, end.position + 1)
         return request, _Place(session, end.position + 1, seen=end.position, fork=fork)
+
+    def _is_before(self, end: TranscriptEnd, transcript: Transcript) -> bool:
+        """Whether nothing but what this transcript ends with was said after it, with the same images."""
+        if not end.is_before(transcript.said):
+            return False
+        asked = self._log.get_turn(self._log.last_turn(end.session_id).id).messages
+        newest = next((message for message in reversed(asked) if message.role == "user"), None)
+        return newest is None or others_of(newest) == others_of(transcript.input)
 
     def _choose(self, end: TranscriptEnd, session: Session, resolved: ResolvedPersona) -> None:
         """Of several answers the program goes on with another one than the log does."""
@@ -279,9 +288,8 @@ def _with_fields_of_input(
         )
     message = messages[at]
     if "content" in fields:
-        others = [part for part in fields["content"] if part.get("type") != "text"]
         text = [{"type": "text", "text": message.content}] if message.content else []
-        fields["content"] = [*text, *others]
+        fields["content"] = [*text, *others_of(transcript.input)]
     return [*messages[:at], replace(message, fields=fields), *messages[at + 1 :]]
 
 

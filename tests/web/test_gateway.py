@@ -597,6 +597,36 @@ def test_asking_the_same_again_is_another_attempt_and_something_else_a_fork(
     ).session_id  # fmt: skip
 
 
+def test_conversation_about_another_image_is_another_one(
+    sdk: openai.OpenAI, rolebook: Rolebook
+) -> None:
+    """Also where the words are the same, as they are where a program asks the same of many images."""
+
+    def seen(image: str) -> Any:
+        url = {"url": f"data:image/png;base64,{image}"}
+        return said(
+            [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": url}]
+        )
+
+    def session_of(*messages: Any) -> str:
+        answer = sdk.chat.completions.create(model="plain/ok?text=A cat.", messages=[*messages])
+        return turn_of(rolebook, answer).session_id
+
+    cat, dog = seen("AAAA"), seen("BBBB")
+    of_cat, of_dog = session_of(cat), session_of(dog)
+    behind: list[Any] = [answered("A cat."), said("Sure?")]
+    assert [of_cat, of_dog] == [session_of(cat, *behind), session_of(dog, *behind)]
+    assert session_of(seen("CCCC"), *behind) not in {of_cat, of_dog}
+
+    # The same words once more are another attempt only if they are about the same.
+    again = [cat, *behind, answered("A cat.")]
+    assert [of_cat] * 2 == [session_of(*again, dog), session_of(*again, dog)]
+    fork = session_of(*again, cat)
+    assert fork not in {of_cat, of_dog}
+    turns = rolebook.log.session_turns(of_cat)
+    assert [1, 1, 1, 2] == [turn.attempt for turn in turns]
+
+
 def test_transcript_that_goes_on_differently_at_the_same_moment_is_forked(
     sdk: openai.OpenAI, rolebook: Rolebook
 ) -> None:
