@@ -24,9 +24,9 @@ in pages: send the `next` of one as `cursor` of the following one. Every answer 
 the server has too.
 """
 #: What any operation may answer instead.
-_COMMON = (401, 403, 429, 500, 503)
-_OF_BODIES = (400, 413, 415, 422)
-_OF_QUERIES = (400, 422)
+_COMMON = (400, 401, 403, 429, 500, 503)
+_OF_BODIES = (413, 415, 422)
+_OF_QUERIES = (422,)
 _JSON = "application/json"
 _STREAM = "text/event-stream"
 _TEXT: Mapping[str, Any] = {"type": "string"}

@@ -34,6 +34,10 @@ class Body(Part):
     model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
+class _Nothing(Body):
+    """What stands behind the ``?`` of an address that takes nothing there."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One thing to do.
@@ -185,8 +189,9 @@ def _view_of(operation: Operation) -> Callable[..., BaseResponse]:
         from rolebook.web.api.reading import read_body, read_headers, read_query
 
         given: dict[str, Any] = dict(parts)
+        query = read_query(operation.query or _Nothing)
         if operation.query:
-            given["query"] = read_query(operation.query)
+            given["query"] = query
         if operation.headers:
             given["headers"] = read_headers(operation.headers)
         if operation.body:

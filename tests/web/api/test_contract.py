@@ -44,6 +44,19 @@ def test_body_that_is_not_as_described_is_told_by_its_field(
     assert (key, "", 0) == (problem["key"], problem["file"], problem["line"])
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/comparisons?reuse=true"), ("GET", "/caller?full=1"), ("POST", f"{ASK}?model=x")],
+)
+def test_what_stands_behind_an_address_that_takes_nothing_there_is_refused(
+    client: FlaskClient, method: str, path: str
+) -> None:
+    """Else what was planned with answers that are in the log already, by ``?reuse=true``, would be paid once more."""
+    name = re.findall(r"[?](\w+)=", path)[0]
+    response = client.open(PREFIX + path, method=method, json={"input": "x"})
+    assert "There are: –." in assert_error(response, 400, "invalid_request", param=name)
+
+
 def test_all_that_is_wrong_is_told_at_once_and_in_chinese(client: FlaskClient) -> None:
     response = client.post(
         PREFIX + ASK, json={"input": 1, "modle": "x"}, headers={"Accept-Language": "zh"}
