@@ -52,7 +52,7 @@ from rolebook.upstream.key_pool import KeyHealth, KeyPool
 from rolebook.upstream.openai_upstream import OpenAIUpstream
 from rolebook.upstream.prices import PriceTable
 from rolebook.upstream.standing_in import StandingIn
-from rolebook.upstream.tokens import count_messages, estimate_messages
+from rolebook.upstream.tokens import count_messages, estimate_messages, estimate_request
 
 if TYPE_CHECKING:
     from rolebook.core.edit import EditService
@@ -203,7 +203,7 @@ class _Billing:
         key = payer().key
         if key is None or not key.limits.has_budget:
             return None
-        prompt = estimate_messages(turn.messages)
+        prompt = estimate_request(turn.messages, turn.parameters_requested)
         completion = UNKNOWN_TOKENS * answers_of(turn.parameters_requested)
         cost = self._expected_cost(turn, prompt, completion) if key.limits.has_cost else 0.0
         return self._accounts.reserve(key, tokens=prompt + completion, cost=cost)

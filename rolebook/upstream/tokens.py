@@ -6,11 +6,12 @@ What they hold is checked against the SHA-256 sums that tiktoken itself expects.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rolebook.core.message import Message
 
@@ -30,11 +31,14 @@ _SLICE = 100_000
 
 _PER_MESSAGE = 3
 _REPLY_START = 3
+_PER_OTHER_PART = 1000
+"""What a large image is about; nobody can tell it by its bytes."""
 
 #: Compiled by whoever finds such a character, since so large a set takes longer than counting in a hundred prompts.
 _WIDE: Final = "[\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef]"
 
 _loading = threading.Lock()
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def count_tokens(text: str, model: str = "") -> int:
@@ -65,13 +69,31 @@ def estimate_messages(messages: Sequence[Message], model: str = "") -> int:
     personas, most of them within a tenth.
     """
     texts = [message.content for message in messages]
+    return _estimate(texts) + (_PER_MESSAGE + 1) * len(texts) + _REPLY_START
+
+
+def estimate_request(messages: Sequence[Message], parameters: Mapping[str, Any]) -> int:
+    """About how many prompt tokens all of a request is, with what a model is told besides texts: the tools that there
+    are and were called, the form of the answer, images.
+    """
+    told = [value for value in parameters.values() if isinstance(value, str | list | Mapping)]
+    others = 0
+    for message in messages:
+        parts = message.fields.get("content") or ()
+        others += sum(part.get("type") != "text" for part in parts)
+        told += [value for name, value in message.fields.items() if name != "content"]
+    return (
+        estimate_messages(messages)
+        + _estimate(map(_encoder.encode, told))
+        + _PER_OTHER_PART * others
+    )
+
+
+def _estimate(texts: Iterable[str]) -> int:
+    texts = list(texts)
     characters = sum(map(len, texts))
     wide = sum(len(re.findall(_WIDE, text)) for text in texts if not text.isascii())
-    return (
-        round((characters - wide) / 4.1 + wide / 1.14)
-        + (_PER_MESSAGE + 1) * len(texts)
-        + _REPLY_START
-    )
+    return round((characters - wide) / 4.1 + wide / 1.14)
 
 
 def is_exact(model: str) -> bool:

@@ -1,10 +1,17 @@
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rolebook.core.message import Message
-from rolebook.upstream.tokens import count_messages, count_tokens, estimate_messages, is_exact
+from rolebook.upstream.tokens import (
+    count_messages,
+    count_tokens,
+    estimate_messages,
+    estimate_request,
+    is_exact,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -65,3 +72,21 @@ def test_hostile_text_is_counted_fast_and_breaks_nothing(text: str) -> None:
 def test_estimate_without_a_vocabulary_is_near_the_count(path: Path) -> None:
     messages = [Message("user", path.read_text("utf-8"))]
     assert 0.75 < estimate_messages(messages) / count_messages(messages) < 1.25
+
+
+def test_estimate_of_a_request_has_what_is_told_besides_texts() -> None:
+    tool = {"type": "function", "function": {"name": "look", "description": "word " * 1000}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    asked = [Message("user", "Why?")]
+    plain = estimate_messages(asked)
+
+    def more_than_plain(messages: list[Message], parameters: dict[str, Any]) -> int:
+        return estimate_request(messages, parameters) - plain
+
+    assert 0 == more_than_plain(asked, {"temperature": 0.5, "seed": 7, "logprobs": True})
+    for told in ({"tools": [tool]}, {"grammar": "word " * 1000}, {"x": {"y": "字" * 1300}}):
+        assert 1000 < more_than_plain(asked, told) < 1400
+    called = Message("assistant", "", fields={"content": None, "tool_calls": [tool]})
+    assert 1000 < more_than_plain([*asked, called], {}) < 1400
+    seen = Message("user", "Why?", fields={"content": [{"type": "text", "text": "Why?"}, image]})
+    assert 1000 == more_than_plain([seen], {})

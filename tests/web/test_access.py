@@ -720,6 +720,19 @@ def test_each_answer_that_is_asked_for_counts_until_its_use_is_known(
     assert 3000 <= spent.reserved_tokens < 4000
 
 
+def test_stream_that_is_left_counts_with_its_tools_and_images(people: People) -> None:
+    """Else whoever leaves early could have a model read a book at the price of a line."""
+    program = people.program("Ada", tokens_per_day=100_000)
+    look = {"type": "function", "function": {"name": "look", "description": "word " * 8000}}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    said = {"role": "user", "content": [image, image]}
+    for more, least in (({"tools": [look]}, 10_000), ({"messages": [said]}, 3000)):
+        asked(program, "teacher/ok?tokens=50", stream=True, **more).close()
+        spent = people.rolebook.accounts.spending(people.rolebook.accounts.list_keys()[0])[0]
+        assert least <= spent.reserved_tokens < 15_000, more
+        program = people.program("Ada", tokens_per_day=100_000)
+
+
 @pytest.fixture
 def priced(make_rolebook: MakeRolebook, upstream: FakeUpstream) -> People:
     """People where two models of three have a price: a thousand tokens of an answer cost a cent, and ten."""
