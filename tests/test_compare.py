@@ -1401,6 +1401,56 @@ def test_another_default_model_tomorrow_mixes_no_models(
     assert ["ok", "ok"] == [request.body["model"] for request in upstream.requests]
 
 
+def test_another_default_upstream_tomorrow_answers_for_nobody_as_long_as_there_is_todays(
+    make_rolebook: Make, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    add_judge(library_dir)
+    settings = library_dir / "rolebook.yaml"
+    each = "".join(
+        f"  {day}: {{base_url: {upstream.base_url}, keys: [env:{day.upper()}], model: ok}}\n"
+        for day in ("today", "tomorrow")
+    )
+    keys = {"TODAY": "sk-today", "TOMORROW": "sk-tomorrow"}
+
+    def on(day: str, *, renamed: bool = False) -> Rolebook:
+        known = each.replace("today:", "yesterday:") if renamed else each
+        settings.write_text(f"upstream: {day}\nupstreams:\n{known}", "utf-8")
+        return make_rolebook(keys)
+
+    def answered(rolebook: Rolebook, comparison: Comparison) -> list[str]:
+        return [cell.turns[0].upstream for cell in rolebook.comparisons.cells(comparison)]
+
+    first = on("today")
+    comparison = plan(
+        first, variants=["plain"], inputs=list("abc"), checks=[{"rubric": "Is polite"}]
+    )
+    fill(first, comparison, keys=[CellKey(0, 0, 0)])
+    other = on("tomorrow")
+    comparison = other.comparisons.get_comparison(comparison.id)
+    fill(other, comparison, keys=[CellKey(0, 1, 0)])
+    assert ["today"] * 2 == answered(other, comparison)
+    # The judge's too.
+    assert ["sk-today"] * 4 == [request.api_key for request in upstream.requests]
+    again = other.compare.repeat(comparison)
+    fill(other, again)
+    assert ["today"] * 3 == answered(other, again)
+    # One that is gone, as by another address, leaves it to whoever is the default, and that is told.
+    last = on("tomorrow", renamed=True)
+    assert not _mixing(last, comparison)
+    fill(last, comparison)
+    assert ["today", "today", "tomorrow"] == answered(last, comparison)
+    assert _mixing(last, comparison) == [
+        "The answers of Plain assistant come from several models: ok of today 2, ok of tomorrow 1."
+    ]
+    assert last.compare.repeat(comparison).upstream == "tomorrow"
+
+
+def _mixing(rolebook: Rolebook, comparison: Comparison) -> list[str]:
+    """What is said of variants that several models have answered for."""
+    found = take_snapshot(rolebook, comparison).findings(translator("en"))
+    return [s.text for s in found.sentences if "come from several" in s.text]
+
+
 def test_an_upstream_gets_so_many_calls_at_once_by_whatever_name(
     rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
@@ -1636,13 +1686,14 @@ def test_cells_of_an_upstream_that_is_gone_fail_and_the_others_are_asked(
 def test_cells_of_a_default_upstream_without_its_key_fail_and_say_so(
     two: Rolebook, make_rolebook: Make, library_dir: Path
 ) -> None:
-    variants = ["plain", {"persona": "plain", "upstream": "good"}]
-    comparison = plan(two, variants=variants, inputs=["Hello"])
     settings = library_dir / "rolebook.yaml"
+    settings.write_text(f"upstream: bad\n{settings.read_text('utf-8')}", "utf-8")
+    variants = ["plain", {"persona": "plain", "upstream": "good"}]
+    comparison = plan(make_rolebook(KEY), variants=variants, inputs=["Hello"])
     without_key = settings.read_text("utf-8").replace(
         "[env:OPENAI_API_KEY], model: bad", "[env:NONE], model: bad"
     )
-    settings.write_text(f"upstream: bad\n{without_key}", "utf-8")
+    settings.write_text(without_key, "utf-8")
     other = make_rolebook(KEY)
     fill(other, comparison)
     failed, answered = cells_of(other, comparison).values()

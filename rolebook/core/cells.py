@@ -12,11 +12,11 @@ from rolebook.core.comparison import (
     Comparison,
     ComparisonInput,
     ComparisonLog,
-    Variant,
 )
 from rolebook.core.errors import InputError, NotFoundError, UpstreamError, UpstreamKeyError
 from rolebook.core.fixed import beside
-from rolebook.core.persona import ResolvedPersona
+from rolebook.core.judge import AskedJudge
+from rolebook.core.persona import Persona, ResolvedPersona
 from rolebook.core.planning import persona_at, values_for
 from rolebook.core.session import Session, SessionLog, Turn, new_id
 
@@ -81,7 +81,8 @@ class Cells:
         entry = comparison.inputs[key.input]
         persona = self.persona_of(comparison.variants[key.variant].revision)
         session = self.session_of(comparison, key)
-        return self._chat.prepare(session, persona, entry.text, self.history_of(entry))
+        prepared = self._chat.prepare(session, persona, entry.text, self.history_of(entry))
+        return replace(prepared, upstream=self.upstream_of_variant(comparison, key.variant)[0])
 
     def planned_turn(
         self, comparison: Comparison, key: CellKey, prepared: PreparedTurn | None = None
@@ -155,20 +156,38 @@ class Cells:
             # That of nobody's choice has its name from the settings.
             return name or str(error.parameters.get("upstream", "")), error
 
-    def upstream_of_variant(self, variant: Variant) -> tuple[str, MissingError | None]:
+    def upstream_of_variant(
+        self, comparison: Comparison, number: int
+    ) -> tuple[str, MissingError | None]:
         """The name of the upstream that answers a variant, and why it cannot be asked; ``None`` where it can."""
-        return self.find_upstream(
-            variant.upstream or self.persona_of(variant.revision).persona.upstream
-        )
+        variant = comparison.variants[number]
+        persona = self.persona_of(variant.revision).persona
+        return self.find_upstream(variant.upstream or self._usual_upstream(comparison, persona))
 
     def upstream_of_judge(self, comparison: Comparison) -> tuple[str, MissingError | None]:
         """The same of the judge; an empty name where there is none."""
         judge = comparison.judge
         if judge is None:
             return "", None
-        return self.find_upstream(
-            judge.upstream or self.persona_of(judge.revision).persona.upstream
-        )
+        persona = self.persona_of(judge.revision).persona
+        return self.find_upstream(judge.upstream or self._usual_upstream(comparison, persona))
+
+    def asked_judge(self, comparison: Comparison) -> AskedJudge | None:
+        """The judge as it is asked; ``None`` where there is none."""
+        judge = comparison.judge
+        if judge is None:
+            return None
+        upstream, _ = self.upstream_of_judge(comparison)
+        return AskedJudge(judge, self.persona_of(judge.revision), upstream)
+
+    def _usual_upstream(self, comparison: Comparison, persona: Persona) -> str:
+        """Who answers for a persona in a comparison unless told otherwise; empty: today's default.
+
+        That is the default of the day on which it was recorded, as long as there is one of that name.
+        """
+        usual = persona.upstream or comparison.upstream
+        is_gone = isinstance(self.find_upstream(usual)[1], NotFoundError)
+        return "" if is_gone and not persona.upstream else usual
 
     def known_model(self, prepared: PreparedTurn) -> str:
         """The model that a prompt will be answered by, as far as it is known without asking anybody; else empty."""

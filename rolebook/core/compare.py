@@ -75,21 +75,25 @@ class CompareService:
     def create(self, plan: Plan) -> Comparison:
         """Record a planned comparison. It is not begun.
 
-        Where neither variant nor persona names a model, that is the upstream's default as it is now, so that another
-        default tomorrow mixes no models. An upstream may be asked for it.
+        Where neither variant nor persona names an upstream or a model, that is the default as it is now, so that
+        another default tomorrow mixes no models. An upstream may be asked for its model.
         """
-        variants = tuple(map(self._with_model, plan.comparison.variants))
-        comparison = replace(plan.comparison, variants=variants)
+        comparison = plan.comparison
+        if not comparison.upstream:
+            comparison = replace(comparison, upstream=self._cells.find_upstream("")[0])
+        variants = tuple(self._with_model(variant, comparison) for variant in comparison.variants)
+        comparison = replace(comparison, variants=variants)
         self._comparisons.create_comparison(comparison, plan.revisions)
         return comparison
 
-    def _with_model(self, variant: Variant) -> Variant:
+    def _with_model(self, variant: Variant, comparison: Comparison) -> Variant:
         persona = self._cells.persona_of(variant.revision).persona
         if variant.is_recorded or variant.model or persona.model:
             return variant
         # One that cannot be reached now may be when it is called, and says so then.
         with suppress(UpstreamError):
-            model = self._chat.default_model(variant.upstream or persona.upstream)
+            upstream = variant.upstream or persona.upstream or comparison.upstream
+            model = self._chat.default_model(upstream)
             return replace(variant, model=model)
         return variant
 
@@ -247,7 +251,7 @@ class CompareService:
         upstreams: dict[int, str] = {}
         missing: dict[int, MissingError] = {}
         for number in sorted({key.variant for key in keys}):
-            upstreams[number], error = self._cells.upstream_of_variant(comparison.variants[number])
+            upstreams[number], error = self._cells.upstream_of_variant(comparison, number)
             if error:
                 missing[number] = error
         asked = {key.variant for key in keys if known.get(key) is not CellStatus.COMPLETE}
@@ -323,10 +327,7 @@ class CompareService:
             persona=self._cells.persona_of(comparison.variants[key.variant].revision),
             history=history,
             checks=self._cells.checks_of(comparison, key.variant),
-            judge_persona=self._cells.persona_of(comparison.judge.revision)
-            if comparison.judge
-            else None,
-            judge_upstream=self._cells.upstream_of_judge(comparison)[0],
+            judge=self._cells.asked_judge(comparison),
             is_retry=is_retry,
             flaw=flaw,
         )

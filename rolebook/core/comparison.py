@@ -174,8 +174,9 @@ class Comparison:
 
     ``question`` is what it shall answer, in words. ``concurrency`` is how many calls an upstream gets at once.
     ``checks`` hold for every answer, beside those of the personas. Answers that are not ``is_streamed`` take less of
-    the computer, and have no time to first token. ``repeats_of`` is the comparison that this one
-    does again. ``left_out`` is what could not be taken of the inputs that were asked for.
+    the computer, and have no time to first token. ``upstream`` is the one that was the default when it was recorded: it
+    answers for variants, and for the judge, that name none and whose personas name none. ``repeats_of`` is the
+    comparison that this one does again. ``left_out`` is what could not be taken of the inputs that were asked for.
     """
 
     id: str
@@ -187,6 +188,7 @@ class Comparison:
     judge: Judge | None = None
     concurrency: int = 4
     is_streamed: bool = True
+    upstream: str = ""
     repeats_of: str = ""
     left_out: tuple[LeftOut, ...] = ()
     created_at: str = field(default_factory=now)

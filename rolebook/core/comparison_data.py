@@ -49,6 +49,7 @@ def comparison_data(comparison: Comparison) -> dict[str, Any]:
         "checks": [check.as_data() for check in comparison.checks],
         "judge": asdict(comparison.judge) if comparison.judge else None,
         "concurrency": comparison.concurrency,
+        "upstream": comparison.upstream,
         "repeats_of": comparison.repeats_of,
         "left_out": [
             {"count": each.count, "reason": str(each.reason), "said": phrase_data(each.reason)}
@@ -166,6 +167,7 @@ class _Recorded(_Part):
     judge: _Judge | None = None
     concurrency: integer(1, MAX_CONCURRENCY) = 4  # type: ignore[valid-type]
     stream: Boolean = True
+    upstream: Text = ""
     repeats_of: Text = ""
     left_out: tuple[_LeftOut, ...] = ()
     created_at: Annotated[Text, AfterValidator(readable_time)] = ""
@@ -244,6 +246,7 @@ def _read(form: type[_Recorded], data: object) -> Comparison:
         judge=Judge(**dict(found.judge)) if found.judge else None,
         concurrency=found.concurrency,
         is_streamed=found.stream,
+        upstream=found.upstream,
         repeats_of=found.repeats_of,
         left_out=tuple(LeftOut(each.count, each.said.phrase) for each in found.left_out),
         created_at=found.created_at,

@@ -208,6 +208,7 @@ class Estimator:
             judge = comparison.judge
             persona = self._cells.persona_of(judge.revision).persona
             upstream, model = judge.upstream or persona.upstream, judge.model or persona.model
+            upstream = upstream or comparison.upstream
             cost = self._cost(judged, upstream, model)
         return Estimate(
             cells=0,

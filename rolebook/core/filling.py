@@ -16,7 +16,7 @@ from rolebook.core.comparison import Cell, ComparisonLog, Judge, digest_of
 from rolebook.core.completion import Delta
 from rolebook.core.errors import Phrase, RolebookError, StorageError
 from rolebook.core.frozen import frozen
-from rolebook.core.judge import Judgement, Judging, answer_of
+from rolebook.core.judge import AskedJudge, Judgement, Judging, answer_of
 from rolebook.core.line import Place
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEvent
@@ -58,9 +58,9 @@ class CellPlan:
     """What it takes to fill a cell.
 
     ``cell`` is as it stands in the log. ``session`` is its own, recorded with the first turn if the cell has not begun.
-    ``history`` are the turns that its input follows; ``judge_persona``, for which ``judge_upstream`` answers, judges
-    rubrics, those that it could not tell before as well if this ``is_retry``. ``flaw`` is why nothing can be asked:
-    then texts that are still to be asked fail, and rubrics are told to be beyond judging.
+    ``history`` are the turns that its input follows; ``judge`` judges rubrics, those that it could not tell before as
+    well if this ``is_retry``. ``flaw`` is why nothing can be asked: then texts that are still to be asked fail, and
+    rubrics are told to be beyond judging.
     """
 
     cell: Cell
@@ -68,8 +68,7 @@ class CellPlan:
     persona: ResolvedPersona
     history: Sequence[Turn]
     checks: Sequence[Check]
-    judge_persona: ResolvedPersona | None
-    judge_upstream: str = ""
+    judge: AskedJudge | None
     is_retry: bool = False
     flaw: RolebookError | None = None
 
@@ -107,6 +106,7 @@ class Filling:
         self._turns = [turn for turn in self._begun.turns if turn.status is TurnStatus.COMPLETE]
         self._results = dict(self._begun.results)
         self._judging_place: Place | None = None
+        self._judge_upstream = plan.judge.upstream if plan.judge else ""
 
     def events(self) -> Iterator[RunEvent]:
         """Fill it: yields what happens, at the end CellEnded. Raises StorageError."""
@@ -140,6 +140,8 @@ class Filling:
                 raise self._plan.flaw
             with self._run.rendering:
                 prepared = self._chat.prepare(self._session, self._plan.persona, text, history)
+            # Its session names no upstream that is only the default.
+            prepared = replace(prepared, upstream=self._place.upstream)
             events = self._chat.stream_prepared(
                 self._session,
                 prepared,
@@ -233,7 +235,7 @@ class Filling:
     @property
     def _is_judged_here(self) -> bool:
         """Whether the judge has the cell's own upstream."""
-        return self._place.upstream == self._plan.judge_upstream
+        return self._place.upstream == self._judge_upstream
 
     def _check_all(self) -> None:
         """Run the checks that the answers lack, once nothing more is to be asked."""
@@ -250,7 +252,7 @@ class Filling:
         It is the cell's own where the upstream is the same. Else that one goes to the next cell first: nobody has one
         place and waits for another, so nobody waits for ever.
         """
-        upstream = self._plan.judge_upstream
+        upstream = self._judge_upstream
         if not upstream or self._run.is_closed(upstream):
             return False
         self._run.note_answered(self._key)
@@ -286,16 +288,15 @@ class Filling:
             turn,
             conversation=conversation,
             reference=self._entry.reference,
-            judge=judge,
-            judge_persona=self._plan.judge_persona,
+            asked=self._plan.judge,
             comparison_id=self._run.comparison.id,
         ):
             if isinstance(found, Judgement):
                 self._record(turn, found)
             elif isinstance(found, Turn):
-                self._run.note_end(self._key, found, self._plan.judge_upstream)
+                self._run.note_end(self._key, found, self._judge_upstream)
             else:
-                self._run.note_turn(self._key, self._plan.judge_upstream, found)
+                self._run.note_turn(self._key, self._judge_upstream, found)
 
     def _beyond_judging(self, rubric: Check) -> CheckResult:
         """That a rubric can never be judged, so that nobody is offered to have it done."""

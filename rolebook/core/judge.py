@@ -50,6 +50,15 @@ _THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 @frozen
+class AskedJudge:
+    """Who judges, as it is asked: by which persona, and by the upstream that answers for it; empty: its own."""
+
+    judge: Judge
+    persona: ResolvedPersona
+    upstream: str = ""
+
+
+@frozen
 class Judgement:
     """What checks found on a turn. One that ``is_recorded`` is in the log, with the turn of the judge who said it."""
 
@@ -141,8 +150,7 @@ class Judging:
         *,
         conversation: Sequence[tuple[str, str]] = (),
         reference: str = "",
-        judge: Judge | None = None,
-        judge_persona: ResolvedPersona | None = None,
+        asked: AskedJudge | None = None,
         comparison_id: str = "",
     ) -> Iterator[str | Turn | Judgement]:
         """Run checks on a complete turn: yields each judging turn, its id as it begins and itself when it has ended.
@@ -151,9 +159,10 @@ class Judging:
 
         Arguments:
             conversation: what was said before, each an input and its answer.
-            judge, judge_persona: who judges rubrics; without one they are left out.
+            asked: who judges rubrics; without one they are left out.
         """
         answer = answer_of(turn, reference)
+        judge = asked.judge if asked else None
         rules = [check for check in checks if not check.is_rubric]
         if rules:
             yield Judgement(
@@ -162,7 +171,7 @@ class Judging:
                     for check in rules
                 )
             )
-        if judge is None or judge_persona is None:
+        if asked is None:
             return
         said = _written(conversation, turn.input)
         for check in checks:
@@ -172,18 +181,18 @@ class Judging:
                     "conversation": said,
                     "reference": reference,
                 }
-                verdict = _Verdict(self._log, check, digest_of(check, judge, reference))
+                verdict = _Verdict(self._log, check, digest_of(check, asked.judge, reference))
                 session = Session(
                     id=new_id(),
-                    persona_id=judge.persona_id,
-                    revision=judge_persona.revision.id,
+                    persona_id=asked.judge.persona_id,
+                    revision=asked.persona.revision.id,
                     variables=values,
-                    model=judge.model,
-                    upstream=judge.upstream,
+                    model=asked.judge.model,
+                    upstream=asked.upstream or asked.judge.upstream,
                     comparison_id=comparison_id,
                     judges=turn.id,
                 )
-                yield from self._judged(verdict, session, judge_persona, turn.text)
+                yield from self._judged(verdict, session, asked.persona, turn.text)
 
     def _judged(
         self, verdict: _Verdict, session: Session, persona: ResolvedPersona, answer: str

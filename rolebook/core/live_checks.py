@@ -14,7 +14,7 @@ from rolebook.core.chat import ChatService, Library
 from rolebook.core.check import Check, CheckResult, run_check
 from rolebook.core.comparison import Judge
 from rolebook.core.errors import ConflictError, Phrase, RolebookError, StorageError
-from rolebook.core.judge import Judgement, Judging, answer_of, not_judged, require_judge
+from rolebook.core.judge import AskedJudge, Judgement, Judging, answer_of, not_judged, require_judge
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, SessionLog, Turn, TurnStatus
 
@@ -161,8 +161,7 @@ class LiveChecks:
             [check],
             turn,
             conversation=[(said.input, said.text) for said in before],
-            judge=Judge(persona.persona.id, persona.revision.id),
-            judge_persona=persona,
+            asked=AskedJudge(Judge(persona.persona.id, persona.revision.id), persona),
         )
         judging_id, judgement = "", None
         try:

@@ -126,7 +126,7 @@ class Evidence:
     Tuples are by the variant's index. ``answers`` counts the turns that got one, ``inputs`` the different inputs that
     any variant has answered; ``lengths`` are words. ``finish_reasons`` are counted, ``reasons`` their shares, the most
     frequent first. ``stand_ins`` counts the answers that came from another upstream
-    than was asked, ``models`` are each upstream with the model that has answered there. ``other_verdicts``
+    than was asked, ``models`` all of them by the upstream and the model that gave them. ``other_verdicts``
     are on rubrics, and of another upstream than the judge's.
     """
 
@@ -138,7 +138,7 @@ class Evidence:
     finish_reasons: tuple[Mapping[str, int], ...]
     reasons: tuple[ReasonShare, ...]
     stand_ins: tuple[Mapping[StandIn, int], ...]
-    models: tuple[frozenset[tuple[str, str]], ...]
+    models: tuple[Mapping[tuple[str, str], int], ...]
     other_verdicts: int
     lengths: tuple[Distribution | None, ...]
     words: tuple[Sequence[float], ...] = field(repr=False)
@@ -192,7 +192,7 @@ def _summarise(
             for turns in grouped.turns
         ),
         models=tuple(
-            frozenset((turn.upstream, turn.model) for turn in turns) for turns in grouped.turns
+            Counter((turn.upstream, turn.model) for turn in turns) for turns in grouped.turns
         ),
         other_verdicts=sum(
             "stand_in" in result.said.parameters

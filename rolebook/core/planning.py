@@ -222,11 +222,13 @@ class Planner:
         ]
         for index, variant in answering:
             with faults.at("variants", index):
-                self._upstreams.get(variant.upstream or personas[variant.revision].persona.upstream)
+                named = variant.upstream or personas[variant.revision].persona.upstream
+                self._upstreams.get(named or self._known_upstream(comparison.upstream))
         judge = comparison.judge
         if judge is not None:
             with faults.at("judge", "upstream"):
-                self._upstreams.get(judge.upstream or personas[judge.revision].persona.upstream)
+                named = judge.upstream or personas[judge.revision].persona.upstream
+                self._upstreams.get(named or self._known_upstream(comparison.upstream))
         for number, entry in enumerate(comparison.inputs, start=1):
             for _, variant in answering:
                 misfit = _misfit(variant, entry, personas[variant.revision].persona)
@@ -234,9 +236,23 @@ class Planner:
                     faults.add(("inputs", number - 1), _in_input(number, misfit))
         faults.raise_if_any()
         again = replace(
-            comparison, id=new_id(), repeats_of=comparison.id, created_at=now(), deleted_at=""
+            comparison,
+            id=new_id(),
+            upstream=self._known_upstream(comparison.upstream),
+            repeats_of=comparison.id,
+            created_at=now(),
+            deleted_at="",
         )
         return Plan(again, personas)
+
+    def _known_upstream(self, usual: str) -> str:
+        """What was the default elsewhere or once, or nothing where there is no upstream of that name."""
+        with suppress(UpstreamKeyError):
+            try:
+                self._upstreams.get(usual)
+            except NotFoundError:
+                return ""
+        return usual
 
     def _resolved(self, given: VariantSpec, spec: ComparisonSpec) -> ResolvedPersona:
         if given.system:

@@ -299,6 +299,7 @@ class Narrator:
             said = self._speaker.say("%(num)s of %(total)s cells failed (%(names)s).", words)
             yield Sentence(said, "warning")
         yield from self._stand_ins(evidence)
+        yield from self._mixtures(evidence)
         for reason, message in _CUT_OFF.items():
             counts = [reasons.get(reason, 0) for reasons in evidence.finish_reasons]
             if any(counts):
@@ -352,6 +353,27 @@ class Narrator:
                 )
                 said = f"{said}{self._speaker.punctuation.gap}{same}"
             yield Sentence(said, "warning")
+
+    def _mixtures(self, evidence: Evidence) -> Iterator[Sentence]:
+        """Variants that several models have answered for, other than by standing in: what they show is of none of them.
+
+        So it is where another default is asked after a run was stopped, and where a server chooses itself.
+        """
+        for number, (called, variant) in enumerate(
+            zip(self.called, self._comparison.variants, strict=True)
+        ):
+            models = Counter(evidence.models[number])
+            for each, count in evidence.stand_ins[number].items():
+                models[each.upstream, each.model] -= count
+            known = {key: count for key, count in (+models).items() if key[1]}
+            if len(known) > 1 and not variant.is_recorded:
+                listing = self._speaker.punctuation.listing
+                counted = (f"{self._of(*key[::-1])} {count}" for key, count in known.items())
+                said = self._speaker.say(
+                    "The answers of %(name)s come from several models: %(models)s.",
+                    {"name": called.within, "models": listing.join(counted)},
+                )
+                yield Sentence(said, "warning")
 
     def _of(self, model: str, upstream: str) -> str:
         """A model with its upstream, as far as it is known."""

@@ -61,6 +61,8 @@ class ComparisonPlan(Shape, total=False):
     judge: dict[str, Any]
     concurrency: int
     stream: bool
+    upstream: str
+    """The default upstream when it was recorded: it answers where neither a variant nor its persona names one."""
     repeats_of: str
     left_out: list[LeftOutTogether]
     created_at: str
