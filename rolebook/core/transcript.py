@@ -183,9 +183,9 @@ def _parse_content(content: Any, key: str) -> tuple[str, list[Any] | None]:
         # It would be left out without a word.
         if part.get("type") == "text" and not isinstance(part.get("text"), str):
             raise InputError("%(key)s must be a text.", key=f"{key}[{number}].text")
-    texts = [part["text"] for part in content if isinstance(part.get("text"), str)]
-    is_plain = all(set(part) == {"type", "text"} and part["type"] == "text" for part in content)
-    return "\n".join(texts), None if is_plain and len(texts) == len(content) else list(content)
+    texts = [part["text"] for part in content if part.get("type") == "text"]
+    is_plain = all(set(part) == {"type", "text"} for part in content) and len(texts) == len(content)
+    return "\n".join(texts), None if is_plain else list(content)
 
 
 def _is_list_of_objects(value: Any) -> bool:

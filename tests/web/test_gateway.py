@@ -339,6 +339,16 @@ def test_parts_that_are_texts_are_a_text_and_images_go_along(
     assert sent == [message.as_dict() for message in turn.messages]
 
 
+def test_part_of_another_kind_is_said_once_though_it_has_a_text(
+    sdk: openai.OpenAI, upstream: FakeUpstream
+) -> None:
+    """As the Responses API names them."""
+    part = {"type": "input_text", "text": "Why?"}
+    for given in ([part], [{"type": "text", "text": "one"}, part]):
+        sdk.chat.completions.create(model="plain", messages=[said(given)])
+        assert given == body_of(upstream)["messages"][-1]["content"]
+
+
 def test_what_the_persona_fixes_wins_and_the_rest_is_passed_on(
     sdk: openai.OpenAI, upstream: FakeUpstream
 ) -> None:
