@@ -6,18 +6,27 @@ and importing any one of these gathers all. So do ``httpcore2``, of which a call
 when somebody asks it for a name that is none of its modules, and in none of those that a call needs. This saves a
 command more than half of the client's import, 0.1 s or more, and a server a tenth of its memory. Of sqlite-utils, what
 its own command line converts dates and JSON with is left out until somebody does.
+
+Some modules make what nobody needs here as they are imported: regular expressions over half of Unicode, and a class for
+each kind of pydantic's schemas, with every part of it looked at. These modules find a stand-in where they import what
+makes it, which makes it late, or not at all. Nobody else's imports are touched.
 """
 
 from __future__ import annotations
 
+import builtins
+import re
 import sys
-from collections.abc import Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
 from typing import Any
+
+import typing_extensions
 
 _PACKAGES = ("openai", "openai.types", "openai.lib", "httpcore2", "asyncio", "anyio")
 _WITH_SUBPACKAGES = ("openai.types.", "openai.lib.")
@@ -33,6 +42,50 @@ _LATE_MODULES = ("sqlite_utils.recipes",)
 _WHOLE = "_whole_package"
 
 
+class _LatePattern:
+    """A regular expression that is made when something is asked of it. Python keeps it then."""
+
+    def __init__(self, pattern: str, flags: int = 0) -> None:
+        self._made_of = pattern, flags
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(re.compile(*self._made_of), name)
+
+
+class _PlainDict:
+    """Makes dictionaries, as the subclasses of a TypedDict do, and knows nothing of what is in them."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Takes what a TypedDict takes."""
+
+    def __new__(cls, *items: Any, **named: Any) -> Any:
+        return dict(*items, **named)
+
+
+class _StandIn(ModuleType):
+    """A module but for some of its names."""
+
+    def __init__(self, module: ModuleType, **instead: object) -> None:
+        super().__init__(module.__name__)
+        self.__dict__.update(instead)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+_late_re = _StandIn(re, compile=_LatePattern)
+#: What modules get where they import others.
+_STAND_INS = {
+    "sqlite_utils.db": {"re": _late_re},
+    "yaml.reader": {"re": _late_re},
+    "pydantic_core.core_schema": {
+        module.__name__: _StandIn(module, TypedDict=_PlainDict)
+        for module in (typing, typing_extensions)
+    },
+}
+
+
 class _LazyPackages(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -42,6 +95,8 @@ class _LazyPackages(MetaPathFinder):
             return ModuleSpec(fullname, _Gatherer(sys.modules[package]))
         if fullname in _LATE_MODULES:
             return _late(PathFinder.find_spec(fullname, path, target))
+        if fullname in _STAND_INS:
+            return _with_stand_ins(PathFinder.find_spec(fullname, path, target))
         if fullname not in _PACKAGES and not fullname.startswith(_WITH_SUBPACKAGES):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -54,6 +109,30 @@ def _late(spec: ModuleSpec | None) -> ModuleSpec | None:
     if spec and spec.loader:
         spec.loader = LazyLoader(spec.loader)
     return spec
+
+
+def _with_stand_ins(spec: ModuleSpec | None) -> ModuleSpec | None:
+    if spec and spec.loader:
+        spec.loader = _StandInLoader(spec.loader, _STAND_INS[spec.name])
+    return spec
+
+
+class _StandInLoader(Loader):
+    """Runs a module that finds stand-ins where it imports some others; nobody else does."""
+
+    def __init__(self, loader: Loader, stand_ins: Mapping[str, ModuleType]) -> None:
+        self._loader = loader
+        self._stand_ins = stand_ins
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        def find(name: str, *rest: Any, **named: Any) -> Any:
+            return self._stand_ins.get(name) or __import__(name, *rest, **named)
+
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": find}
+        self._loader.exec_module(module)
 
 
 class _LazyLoader(Loader):

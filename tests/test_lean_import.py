@@ -127,6 +127,39 @@ def test_what_sqlite_utils_converts_with_is_there_for_who_converts() -> None:
     assert "False 2026-01-02\n" == run(code)
 
 
+def test_patterns_that_are_made_late_find_what_they_find() -> None:
+    code = (
+        "import re, sqlite_utils, yaml\n"
+        "late = yaml.reader.Reader.NON_PRINTABLE\n"
+        "print(isinstance(late, re.Pattern), isinstance(re.compile('a'), re.Pattern))\n"
+        "print(late.search('a\\x01').start(), late.pattern[:2])\n"
+        "db = sqlite_utils.Database(memory=True)\n"
+        "db['notes'].insert({'text': 'a'}).enable_fts(['text'])\n"
+        "print(db['notes_fts'].virtual_table_using)"
+    )
+    assert ["False True", "1 [^", "FTS5"] == run(code).splitlines()
+
+
+def test_schemas_of_pydantic_are_dictionaries_as_ever() -> None:
+    code = (
+        "from pydantic import BaseModel\n"
+        "from pydantic_core import core_schema\n"
+        "from typing_extensions import TypedDict, is_typeddict\n"
+        "print(is_typeddict(core_schema.IntSchema), core_schema.CoreConfig(title='x'))\n"
+        "print(core_schema.int_schema(ge=1))\n"
+        "class Point(TypedDict, total=False):\n"
+        "    x: int\n"
+        "class Model(BaseModel, str_max_length=3, strict=True):\n"
+        "    point: Point\n"
+        "print(is_typeddict(Point), Model(point={'x': 1}).model_dump())"
+    )
+    assert [
+        "False {'title': 'x'}",
+        "{'type': 'int', 'ge': 1}",
+        "True {'point': {'x': 1}}",
+    ] == run(code).splitlines()
+
+
 def test_package_that_finds_its_names_itself_is_asked() -> None:
     assert "True\n" == run("import anyio\nprint(anyio.Lock is not None)")
 

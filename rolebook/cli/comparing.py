@@ -26,6 +26,7 @@ from rolebook.core.errors import (
 from rolebook.core.frozen import frozen
 
 if TYPE_CHECKING:
+    from rolebook.core.chat import ChatService
     from rolebook.core.comparison import Cell, Comparison, Tally
     from rolebook.core.comparison_spec import ComparisonSpec
     from rolebook.core.estimate import Estimate
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from rolebook.library.yaml_text import Mark
     from rolebook.report.snapshot import Snapshot
 
-#: By then the first calls are on their way, and there is nothing to do but to wait for their answers.
-_CALLED_S = 0.15
+#: If no more are asked within this time, the first calls are all on their way, and there is nothing to do but to wait.
+_LOOK_S = 0.01
 #: A plan that is only looked at may take a second to find cells that will fail.
 _PLANNED_CELLS = 2_000
 #: Above these somebody at a terminal is asked first: calls, and US dollars.
@@ -230,7 +231,7 @@ def run(
         running = rolebook.compare.start(
             comparison, with_failed=with_failed, is_reusing=is_reusing, concurrency=concurrency
         )
-        loading = running, terminal.translator.language
+        loading = rolebook.chat, running, terminal.translator.language
         threading.Thread(target=_load_what_shows_it, args=loading, daemon=True).start()
         watch(terminal, running)
     except KeyboardInterrupt:
@@ -260,10 +261,13 @@ def _tell_how_to_go_on(terminal: Terminal, comparison: Comparison, tally: Tally)
         terminal.tell("Go on with: rolebook compare --resume %(id)s", id=comparison.id)
 
 
-def _load_what_shows_it(running: Run, language: str) -> None:
+def _load_what_shows_it(chat: ChatService, running: Run, language: str) -> None:
     """Load what `finish` needs while the first answers are waited for."""
-    if running.wait(_CALLED_S):
-        return
+    asked = 0
+    while asked == 0 or asked != chat.asked_turns:
+        asked = chat.asked_turns
+        if running.wait(_LOOK_S):
+            return
     import rolebook.cli.answer
     import rolebook.cli.findings
     import rolebook.core.voting

@@ -146,11 +146,11 @@ def _tell_findings(
     """The sentences that the page of the comparison has above its grid."""
     from rolebook.core.preference import preference
     from rolebook.core.voting import votes_of
-    from rolebook.report.presentation import hues_of
+    from rolebook.report.presentation import hue_of
     from rolebook.report.sentences import Narrator
 
     votes = votes_of(comparison, ballots)
-    narrator = Narrator(comparison, terminal.translator, hues_of(comparison.variants))
+    narrator = Narrator(comparison, terminal.translator, list(map(hue_of, comparison.variants)))
     for sentence in narrator.tell(evidence, preference(votes), votes):
         terminal.tell_line(sentence.text)
 

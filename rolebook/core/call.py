@@ -86,6 +86,11 @@ class Call:
         self.is_cut_off = False
         """Whether Rolebook itself ends, so that the cancel is nobody's wish."""
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether an upstream has been told what is asked."""
+        return self._delivery.is_made
+
     def stream(self, upstream: Upstream) -> Iterator[Delta | Received | Waiting]:
         """Ask, and pass on what comes. What the upstream does wrong is told by ``ended``; faults of ours are raised."""
         try:
@@ -203,7 +208,7 @@ class Call:
             "choices": arrived,
             "error": self._turn_error(),
             "adaptations": self._sent.adaptations,
-            **self._used(status, has_asked=self._delivery.is_made or bool(arrived)),
+            **self._used(status, has_asked=self.has_asked or bool(arrived)),
         }
 
     def _used(self, status: TurnStatus, *, has_asked: bool) -> Mapping[str, Any]:

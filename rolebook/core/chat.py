@@ -217,6 +217,12 @@ class ChatService:
         """How many turns are being answered at the moment."""
         return len(self._live)
 
+    @property
+    def asked_turns(self) -> int:
+        """How many of them have reached an upstream."""
+        with self._lock:
+            return sum(call.has_asked for call in self._live.values())
+
     def start_session(
         self,
         session: Session,

@@ -98,7 +98,7 @@ def mean_interval(groups: Sequence[Sequence[float]]) -> Interval | None:
         return None
     if len(filled) == 1 and len(filled[0]) > 1:
         return _t_interval(filled[0], over="repeats")
-    return _t_interval([statistics.fmean(group) for group in filled], over="inputs")
+    return _t_interval(list(map(mean_of, filled)), over="inputs")
 
 
 def share_interval(passed: float, total: int, *, over: Over = "answers") -> Interval | None:
@@ -136,7 +136,7 @@ def difference_interval(
     is_share = all(value in (0, 1) for pair in filled for side in pair for value in side)
     if len(filled) == 1 and min(map(len, filled[0])) > 1:
         return replace(_welch_interval(*filled[0], among), is_share=is_share)
-    means = [(statistics.fmean(first), statistics.fmean(second)) for first, second in filled]
+    means = [(mean_of(first), mean_of(second)) for first, second in filled]
     mean = _t_interval(
         [second - first for first, second in means],
         over="inputs",
@@ -144,6 +144,11 @@ def difference_interval(
         made_from=[mean for pair in means for mean in pair],
     )
     return Difference(mean.value, mean.low, mean.high, mean.n, mean.over, among, is_share)
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Their mean. Most inputs are asked once, and one value needs no summing up."""
+    return values[0] if len(values) == 1 else statistics.fmean(values)
 
 
 def otherwise(n: int) -> float:

@@ -19,6 +19,7 @@ from rolebook.core.interval import (
     difference_interval,
     distribution,
     mean_interval,
+    mean_of,
     otherwise,
     share_interval,
     wilson,
@@ -321,11 +322,7 @@ class _Grouped:
     def _each(self, values: Callable[[_Answered], Sequence[float]]) -> _Values:
         return [
             {
-                index: [
-                    found[0] if len(found) == 1 else fmean(found)
-                    for answered in cells
-                    if (found := values(answered))
-                ]
+                index: [mean_of(found) for answered in cells if (found := values(answered))]
                 for index, cells in by_input.items()
             }
             for by_input in self.by_input

@@ -176,6 +176,9 @@ class PromptRenderer:
                 return role_data(resolved)
             return [(message.role, message.content) for message in history]
 
+        if not self._sandbox.has_rendered(resolved.revision.id):
+            # No worker knows the role yet, so that each would ask for it.
+            request = {**request, "role": supply("role")}
         reply = self._sandbox.ask(request, supply)
         if "error" in reply:
             raise _prompt_error(reply, resolved)

@@ -159,6 +159,10 @@ class Sandbox:
         for worker in workers:
             worker.close()
 
+    def has_rendered(self, revision: str) -> bool:
+        """Whether some worker has rendered this revision before, in little time."""
+        return revision in self._quick
+
     def ask(self, request: Mapping[str, Any], supply: Callable[[str], Any]) -> dict[str, Any]:
         """One render. ``supply`` gives the parts of the request that the worker asks for.
 

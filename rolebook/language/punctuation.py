@@ -30,8 +30,10 @@ PUNCTUATION = {
     "zh": Punctuation("：", "，", "、", "", "（", "）"),
 }
 
-_CHINESE = re.compile("[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff01-\uff60“”‘’…—]")
-_AFTER_NUMBER = re.compile("(?<=[0-9])(?=[\u3400-\u9fff])")
+#: Texts, of which Python makes patterns when they are first needed, and keeps them: with so many characters that takes
+#: milliseconds, and messages in other languages need neither.
+_CHINESE = "[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff01-\uff60“”‘’…—]"
+_AFTER_NUMBER = "(?<=[0-9])(?=[\u3400-\u9fff])"
 _TAG = re.compile("<[^<>]*>")
 _PLACE = re.compile(r"(%\((\w+)\)[sd])")
 
@@ -44,7 +46,7 @@ def close_up(pattern: str, parameters: Mapping[str, Any]) -> str:
     # A text with one place is three pieces: what is before it, the place itself and its name, what is after it.
     pieces = _pieces(pattern)
     values = [_shown(parameters.get(name)) for name in pieces[2::3]]
-    if not any(isinstance(value, str) and _CHINESE.search(value) for value in values):
+    if not any(isinstance(value, str) and re.search(_CHINESE, value) for value in values):
         return pattern
     edges = ["", *(value if isinstance(value, str) else "" for value in values), ""]
     texts = (
@@ -74,8 +76,8 @@ def _closed(text: str, before: str, after: str) -> str:
 
 def set_apart(text: str) -> str:
     """Words of somebody else, such as those for a time, with the space that Chinese has here behind a number."""
-    return _AFTER_NUMBER.sub(" ", text)
+    return re.sub(_AFTER_NUMBER, " ", text)
 
 
 def _are_chinese(*characters: str) -> bool:
-    return all(_CHINESE.match(character) for character in characters)
+    return all(re.match(_CHINESE, character) for character in characters)

@@ -325,4 +325,5 @@ def _once(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _each_once(sets: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    return tuple({encode_json(each): each for each in sets}.values())
+    # By how they are printed: 1 and true are equal.
+    return tuple({repr(each): each for each in sets}.values())

@@ -100,6 +100,10 @@ def export_sessions(source: Source, ids: Iterable[str], format: str) -> Iterator
     return exporter(source, ids)
 
 
+#: What is set aside for a turn is the business of budgets while it runs.
+_TURN_NAMES = tuple(field.name for field in fields(Turn) if field.compare)
+
+
 def turn_data(
     turn: Turn, mark: TurnMark | None = None, results: Sequence[CheckResult] = ()
 ) -> dict[str, Any]:
@@ -109,9 +113,7 @@ def turn_data(
         mark: what is noted on it.
         results: what checks found on it.
     """
-    # What is set aside for it is the business of budgets while it runs.
-    data = {field.name: getattr(turn, field.name) for field in fields(turn) if field.compare}
-    return data | {
+    return {name: getattr(turn, name) for name in _TURN_NAMES} | {
         "status": turn.status.value,
         "messages": [message.as_dict() for message in turn.messages],
         "adaptations": [_readable(adaptation) for adaptation in turn.adaptations],
