@@ -167,17 +167,18 @@ def _own_fields(body: Mapping[str, Any]) -> dict[str, Any]:
             known=", ".join(_OWN_NAMES),
         )
     headers = this_request().headers
-    variables = own.get("variables") or _header_variables(headers.get(VARIABLES_HEADER))
+    variables = own.get("variables")
+    if variables in (None, {}):
+        variables = _header_variables(headers.get(VARIABLES_HEADER))
     if not isinstance(variables, dict):
         raise InputError("%(key)s must be an object.", key=f"{OWN_FIELD}.variables")
-    texts = {
-        "session": own.get("session") or headers.get(SESSION_HEADER, ""),
-        "upstream": own.get("upstream") or "",
-    }
-    for name, text in texts.items():
-        if not isinstance(text, str):
+    texts: dict[str, str] = {}
+    for name, header in (("session", headers.get(SESSION_HEADER, "")), ("upstream", "")):
+        text = own.get(name)
+        if not isinstance(text, str | None):
             raise InputError("%(key)s must be a text.", key=f"{OWN_FIELD}.{name}")
-        require_short(f"{OWN_FIELD}.{name}", text)
+        texts[name] = text or header
+        require_short(f"{OWN_FIELD}.{name}", texts[name])
     return {**texts, "variables": variables}
 
 

@@ -998,7 +998,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "plain", "messages": MESSAGES, "rolebook": 1}, "rolebook"),
     ({"model": "plain", "messages": MESSAGES, "rolebook": {"x": 1}}, "rolebook.x"),
     ({"model": "plain", "messages": MESSAGES, "rolebook": {"session": 1}}, "rolebook.session"),
+    ({"model": "plain", "messages": MESSAGES, "rolebook": {"session": 0}}, "rolebook.session"),
+    ({"model": "plain", "messages": MESSAGES, "rolebook": {"upstream": False}}, "rolebook.upstream"),
     ({"model": "plain", "messages": MESSAGES, "rolebook": {"variables": [1]}}, "rolebook.variables"),
+    ({"model": "plain", "messages": MESSAGES, "rolebook": {"variables": []}}, "rolebook.variables"),
 ]  # fmt: skip
 
 
