@@ -62,7 +62,7 @@ class Difference(Interval):
 
     ``among`` is how many such differences are told together. Their intervals are so much wider that 95 times in 100
     all of them hold, not each by itself: of many, some would seem clear by chance. ``is_share`` says that it is one of
-    shares: each answer is so or not.
+    shares: each answer is so or not, or passes so many of a few checks.
     """
 
     among: int = 1

@@ -429,9 +429,9 @@ def _shares(grouped: _Grouped, demands: Sequence[_Demand]) -> Measured:
     checked = {variant for demand in demands for variant in demand.held}
     values = grouped.passed({demand.label for demand in demands if demand.held.keys() == checked})
     measured = _measured(CHECKS, "share", values)
-    return Measured(
-        CHECKS, "share", tuple(_share(by_input) for by_input in values), measured.differences
-    )
+    # Where one check of two is always passed, an answer has one half or all, which is as much a share as none or all.
+    differences = (each and replace(each, is_share=True) for each in measured.differences)
+    return Measured(CHECKS, "share", tuple(map(_share, values)), tuple(differences))
 
 
 def _share(by_input: Mapping[int, Sequence[float]]) -> Interval | None:

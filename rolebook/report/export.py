@@ -14,7 +14,7 @@ from typing import Any
 from rolebook import __version__
 from rolebook.core.comparison import Ballot, Cell, CellKey, Comparison
 from rolebook.core.errors import InputError
-from rolebook.core.interval import Interval
+from rolebook.core.interval import Difference, Interval
 from rolebook.core.measure import Evidence
 from rolebook.core.preference import Outcome, Preference, Vote, preference, side_bias
 from rolebook.core.session import Turn, TurnMark
@@ -243,6 +243,8 @@ def _interval_data(interval: Interval | None) -> dict[str, Any] | None:
         return None
     # There are hundreds, each of plain numbers: asdict would look into every one of them.
     parts = {part.name: getattr(interval, part.name) for part in fields(interval)}
+    if isinstance(interval, Difference):
+        parts["is_clear"] = interval.is_clear
     return {**parts, "is_small": interval.is_small}
 
 

@@ -141,6 +141,23 @@ def test_no_two_shares_are_further_apart_than_none_and_all() -> None:
     assert pytest.approx((-2.5 / 3, -1, high)) == figures(difference)
 
 
+@pytest.mark.parametrize("count", [3, 5, 6, 8])
+def test_checks_passed_differ_on_no_fewer_inputs_however_many_checks_there_are(count: int) -> None:
+    """One check that all pass makes a half of nothing: that is no more evidence than the other check alone."""
+    for others in ({}, {"short": True}, {"short": True, "polite": True}):
+        cells = [
+            # For the first variant the other check fails, and for the second but once.
+            cell(f"{v}-{n}-{r}", "Yes.", checks={"kind": v == 2 and (n, r) != (1, 1), **others})
+            for v in (1, 2)
+            for n in range(1, count + 1)
+            for r in (1, 2, 3)
+        ]
+        difference = summarise(grid(2, count, 3), cells).get(CHECKS).differences[1]
+        assert difference is not None
+        assert difference.excludes(0)
+        assert difference.is_clear == (count >= 6)
+
+
 def test_a_few_answers_without_a_question_do_not_prove_that_none_is_ever_asked() -> None:
     source = random.Random(3)
 

@@ -160,6 +160,24 @@ def test_json_has_measures_with_their_intervals(rolebook: Rolebook, comparison: 
     assert document["finish_reasons"][0]["shares"]["Teacher"]["value"] == 1.0
 
 
+@pytest.mark.parametrize("count", [5, 6])
+def test_json_says_of_a_difference_whether_it_is_clear(rolebook: Rolebook, count: int) -> None:
+    """Where it is the same on every input it has no interval to tell that by, and pages call it clear."""
+    variants = [{"persona": "plain", "model": f"ok?text={text}"} for text in ("One", "One+two")]
+    comparison = planned(
+        rolebook,
+        variants=variants,
+        inputs=[f"Number {n}" for n in range(count)],
+        checks=[{"max_words": 1}],
+    )
+    fill(rolebook, comparison)
+    document = json.loads(exported(rolebook, comparison, "json"))
+    for name in ("words", "checks passed"):
+        found = next(measure for measure in document["measures"] if measure["name"] == name)
+        difference = found["differences"][comparison.variants[1].name]
+        assert (None, count >= 6) == (difference["low"], difference["is_clear"])
+
+
 def test_jsonl_has_the_head_and_then_a_turn_a_line(
     rolebook: Rolebook, comparison: Comparison
 ) -> None:
