@@ -376,6 +376,10 @@ class UpstreamRefusedHereError(UpstreamRefusedError):
     """Refused for what another upstream may not mind: a limit of the account, or something on the way."""
 
 
+class UpstreamCreditError(UpstreamRefusedHereError):
+    """Refused because the account of a key cannot pay for this request; that of another key may."""
+
+
 class UpstreamRateError(UpstreamError):
     code = "upstream_rate"
     is_transient = True

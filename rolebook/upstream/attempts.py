@@ -13,6 +13,7 @@ from rolebook.core.completion import CompletionRequest, Waiting
 from rolebook.core.errors import (
     UpstreamBrokenError,
     UpstreamCancelled,
+    UpstreamCreditError,
     UpstreamError,
     UpstreamTimeoutError,
 )
@@ -145,6 +146,8 @@ class Attempts:
             self.note_answer()
         if self._pool.note_failure(lease, error):
             self._go_on_with_another_key(error)
+        elif isinstance(error, UpstreamCreditError) and self._other_keys > 0:
+            self._other_keys -= 1
         else:
             yield from self._pause(error)
 

@@ -14,6 +14,7 @@ from rolebook.core.access import Right, may, payer
 from rolebook.core.errors import (
     UpstreamBrokenError,
     UpstreamConnectionError,
+    UpstreamCreditError,
     UpstreamError,
     UpstreamKeyError,
     UpstreamModelError,
@@ -44,6 +45,11 @@ _MORE_THAN_A_MINUTE = re.compile(
 )
 """Words of OpenAI for a request with more tokens than a key may send in a minute. No key of that kind takes it, however
 long it rests."""
+_MORE_THAN_CREDIT = re.compile(
+    r"\bfewer max_tokens\b(?!.*\bcan only afford [0-])|\bprompt tokens limit exceeded\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Words of OpenRouter for a request that may become dearer than what is left; shorter ones are answered yet."""
 _PAGE = re.compile(r"\s*<(!doctype|html)\b", re.IGNORECASE)
 _NO_SUCH_MODEL = ("model_not_found", "deploymentnotfound")
 """Codes of OpenAI, and of Azure, where a model goes by the name of its deployment."""
@@ -185,6 +191,12 @@ class ErrorMapper:
             )
         if status == 401 or (status == 403 and not _is_about_input(code, detail)):
             return _key_refused(status, key, facts)
+        if status == 402 and _MORE_THAN_CREDIT.search(detail):
+            return UpstreamCreditError(
+                "The account of the key for %(upstream)s cannot pay for as much as this request may use. Ask for a "
+                "shorter answer (max_tokens), shorten the input, or add credit.",
+                **facts,
+            )
         if status == 402 or (status == 429 and code in _QUOTA):
             return UpstreamQuotaError(
                 "The quota of the key for %(upstream)s is used up. Add credit or raise its limit in the account that "

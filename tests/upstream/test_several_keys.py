@@ -122,6 +122,44 @@ def test_request_that_is_too_large_for_a_minute_costs_no_key_its_turn(
     assert len(fake.requests) == 2
 
 
+AFFORD = (
+    "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only"
+    " afford {}. To increase, visit https://openrouter.ai/settings/credits and upgrade to a paid account"
+)
+LONG_PROMPT = (
+    "Prompt tokens limit exceeded: 230799 > 91442. To increase, visit https://openrouter.ai/"
+)
+
+
+@pytest.mark.parametrize("said", [AFFORD.format(3024), LONG_PROMPT])
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_request_that_no_account_can_pay_costs_no_key_its_turn(
+    open_upstream: OpenUpstream, fake: FakeUpstream, said: str, is_streamed: bool
+) -> None:
+    upstream = open_upstream(LIMITED, GOOD)
+    fake.model_rule("ok", f"status?code=402&message={said}")
+    refused = ask(upstream, ask_for(is_streamed=is_streamed))
+    assert isinstance(refused.upstream_error, UpstreamRefusedError)
+    assert "cannot pay for as much" in str(refused.upstream_error)
+    assert states(upstream) == ["ready"] * 2
+    assert sorted(keys_used(fake)) == sorted([LIMITED, GOOD])
+
+    fake.model_rule("ok", "ok")
+    fake.key_rule(LIMITED, f"status?code=402&message={said}")
+    assert [OK_TEXT] * 2 == [ask(upstream, ask_for()).text for _ in range(2)]
+
+
+def test_account_without_any_credit_is_one_whose_quota_is_used_up(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    upstream = open_upstream(LIMITED, GOOD)
+    for said in (AFFORD.format(0), AFFORD.format(-12), "Insufficient credits."):
+        fake.key_rule(LIMITED, f"status?code=402&message={said}")
+        upstream.keys.try_again(0)
+        assert [OK_TEXT] * 2 == [ask(upstream, ask_for()).text for _ in range(2)]
+        assert states(upstream) == ["quota", "ready"], said
+
+
 def test_limited_key_gets_no_call_until_it_has_rested(
     open_upstream: OpenUpstream, fake: FakeUpstream
 ) -> None:

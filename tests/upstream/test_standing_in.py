@@ -71,6 +71,7 @@ def named(open_upstream: OpenUpstream, second: FakeUpstream) -> object:
         ("429-quota", "because the quota at first is used up."),
         ("429-tokens", "because first refused the request."),
         ("413-tokens", "because first refused the request."),
+        ("status?code=402&message=fewer max_tokens", "because first refused the request."),
         ("error-html?code=403", "because first refused the request."),
         ("401", "because first refused its keys."),
         ("rst", "because first could not be reached."),
