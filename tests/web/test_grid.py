@@ -303,6 +303,17 @@ def test_the_grid_has_a_row_for_each_input_and_a_column_for_each_variant(
     assert "4 of 4" in html
 
 
+def test_a_check_that_failed_says_in_the_grid_which_one_it_is(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    """Two may have the same words for it, and a judge's reason has none of its rubric's."""
+    checks = [{"max_words": 1, "name": "one word"}, {"max_words": 1, "name": "short <b>"}]
+    comparison = fill(rolebook, variants=["plain"], inputs=["Hi"], checks=checks)
+    (box,) = boxes(show(client, comparison)).values()
+    said = "</strong> The number of words is 2; at most 1 is allowed."
+    assert [1, 1] == [box.count(name + said) for name in ("one word", "short &lt;b&gt;")]
+
+
 def test_a_comparison_that_is_not_begun_waits_and_can_be_started(
     client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:
