@@ -557,10 +557,15 @@ def _sift(
     known = {name for variant in variants for name in personas[variant.revision].persona.variables}
     kept: list[ComparisonInput] = []
     left_out: list[PlanFault] = []
+    told: set[str] = set()
     for number, (entry, index) in enumerate(zip(inputs, origins, strict=True), start=1):
         at = ("inputs", index, "variables")
         if unknown := [name for name in entry.variables if name not in known and not entry.source]:
-            faults.add((*at, unknown[0]), _unknown_variable(number, unknown[0], known))
+            # A column without a variable is in every row.
+            for name in unknown:
+                if name not in told:
+                    faults.add((*at, name), _unknown_variable(number, name, known))
+            told.update(unknown)
             continue
         own, others = _misfits(variants, personas, entry)
         # What a variant says itself goes with every input, so it is told with the first.
@@ -579,7 +584,8 @@ def _sift(
 
 def _unknown_variable(number: int, name: str, known: Collection[str]) -> InputError:
     return InputError(
-        "Input %(number)d: no persona of this comparison has a variable '%(name)s'. There are: %(known)s.",
+        "Input %(number)d: no persona of this comparison has a variable '%(name)s'. There are: %(known)s. Rename it, or"
+        " take it out; in a file of inputs only the columns input, name, reference and tags are no variables.",
         number=number,
         name=name,
         known=", ".join(sorted(known)) or "–",

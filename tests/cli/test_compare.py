@@ -236,7 +236,7 @@ def test_all_that_cannot_be_planned_is_told_with_its_place(
     finished = shell.run("compare", "spec.yaml", "-m", "ok", "-m", "gpt-4o")
     assert (2, []) == (finished.status, upstream.requests)
     places = [line.split(": ")[0] for line in finished.notices.removeprefix("Error: ").splitlines()]
-    assert ["spec.yaml:3:43"] * 2 + ["spec.yaml:6:38"] + ["spec.yaml:7:46"] * 2 == places
+    assert ["spec.yaml:3:43"] * 2 + ["spec.yaml:6:38", "spec.yaml:7:46"] == places
     found = shell.run("compare", "teacher", "--input", "Hi", "--inputs", "questions.csv")
     assert "questions.csv:4: Input 3 with 'Teacher': level must be one of" in found.notices
     typed = shell.run("compare", "teacher", "--inputs", "questions.csv", "-v", "level=genius")
@@ -482,6 +482,17 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(
     resumed = shell.run("compare", "--resume", comparison.id)
     assert (0, 4) == (resumed.status, len(upstream.requests))
     assert stopped == sorted(said(upstream))
+
+
+def test_a_column_that_is_no_variable_is_told_once_with_what_it_may_be_called(shell: Shell) -> None:
+    rows = "".join(f"Number {n}?,{n},beginner,math\n" for n in range(150))
+    (shell.folder / "q.csv").write_text(f"question,id,level,标签\n{rows}", "utf-8")
+    found = shell.run("compare", "teacher", "--inputs", "q.csv", "--plan")
+    assert 2 == found.status
+    first, second = found.notices.splitlines()
+    assert "q.csv:2: Input 1: no persona of this comparison has a variable 'id'." in first
+    assert "'标签'" in second
+    assert "only the columns input, name, reference and tags are no variables" in second
 
 
 def test_server_that_is_down_is_told_soon_and_gone_on_with_when_it_is_there(
