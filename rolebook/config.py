@@ -77,7 +77,11 @@ SETTINGS = (
     Setting("language", "", "en or zh; else as the browser or the terminal asks."),
     Setting("log_format", "text", "text: warnings only; json: a line for every request and turn."),
     Setting("connect_timeout", "5", "Seconds to connect to an upstream."),
-    Setting("first_byte_timeout", "60", "Seconds until an upstream begins to answer."),
+    Setting(
+        "first_byte_timeout",
+        "60",
+        "Seconds until an upstream begins to answer; without a stream, until all of it is there.",
+    ),
     Setting("idle_timeout", "30", "Seconds that a running answer may pause."),
     Setting("total_timeout", "300", "Seconds that one answer may take in all."),
 )

@@ -45,6 +45,7 @@ class Call:
         deadline: ``time.monotonic()`` after which the whole attempt is too late.
         suspend: asked before it waits for more.
         delivery: learns that the request goes out.
+        is_whole: whether an answer is asked for that comes in one piece, when all of it is there.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Call:
         deadline: float,
         suspend: Suspend | None = None,
         delivery: Delivery | None = None,
+        is_whole: bool = False,
     ) -> None:
         self.timeouts = timeouts
         self.has_begun = False
@@ -67,6 +69,7 @@ class Call:
         self._lock = threading.Lock()
         self._wire: Wire | None = None
         self._delivery = delivery or Delivery()
+        self._is_whole = is_whole
         self._cut = threading.Event()
 
     def __enter__(self) -> Self:
@@ -121,6 +124,13 @@ class Call:
                 "%(upstream)s stopped in the middle of its answer: nothing came for %(seconds)g s. Try again.",
                 seconds=self.timeouts.idle_s,
                 has_begun=True,
+            )
+        if self._is_whole:
+            return UpstreamTimeoutError(
+                "%(upstream)s has not answered within %(seconds)g s. An answer that is not streamed comes only when"
+                " all of it is there: ask for a stream or a shorter one, or allow it more time (first_byte) in its"
+                " settings.",
+                seconds=self.timeouts.first_byte_s,
             )
         return UpstreamTimeoutError(
             "%(upstream)s did not begin to answer within %(seconds)g s. "

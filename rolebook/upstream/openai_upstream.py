@@ -254,6 +254,7 @@ class OpenAIUpstream:
             is_watched=request.is_watched,
             suspend=request.suspend,
             delivery=request.delivery,
+            is_whole=not request.is_streamed,
         )
         request.cancellation.on_cancel(exchange.cut)
         fold = ReplyFold(request.endpoint, choices=_wanted(plan.fields))
@@ -289,8 +290,15 @@ class OpenAIUpstream:
         is_watched: bool = True,
         suspend: Suspend | None = None,
         delivery: Delivery | None = None,
+        is_whole: bool = False,
     ) -> Exchange | DirectExchange:
-        call = Call(self.settings.timeouts, deadline=deadline, suspend=suspend, delivery=delivery)
+        call = Call(
+            self.settings.timeouts,
+            deadline=deadline,
+            suspend=suspend,
+            delivery=delivery,
+            is_whole=is_whole,
+        )
         kind = Exchange if is_watched else DirectExchange
         return kind(
             call,

@@ -249,6 +249,17 @@ def test_answer_of_which_only_the_role_came_has_not_begun(open_upstream: OpenUps
     assert outcome.duration_s < 1.5
 
 
+def test_answer_in_one_piece_that_takes_long_is_told_as_that(open_upstream: OpenUpstream) -> None:
+    """The server is at work on it all the time, and is neither busy nor loading anything."""
+    upstream = open_upstream(timeouts=Timeouts(1, 0.4, 3, 5))
+
+    outcome = ask(upstream, ask_for("ok?delay_ms=200", is_streamed=False))
+
+    assert isinstance(outcome.error, UpstreamTimeoutError)
+    assert "An answer that is not streamed comes only when all of it is there" in str(outcome.error)
+    assert ask(upstream, ask_for("ok?delay_ms=200")).text == OK_TEXT
+
+
 @pytest.mark.parametrize("is_streamed", [True, False])
 @pytest.mark.parametrize(
     ("model", "reasons"), [("n-ignored", ["stop"]), ("finish-first", ["stop", None])]
