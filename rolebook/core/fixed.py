@@ -27,7 +27,7 @@ _THINGS = (
     "tools functions",
     "tool_choice function_call",
     "response_format format json_schema grammar structured_outputs response_schema response_mime_type"
-    " guided_json guided_regex guided_choice guided_grammar",
+    " guided_json guided_regex guided_choice guided_grammar regex ebnf structural_tag",
 )
 #: Objects in which servers look for parameters. All others hold what a model is told or has to keep to, such as the
 #: properties of a schema, or another thing by a name that is here too, such as how long it may reason.
@@ -35,7 +35,8 @@ _HOLDERS = "options extra google generation_config parameters sampling_params ch
 #: Fields by which some servers would put other words around the messages, or in the place of the persona's own.
 _FRAMING = (
     "chat_template chat_template_str instruction_template instruction_template_str"
-    " system system_prompt system_message system_instruction chat_instruct_command character context"
+    " system system_prompt system_message system_instruction system_instructions model_identity"
+    " preamble preamble_override chat_instruct_command character context"
 )
 #: Fields by which an answer costs another price than the list has for its model, or something beside that.
 _PRICING = (

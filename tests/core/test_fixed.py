@@ -27,6 +27,7 @@ from rolebook.core.fixed import answers_of, filled_up
         ),
         ({"options": {"num_predict": 5}}, {"max_tokens": 9, "options": {"top_k": 1}}, {}),
         ({"chat_template_kwargs": {"enable_thinking": False}}, {"reasoning_effort": "high"}, {}),
+        ({"response_format": {"type": "json_object"}}, {"regex": "a+", "ebnf": "root ::= 'a'"}, {}),
         ({"n": 1}, {"num_return_sequences": 4, "candidateCount": 4}, {}),
         ({"top_k": 1}, {"options": {"top_k": 9}}, {"options": {}}),
         ({"top_k": 1}, {"num_predict": 9, "options": {"seed": 1}}, ...),

@@ -394,6 +394,8 @@ def test_limit_of_the_persona_holds_for_servers_that_take_it_by_another_name(
         ("chat_template", "chat_template_kwargs"),
         ("system", "options"),
         ("systemInstruction", "extra"),
+        ("model_identity", "chat_template_kwargs"),
+        ("preamble_override", ""),
     ],
 )
 def test_field_that_frames_messages_anew_is_refused_wherever_servers_look_for_it(
