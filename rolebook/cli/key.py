@@ -118,7 +118,10 @@ def _as_data(key: ApiKey, day: Spending, month: Spending) -> dict[str, Any]:
     help="A persona that it opens, also as ID@LABEL; repeat it for more. Without any, all of them.",
 )
 @click.option(
-    "--requests-per-minute", metavar="NUMBER", default="", help="Requests in a minute at most."
+    "--requests-per-minute",
+    metavar="NUMBER",
+    default="",
+    help="Requests a minute; after a pause, so many at once.",
 )
 @click.option("--tokens-per-day", metavar="NUMBER", default="", help="Tokens in a day at most.")
 @click.option("--tokens-per-month", metavar="NUMBER", default="", help="Tokens in a month at most.")
