@@ -165,19 +165,20 @@ def summarise(comparison: Comparison, cells: Iterable[Cell]) -> Evidence:
 
 
 def _summarise(
-    comparison: Comparison, cells: Iterable[Cell], same_inputs: Sequence[int]
+    comparison: Comparison, cells: Iterable[Cell], same_inputs: Sequence[int], tags: int = 1
 ) -> Evidence:
-    grouped = _Grouped(len(comparison.variants), cells, same_inputs)
+    """With differences whose intervals hold for so many ``tags`` together."""
+    grouped = _Grouped(len(comparison.variants), cells, same_inputs, tags)
     demands = grouped.demands()
     words = tuple([float(_counts(turn.text)[0]) for turn in turns] for turns in grouped.turns)
     reasons = tuple(Counter(map(_reason, turns)) for turns in grouped.turns)
     return Evidence(
         measured=(
             *(
-                _measured(measure.name, measure.unit, grouped.values(measure.value))
+                _measured(measure.name, measure.unit, grouped.values(measure.value), tags)
                 for measure in MEASURES
             ),
-            _measured(SIMILARITY, "share", grouped.similarities()),
+            _measured(SIMILARITY, "share", grouped.similarities(), tags),
             _shares(grouped, demands),
         ),
         checks=tuple(_check_share(grouped, demand) for demand in demands),
@@ -221,13 +222,18 @@ def _stand_in(turn: Turn) -> StandIn:
 
 
 def summarise_by_tag(comparison: Comparison, cells: Iterable[Cell]) -> Mapping[str, Evidence]:
-    """The same for the inputs of each tag alone, by the tag, sorted. An input with two tags counts for both."""
+    """The same for the inputs of each tag alone, by the tag, sorted. An input with two tags counts for both.
+
+    The intervals of the differences hold for all tags together: among ten of them something always stands out.
+    """
     by_tag: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         for tag in comparison.inputs[cell.key.input].tags:
             by_tag[tag].append(cell)
     same_inputs = comparison.same_inputs()
-    return {tag: _summarise(comparison, by_tag[tag], same_inputs) for tag in sorted(by_tag)}
+    return {
+        tag: _summarise(comparison, by_tag[tag], same_inputs, len(by_tag)) for tag in sorted(by_tag)
+    }
 
 
 #: For each variant the values of its cells by input: one for each repeat.
@@ -282,7 +288,10 @@ def _held(by_input: Mapping[int, Sequence[_Answered]]) -> Mapping[str, _Held]:
 class _Grouped:
     """The complete turns of cells by variant and input; of inputs that say the same, by the first of them."""
 
-    def __init__(self, variants: int, cells: Iterable[Cell], same_inputs: Sequence[int]) -> None:
+    def __init__(
+        self, variants: int, cells: Iterable[Cell], same_inputs: Sequence[int], tags: int
+    ) -> None:
+        self.tags = tags
         self.by_input: list[dict[int, list[_Answered]]] = [
             defaultdict(list) for _ in range(variants)
         ]
@@ -368,9 +377,9 @@ def _passed(cell: Cell, labels: Container[str]) -> Sequence[float]:
     return [sum(results) / len(results) for results in told if results]
 
 
-def _measured(name: str, unit: Unit, values: _Values) -> Measured:
+def _measured(name: str, unit: Unit, values: _Values, tags: int) -> Measured:
     first = values[0] if values else {}
-    among = sum(not first.keys().isdisjoint(by_input) for by_input in values[1:]) or 1
+    among = tags * (sum(not first.keys().isdisjoint(by_input) for by_input in values[1:]) or 1)
     return Measured(
         name,
         unit,
@@ -428,7 +437,7 @@ def _shares(grouped: _Grouped, demands: Sequence[_Demand]) -> Measured:
     """
     checked = {variant for demand in demands for variant in demand.held}
     values = grouped.passed({demand.label for demand in demands if demand.held.keys() == checked})
-    measured = _measured(CHECKS, "share", values)
+    measured = _measured(CHECKS, "share", values, grouped.tags)
     # Where one check of two is always passed, an answer has one half or all, which is as much a share as none or all.
     differences = (each and replace(each, is_share=True) for each in measured.differences)
     return Measured(CHECKS, "share", tuple(map(_share, values)), tuple(differences))

@@ -175,12 +175,15 @@ class SideBias:
     is_suspicious: bool
 
 
-def preference(votes: Iterable[Vote]) -> Preference:
+def preference(votes: Iterable[Vote], *, among: int = 1) -> Preference:
     """Count ``votes`` and weigh them; neither their order nor the sides they were shown on change the result.
 
     All intervals are 95 % ones that hold however often somebody looks while votes come in. Shares of a pair have that
     of Robbins, on the effective number of votes: votes on the same input are not independent, and the more they agree,
     the less each of them adds. Strengths have the percentile interval of 2,000 resamples, widened for both reasons.
+
+    Arguments:
+        among: the verdicts of so many sets of votes are to hold together.
     """
     tally = _Tally(votes)
     model = _BradleyTerry(tally)
@@ -199,18 +202,21 @@ def preference(votes: Iterable[Vote]) -> Preference:
             a: {b: tally.record(a, b) for b in tally.variants if b != a} for a in tally.variants
         },
         components=components,
-        verdicts=tuple(_verdicts(tally, model, components)),
+        verdicts=tuple(_verdicts(tally, model, components, among)),
     )
 
 
 def preference_by(votes: Iterable[Vote], key: Literal["input", "tag"]) -> dict[str, Preference]:
-    """The preference for each input or each tag that votes name, sorted; a vote with two tags counts for both."""
+    """The preference for each input or each tag that votes name, sorted; a vote with two tags counts for both.
+
+    The verdicts of all of them hold together.
+    """
     strata: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
         for name in vote.tags if key == "tag" else (vote.input,):
             if name:
                 strata[name].append(vote)
-    return {name: preference(strata[name]) for name in sorted(strata)}
+    return {name: preference(strata[name], among=len(strata)) for name in sorted(strata)}
 
 
 def side_bias(votes: Iterable[Vote]) -> SideBias:
@@ -421,19 +427,19 @@ def _fit(wins: _Matrix, start: Sequence[float], tolerance: float) -> list[float]
     return strengths
 
 
-def _interval(share: float, votes: int, effective: float) -> Interval:
-    return Interval(share, *lasting(share, effective), votes, "votes")
+def _interval(share: float, votes: int, effective: float, among: int = 1) -> Interval:
+    return Interval(share, *lasting(share, effective, among), votes, "votes")
 
 
 def _verdicts(
-    tally: _Tally, model: _BradleyTerry, components: Iterable[tuple[str, ...]]
+    tally: _Tally, model: _BradleyTerry, components: Iterable[tuple[str, ...]], among: int
 ) -> Iterator[Verdict]:
     for component in components:
         better, *others = component
         # Every vote is on two variants.
         effective = sum(tally.effective_votes(name) for name in component) / 2
         for worse in others:
-            share = _outlook(tally, model, component, worse)
+            share = _outlook(tally, model, component, worse, among)
             found = Verdict(
                 *(better, worse, share(1.0), tally.inputs_of(component)),
                 is_clear=False,
@@ -448,16 +454,18 @@ _Outlook = Callable[[float], Interval]
 """A share with the interval that it will have, if it stays as it is, once there are so many times the votes."""
 
 
-def _outlook(tally: _Tally, model: _BradleyTerry, component: Sequence[str], worse: str) -> _Outlook:
+def _outlook(
+    tally: _Tally, model: _BradleyTerry, component: Sequence[str], worse: str, among: int
+) -> _Outlook:
     better, *others = component
     if len(others) > 1:
-        pairs = len(component) * len(others) // 2
+        among *= len(component) * len(others) // 2
         seen = replace(model.share(better, [worse]), n=tally.votes_on(*component))
-        return lambda growth: _lasting(seen, among=pairs, growth=growth)
+        return lambda growth: _lasting(seen, among=among, growth=growth)
     record, effective = tally.record(better, worse), tally.effective_votes(better, worse)
     assert record.share is not None
     share = record.share.value
-    return lambda growth: _interval(share, record.votes, effective * growth)
+    return lambda growth: _interval(share, record.votes, effective * growth, among)
 
 
 def _decided(found: Verdict, share: _Outlook, effective: float, *, is_told: bool) -> Verdict:

@@ -336,6 +336,27 @@ def test_each_tag_has_the_evidence_of_its_inputs_alone() -> None:
     assert {"easy": 20, "hard": 10, "sky": 10} == {tag: i and i.value for tag, i in means.items()}
 
 
+def test_of_many_tags_none_stands_out_by_chance() -> None:
+    source = random.Random(11)
+
+    def stands_out() -> bool:
+        comparison = replace(
+            grid(2, 80),
+            inputs=tuple(
+                ComparisonInput((f"Why {n}?",), tags=(f"tag {n % 10}",)) for n in range(80)
+            ),
+        )
+        cells = [
+            cell(f"{v}-{n}-1", words(source.randint(20, 60))) for v in (1, 2) for n in range(1, 81)
+        ]
+        by_tag = summarise_by_tag(comparison, cells).values()
+        found = [evidence.get("words").differences[1] for evidence in by_tag]
+        return any(difference and difference.is_clear for difference in found)
+
+    # Each by itself would do so in 40 of 100.
+    assert sum(stands_out() for _ in range(60)) <= 8
+
+
 def test_answers_to_the_same_words_are_repeats_wherever_they_stand() -> None:
     """A file of inputs in which a line stands twice tells no more than one that asks it twice."""
     source = random.Random(3)

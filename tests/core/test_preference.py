@@ -511,13 +511,20 @@ def test_preference_by_input_and_by_tag_holds_the_votes_that_name_one():
     ]
     by_input = preference_by(votes, "input")
     assert list(by_input) == ["primes", "sky"]
-    assert by_input["sky"] == preference(votes[:2])
-    assert by_input["primes"] == preference(votes[2:3])
+    assert by_input["sky"] == preference(votes[:2], among=2)
+    assert by_input["primes"] == preference(votes[2:3], among=2)
     by_tag = preference_by(votes, "tag")
     assert list(by_tag) == ["physics", "short"]
-    assert by_tag["physics"] == preference(votes[:2])
-    assert by_tag["short"] == preference(votes[:1])
+    assert by_tag["physics"] == preference(votes[:2], among=2)
+    assert by_tag["short"] == preference(votes[:1], among=2)
     assert preference_by([], "tag") == {}
+    # What is just clear alone is not, where it has been picked from several.
+    won = [Vote("A", "B", LEFT, f"input {n}", ("picked",)) for n in range(9)]
+    (alone,) = preference_by(won, "tag")["picked"].verdicts
+    assert alone.is_clear
+    others = [replace(vote, tags=(f"tag {n}",)) for n in range(20) for vote in won]
+    (picked,) = preference_by([*won, *others], "tag")["picked"].verdicts
+    assert not picked.is_clear
 
 
 @pytest.mark.parametrize(
