@@ -6,7 +6,6 @@ refuse is known best from their own answer, so every model is asked as the perso
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 import time
@@ -92,6 +91,7 @@ class _Habit:
     renamed: Mapping[str, str] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
     is_streamed: bool = True
+    tells_usage: bool = True
     system_role: str = "system"
 
 
@@ -103,7 +103,6 @@ class Adapter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._habits: dict[tuple[str, str], tuple[_Habit, float]] = {}
-        self._usage_refused_at = -math.inf
 
     def plan(self, request: CompletionRequest) -> Plan:
         """The request as its model is known to take it."""
@@ -141,7 +140,7 @@ class Adapter:
                     "The answer was asked for in one piece, because the model refuses to stream it."
                 )
             )
-        if is_streamed and not _is_recent(self._usage_refused_at):
+        if is_streamed and habit.tells_usage:
             fields["stream_options"] = {**_USAGE, **(fields.get("stream_options") or {})}
         elif not is_streamed:
             fields.pop("stream_options", None)
@@ -162,13 +161,10 @@ class Adapter:
             return False
         lesson = _Lesson(request, plan, error)
         with self._lock:
-            if lesson.is_usage:
-                self._usage_refused_at = time.monotonic()
-            else:
-                known = self._habit_of(request)
-                habit = lesson.applied(known)
-                if habit != known:
-                    self._remember(request, habit)
+            known = self._habit_of(request)
+            habit = lesson.applied(known)
+            if habit != known:
+                self._remember(request, habit)
         return self.plan(request) != plan
 
     def _habit_of(self, request: CompletionRequest) -> _Habit:
@@ -199,7 +195,7 @@ class _Lesson:
         self._code = str(error.parameters.get("reason_code") or "")
 
     @property
-    def is_usage(self) -> bool:
+    def _is_usage(self) -> bool:
         """Whether it is about the request to report usage, which we added, alone."""
         return self._plan.fields.get("stream_options") == _USAGE and (
             self._param == "stream_options" or self._name in {"stream_options", *_USAGE}
@@ -207,6 +203,8 @@ class _Lesson:
 
     def applied(self, habit: _Habit) -> _Habit:
         """``habit`` and what this adds to it."""
+        if self._is_usage:
+            return replace(habit, tells_usage=False)
         if self._is_system_role:
             return replace(
                 habit, system_role="developer" if habit.system_role == "system" else "user"

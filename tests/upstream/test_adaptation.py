@@ -63,6 +63,14 @@ def test_server_that_cannot_report_usage_in_streams_is_not_asked_again(
     assert len(fake.requests) == 3
 
 
+def test_model_that_cannot_report_usage_in_streams_costs_no_other_its_own(
+    upstream: OpenAIUpstream,
+) -> None:
+    """Behind one address there may be many servers, as there are behind a proxy."""
+    ask(upstream, ask_for("no-stream-options"))
+    assert ask(upstream, ask_for("ok")).completion.usage.total_tokens
+
+
 def test_option_of_somebody_that_is_refused_costs_nobody_else_the_usage() -> None:
     wishes = {"stream_options": {"bogus": 1}}
     request = CompletionRequest([Message("user", "hi")], "m", wishes)
@@ -193,7 +201,7 @@ def test_what_was_learnt_is_forgotten_after_an_hour_and_of_the_oldest_of_many_mo
         assert adapter.learn(request, adapter.plan(request), said)
         return request
 
-    learn("any", "stream_options")
+    learn("first", "stream_options")
     first = learn("first")
     assert {} == adapter.plan(first).fields
     monkeypatch.setattr(time, "monotonic", lambda: now + 3700)
