@@ -45,6 +45,7 @@ from rolebook.report.export import export_comparison
 from rolebook.report.snapshot import take_snapshot
 from rolebook.report.unasked import tell_failing, tell_left_out
 from rolebook.wiring import Rolebook
+from tests.conftest import ROOT
 from tests.fake_upstream import FakeUpstream
 from tests.judging import JUDGE_MODEL, add_judge, verdict
 
@@ -1399,6 +1400,43 @@ def test_another_default_model_tomorrow_mixes_no_models(
     other = make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": "newer"})
     fill(other, other.comparisons.get_comparison(comparison.id))
     assert ["ok", "ok"] == [request.body["model"] for request in upstream.requests]
+
+
+def verdicts(rolebook: Rolebook, comparison: Comparison) -> list[bool | None]:
+    """What the checks of all cells say."""
+    cells = rolebook.comparisons.cells(comparison)
+    return [result.has_passed for cell in cells for result in cell.checks]
+
+
+def test_another_default_model_tomorrow_is_another_judge(
+    make_rolebook: Make, library_dir: Path, upstream: FakeUpstream
+) -> None:
+    shipped = (ROOT / "personas" / "judge.yaml").read_text("utf-8")
+    (library_dir / "personas" / "judge.yaml").write_text(shipped, "utf-8")
+    upstream.model_rule("mild", verdict("true"))
+    upstream.model_rule("strict", verdict("false"))
+    spec = {
+        "variants": [{"persona": "plain", "model": "ok"}],
+        "inputs": ["a", "b"],
+        "checks": [{"rubric": "Is polite"}],
+    }
+
+    def on(model: str) -> Rolebook:
+        return make_rolebook({"OPENAI_BASE_URL": upstream.base_url, "ROLEBOOK_MODEL": model})
+
+    comparison = plan(today := on("mild"), **spec)
+    fill(today, comparison, keys=[CellKey(0, 0, 0)])
+    tomorrow = on("strict")
+    fill(tomorrow, tomorrow.comparisons.get_comparison(comparison.id))
+    assert [True, True] == verdicts(tomorrow, comparison)
+    # Answers may be taken from the log, but not what another judge has said of them.
+    other = plan(tomorrow, **spec)
+    estimate = tomorrow.estimator.estimate(other, is_reusing=True)
+    assert (2, 2) == (estimate.calls, estimate.judgements)
+    fill(tomorrow, other, is_reusing=True)
+    assert [False, False] == verdicts(tomorrow, other)
+    asked = [request.body["model"] for request in upstream.requests]
+    assert ["ok", "mild"] * 2 + ["strict"] * 2 == asked
 
 
 def test_another_default_upstream_tomorrow_answers_for_nobody_as_long_as_there_is_todays(

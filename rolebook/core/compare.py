@@ -19,6 +19,7 @@ from rolebook.core.comparison import (
     CellStatus,
     Comparison,
     ComparisonLog,
+    Judge,
     Standing,
     Variant,
 )
@@ -82,7 +83,8 @@ class CompareService:
         if not comparison.upstream:
             comparison = replace(comparison, upstream=self._cells.find_upstream("")[0])
         variants = tuple(self._with_model(variant, comparison) for variant in comparison.variants)
-        comparison = replace(comparison, variants=variants)
+        judge = comparison.judge and self._with_judges_model(comparison.judge, comparison)
+        comparison = replace(comparison, variants=variants, judge=judge)
         self._comparisons.create_comparison(comparison, plan.revisions)
         return comparison
 
@@ -90,12 +92,21 @@ class CompareService:
         persona = self._cells.persona_of(variant.revision).persona
         if variant.is_recorded or variant.model or persona.model:
             return variant
+        model = self._default_model(variant.upstream or persona.upstream or comparison.upstream)
+        return replace(variant, model=model)
+
+    def _with_judges_model(self, judge: Judge, comparison: Comparison) -> Judge:
+        persona = self._cells.persona_of(judge.revision).persona
+        if judge.model or persona.model:
+            return judge
+        model = self._default_model(judge.upstream or persona.upstream or comparison.upstream)
+        return replace(judge, model=model)
+
+    def _default_model(self, upstream: str) -> str:
         # One that cannot be reached now may be when it is called, and says so then.
         with suppress(UpstreamError):
-            upstream = variant.upstream or persona.upstream or comparison.upstream
-            model = self._chat.default_model(upstream)
-            return replace(variant, model=model)
-        return variant
+            return self._chat.default_model(upstream)
+        return ""
 
     def repeat(self, comparison: Comparison) -> Comparison:
         """Record the same comparison once more, with no cell begun. Raises what ``plan_again`` raises."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -47,6 +47,25 @@ _decoder = json.JSONDecoder(parse_int=float, strict=False)
 _BACKSLASH = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4}|)')
 #: What some models think before they answer.
 _THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+
+
+def judge_at(
+    resolved: ResolvedPersona,
+    model_of: Callable[[str], str],
+    *,
+    model: str = "",
+    upstream: str = "",
+) -> Judge:
+    """A persona as a judge. Where nothing names its model, that is the upstream's default as it is now: verdicts of
+    another one are those of another judge.
+
+    Arguments:
+        model_of: gives the default model of an upstream, or nothing.
+    """
+    persona = resolved.persona
+    if not model and not persona.model:
+        model = model_of(upstream or persona.upstream)
+    return Judge(persona.id, resolved.revision.id, model, upstream)
 
 
 @frozen

@@ -7,14 +7,22 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from typing import Protocol
 
 from rolebook.core.access import on_this_account
 from rolebook.core.chat import ChatService, Library
 from rolebook.core.check import Check, CheckResult, run_check
-from rolebook.core.comparison import Judge
 from rolebook.core.errors import ConflictError, Phrase, RolebookError, StorageError
-from rolebook.core.judge import AskedJudge, Judgement, Judging, answer_of, not_judged, require_judge
+from rolebook.core.judge import (
+    AskedJudge,
+    Judgement,
+    Judging,
+    answer_of,
+    judge_at,
+    not_judged,
+    require_judge,
+)
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.session import Session, SessionLog, Turn, TurnStatus
 
@@ -153,6 +161,12 @@ class LiveChecks:
             with self._lock:
                 self._waiting.pop((turn.id, check.label), None)
 
+    def _default_model(self, upstream: str) -> str:
+        # That it cannot be reached is told by the verdict.
+        with suppress(RolebookError):
+            return self._chat.default_model(upstream)
+        return ""
+
     def _ask(self, check: Check, turn: Turn) -> Judgement | None:
         persona = self._library.get_persona(self._judge_id)
         require_judge(persona)
@@ -161,7 +175,7 @@ class LiveChecks:
             [check],
             turn,
             conversation=[(said.input, said.text) for said in before],
-            asked=AskedJudge(Judge(persona.persona.id, persona.revision.id), persona),
+            asked=AskedJudge(judge_at(persona, self._default_model), persona),
         )
         judging_id, judgement = "", None
         try:

@@ -36,7 +36,7 @@ from rolebook.core.errors import (
 from rolebook.core.fields import in_line
 from rolebook.core.fixed import answer_wanted
 from rolebook.core.frozen import frozen
-from rolebook.core.judge import require_judge
+from rolebook.core.judge import judge_at, require_judge
 from rolebook.core.message import Message
 from rolebook.core.persona import (
     FaultyDataError,
@@ -197,7 +197,7 @@ class Planner:
             inputs=tuple(inputs),
             repeats=spec.repeats,
             checks=spec.checks,
-            judge=_judge_at(spec.judge, judge) if judge else None,
+            judge=self._judge_at(spec.judge, judge) if judge else None,
             concurrency=spec.concurrency,
             is_streamed=spec.stream,
             left_out=_by_reason(left_out),
@@ -285,6 +285,10 @@ class Planner:
                     self._upstreams.get(spec.judge.upstream or resolved.persona.upstream)
                 return resolved
         return None
+
+    def _judge_at(self, given: JudgeSpec, resolved: ResolvedPersona) -> Judge:
+        known = self._upstreams.known_model
+        return judge_at(resolved, known, model=given.model, upstream=given.upstream)
 
     def _recorded_variant(
         self, inputs: Sequence[ComparisonInput], answered: Mapping[str, str]
@@ -473,10 +477,6 @@ def _variant(given: VariantSpec, resolved: ResolvedPersona, name: str) -> Varian
         variables=given.variables,
         parameters=given.parameters,
     )
-
-
-def _judge_at(given: JudgeSpec, resolved: ResolvedPersona) -> Judge:
-    return Judge(resolved.persona.id, resolved.revision.id, given.model, given.upstream)
 
 
 def persona_at(revision: Revision) -> ResolvedPersona:
