@@ -32,7 +32,7 @@ from rolebook.upstream.address import proxy_for, shown_url
 from rolebook.upstream.key_pool import KEY_REFUSED
 from rolebook.upstream.pace import asked_pause, retry_after
 from rolebook.upstream.redaction import Redactor
-from rolebook.upstream.reply import FailedReply, reason_of
+from rolebook.upstream.reply import FailedReply, no_answer, reason_of
 
 MAX_DETAIL = 500
 """The longest reason of a server that is passed on, in characters."""
@@ -136,7 +136,7 @@ class ErrorMapper:
                     "Try again in a moment, or allow it more (ulimit -n)."
                 )
         if isinstance(reason, FailedReply):
-            return self._reported(reason.error, key)
+            return self._reported(reason, key)
         return self._foreign(reason, chain, key, is_sent) or UpstreamError(
             "The call to %(upstream)s failed in an unexpected way (%(kind)s). Try again; if it stays, report it.",
             kind=type(reason).__name__,
@@ -274,8 +274,9 @@ class ErrorMapper:
             "%(upstream)s refused the request with status %(status)d.", **facts
         )
 
-    def _reported(self, error: Any, key: Key | None) -> UpstreamError:
-        """A failure that came inside a stream with status 200."""
+    def _reported(self, reported: FailedReply, key: Key | None) -> UpstreamError:
+        """A failure that came with status 200."""
+        error = reported.error
         if _ROLES_REFUSED.search(reason_of(error)):
             return _roles_refused(detail=reason_of(error))
         code, status = _code_of(error), error.get("code") if isinstance(error, dict) else None
@@ -283,6 +284,8 @@ class ErrorMapper:
             status = next((likely for word, likely in _LIKELY_STATUS.items() if word in code), 0)
         if 400 <= status < 500:
             return self._refused(status, error, {}, key)
+        if reported.is_whole:
+            return no_answer(error)
         kind = UpstreamServerError if status else UpstreamReplyError
         return kind(
             "%(upstream)s reported an error instead of going on with the answer. Try again.",

@@ -150,10 +150,11 @@ class ReplyFold:
         try:
             self._add(payload, deltas)
         except FailedReply as reported:
-            raise UpstreamReplyError(
-                "%(upstream)s reported an error instead of an answer. Try again.",
-                detail=reason_of(reported.error),
-            ) from None
+            # With answers beside it, it is no refusal.
+            if payload.get("choices"):
+                raise no_answer(reported.error) from None
+            reported.is_whole = True
+            raise
 
     def _add_begun(self, payload: Any) -> None:
         """The answers in a reply that broke off, as far as they came; all else in it may be half of what it was.
@@ -201,11 +202,14 @@ class ReplyFold:
 
 
 class FailedReply(Exception):
-    """The server reports a failure inside a reply that began well; ``error`` is what it says."""
+    """The server reports a failure inside a reply that began well; ``error`` is what it says, and ``is_whole`` whether
+    that is all of the reply.
+    """
 
     def __init__(self, error: Any) -> None:
         super().__init__("a failure inside a reply")
         self.error = error
+        self.is_whole = False
 
 
 class _ChoiceFold:
@@ -474,6 +478,13 @@ def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value <= _MAX_TOKENS else None
+
+
+def no_answer(error: Any) -> UpstreamReplyError:
+    """The error for a whole reply that reports one."""
+    return UpstreamReplyError(
+        "%(upstream)s reported an error instead of an answer. Try again.", detail=reason_of(error)
+    )
 
 
 def no_choices() -> UpstreamReplyError:

@@ -100,9 +100,16 @@ def _doubled(payload: Payload) -> str:
     return dump(payload)[:-1] + ',"choices":[]}'
 
 
-@register("error-200", "broken", "an error object with status 200")
+@register(
+    "error-200",
+    "broken",
+    "an error object with status 200, of another one if it has a `code`",
+    code=0,
+)
 def error_200(x: Exchange) -> Steps:
-    return answer(x, whole=ERROR, items=[ERROR, "[DONE]"])
+    told: Payload = {"error": {**ERROR["error"], "code": x.options["code"]}}
+    error = told if x.options["code"] else ERROR
+    return answer(x, whole=error, items=[error, "[DONE]"])
 
 
 @register("error-mid", "broken", "an error object after some text", after=2)

@@ -305,8 +305,12 @@ def test_model_without_system_messages_is_told_with_the_way_out(
     assert len(fake.requests) == 1
 
 
-def test_refusal_of_system_messages_may_come_in_the_stream(upstream: OpenAIUpstream) -> None:
-    error = ask(upstream, ask_for("strict-roles?code=200", messages=STRICT)).upstream_error
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_refusal_of_system_messages_may_come_with_status_200(
+    upstream: OpenAIUpstream, is_streamed: bool
+) -> None:
+    asked = ask_for("strict-roles?code=200", messages=STRICT, is_streamed=is_streamed)
+    error = ask(upstream, asked).upstream_error
 
     assert isinstance(error, UpstreamRefusedError)
     assert "`template: no-system`" in str(error)

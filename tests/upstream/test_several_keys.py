@@ -122,6 +122,18 @@ def test_request_that_is_too_large_for_a_minute_costs_no_key_its_turn(
     assert len(fake.requests) == 2
 
 
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize(("code", "state"), [(429, "limited"), (402, "quota"), (401, "refused")])
+def test_refusal_with_status_200_is_one_all_the_same(
+    open_upstream: OpenUpstream, fake: FakeUpstream, code: int, state: str, is_streamed: bool
+) -> None:
+    """OpenRouter has begun to answer before it knows what a provider says, and so do other gateways."""
+    upstream = open_upstream(LIMITED, GOOD)
+    fake.key_rule(LIMITED, f"error-200?code={code}")
+    answer = ask(upstream, ask_for(is_streamed=is_streamed))
+    assert (OK_TEXT, [state, "ready"]) == (answer.text, states(upstream))
+
+
 AFFORD = (
     "This request requires more credits, or fewer max_tokens. You requested up to 65536 tokens, but can only"
     " afford {}. To increase, visit https://openrouter.ai/settings/credits and upgrade to a paid account"
