@@ -463,12 +463,22 @@ def read_cost(usage: Any) -> float | None:
     """US dollars that the server itself reports with its usage, as LiteLLM and OpenRouter do.
 
     Nothing is no figure: it stands there for models whose price the server does not know either, and for calls that
-    are billed elsewhere.
+    are billed elsewhere. Where those are made with a key of one's own that lies at OpenRouter, the cost is but a fee,
+    and what the model costs stands beside it.
     """
-    cost = usage.get("cost") if isinstance(usage, dict) else None
-    if isinstance(cost, bool) or not isinstance(cost, int | float):
+    if not isinstance(usage, dict):
         return None
-    return float(cost) if 0 < cost <= _MAX_COST else None
+    cost = _dollars(usage.get("cost"))
+    if usage.get("is_byok") is True:
+        inference = _dollars(_detail(usage, "cost_details", "upstream_inference_cost"))
+        return None if inference is None else inference + (cost or 0.0)
+    return cost
+
+
+def _dollars(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value <= _MAX_COST else None
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
