@@ -446,7 +446,7 @@ def _shares(grouped: _Grouped, demands: Sequence[_Demand]) -> Measured:
 def _share(by_input: Mapping[int, Sequence[float]]) -> Interval | None:
     """Of answers where there is one for each input, else of the inputs' mean shares."""
     told = [values for values in by_input.values() if values]
-    if len(told) == 1:
+    if len(told) == 1 and len(told[0]) > 1:
         return share_interval(sum(told[0]), len(told[0]), over="repeats")
     over: Literal["answers", "inputs"] = "answers" if all(len(v) == 1 for v in told) else "inputs"
     return share_interval(sum(map(fmean, told)), len(told), over=over)

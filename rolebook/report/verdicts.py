@@ -107,7 +107,10 @@ class Verdicts:
         ordered = sorted(verdicts, key=lambda verdict: verdict.share.value)
         texts = [self._share(verdict) for verdict in ordered]
         if len(texts) <= _MOST_LISTED:
-            return listed(texts, self._translator.language)
+            # What Chinese joins by a word are names, and no phrases.
+            is_chinese = self._translator.language == "zh"
+            comma = self._translator.punctuation.comma
+            return comma.join(texts) if is_chinese else listed(texts, self._translator.language)
         return self._translator.say(
             "from %(low)s to %(high)s", {"low": texts[0], "high": texts[-1]}
         )

@@ -505,6 +505,25 @@ def test_names_that_hide_something_are_shown_as_they_are() -> None:
     assert "Teacher⟨U+202E⟩ or 100 %(name)s? Not clear yet" in said(found)[1]
 
 
+def test_shares_against_several_are_joined_as_each_language_joins_phrases() -> None:
+    comparison = grid(3, 4)
+    ballots = [
+        ballot(comparison, f"1-{n}-1", f"{other}-{n}-1", "left") for n in (1, 2) for other in (2, 3)
+    ]
+    english, chinese = (said(read(comparison, [], ballots, language=code)) for code in ("en", "zh"))
+    assert any("] against B and 8" in text for text in english)
+    assert any(re.search(r"对 B 为 8[^和]*]，对 C 为 8", text) for text in chinese)
+
+
+def test_an_only_answer_is_called_no_repeat() -> None:
+    comparison = grid(2, 1)
+    cells = [cell(f"{v}-1-1", "Yes.", checks={"kind": v == 1}) for v in (1, 2)]
+    (line,) = read(comparison, cells).checks
+    assert [("100 %", "1 answer"), ("0 %", "1 answer")] == [
+        (value, basis) for value, _, basis in line.shares
+    ]
+
+
 def test_tags_and_inputs_have_findings_of_their_own() -> None:
     comparison = replace(
         grid(2, 20),
