@@ -44,7 +44,7 @@ _PRICING = (
     " web_search_options search_parameters"
 )
 #: What such a field says where it changes nothing, and the tools that cost nothing but their tokens.
-_USUAL = (None, "auto", "default")
+_USUAL: tuple[Any, ...] = (None, "auto", "default", [], ["text"])
 _OWN_TOOLS = (None, "function", "custom")
 #: Nobody looks for a parameter that lies deeper.
 _DEEPEST = 8

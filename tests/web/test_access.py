@@ -837,7 +837,7 @@ def test_key_with_a_budget_in_dollars_chooses_nothing_that_changes_the_price(
 
 def test_key_with_a_budget_in_dollars_may_say_what_is_usual(priced: People) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
-    fields = {"service_tier": "auto", "models": None, "tools": [tool], "seed": 3}
+    fields = {"service_tier": "auto", "models": [], "modalities": ["text"], "tools": [tool]}
     program = priced.program("Ada", cost_per_day=100.0)
     assert 200 == asked(program, "teacher", **fields).status_code
 
