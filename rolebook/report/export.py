@@ -169,7 +169,21 @@ def results_data(snapshot: Snapshot) -> dict[str, Any]:
         **_evidence_data(snapshot, snapshot.evidence),
         "votes": vote_rows(snapshot.comparison, snapshot.votes),
         "preference": preference_data(votes_of(snapshot.comparison, snapshot.votes)),
+        "by_tag": list(_tags_data(snapshot)),
     }
+
+
+def _tags_data(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    votes = votes_of(snapshot.comparison, snapshot.votes)
+    voted = {tag for vote in votes for tag in vote.tags}
+    for tag, evidence in snapshot.evidence_by_tag.items():
+        own = [vote for vote in votes if tag in vote.tags]
+        yield {
+            "tag": tag,
+            "inputs": evidence.inputs,
+            **_evidence_data(snapshot, evidence),
+            "preference": preference_data(own, among=len(voted) or 1),
+        }
 
 
 def _variants(snapshot: Snapshot) -> range:
@@ -253,9 +267,13 @@ def _share_data(share: Interval, found: Preference) -> dict[str, Any]:
     return {**parts, "is_small": share.is_small or found.is_small}
 
 
-def preference_data(votes: Sequence[Vote]) -> dict[str, Any]:
-    """Who is preferred, by all votes; a pair's own figures can be counted from the votes."""
-    found, bias = preference(votes), side_bias(votes)
+def preference_data(votes: Sequence[Vote], *, among: int = 1) -> dict[str, Any]:
+    """Who is preferred, by all votes; a pair's own figures can be counted from the votes.
+
+    Arguments:
+        among: the verdicts of so many sets of votes are to hold together.
+    """
+    found, bias = preference(votes, among=among), side_bias(votes)
     return {
         "votes": found.votes,
         "both_bad": found.both_bad,

@@ -9,7 +9,8 @@ from rolebook import __version__
 from rolebook.core.comparison import Cell, CellKey, ComparisonInput
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.language.translator import Translator
-from rolebook.report.evidence import CheckLine, Findings, Panel, ReasonLine
+from rolebook.report.chart.axis import UNKNOWN
+from rolebook.report.evidence import Against, CheckLine, Findings, Panel, ReasonLine
 from rolebook.report.money import money
 from rolebook.report.presentation import call_text, seconds, variant_name
 from rolebook.report.snapshot import FORMAT_VERSION, Snapshot
@@ -45,8 +46,10 @@ class _Report:
         yield self._head()
         yield self._findings(found)
         yield self._measures(found)
+        yield self._differences(found)
         yield self._checks(found)
         yield self._reasons(found)
+        yield self._tags(found)
         yield self._votes(found)
         yield self._variants()
         yield _heading(2, self._translator.gettext("Inputs and answers"))
@@ -104,6 +107,34 @@ class _Report:
             + _table((self._translator.gettext("Measure"), *self._names), rows)
             + f"\n{note}\n"
         )
+
+    def _differences(self, found: Findings) -> str:
+        """The number to look at: by how much each variant differs from the first one, in bold where that is clear."""
+        panels = [panel for panel in (*found.clear, *found.unclear) if panel.against]
+        if not panels:
+            return ""
+        rows = [
+            (_inline(panel.title), *(_difference(line) for line in panel.against))
+            for panel in panels
+        ]
+        say = self._translator.say
+        title = _inline(say("Against %(first)s", {"first": found.first}))
+        note = self._translator.gettext("In brackets: 95 % interval. Bold: clear.")
+        names = [_inline(line.who.name) for line in panels[0].against]
+        headings = self._translator.gettext("Measure"), *names
+        return _heading(2, title) + _table(headings, rows) + f"\n{note}\n"
+
+    def _tags(self, found: Findings) -> str:
+        if not found.tags:
+            return ""
+        parts = [_heading(2, self._translator.gettext("By tag"))]
+        for entry in found.tags:
+            inputs = self._translator.ngettext("%(num)s input", "%(num)s inputs", entry.inputs)
+            parts += [
+                _heading(3, f"{_inline(f'#{entry.tag}')} · {inputs % {'num': entry.inputs}}"),
+                *(f"- {_inline(sentence.text)}\n" for sentence in entry.sentences),
+            ]
+        return "".join(parts)
 
     def _checks(self, found: Findings) -> str:
         _ = self._translator.gettext
@@ -271,6 +302,12 @@ _THUMBS = {1: "👍", 0: "", -1: "👎"}
 def _values(panel: Panel) -> Sequence[str]:
     """What each variant has, with its interval."""
     return [_with_interval(row.text, row.interval_text) for row in panel.chart.rows]
+
+
+def _difference(line: Against) -> str:
+    has_interval = line.interval not in ("", UNKNOWN)
+    said = _with_interval(line.value, line.interval if has_interval else "")
+    return f"**{said}**" if line.is_clear else said
 
 
 def _with_interval(value: str, interval: str) -> str:

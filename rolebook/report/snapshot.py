@@ -129,6 +129,11 @@ class Snapshot:
         """What can be measured in the answers."""
         return summarise(self.comparison, self.cells.values())
 
+    @cached_property
+    def evidence_by_tag(self) -> Mapping[str, Evidence]:
+        """The same for the inputs of each tag."""
+        return summarise_by_tag(self.comparison, self.cells.values())
+
     @property
     def discreet(self) -> Snapshot:
         """Without the addresses of upstreams, which are nobody's business to whom an export is given."""
@@ -150,7 +155,7 @@ class Snapshot:
             self.votes,
             translator=translator,
             hues=[hue_of(variant) for variant in comparison.variants],
-            by_tag=summarise_by_tag(comparison, self.cells.values()),
+            by_tag=self.evidence_by_tag,
         )
 
     @cached_property

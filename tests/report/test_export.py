@@ -178,6 +178,30 @@ def test_json_says_of_a_difference_whether_it_is_clear(rolebook: Rolebook, count
         assert (None, count >= 6) == (difference["low"], difference["is_clear"])
 
 
+def test_what_differs_and_what_each_tag_shows_is_taken_away(rolebook: Rolebook) -> None:
+    variants = [{"persona": "plain", "model": f"ok?text={text}"} for text in ("One", "One+two")]
+    comparison = planned(
+        rolebook,
+        variants=variants,
+        inputs=[{"input": f"Number {n}", "tags": ["odd"] if n % 2 else ["even"]} for n in range(7)],
+    )
+    fill(rolebook, comparison)
+    vote(rolebook, comparison, Outcome.LEFT)
+    first, second = (variant.name for variant in comparison.variants)
+    document = json.loads(exported(rolebook, comparison, "json"))
+    even, odd = document["by_tag"]
+    assert [("even", 4, 1), ("odd", 3, 0)] == [
+        (tag["tag"], tag["inputs"], tag["preference"]["votes"]) for tag in (even, odd)
+    ]
+    words = next(measure for measure in even["measures"] if measure["name"] == "words")
+    assert (1, 4, 2) == tuple(words["differences"][second][n] for n in ("value", "n", "among"))
+    assert 1 == words["intervals"][first]["value"]
+    text = exported(rolebook, comparison, "md")
+    assert "## Against Plain assistant" in text
+    assert "| Words per answer | **+1.0 words** |" in text
+    assert "### \\#odd · 3 inputs\n\n- Nothing can be told apart here yet.\n" in text
+
+
 def test_jsonl_has_the_head_and_then_a_turn_a_line(
     rolebook: Rolebook, comparison: Comparison
 ) -> None:

@@ -387,6 +387,17 @@ class CountedVote(Shape):
     preferred: str
 
 
+class TagResult(Shape):
+    """What the inputs of one tag show on their own. Differences and verdicts of all tags hold together."""
+
+    tag: str
+    inputs: int
+    measures: list[Measured]
+    check_shares: list[CheckShare]
+    finish_reasons: list[ReasonShare]
+    preference: Preferred
+
+
 class Results(Shape):
     """What has come out so far."""
 
@@ -401,3 +412,4 @@ class Results(Shape):
     finish_reasons: list[ReasonShare]
     votes: list[CountedVote]
     preference: Preferred
+    by_tag: list[TagResult]

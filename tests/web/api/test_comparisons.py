@@ -17,7 +17,7 @@ from tests.web.api.calls import PREFIX, call, error_of
 SPEC: dict[str, Any] = {
     "question": "Which one?",
     "variants": [{"persona": "teacher"}, {"persona": "plain", "model": "plain"}],
-    "inputs": [{"input": "Why is the sky blue?"}, {"input": "What is rain?"}],
+    "inputs": [{"input": "Why is the sky blue?", "tags": ["light"]}, {"input": "What is rain?"}],
     "checks": [{"max_words": 3}],
 }
 
@@ -119,6 +119,8 @@ def test_comparison_runs_is_measured_and_taken_away(client: FlaskClient) -> None
     assert 4 == words["intervals"]["Plain assistant"]["value"]
     exported = json.loads(client.get(f"{PREFIX}{path}/export?format=json").text)
     assert results["measures"] == exported["measures"]
+    assert results["by_tag"] == exported["by_tag"]
+    assert [("light", 1)] == [(tag["tag"], tag["inputs"]) for tag in results["by_tag"]]
     assert "text/html" == client.get(f"{PREFIX}{path}/export?format=html").mimetype
     (line,) = call(client, "GET", "/comparisons")["comparisons"]
     assert ("Which one?", 4) == (line["question"], line["tally"]["complete"])
