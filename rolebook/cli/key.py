@@ -10,6 +10,7 @@ import click
 
 from rolebook.cli.command import group
 from rolebook.cli.invocation import Invocation, pass_invocation
+from rolebook.report.money import UNKNOWN
 
 if TYPE_CHECKING:
     from rolebook.core.access import ApiKey
@@ -68,10 +69,16 @@ def _row(key: ApiKey, month: Spending) -> Sequence[str]:
         " ".join(key.scope),
         str(month.turns),
         str(month.tokens),
-        f"${month.cost:.4f}",
+        _cost(month),
         " ".join(_reserved(key, month)),
         key.revoked_at[:10],
     )
+
+
+def _cost(spent: Spending) -> str:
+    if spent.without_cost and not spent.cost:
+        return UNKNOWN
+    return f"{'≥ ' if spent.without_cost else ''}${spent.cost:.4f}"
 
 
 def _reserved(key: ApiKey, month: Spending) -> Iterator[str]:

@@ -72,7 +72,7 @@ class Spending:
 
     ``unknown`` are turns whose use nobody has told, among them those that run; ``turns`` are all of them. The reserved
     are what stands for the tokens, and for the cost, that nobody has told; the running are what of it is for turns that
-    run, and may be told yet.
+    run, and may be told yet. ``without_cost`` are those that have ended and of which nobody knows what they cost.
     """
 
     turns: int = 0
@@ -83,6 +83,7 @@ class Spending:
     reserved_cost: float = 0.0
     running_tokens: int = 0
     running_cost: float = 0.0
+    without_cost: int = 0
 
     def __add__(self, other: Spending) -> Spending:
         """Of two times together."""
@@ -95,6 +96,7 @@ class Spending:
             self.reserved_cost + other.reserved_cost,
             self.running_tokens + other.running_tokens,
             self.running_cost + other.running_cost,
+            self.without_cost + other.without_cost,
         )
 
     def __neg__(self) -> Spending:
@@ -108,6 +110,7 @@ class Spending:
             -self.reserved_cost,
             -self.running_tokens,
             -self.running_cost,
+            -self.without_cost,
         )
 
     @property

@@ -111,7 +111,8 @@ _USED = (
     "coalesce(sum(total_tokens IS NULL), 0) AS unknown, "
     f"coalesce(sum(coalesce(reserved_tokens, {UNKNOWN_TOKENS})) FILTER (WHERE total_tokens IS NULL), 0) "
     "AS reserved_tokens, "
-    "coalesce(sum(reserved_cost) FILTER (WHERE cost IS NULL), 0.0) AS reserved_cost"
+    "coalesce(sum(reserved_cost) FILTER (WHERE cost IS NULL), 0.0) AS reserved_cost, "
+    "coalesce(sum(cost IS NULL AND status <> 'pending'), 0) AS without_cost"
 )
 _RUNNING = (
     f"coalesce(sum(coalesce(reserved_tokens, {UNKNOWN_TOKENS})) FILTER (WHERE status = 'pending'), 0) "
@@ -120,7 +121,15 @@ _RUNNING = (
 )
 #: A turn that failed counts only as far as an upstream has worked on it, or may have.
 _COUNTS = "(status <> 'failed' OR total_tokens > 0 OR cost > 0 OR reserved_tokens > 0 OR reserved_cost > 0)"
-_KEPT = ("turns", "tokens", "cost", "unknown", "reserved_tokens", "reserved_cost")
+_KEPT = (
+    "turns",
+    "tokens",
+    "cost",
+    "unknown",
+    "reserved_tokens",
+    "reserved_cost",
+    "without_cost",
+)
 
 
 def _spending(db: Database, number: int, begin: datetime, end: datetime) -> Spending:

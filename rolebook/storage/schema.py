@@ -534,6 +534,12 @@ def _index_renamings(db: Database) -> None:
     db.execute("CREATE INDEX changes_renamed ON changes(kind, former) WHERE action = 'renamed'")
 
 
+@migrations(name="0015_unknown_costs")
+def _count_unknown_costs(db: Database) -> None:
+    # Of the turns that were removed for good, how many nobody knows the cost of; of those until now it is not told.
+    db.execute("ALTER TABLE spendings ADD COLUMN without_cost INTEGER NOT NULL DEFAULT 0")
+
+
 def known_migrations() -> tuple[str, ...]:
     """The names of all migrations, oldest first; their number is the schema's version."""
     with closing(Database(memory=True, execute_plugins=False)) as empty:

@@ -225,6 +225,7 @@ def _spent(turn: Turn, reserve: Reserve) -> Spending:
         unknown=int(tokens is None),
         reserved_tokens=reserve.tokens if tokens is None else 0,
         reserved_cost=reserve.cost if cost is None else 0.0,
+        without_cost=int(cost is None),
     )
 
 

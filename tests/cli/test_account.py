@@ -9,10 +9,12 @@ import subprocess
 
 import pytest
 
+from rolebook.core.access import Caller, acting_for
 from rolebook.storage.accounts import SqliteAccounts
 from rolebook.storage.log import SqliteLog
 from tests.cli.conftest import Finished, Shell
 from tests.cli.test_turn import read_screen
+from tests.storage.examples import REVISION, answered, log_session, new_turn
 
 PASSWORD = b"correct horse\n"
 
@@ -114,6 +116,20 @@ def test_key_is_printed_alone_and_listed_without_its_token(shell: Shell, log: Sq
     assert ["$0.0000", "0 $0.0000"] == columns[7:9]
     assert 0 == shell.run("keys", "revoke", key.id).status
     assert SqliteAccounts(log).find_key(token) is None
+
+
+def test_cost_that_nobody_knows_is_not_listed_as_nothing(shell: Shell, log: SqliteLog) -> None:
+    add(shell)
+    shell.run("keys", "add", "Chen")
+    (key,) = SqliteAccounts(log).list_keys()
+
+    def cost_with(cost: float | None) -> str:
+        with acting_for(Caller(key.user, key)):
+            turn = log.start_turn(new_turn(log_session(log)), REVISION)
+            log.finish_turn(answered(turn, cost=cost))
+        return shell.run("keys").text.split("\t")[7]
+
+    assert ["–", "≥ $0.2500"] == [cost_with(None), cost_with(0.25)]
 
 
 def test_list_in_a_narrow_window_leaves_ids_whole_and_empty_columns_out(

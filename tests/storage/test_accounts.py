@@ -300,7 +300,13 @@ def test_spending_is_the_sum_of_the_turns_of_a_key(
     set_time(log, "UPDATE turns SET created_at = '2020-01-01' WHERE id = ?", old.id)
     # A turn for which nothing was reserved counts as an answer of usual length.
     expected = Spending(
-        turns=3, tokens=18, cost=0.25, unknown=2, reserved_tokens=2000, running_tokens=1000
+        turns=3,
+        tokens=18,
+        cost=0.25,
+        unknown=2,
+        reserved_tokens=2000,
+        running_tokens=1000,
+        without_cost=1,
     )
     assert (expected, expected) == accounts.spending(key)
     assert accounts.last_used(key).startswith(str(datetime.now(UTC).year))
@@ -350,7 +356,7 @@ def test_budget_does_not_come_back_when_turns_are_removed_for_good(
         old.id,
     )
     used = accounts.spending(key)
-    assert (54, 3000) == (used[0].tokens, used[0].reserved_tokens)
+    assert (54, 3000, 3) == (used[0].tokens, used[0].reserved_tokens, used[0].without_cost)
     for session in sessions[:2]:
         log.delete([session.id])
         assert 1 == log.purge_deleted("2999-01-01").sessions
@@ -518,7 +524,10 @@ def test_what_had_failed_before_failures_counted_still_counts_as_nothing(
     assert (2, 0, 2000) == told(accounts.spending(key)[0])
     log.close()
     set_time(log, "DROP TABLE spendings")
-    set_time(log, "DELETE FROM _sqlite_migrations WHERE name LIKE '%_spendings'")
+    set_time(
+        log,
+        "DELETE FROM _sqlite_migrations WHERE name LIKE '%_spendings' OR name LIKE '%_unknown_costs'",
+    )
     assert (1, 0, 1000) == told(accounts.spending(key)[0])
 
 

@@ -947,6 +947,23 @@ def test_budget_that_is_used_up_is_told_and_nothing_is_sent(
     begin(people.known["Ada"].browser)
 
 
+def test_cost_that_nobody_knows_is_not_shown_as_nothing(
+    priced: People,
+) -> None:
+    ada, program = priced.known["Ada"].browser, priced.program("Ada")
+    assert 200 == asked(program, "teacher/ok").status_code
+    page = ada.get("/account").text
+    assert "cost unknown" in page
+    assert "$0" not in page
+    assert "费用未知" in ada.get("/account", headers=CHINESE).text
+    assert "cost unknown" in ada.get("/users").text
+    assert 1 == program.get("/api/v1/caller").get_json()["today"]["without_cost"]
+    assert 200 == asked(program, "teacher/ok?tokens=50").status_code
+    page = ada.get("/account").text
+    assert "cost unknown" not in page
+    assert "at least $0.0" in page
+
+
 def test_what_is_reserved_is_shown_with_what_is_used(priced: People) -> None:
     book, ada = priced.rolebook, priced.known["Ada"].browser
     program = priced.program("Ada", tokens_per_day=3000, cost_per_month=5.0)
