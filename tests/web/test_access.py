@@ -464,7 +464,11 @@ def test_key_for_a_label_opens_that_form_of_a_persona_and_no_other(
     program = people.program("Ada", "teacher@production", "teacher@staging")
 
     def names() -> list[str]:
-        return [model["id"] for model in program.get("/v1/models").get_json()["data"]]
+        models = [model["id"] for model in program.get("/v1/models").get_json()["data"]]
+        for path in ("/api/v1/personas", "/api/v1/personas?search=teacher&limit=1"):
+            listed = program.get(path).get_json()["personas"]
+            assert models == [persona["id"] for persona in listed]
+        return models
 
     def ask(model: str) -> Any:
         said = [{"role": "user", "content": "Why is the sky blue?"}]

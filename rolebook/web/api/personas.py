@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from rolebook.core.access import opens
+from rolebook.core.access import opened_forms, opens
 from rolebook.core.chat import PreparedTurn
 from rolebook.core.comparison import said_before
-from rolebook.core.errors import FileError
+from rolebook.core.errors import FileError, NotFoundError
 from rolebook.core.persona import ResolvedPersona
 from rolebook.core.persona_schema import persona_schema
 from rolebook.core.session import Session, Turn
@@ -74,17 +75,21 @@ class PersonaList(Shape):
 def list_personas(query: PersonaQuery) -> PersonaList:
     """List and search personas."""
     wanted = Query(query.search, query.tag, query.language)
-    found = [
-        entry
-        for entry in rolebook().library.entries()
-        if opens(entry.id) and (wanted == Query() or wanted.admits(entry, gettext))
-    ]
-    rest = [entry for entry in found if entry.id > query.cursor]
+    found = [entry for entry in _opened() if wanted == Query() or wanted.admits(entry, gettext)]
+    rest = sorted((entry for entry in found if entry.id > query.cursor), key=lambda entry: entry.id)
     page, more = rest[: query.limit], rest[query.limit :]
     return {
         "personas": [cast(Persona, persona_summary(entry)) for entry in page],
         "next": page[-1].id if more else "",
     }
+
+
+def _opened() -> Iterator[PersonaEntry]:
+    yield from (entry for entry in rolebook().library.entries() if opens(entry.id))
+    for name in opened_forms():
+        # A label of its scope that nobody has set yet is no persona yet.
+        with suppress(NotFoundError):
+            yield find_entry(name)
 
 
 class WholePersona(Persona, total=False):
