@@ -176,7 +176,7 @@ class Planner:
                 self._require_answerable(given, resolved[-1])
         judge = self._judge(spec, resolved, faults)
         faults.raise_if_any()
-        names = _names(spec.variants, [persona.persona for persona in resolved])
+        names = names_of(spec.variants, [persona.persona for persona in resolved])
         variants = [
             _variant(given, persona, name)
             for given, persona, name in zip(spec.variants, resolved, names, strict=True)
@@ -498,7 +498,7 @@ def values_for(variant: Variant, entry: ComparisonInput, persona: Persona) -> Ma
     return {**known, **variant.variables}
 
 
-def _names(variants: Sequence[VariantSpec], personas: Sequence[Persona]) -> Sequence[str]:
+def names_of(variants: Sequence[VariantSpec], personas: Sequence[Persona]) -> Sequence[str]:
     """A name for each, told apart by what is different, in the end by a number."""
     plain = [given.name or persona.name for given, persona in zip(variants, personas, strict=True)]
     taken = Counter(plain)

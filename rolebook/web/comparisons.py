@@ -35,6 +35,7 @@ from rolebook.web.current import rolebook
 from rolebook.web.errors import describe, status_of
 from rolebook.web.form import SamplingField, VariableField, sampling_fields, variable_fields
 from rolebook.web.plan_form import FaultyFormError, FieldError, Fields, PlanForm
+from rolebook.web.plan_like import form_like
 from rolebook.web.plan_preview import PlanPreview, preview_of
 from rolebook.web.security import local_path
 from rolebook.web.submission import SAMPLING, VARIABLE, fields_under, submitted
@@ -48,6 +49,10 @@ _REVISIONS_OFFERED = 20
 _LAST = "10"
 #: The inputs of a file travel with the form, which has to stay below the limit of a request.
 _LONGEST_ROWS = 600_000
+_TOO_LONG = (
+    "These are more inputs than a page can carry (600 kB). The command line takes them:"
+    " rolebook compare --inputs FILE"
+)
 #: What to try comparing with, if the library still has them.
 _EXAMPLE = ("teacher", "socratic-teacher")
 
@@ -123,13 +128,27 @@ def _ids(given: Iterable[str]) -> list[str]:
 
 @blueprint.get("/comparisons/new")
 def new() -> ResponseReturnValue:
-    """A plan to fill in. The address can begin it: ``?variant=teacher@3f9c…&input=…&session=…&last=teacher``."""
+    """A plan to fill in. The address can begin it: ``?variant=teacher@3f9c…&input=…&session=…&last=teacher``, or
+    ``?like=…`` with the id of a comparison.
+    """
+    if request.args.get("like"):
+        return _plan_page(_form_like(request.args["like"]))
     ticked = _ids(request.args.getlist("id"))
     if ticked:
         return redirect(url_for("comparisons.new", session=ticked))
     if request.args.get("persona"):
         return redirect(_address_of_page(request.args))
     return _plan_page(_form_of_address(request.args))
+
+
+def _form_like(comparison_id: str) -> PlanForm:
+    comparison = rolebook().comparisons.get_comparison(comparison_id)
+    if (
+        sum(len(text.encode()) for entry in comparison.inputs for text in entry.turns)
+        > _LONGEST_ROWS
+    ):
+        raise InputError(_TOO_LONG)
+    return form_like(comparison)
 
 
 def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
@@ -285,11 +304,7 @@ def _with_rows(form: PlanForm) -> PlanForm:
     placed = [{**row.data, plan_form.PLACE: f"{row.file}:{row.line}"} for row in read]
     text = json.dumps([*_rows(form), *placed], ensure_ascii=False)
     if len(text.encode()) > _LONGEST_ROWS:
-        excess = InputError(
-            "These are more inputs than a page can carry (600 kB). The command line takes them:"
-            " rolebook compare --inputs FILE"
-        )
-        raise FaultyFormError({"inputs-file": excess})
+        raise FaultyFormError({"inputs-file": InputError(_TOO_LONG)})
     return replace(form, fields={**form.fields, "rows": text})
 
 

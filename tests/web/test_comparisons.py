@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +20,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from rolebook.core.chat import PreparedTurn
-from rolebook.core.comparison import Ballot, CellKey, Comparison
+from rolebook.core.comparison import Ballot, CellKey, Comparison, ComparisonInput
+from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.preference import Outcome
 from rolebook.core.session import new_id
 from rolebook.library.comparison_file import parse_comparison
@@ -1081,3 +1083,55 @@ def test_the_gallery_can_be_ticked_without_script(client: FlaskClient) -> None:
     page = client.get("/").text
     assert 'name="variant" value="teacher" form="compare"' in page
     assert '<form class="bar" id="compare" method="get" action="/comparisons/new"' in page
+
+
+LIKE: dict[str, Any] = {
+    "question": "Who is clearer?",
+    "variants": [
+        "teacher",
+        {"persona": "teacher", "changes": {"system": "Say {{ subject }} in a word."}},
+        {"persona": "plain", "model": "ok?text=Hi", "name": "Brief"},
+        {"system": "You sell {{ 7*7 }} hats.", "sampling": {"temperature": 0.1}},
+    ],
+    "inputs": [
+        "Why?",
+        {"input": "Two\nlines", "tags": ["hard"], "reference": "Because.", "name": "Long"},
+        {"turns": ["One", "And two"], "variables": {"subject": "law"}},
+        {"input": "Then?", "earlier": [{"user": "First?", "assistant": "Yes."}]},
+    ],
+    "repeats": 2,
+    "checks": [{"max_words": 9, "name": "short"}, {"similarity": {"at_least": 0.5}}],
+}
+
+
+def test_a_comparison_is_planned_once_more_to_be_changed(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    """Where results say that it takes more inputs, nobody writes all of it anew."""
+    first = rolebook.compare.create(rolebook.compare.plan(parse_spec(LIKE)))
+    assert f'href="/comparisons/new?like={first.id}"' in client.get(f"/comparisons/{first.id}").text
+    fields = opened(client, f"/comparisons/new?like={first.id}")
+    again = finished(rolebook, start(client, fields))
+    as_planned = {"id": "", "created_at": ""}
+    assert replace(first, **as_planned) == replace(again, **as_planned)
+    more = finished(rolebook, start(client, {**fields, "begun": "", "lines": "Why?\nHow?"}))
+    assert [*first.inputs[:1], ComparisonInput(("How?",)), *first.inputs[1:]] == [*more.inputs]
+    assert client.get("/comparisons/new?like=01aaaaaaaaaaaaaaaa").status_code == 404
+
+
+def test_a_plan_like_one_of_the_log_takes_its_sessions_and_what_the_persona_was(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    session = talk(client, "Why?", "And then?")
+    begun = opened(client, f"/comparisons/new?session={session}")
+    first = finished(rolebook, start(client, begun))
+    was = first.variants[1].revision
+    reword(rolebook)
+    fields = opened(client, f"/comparisons/new?like={first.id}")
+    assert (session, "fixed", "1") == tuple(
+        fields[name] for name in ("session-0", "history", "recorded")
+    )
+    again = finished(rolebook, start(client, fields))
+    assert [variant.is_recorded for variant in again.variants] == [True, False]
+    assert was == again.variants[1].revision
+    assert first.inputs == again.inputs
