@@ -288,7 +288,10 @@ def _with_fields_of_input(
         )
     message = messages[at]
     if "content" in fields:
-        text = [{"type": "text", "text": message.content}] if message.content else []
+        texts = [part for part in fields["content"] if part.get("type") == "text"]
+        # What the last of them says beside its text, such as cache_control, holds for all of it.
+        said = {**(texts[-1] if texts else {"type": "text"}), "text": message.content}
+        text = [said] if message.content else []
         fields["content"] = [*text, *others_of(transcript.input)]
     return [*messages[:at], replace(message, fields=fields), *messages[at + 1 :]]
 

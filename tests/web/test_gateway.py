@@ -339,6 +339,17 @@ def test_parts_that_are_texts_are_a_text_and_images_go_along(
     assert sent == [message.as_dict() for message in turn.messages]
 
 
+def test_what_a_text_says_beside_its_words_is_passed_on(
+    sdk: openai.OpenAI, upstream: FakeUpstream
+) -> None:
+    cached = {"type": "text", "text": "two", "cache_control": {"type": "ephemeral"}}
+    texts: Any = [{"type": "text", "text": "one"}, cached]
+    sdk.chat.completions.create(model="plain", messages=[said(texts), answered("b"), said(texts)])
+    sent = body_of(upstream)["messages"]
+    assert texts == sent[1]["content"]
+    assert [{**cached, "text": "one\ntwo"}] == sent[3]["content"]
+
+
 def test_part_of_another_kind_is_said_once_though_it_has_a_text(
     sdk: openai.OpenAI, upstream: FakeUpstream
 ) -> None:
