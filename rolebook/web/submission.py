@@ -55,6 +55,13 @@ def sent_json() -> Any:
         raise RequestError(
             "Send JSON, and say so in a header: Content-Type: application/json.", status=415
         )
+    packed = asked.headers.get("Content-Encoding", "identity")
+    if packed != "identity":
+        raise RequestError(
+            "Send the body as it is: Rolebook unpacks nothing (Content-Encoding: %(packed)s).",
+            status=415,
+            packed=packed[:40],
+        )
     try:
         return current_app.json.loads(asked.get_data(cache=False))
     except ValueError as error:

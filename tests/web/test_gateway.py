@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import threading
@@ -313,6 +314,15 @@ def test_no_text_of_a_program_opens_a_role(
 ) -> None:
     sdk.chat.completions.create(model="teacher", messages=[said(text), answered(text), said(text)])
     assert [*PROMPT, said(text), answered(text), said(text)] == body_of(upstream)["messages"]
+
+
+def test_body_that_is_packed_is_refused_in_plain_words(client: FlaskClient) -> None:
+    body = gzip.compress(b'{"model": "plain", "messages": [{"role": "user", "content": "x"}]}')
+    said_so = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    refused = client.post("/v1/chat/completions", data=body, headers=said_so)
+    assert "unpacks nothing (Content-Encoding: gzip)" in assert_error(
+        refused, 415, "invalid_request"
+    )
 
 
 def test_greeting_that_a_program_sends_back_is_said_once(
