@@ -6,6 +6,7 @@ The standard is https://json-schema.org (drafts 4 to 2020-12, by ``$schema``), t
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,30 @@ _MOST_REASON = 200
 #: To follow these, what was compared already is compared again with everything.
 _UNSUPPORTED = {"unevaluatedItems", "unevaluatedProperties"}
 _REFERENCES = {"$ref", "$dynamicRef", "$recursiveRef"}
+_USUAL_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+#: What says something of a schema and asks nothing of a value.
+_NOTES = frozenset(
+    [
+        "title",
+        "description",
+        "default",
+        "example",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "nullable",
+        "format",
+        "id",
+        "definitions",
+        "contentEncoding",
+        "contentMediaType",
+        "contentSchema",
+    ]
+)
+#: A key that is as near to a keyword is misspelt; hardly anything is too far from a shorter one.
+_MISSPELT = 0.8
+_LEAST_MISSPELT = 4
 
 _deadline: ContextVar[float] = ContextVar("deadline")
 
@@ -62,8 +87,10 @@ def check_schema(schema: Mapping[str, Any]) -> None:
 @lru_cache(maxsize=64)
 def _check_schema(text: str) -> None:
     schema = json.loads(text)
-    dialect = _dialect(schema.pop("$schema", None))
+    name = schema.pop("$schema", None)
+    dialect = _dialect(name)
     _check_form(schema, dialect)
+    _check_keywords(schema, dialect, name)
     for key, value in _entries(schema):
         if key in _REFERENCES and isinstance(value, str):
             _check_form(_target(value, schema), dialect)
@@ -79,6 +106,40 @@ def _check_form(schema: object, dialect: Any) -> None:
         dialect.check_schema(schema, format_checker=FormatChecker(formats=()))
     except SchemaError as error:
         raise ValueError(f"{error.json_path}: {_reason(error)}") from None
+
+
+def _check_keywords(schema: dict[str, Any], dialect: Any, name: object) -> None:
+    """Raises ValueError for a keyword that is nearly one: the standard has it ignored, and every answer would pass.
+
+    What is like none is somebody's own note, unless all of the schema is.
+    """
+    known = {
+        word.lower(): word
+        for word in (*dialect.VALIDATORS, "then", "else", "minContains", "maxContains")
+        if len(word) >= _LEAST_MISSPELT and word != "format"
+    }
+    for part in _subschemas(schema, str(name or _USUAL_DRAFT)):
+        for key in part.keys() - known.values() - _NOTES:
+            near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=_MISSPELT)
+            if near and not key.startswith(("$", "x-")):
+                raise ValueError(
+                    f"{key!r} is no keyword and checks nothing, and may mean {known[near[0]]!r}"
+                )
+    own = [key for key in schema if not key.startswith(("$", "x-"))]
+    if own and not schema.keys() & {*dialect.VALIDATORS, *_NOTES}:
+        raise ValueError(
+            f"{own[0]!r} is no keyword and checks nothing; fields stand under 'properties'"
+        )
+
+
+def _subschemas(schema: object, name: str) -> Iterator[Mapping[str, Any]]:
+    """A schema, and all that stand in it where schemas do: a field may have any name."""
+    from referencing.jsonschema import specification_with
+
+    if isinstance(schema, dict):
+        yield schema
+        for part in specification_with(name).subresources_of(schema):
+            yield from _subschemas(part, name)
 
 
 def _dialect(name: object) -> Any:

@@ -31,6 +31,21 @@ UNUSABLE: list[tuple[dict[str, Any], str]] = [
     ({"pattern": "(a"}, "missing )"),
     ({"properties": {"a": {"patternProperties": {"(": {}}}}}, "missing )"),
     ({"unevaluatedProperties": False}, "unevaluatedProperties is not supported"),
+    ({"typ": "object"}, "'typ' is no keyword and checks nothing, and may mean 'type'"),
+    (
+        {"type": "object", "require": ["a"]},
+        "'require' is no keyword and checks nothing, and may mean 'required'",
+    ),
+    (
+        {"properties": {"a": {"minlength": 3}}},
+        "'minlength' is no keyword and checks nothing, and may mean 'minLength'",
+    ),
+    ({"items": {"anyOf": [{"propertys": {}}]}}, "may mean 'properties'"),
+    ({"$schema": DRAFT_7, "definitions": {"a": {"enums": [1]}}}, "may mean 'enum'"),
+    (
+        {"name": {"type": "string"}, "age": {}},
+        "'name' is no keyword and checks nothing; fields stand under 'properties'",
+    ),
 ]
 
 
@@ -46,6 +61,11 @@ USABLE: list[dict[str, Any]] = [
     {"$defs": {"a": {"$anchor": "here"}}, "$ref": "#here"},
     {"properties": {"pattern": {"type": "string"}, "$ref": {"type": "string"}}},
     {"properties": {"x": {"const": {"pattern": 3}}}},
+    {"properties": {"typ": {"type": "string"}, "item": True}, "dependentRequired": {"typ": []}},
+    {"const": {"typ": 1}, "enum": [{"require": 1}], "default": {"item": 1}},
+    {"type": "object", "x-type": 1, "note": "mine", "example": {"typ": 1}, "nullable": True},
+    {"$comment": "anything", "title": "A", "description": "B", "examples": [{"typ": 1}]},
+    {"$comment": "anything", "x-mine": 1},
 ]
 
 
