@@ -19,6 +19,8 @@ from rolebook.upstream.body import OTHER_ANSWERS, REASONING_FIELDS, Pieces, Whol
 Kind = Literal["text", "reasoning", "refusal"]
 
 _MAX_TOKENS = 10**12
+#: So xAI counts: ticks to a dollar.
+_TICKS = 1e10
 _MAX_COST = 10**6
 _CHOICE_FIELDS = ("delta", "message", "text", "index", "finish_reason")
 _PLAIN_CHOICE = frozenset({"delta", "index", "finish_reason"})
@@ -460,7 +462,7 @@ def read_usage(usage: Any) -> Usage:
 
 
 def read_cost(usage: Any) -> float | None:
-    """US dollars that the server itself reports with its usage, as LiteLLM and OpenRouter do.
+    """US dollars that the server itself reports with its usage, as LiteLLM, OpenRouter and xAI do.
 
     Nothing is no figure: it stands there for models whose price the server does not know either, and for calls that
     are billed elsewhere. Where those are made with a key of one's own that lies at OpenRouter, the cost is but a fee,
@@ -469,16 +471,18 @@ def read_cost(usage: Any) -> float | None:
     if not isinstance(usage, dict):
         return None
     cost = _dollars(usage.get("cost"))
+    if cost is None:
+        cost = _dollars(usage.get("cost_in_usd_ticks"), unit=_TICKS)
     if usage.get("is_byok") is True:
         inference = _dollars(_detail(usage, "cost_details", "upstream_inference_cost"))
         return None if inference is None else inference + (cost or 0.0)
     return cost
 
 
-def _dollars(value: Any) -> float | None:
+def _dollars(value: Any, *, unit: float = 1.0) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 < value <= _MAX_COST else None
+    return value / unit if 0 < value <= _MAX_COST * unit else None
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
