@@ -32,8 +32,9 @@ from rolebook.core.errors import (
     VariableError,
 )
 from rolebook.core.estimate import Estimate
+from rolebook.core.fault import FaultyDataError
 from rolebook.core.line import Line
-from rolebook.core.persona import FaultyDataError, persona_of_revision
+from rolebook.core.persona import persona_of_revision
 from rolebook.core.planning import AS_RECORDED, NothingSaidYetError, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id

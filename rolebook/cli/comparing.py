@@ -60,7 +60,7 @@ class Given:
 def parse_given(data: Mapping[str, Any]) -> ComparisonSpec:
     """The comparison that options describe. Raises InputError for the first thing wrong."""
     from rolebook.core.comparison_spec import parse_spec
-    from rolebook.core.persona import FaultyDataError
+    from rolebook.core.fault import FaultyDataError
 
     try:
         return parse_spec(data)

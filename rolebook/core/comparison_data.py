@@ -28,14 +28,9 @@ from rolebook.core.comparison_spec import (
     some_variants,
 )
 from rolebook.core.errors import Phrase, phrase_data, phrase_of
+from rolebook.core.fault import FaultyDataError, fault_of
 from rolebook.core.fields import Boolean, Lines, Text, flaw, integer, misfit, quote
-from rolebook.core.persona import (
-    FaultyDataError,
-    JsonData,
-    RequestField,
-    Sampling,
-    fault_of,
-)
+from rolebook.core.persona import JsonData, RequestField, Sampling
 
 
 def comparison_data(comparison: Comparison) -> dict[str, Any]:

@@ -18,20 +18,10 @@ from pydantic_core import PydanticCustomError
 
 from rolebook.core.check import Checks
 from rolebook.core.errors import Phrase
+from rolebook.core.fault import Fault, FaultyDataError, fault_of
 from rolebook.core.fields import Boolean, Lines, Part, Text, flaw, integer, misfit, nearest
-from rolebook.core.persona import (
-    OTHER_NAMES,
-    ContextPolicy,
-    Example,
-    Fault,
-    FaultyDataError,
-    JsonData,
-    Persona,
-    RequestField,
-    Sampling,
-    fault_of,
-    find_unknown_keys,
-)
+from rolebook.core.persona import ContextPolicy, Example, JsonData, Persona, RequestField, Sampling
+from rolebook.core.unknown_keys import OTHER_NAMES, find_unknown_keys
 
 #: More calls than anybody means to pay for; a slip of the keyboard stops here.
 MAX_CELLS = 100_000

@@ -6,15 +6,14 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Field,
     ValidationError,
@@ -24,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from rolebook.core.check import Checks
 from rolebook.core.errors import InputError, Phrase, VariableError
+from rolebook.core.fault import FaultyDataError, fault_of
 from rolebook.core.fields import (
     Boolean,
     Line,
@@ -33,11 +33,9 @@ from rolebook.core.fields import (
     Text,
     Texts,
     flaw,
-    in_line,
     integer,
     misfit,
     misfit_choice,
-    nearest,
     number,
     parse_boolean,
     parse_integer,
@@ -417,62 +415,12 @@ def _variable_value(name: str, variable: Variable, given: object) -> VariableVal
         raise VariableError(context["message"], name=name, **parameters) from None
 
 
-@frozen
-class Fault:
-    """Something wrong or doubtful in a persona's data; ``path`` leads to it from the root."""
-
-    path: tuple[str | int, ...]
-    message: str
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    severity: Literal["error", "warning"] = "error"
-
-
-class FaultyDataError(ValueError):
-    """The data of a file makes nothing that can be used; ``faults`` says why."""
-
-    def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__("; ".join(fault.message % fault.parameters for fault in faults))
-        self.faults = tuple(faults)
-
-
 def parse_persona(persona_id: str, data: Mapping[str, Any]) -> Persona:
     """The persona that ``data`` describes, bases merged in. Raises FaultyDataError with all its faults."""
     try:
         return Persona.model_validate({**data, "id": persona_id})
     except ValidationError as error:
         raise FaultyDataError([fault_of(detail) for detail in error.errors()]) from None
-
-
-_EXPECTED = {
-    "model_type": Phrase("'key: value' pairs"),
-    "model_attributes_type": Phrase("'key: value' pairs"),
-    "dict_type": Phrase("'key: value' pairs"),
-    "tuple_type": Phrase("a list, each item after a '- '"),
-    "list_type": Phrase("a list, each item after a '- '"),
-    "string_type": Phrase("text"),
-}
-
-
-def fault_of(detail: Any) -> Fault:
-    """One error of pydantic in the words of :mod:`rolebook.core.fields`, with its place."""
-    path = tuple(part for part in detail["loc"] if part not in {"float", "int", "[key]"})
-    kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
-    if kind == "literal_error":
-        choices = re.findall("'([^']+)'", context["expected"])
-        kind, context = "flaw", misfit_choice(got, choices).context or {}
-    if kind == "flaw":
-        parameters: dict[str, Any] = context["parameters"]
-        if of_field := parameters.get("of_field"):
-            path = (*path, of_field)
-        return Fault(path, context["message"], {**parameters, "key": describe_path(path)})
-    if kind == "missing":
-        return Fault(path, "'%(key)s' is missing.", {"key": describe_path(path)})
-    if kind == "extra_forbidden":
-        message = "There is no key '%(key)s'. Remove it, or correct its name."
-        return Fault(path, message, {"key": describe_path(path)})
-    expected = _EXPECTED.get(kind, Phrase("something else"))
-    parameters = {"key": describe_path(path), "expected": expected, "got": quote(got)}
-    return Fault(path, "%(key)s must be %(expected)s, got %(got)s.", parameters)
 
 
 def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
@@ -518,101 +466,6 @@ def _json_or_text(value: object) -> object:
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(value)
     return value
-
-
-def describe_path(path: Sequence[str | int]) -> str:
-    """``examples[1].user`` for ``("examples", 1, "user")``; a very long key is cut."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{in_line(part)}" for part in path)
-    return text.removeprefix(".")
-
-
-_PARTS: Mapping[tuple[str, ...], type[BaseModel]] = {
-    (): Persona,
-    ("sampling",): Sampling,
-    ("context",): ContextPolicy,
-    ("variables", "*"): Variable,
-    ("examples", "*"): Example,
-}
-
-
-def find_unknown_keys(
-    data: Mapping[str, Any], parts: Mapping[tuple[str, ...], type[BaseModel]] | None = None
-) -> Iterator[Fault]:
-    """A warning for every key that means nothing here, with the nearest one that does.
-
-    Arguments:
-        parts: the model of each mapping by the way to it from the root; ``*`` stands for any key or index. By default
-            those of a persona.
-    """
-    parts = _PARTS if parts is None else parts
-    has_place_for_foreign_data = "x" in parts[()].model_fields
-    for pattern, model in parts.items():
-        known = [name for name in model.model_fields if name != "id"]
-        for path, part in _parts_at(data, pattern):
-            for key in part:
-                if key not in known:
-                    fault = _unknown_key((*path, str(key)), part[key], known)
-                    if fault.message == _FOREIGN and not has_place_for_foreign_data:
-                        fault = replace(fault, message="'%(key)s' is no known key and is left out.")
-                    yield fault
-
-
-def _parts_at(
-    data: object, pattern: tuple[str, ...], path: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
-    if not pattern:
-        if isinstance(data, Mapping):
-            yield path, data
-        return
-    head, rest = pattern[0], pattern[1:]
-    if isinstance(data, Mapping):
-        for key, value in data.items():
-            if head in {"*", key}:
-                yield from _parts_at(value, rest, (*path, key))
-    elif isinstance(data, list) and head == "*":
-        for index, value in enumerate(data):
-            yield from _parts_at(value, rest, (*path, index))
-
-
-_FOREIGN = "'%(key)s' is no known key and is left out. Foreign data belongs under 'x'."
-#: What keys of ours are called elsewhere.
-OTHER_NAMES: Mapping[str, str] = {
-    "prompt": "system",
-    "system_prompt": "system",
-    "instructions": "system",
-    "title": "name",
-    "messages": "examples",
-    "few_shot": "examples",
-    "parameters": "sampling",
-    "params": "sampling",
-    "inputs": "variables",
-    "vars": "variables",
-    "first_message": "greeting",
-}
-
-
-def _unknown_key(path: tuple[str | int, ...], value: object, known: Sequence[str]) -> Fault:
-    name = str(path[-1])
-    is_root = len(path) == 1 and "system" in known
-    near = nearest(name, [*known, *Sampling.model_fields] if is_root else known)
-    if is_root:
-        near = OTHER_NAMES.get(name, near)
-    parameters = {"key": describe_path(path), "near": near}
-    if value is None and not near and (" " in name or not is_root):
-        # {user: One, two} is a map of 'user' and 'two'.
-        message = "A comma cut the text before '%(name)s'. Put the whole text in quotes."
-        parameters["name"] = in_line(name)
-    elif near == name:
-        message = "'%(key)s' belongs under 'sampling'; here it is left out."
-    elif near and near not in known:
-        message = (
-            "'%(key)s' is no known key and is left out. Did you mean '%(near)s', under 'sampling'?"
-        )
-    elif near:
-        message = "'%(key)s' is no known key and is left out. Did you mean '%(near)s'?"
-    else:
-        message = _FOREIGN
-    return Fault(path, message, parameters, severity="warning")
 
 
 @frozen

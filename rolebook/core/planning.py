@@ -33,17 +33,13 @@ from rolebook.core.errors import (
     UpstreamKeyError,
     VariableError,
 )
+from rolebook.core.fault import FaultyDataError
 from rolebook.core.fields import in_line
 from rolebook.core.fixed import answer_wanted
 from rolebook.core.frozen import frozen
 from rolebook.core.judge import judge_at, require_judge
 from rolebook.core.message import Message
-from rolebook.core.persona import (
-    FaultyDataError,
-    Persona,
-    ResolvedPersona,
-    persona_of_revision,
-)
+from rolebook.core.persona import Persona, ResolvedPersona, persona_of_revision
 from rolebook.core.prompt import history_messages
 from rolebook.core.reference import SHORT_REVISION
 from rolebook.core.session import Revision, Session, SessionLog, Turn, TurnStatus, new_id, now

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rolebook.core.errors import InputError, NotFoundError, StorageError
-from rolebook.core.persona import FaultyDataError, ResolvedPersona, persona_of_revision
+from rolebook.core.fault import FaultyDataError
+from rolebook.core.persona import ResolvedPersona, persona_of_revision
 from rolebook.core.session import Revision, Session
 
 _MOST_KEPT = 64

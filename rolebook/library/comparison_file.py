@@ -9,8 +9,9 @@ from typing import Any
 
 from rolebook.core.comparison_spec import ComparisonSpec, find_unknown_spec_keys, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
+from rolebook.core.fault import Fault, FaultyDataError, describe_path
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import Fault, FaultyDataError, Place, describe_path
+from rolebook.core.persona import Place
 from rolebook.library.file_library import set_of
 from rolebook.library.folder import shown
 from rolebook.library.inputs_file import InputRow, read_bytes, read_inputs

@@ -14,10 +14,11 @@ from typing import Any
 
 from rolebook.core.chat import described
 from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
+from rolebook.core.fault import FaultyDataError
 from rolebook.core.fields import in_line, nearest
 from rolebook.core.frozen import frozen
 from rolebook.core.naming import KEPT_NAME, PERSONA_ID, is_persona_id
-from rolebook.core.persona import FaultyDataError, Fragment, ResolvedPersona, parse_persona
+from rolebook.core.persona import Fragment, ResolvedPersona, parse_persona
 from rolebook.core.reference import split_reference
 from rolebook.core.source import FileKey, plain_text
 from rolebook.library.file_store import remove_unfinished

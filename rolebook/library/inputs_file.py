@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 from rolebook.core.comparison_spec import InputSpec, parse_spec
 from rolebook.core.errors import FileError, InputError, Phrase, Problem
+from rolebook.core.fault import FaultyDataError, describe_path
 from rolebook.core.fields import in_line
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import FaultyDataError, describe_path
 from rolebook.library.folder import shown
 from rolebook.library.yaml_text import Mark, _explain_undecodable, _wide_encoding
 

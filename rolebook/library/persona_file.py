@@ -11,18 +11,11 @@ from itertools import islice
 from typing import Any
 
 from rolebook.core.errors import Problem
+from rolebook.core.fault import Fault, FaultyDataError, describe_path
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import (
-    Fault,
-    FaultyDataError,
-    Persona,
-    Place,
-    describe_path,
-    expand_variable,
-    find_unknown_keys,
-    parse_persona,
-)
+from rolebook.core.persona import Persona, Place, expand_variable, parse_persona
 from rolebook.core.session import Revision
+from rolebook.core.unknown_keys import find_unknown_keys
 from rolebook.library.yaml_text import (
     MAX_PROBLEMS,
     Document,

@@ -17,8 +17,9 @@ from pydantic import BaseModel, Field, ValidationError
 from rolebook.core.comparison import Comparison, ComparisonInput
 from rolebook.core.comparison_data import parse_comparison
 from rolebook.core.errors import FileError, InputError, NotFoundError, Problem
+from rolebook.core.fault import FaultyDataError, describe_path
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import FaultyDataError, describe_path, persona_of_revision
+from rolebook.core.persona import persona_of_revision
 from rolebook.core.planning import Plan
 from rolebook.core.session import Revision
 from rolebook.report.book import Book

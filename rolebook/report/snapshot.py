@@ -23,9 +23,10 @@ from rolebook.core.comparison import (
 )
 from rolebook.core.comparison_data import comparison_data
 from rolebook.core.errors import NotFoundError, Phrase
+from rolebook.core.fault import FaultyDataError
 from rolebook.core.frozen import frozen
 from rolebook.core.measure import Evidence, summarise, summarise_by_tag
-from rolebook.core.persona import FaultyDataError, Persona, persona_of_revision
+from rolebook.core.persona import Persona, persona_of_revision
 from rolebook.core.session import Revision, Turn, TurnError, TurnMark, now
 from rolebook.language.translator import Translator
 from rolebook.report.asking import asked_in

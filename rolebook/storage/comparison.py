@@ -21,8 +21,8 @@ from rolebook.core.comparison import (
 )
 from rolebook.core.comparison_data import comparison_data, comparison_of, readable_time
 from rolebook.core.errors import ConflictError, Phrase, StorageError
+from rolebook.core.fault import Fault, FaultyDataError, describe_path
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import Fault, FaultyDataError, describe_path
 from rolebook.core.preference import Outcome
 from rolebook.core.session import Revision, Session, Turn, TurnError, TurnStatus, now
 from rolebook.storage import cell, lookup

@@ -22,8 +22,8 @@ from rolebook.core.comparison import (
     cell_status,
 )
 from rolebook.core.errors import NotFoundError
+from rolebook.core.fault import FaultyDataError
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import FaultyDataError
 from rolebook.core.run import LiveText, Run
 from rolebook.core.session import Turn, TurnStatus
 from rolebook.core.text import language_of, similarity

@@ -20,15 +20,10 @@ from rolebook.core.errors import (
     StorageError,
     UpstreamError,
 )
+from rolebook.core.fault import FaultyDataError
 from rolebook.core.frozen import frozen
 from rolebook.core.naming import is_persona_id
-from rolebook.core.persona import (
-    FaultyDataError,
-    Persona,
-    ResolvedPersona,
-    parse_persona,
-    persona_of_revision,
-)
+from rolebook.core.persona import Persona, ResolvedPersona, parse_persona, persona_of_revision
 from rolebook.core.session import Session, Turn, TurnError, TurnMark, TurnStatus
 from rolebook.web.current import gettext as _
 from rolebook.web.current import rolebook

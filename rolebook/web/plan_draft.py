@@ -10,8 +10,9 @@ from typing import Any
 
 from rolebook.core.comparison_spec import parse_spec
 from rolebook.core.errors import InputError, Phrase, PromptError, RolebookError, VariableError
+from rolebook.core.fault import Fault, FaultyDataError
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import Fault, FaultyDataError, Sampling
+from rolebook.core.persona import Sampling
 from rolebook.core.planning import Plan, PlanFault, UnplannableError
 from rolebook.library.persona_file import TYPED_KEYS
 from rolebook.library.yaml_text import parse_yaml

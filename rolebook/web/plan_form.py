@@ -11,9 +11,7 @@ from typing import Any
 
 from rolebook.core.errors import InputError, RolebookError
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import (
-    ResolvedPersona,
-)
+from rolebook.core.persona import ResolvedPersona
 from rolebook.web.current import gettext, rolebook
 from rolebook.web.submission import SAMPLING, VARIABLE, fields_under
 

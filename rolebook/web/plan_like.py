@@ -9,7 +9,8 @@ from typing import Any
 from rolebook.core.comparison import Comparison, ComparisonInput, Variant
 from rolebook.core.comparison_spec import VariantSpec, parse_spec
 from rolebook.core.errors import InputError, RolebookError
-from rolebook.core.persona import FaultyDataError, Persona, Sampling, unescape_jinja
+from rolebook.core.fault import FaultyDataError
+from rolebook.core.persona import Persona, Sampling, unescape_jinja
 from rolebook.core.planning import names_of
 from rolebook.web.current import rolebook
 from rolebook.web.plan_filled import form_of_spec

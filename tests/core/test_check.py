@@ -10,7 +10,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from rolebook.core.check import Answer, Check, run_check
-from rolebook.core.persona import FaultyDataError, Persona, parse_persona
+from rolebook.core.fault import FaultyDataError
+from rolebook.core.persona import Persona, parse_persona
 
 EVERY_KIND: list[dict[str, Any]] = [
     {"contains": ["a"]},

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from rolebook.core.errors import InputError, VariableError
+from rolebook.core.fault import FaultyDataError
 from rolebook.core.naming import is_persona_id
 from rolebook.core.persona import (
     RESERVED_NAMES,
-    FaultyDataError,
     ResolvedPersona,
     Sampling,
     describe_persona,
-    find_unknown_keys,
     parse_parameters,
     parse_persona,
     persona_of_revision,
 )
+from rolebook.core.unknown_keys import find_unknown_keys
 from tests.core.conftest import CHAT, Rendering
 from tests.nasty import NASTY
 

@@ -13,7 +13,8 @@ from rolebook.core.errors import (
     RolebookError,
     UpstreamRefusedError,
 )
-from rolebook.core.persona import FaultyDataError, parse_persona
+from rolebook.core.fault import FaultyDataError
+from rolebook.core.persona import parse_persona
 from rolebook.core.session import TurnError
 from rolebook.language.translator import Translator, translator
 

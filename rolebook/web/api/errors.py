@@ -13,8 +13,8 @@ from flask import Response
 
 from rolebook.core.edit import EditConflict
 from rolebook.core.errors import FileError, Problem, PromptError, RolebookError
+from rolebook.core.fault import describe_path
 from rolebook.core.frozen import frozen
-from rolebook.core.persona import describe_path
 from rolebook.core.planning import UnplannableError
 from rolebook.core.source import InUseError
 from rolebook.storage.encoding import encode_json

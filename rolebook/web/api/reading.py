@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from pydantic import ValidationError as ModelError
 
 from rolebook.core.errors import Phrase
+from rolebook.core.fault import FaultyDataError, describe_path, fault_of
 from rolebook.core.fields import nearest, quote
-from rolebook.core.persona import FaultyDataError, describe_path, fault_of
 from rolebook.web.api.errors import Fault, FaultyRequestError, UnusableRequestError
 from rolebook.web.api.schema import schema_of
 from rolebook.web.errors import RequestError
