@@ -1119,6 +1119,19 @@ def test_a_comparison_is_planned_once_more_to_be_changed(
     assert client.get("/comparisons/new?like=01aaaaaaaaaaaaaaaa").status_code == 404
 
 
+def test_a_persona_without_a_file_takes_part_as_the_log_knows_it(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    first = rolebook.compare.create(rolebook.compare.plan(parse_spec(LIKE)))
+    rolebook.library.personas_dir.joinpath("teacher.yaml").unlink()
+    fields = opened(client, f"/comparisons/new?like={first.id}")
+    assert ["teacher", first.variants[0].revision] == [
+        fields[f"variant-0-{name}"] for name in ("persona", "revision")
+    ]
+    again = finished(rolebook, start(client, fields))
+    assert first.variants == again.variants
+
+
 def test_a_plan_like_one_of_the_log_takes_its_sessions_and_what_the_persona_was(
     client: FlaskClient, rolebook: Rolebook
 ) -> None:
