@@ -159,12 +159,17 @@ def _model(variant: Mapping[str, Any]) -> str:
 
 
 def _check(given: tuple[str, str]) -> dict[str, Any]:
-    """``max_words=80``; only what begins like it is taken as JSON, all else as text, as in a file."""
+    """``max_words=80``; only what begins like it is taken as JSON, all else as text, as in a file.
+
+    How alike an answer is to be has a number alone where it is the input's reference that it is like.
+    """
     kind, text = given
     value: Any = text
     if text.startswith(("{", "[", '"')):
         with suppress(ValueError, RecursionError):
             value = json.loads(text)
+    elif kind == "similarity":
+        value = {"at_least": text}
     return {kind: value}
 
 

@@ -484,6 +484,14 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(
     assert stopped == sorted(said(upstream))
 
 
+def test_similarity_to_the_reference_is_asked_for_by_a_number(shell: Shell) -> None:
+    (shell.folder / "q.csv").write_text("input,reference\nWhy?,Echo: Why?\n", "utf-8")
+    command = ("compare", "plain", "--inputs", "q.csv", "--check")
+    assert 0 == shell.run(*command, "similarity=0.9").status
+    told = shell.run(*command, "similarity=high")
+    assert (2, True) == (told.status, "at_least must be a number from 0 to 1" in told.notices)
+
+
 def test_a_column_that_is_no_variable_is_told_once_with_what_it_may_be_called(shell: Shell) -> None:
     rows = "".join(f"Number {n}?,{n},beginner,math\n" for n in range(150))
     (shell.folder / "q.csv").write_text(f"question,id,level,标签\n{rows}", "utf-8")
