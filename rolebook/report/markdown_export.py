@@ -76,11 +76,17 @@ class _Report:
             ),
             _("Repeats"): str(comparison.repeats),
             _("Repeats the comparison"): comparison.repeats_of,
-            _("Checks"): ", ".join(_inline(check.label) for check in comparison.checks),
+            _("Checks"): self._translator.punctuation.listing.join(
+                _inline(check.label) for check in comparison.checks
+            ),
             _("Judge"): self._judge(),
             "Rolebook": f"{__version__} ({_('format')} {FORMAT_VERSION})",
         }
-        return f"# {_inline(comparison.question) or _('Comparison')}\n\n" + _list(facts)
+        return f"# {_inline(comparison.question) or _('Comparison')}\n\n" + self._list(facts)
+
+    def _list(self, facts: Mapping[str, str]) -> str:
+        colon = self._translator.punctuation.colon
+        return "".join(f"- {name}{colon}{value}\n" for name, value in facts.items() if value)
 
     def _judge(self) -> str:
         judge = self._comparison.judge
@@ -176,7 +182,8 @@ class _Report:
         name = self._names[key.variant]
         if self._comparison.repeats == 1:
             return name
-        return f"{name}, {self._translator.say('repeat %(number)s', {'number': key.repeat + 1})}"
+        repeat = self._translator.say("repeat %(number)s", {"number": key.repeat + 1})
+        return f"{name}{self._translator.punctuation.comma}{repeat}"
 
     def _variants(self) -> str:
         parts = [_heading(2, self._translator.gettext("Variants"))]
@@ -198,7 +205,7 @@ class _Report:
             _("Variables"): _codes([variant.variables] if variant.variables else ()),
         }
         systems = dict.fromkeys(str(revision.resolved.get("system", "")) for revision in revisions)
-        return _list(facts) + "".join("\n" + _fenced(system) for system in systems)
+        return self._list(facts) + "".join("\n" + _fenced(system) for system in systems)
 
     def _input(self, index: int) -> str:
         entry = self._comparison.inputs[index]
@@ -210,7 +217,7 @@ class _Report:
             ),
             self._translator.gettext("Session"): entry.source,
         }
-        parts.append(_list(facts))
+        parts.append(self._list(facts))
         parts += self._history(entry)
         if entry.reference:
             parts.append(
@@ -240,7 +247,7 @@ class _Report:
 
     def _answer(self, cell: Cell, turn: Turn) -> str:
         error = f"{_inline(self._translator.turn_error(turn.error))}\n\n" if turn.error else ""
-        return self._said(turn) + error + _list(self._facts(cell, turn))
+        return self._said(turn) + error + self._list(self._facts(cell, turn))
 
     def _said(self, turn: Turn) -> str:
         _ = self._translator.gettext
@@ -275,7 +282,7 @@ class _Report:
             _("Turn"): " · ".join(filter(None, numbers)),
             _("Session"): cell.session_id,
             _("Checks"): "; ".join(
-                f"{_SIGNS[result.has_passed]} {_inline(result.label)}: "
+                f"{_SIGNS[result.has_passed]} {_inline(result.label)}{self._translator.punctuation.colon}"
                 + _inline(self._translator.say(result.said.message, result.said.parameters))
                 for result in cell.results.get(turn.id, ())
             ),
@@ -316,10 +323,6 @@ def _with_interval(value: str, interval: str) -> str:
 
 def _heading(level: int, text: str) -> str:
     return f"\n{'#' * level} {text}\n\n"
-
-
-def _list(facts: Mapping[str, str]) -> str:
-    return "".join(f"- {name}: {value}\n" for name, value in facts.items() if value)
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

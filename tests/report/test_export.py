@@ -273,6 +273,9 @@ def test_it_speaks_the_language_of_its_reader(
     text = exported(rolebook, comparison, format, "zh")
     assert said.gettext("Checks passed") in text
     assert "Echo: Why is the sky blue?" in text
+    if format == "md":
+        assert f"- {said.gettext('Comparison')}：{comparison.id}\n" in text
+        assert not re.search("[\u4e00-\u9fff][:;,] ", text)
 
 
 def test_other_formats_are_the_same_in_every_language(
