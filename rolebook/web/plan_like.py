@@ -29,7 +29,7 @@ def form_like(comparison: Comparison) -> PlanForm:
         spec = parse_spec(
             {
                 "question": comparison.question,
-                "variants": list(_variants(answering)),
+                "variants": list(_variants(answering, comparison.upstream)),
                 "inputs": list(_inputs(comparison)),
                 "repeats": comparison.repeats,
                 "concurrency": comparison.concurrency,
@@ -37,7 +37,9 @@ def form_like(comparison: Comparison) -> PlanForm:
                 "judge": filled(
                     {
                         "persona": judge.persona_id,
-                        "model": _own_model(judge.model, judge.upstream, judge.revision),
+                        "model": _own_model(
+                            judge.model, judge.revision, judge.upstream, comparison.upstream
+                        ),
                         "upstream": judge.upstream,
                     }
                 )
@@ -53,15 +55,15 @@ def form_like(comparison: Comparison) -> PlanForm:
     return form_of_spec(spec)
 
 
-def _variants(variants: list[Variant]) -> Iterator[dict[str, Any]]:
-    data = list(map(_variant, variants))
+def _variants(variants: list[Variant], default: str) -> Iterator[dict[str, Any]]:
+    data = [_variant(variant, default) for variant in variants]
     specs = [VariantSpec.model_validate(each) for each in data]
     usual = names_of(specs, [_persona_at(variant.revision) for variant in variants])
     for given, variant, name in zip(data, variants, usual, strict=True):
         yield given if variant.name == name else {**given, "name": variant.name}
 
 
-def _variant(variant: Variant) -> dict[str, Any]:
+def _variant(variant: Variant, default: str) -> dict[str, Any]:
     persona_id, parameters = variant.persona_id, variant.parameters
     return filled(
         {
@@ -70,7 +72,7 @@ def _variant(variant: Variant) -> dict[str, Any]:
             "revision": variant.revision
             if persona_id and variant.revision != _present_revision(persona_id)
             else "",
-            "model": _own_model(variant.model, variant.upstream, variant.revision),
+            "model": _own_model(variant.model, variant.revision, variant.upstream, default),
             "upstream": variant.upstream,
             "variables": dict(variant.variables),
             "sampling": {k: v for k, v in parameters.items() if k in Sampling.model_fields},
@@ -89,10 +91,15 @@ def _present_revision(persona_id: str) -> str:
     return ""
 
 
-def _own_model(model: str, upstream: str, revision: str) -> str:
-    """A model that was chosen; empty for what would be asked today without a choice."""
+def _own_model(model: str, revision: str, upstream: str, default: str) -> str:
+    """A model that was chosen; empty for the one that the upstream asks without a choice.
+
+    Arguments:
+        default: the upstream that answered then where neither the plan nor the persona names one.
+    """
     persona = _persona_at(revision)
-    usual = persona.model or rolebook().upstreams.known_model(upstream or persona.upstream)
+    asked = upstream or persona.upstream or default
+    usual = persona.model or rolebook().upstreams.known_model(asked)
     return "" if model == usual else model
 
 

@@ -1119,6 +1119,17 @@ def test_a_comparison_is_planned_once_more_to_be_changed(
     assert client.get("/comparisons/new?like=01aaaaaaaaaaaaaaaa").status_code == 404
 
 
+def test_what_was_rehearsed_is_planned_again_with_the_model_that_there_is_now(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    plan = rolebook.compare.plan(parse_spec({"variants": ["plain"], "inputs": ["Why?"]}))
+    rehearsed = replace(plan, comparison=replace(plan.comparison, upstream="rehearsal"))
+    first = rolebook.compare.create(rehearsed)
+    again = finished(rolebook, start(client, opened(client, f"/comparisons/new?like={first.id}")))
+    assert ("rehearsal", "ok") == (first.upstream, again.variants[0].model)
+    assert again.upstream == rolebook.upstreams.get("").name
+
+
 def test_a_persona_without_a_file_takes_part_as_the_log_knows_it(
     client: FlaskClient, rolebook: Rolebook
 ) -> None:
