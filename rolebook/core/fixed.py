@@ -11,6 +11,8 @@ from typing import Any
 
 from rolebook.core.errors import InputError, RightError
 
+#: What the OpenAI API itself takes, which is more than most servers behind us do.
+MOST_CHOICES = 128
 #: Each is one thing, by the names that it goes by with OpenAI, Ollama, llama.cpp, vLLM, Gemini and servers like them.
 _THINGS = (
     "max_tokens max_completion_tokens max_output_tokens max_new_tokens max_gen_tokens max_gen_len max_length"
@@ -68,6 +70,17 @@ def answer_wanted(fields: Mapping[str, Any]) -> dict[str, Any]:
 def counts_in(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each field, with its name, that says how many answers there are to be, or to be thought of."""
     return ((name, value) for name, value in _fields_of(fields) if plain(name) in _COUNTS)
+
+
+def require_counts(fields: Mapping[str, Any]) -> None:
+    """Raises InputError for a number of answers that is none, or too many."""
+    for name, count in counts_in(fields):
+        if count is not None and not (type(count) is int and 1 <= count <= MOST_CHOICES):
+            raise InputError(
+                "%(key)s must be a whole number from 1 to %(limit)d.",
+                key=name[:80],
+                limit=MOST_CHOICES,
+            )
 
 
 def require_no_framing(fields: Mapping[str, Any]) -> None:

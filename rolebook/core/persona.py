@@ -42,7 +42,7 @@ from rolebook.core.fields import (
     parse_number,
     quote,
 )
-from rolebook.core.fixed import plain
+from rolebook.core.fixed import plain, require_counts
 from rolebook.core.frozen import frozen
 from rolebook.core.naming import require_fields
 from rolebook.core.session import Revision
@@ -449,6 +449,7 @@ def parse_parameters(given: Mapping[str, object]) -> dict[str, Any]:
                 )
             _request_field(name)
             _json_data(value)
+        require_counts(others)
     except ValidationError as error:
         fault = fault_of(error.errors()[0])
         raise InputError(fault.message, **fault.parameters) from None

@@ -10,7 +10,7 @@ from flask import current_app
 from rolebook.core.access import require_persona
 from rolebook.core.completion import Endpoint
 from rolebook.core.errors import InputError, NotFoundError
-from rolebook.core.fixed import counts_in, plain, require_no_framing
+from rolebook.core.fixed import plain, require_counts, require_no_framing
 from rolebook.core.frozen import frozen
 from rolebook.core.gateway import TranscriptRequest
 from rolebook.core.naming import is_persona_id, require_fields, require_short, require_spelling
@@ -22,8 +22,6 @@ from rolebook.web.current import rolebook, this_request
 from rolebook.web.errors import RequestError
 from rolebook.web.submission import sent_json
 
-#: What the OpenAI API itself takes, which is more than most servers behind us do.
-MOST_CHOICES = 128
 #: The request field with what only Rolebook knows, and what may be in it.
 OWN_FIELD = "rolebook"
 _OWN_NAMES = ("variables", "session", "upstream")
@@ -141,13 +139,7 @@ def _parameters(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str
     require_no_framing(body)
     require_spelling(body, _READ_HERE | _COUNTS)
     require_spelling(options, ["include_usage"])
-    for name, count in counts_in(body):
-        if count is not None and not (type(count) is int and 1 <= count <= MOST_CHOICES):
-            raise InputError(
-                "%(key)s must be a whole number from 1 to %(limit)d.",
-                key=name[:80],
-                limit=MOST_CHOICES,
-            )
+    require_counts(body)
     further = {name: value for name, value in options.items() if name != "include_usage"}
     parameters = {name: value for name, value in body.items() if name not in _READ_HERE}
     return {**parameters, **({"stream_options": further} if further else {})}

@@ -414,6 +414,8 @@ def test_parameters_of_a_request_are_checked_and_may_take_one_away() -> None:
     [
         ({"temperature": "warm"}, "temperature must be a number from 0 to 2, got 'warm'"),
         ({"n": "0"}, "n must be a whole number from 1 to 16"),
+        ({"options": {"n": 500}}, "n must be a whole number from 1 to 128"),
+        ({"num_return_sequences": "129"}, "num_return_sequences must be a whole number"),
         ({"api_key": "x"}, "'api_key' cannot be set"),
         ({"messages": "[]"}, "'messages' cannot be set"),
         ({"stream": "true"}, "'stream' cannot be set"),
