@@ -37,15 +37,21 @@ def show_findings(terminal: Terminal, snapshot: Snapshot) -> None:
         "Cost",
         "Checks passed",
     )
-    terminal.write_table(headings, _rows(terminal, comparison, cells, evidence))
+    rows = list(_rows(terminal, comparison, cells, evidence))
+    if terminal.would_fold(headings, rows):
+        terminal.write_table(("Measure", "Variant", "Value"), _one_by_one(terminal, headings, rows))
+    else:
+        terminal.write_table(headings, rows)
     if evidence.checks:
         terminal.write_line()
-        rows = _share_rows(terminal, comparison, ((c.label, c.shares) for c in evidence.checks))
-        terminal.write_table(("Check", "Variant", "Passed"), rows)
+        checks = _share_rows(terminal, comparison, ((c.label, c.shares) for c in evidence.checks))
+        terminal.write_table(("Check", "Variant", "Passed"), checks)
     if [each.reason for each in evidence.reasons] not in ([], ["stop"]):
         terminal.write_line()
-        rows = _share_rows(terminal, comparison, ((r.reason, r.shares) for r in evidence.reasons))
-        terminal.write_table(("Finish reason", "Variant", "Answers"), rows)
+        reasons = _share_rows(
+            terminal, comparison, ((r.reason, r.shares) for r in evidence.reasons)
+        )
+        terminal.write_table(("Finish reason", "Variant", "Answers"), reasons)
     if _is_readable(comparison):
         _show_answers(terminal, comparison, cells)
     _tell_findings(terminal, comparison, evidence, snapshot.votes)
@@ -72,6 +78,15 @@ def _rows(
             str(failed[number]),
             *(_figure(entry.intervals[number], entry.unit) for entry in measured),
         )
+
+
+def _one_by_one(
+    terminal: Terminal, headings: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Iterator[Sequence[str]]:
+    """The same for a narrow terminal: a row for each measure of each variant, those to compare together."""
+    for number, heading in enumerate(headings):
+        if number and {row[number] for row in rows} - {"0", "–"}:
+            yield from ((terminal.gettext(heading), row[0], row[number]) for row in rows)
 
 
 def _share_rows(

@@ -29,6 +29,10 @@ def visible(text: str) -> str:
 _WHOLE = frozenset({"ID", "Turns", "Tokens", "Cost"})
 
 
+#: Blanks between two columns of a table.
+_BETWEEN = 2
+
+
 class OutputError(RolebookError):
     """Standard output takes nothing more, for instance because its disk is full."""
 
@@ -95,7 +99,7 @@ class Terminal:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _BETWEEN, 0, 0))
         rows = list(rows)
         shown = [n for n in range(len(headings)) if not rows or any(row[n] for row in rows)]
         for n in shown:
@@ -105,6 +109,17 @@ class Terminal:
             table.add_row(*(Text(visible(row[n])) for n in shown))
         with _putting_out():
             Console().print(table)
+
+    def would_fold(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+        """Whether a table is wider than the terminal, so that its words would be broken."""
+        if not self.is_interactive:
+            return False
+        from rich.cells import cell_len
+        from rich.console import Console
+
+        table = [list(map(self.gettext, headings)), *rows]
+        widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+        return sum(widths) + _BETWEEN * (len(widths) - 1) > Console().width
 
     def tell(self, message: str, /, **parameters: Any) -> None:
         """A notice, translated, on standard error."""

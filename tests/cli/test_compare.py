@@ -1067,6 +1067,22 @@ def test_at_a_terminal_it_shows_a_bar_and_a_table_with_headings(
     assert "First token" in shown
 
 
+def test_at_a_narrow_terminal_no_word_of_the_table_is_broken(shell: Shell) -> None:
+    names = ("-v", "level=expert", "-m", "ok?text=One+two", "-m", "ok?text=One")
+    command = ("compare", "teacher", *names, "--input", "Hi", "--input", "Ho", "--repeats", "2")
+
+    def plain(columns: int) -> str:
+        return re.sub(r"\x1b\[[0-9;]*m", "", at_terminal(shell, *command, columns=columns))
+
+    wide = plain(160)
+    assert re.search(r"Variant +Complete +Failed +Words +First token", wide)
+    lines = [line.rstrip() for line in plain(80).splitlines()]
+    assert "Words        Teacher (ok?text=One+two)  2.0" in lines
+    assert "Words        Teacher (ok?text=One)      1.0" in lines
+    # Of what none has, nothing is said.
+    assert not [line for line in lines if line.startswith(("Failed", "Cost"))]
+
+
 def test_at_a_terminal_it_asks_before_very_many_calls(
     shell: Shell, upstream: FakeUpstream, comparisons: SqliteComparisonLog
 ) -> None:
@@ -1102,13 +1118,13 @@ def test_a_repeated_comparison_is_planned_and_asked_about_like_any_other(
     assert (2 * asked, 2) == (len(upstream.requests), len(comparisons.list_comparisons()[0]))
 
 
-def at_terminal(shell: Shell, *arguments: str, typed: str = "") -> str:
+def at_terminal(shell: Shell, *arguments: str, typed: str = "", columns: int = 120) -> str:
     """What a person sees."""
     screen, terminal = pty.openpty()
     running = subprocess.Popen(
         shell.command(*arguments),
         cwd=shell.folder,
-        env=shell.environment | {"TERM": "xterm", "COLUMNS": "120"},
+        env=shell.environment | {"TERM": "xterm", "COLUMNS": str(columns)},
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
