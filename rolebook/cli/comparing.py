@@ -327,11 +327,17 @@ def _tell_what_next(
     if reused:
         terminal.tell("Answers taken from the log, not asked for again: %(count)d.", count=reused)
     tell_what_is_left(terminal, comparison, tally)
-    terminal.tell(
-        "Comparison %(id)s: see it again with `rolebook comparisons show %(id)s`, or vote on it at "
-        "/comparisons/%(id)s of the pages.",
-        id=comparison.id,
-    )
+    if len(comparison.variants) > 1:
+        terminal.tell(
+            "Comparison %(id)s: see it again with `rolebook comparisons show %(id)s`, or vote on it at "
+            "/comparisons/%(id)s of the pages.",
+            id=comparison.id,
+        )
+    else:
+        terminal.tell(
+            "Comparison %(id)s: see it again with `rolebook comparisons show %(id)s`.",
+            id=comparison.id,
+        )
 
 
 def tell_what_is_left(terminal: Terminal, comparison: Comparison, tally: Tally) -> None:

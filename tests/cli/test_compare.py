@@ -484,6 +484,16 @@ def test_stopped_by_ctrl_c_it_goes_on_where_it_was(
     assert stopped == sorted(said(upstream))
 
 
+def test_nobody_is_sent_to_vote_on_a_single_variant(shell: Shell) -> None:
+    one, two = (
+        shell.run("compare", *names, "--input", "Hi").notices
+        for names in (["plain"], ["plain", "teacher"])
+    )
+    assert [(True, False), (True, True)] == [
+        ("see it again with" in said, "vote on it" in said) for said in (one, two)
+    ]
+
+
 def test_similarity_to_the_reference_is_asked_for_by_a_number(shell: Shell) -> None:
     (shell.folder / "q.csv").write_text("input,reference\nWhy?,Echo: Why?\n", "utf-8")
     command = ("compare", "plain", "--inputs", "q.csv", "--check")
