@@ -339,11 +339,25 @@ def test_when_nothing_is_left_it_says_so_and_leads_to_the_results(
     assert "every pair of answers has been before you" in page
     assert f'href="/comparisons/{comparison.id}"' in page
     assert "Last: A was" in page
+    # Votes on three inputs tell of no others, however many rounds there are.
+    assert f'href="/comparisons/new?like={comparison.id}">Plan another with more inputs</a>' in page
     assert 3 == len(outcomes(rolebook, comparison))
     again = client.post(f"/comparisons/{comparison.id}/vote?rounds=2")
     assert LINK.match(again.location)
     assert again.location.endswith("?rounds=2")
     assert "rounds=2" in client.post(again.location, data={"vote": "tie"}).location
+
+
+def test_where_there_are_inputs_enough_nobody_is_sent_for_more(
+    client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
+) -> None:
+    comparison = compare(rolebook, upstream, inputs=[f"Number {n}" for n in range(9)])
+    address = begin(client, comparison)
+    for _ in range(9):
+        address = client.post(address, data={"vote": "left"}).location
+    page = client.get(address).text
+    assert "every pair of answers has been before you" in page
+    assert "with more inputs" not in page
 
 
 def test_answers_that_are_the_same_are_not_voted_on(
