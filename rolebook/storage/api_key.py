@@ -53,9 +53,9 @@ def list_keys(db: Database, user: int | None) -> list[ApiKey]:
     """The keys of a user, or of all, the newest first; revoked ones last."""
     rows = execute(
         db,
-        f"{_KEYS} WHERE ?1 IS NULL OR api_keys.user = ?1 "
+        f"{_KEYS} WHERE :user IS NULL OR api_keys.user = :user "
         "ORDER BY revoked_at IS NOT NULL, api_keys.number DESC",
-        (user,),
+        {"user": user},
     )
     return [_key_of(row) for row in rows]
 

@@ -467,16 +467,16 @@ def _same_turns(
         "SELECT turns.number, turns.id, session, messages, turns.upstream, model_requested, endpoint, "
         "parameters_requested "
         "FROM turns JOIN sessions ON sessions.number = turns.session AND sessions.deleted_at IS NULL "
-        "WHERE status = 'complete' AND messages IN (SELECT value FROM json_each(?2)) "
+        "WHERE status = 'complete' AND messages IN (SELECT value FROM json_each(:messages)) "
         # Of an answer in place of another model's, the log has the name of the one that was asked for.
         "AND upstream_requested IS NULL "
         # What others were told stays theirs, although it was asked in the same words.
         f"AND {within_reach('sessions')} "
         # An answer that is in this comparison already must not count twice in it.
-        "AND session NOT IN (SELECT session FROM cells WHERE comparison = ?1 AND reused IS NULL) "
+        "AND session NOT IN (SELECT session FROM cells WHERE comparison = :comparison AND reused IS NULL) "
         "AND turns.number NOT IN (SELECT listed.value FROM cells JOIN json_each(cells.reused) AS listed "
-        "WHERE cells.comparison = ?1) ORDER BY turns.number",
-        (number, json.dumps(sorted(set(asked.values())))),
+        "WHERE cells.comparison = :comparison) ORDER BY turns.number",
+        {"comparison": number, "messages": json.dumps(sorted(set(asked.values())))},
     ).fetchall()
     known: dict[tuple[str, ...], list[sqlite3.Row]] = defaultdict(list)
     for row in rows:

@@ -71,12 +71,15 @@ def purge(db: Database, before: str) -> Purged:
     before = comparable_time("before", before)
     # What is removed is overwritten in the file, not only forgotten.
     execute(db, "PRAGMA secure_delete = ON")
-    comparisons = _numbers(db, "SELECT number FROM comparisons WHERE deleted_at < ?", before)
+    comparisons = _numbers(
+        db, "SELECT number FROM comparisons WHERE deleted_at < :before", before=before
+    )
     doomed = _numbers(
         db,
-        "SELECT number FROM sessions WHERE deleted_at < ?"
-        f" OR comparison IN (SELECT value FROM json_each('{comparisons}'))",
-        before,
+        "SELECT number FROM sessions WHERE deleted_at < :before"
+        " OR comparison IN (SELECT value FROM json_each(:comparisons))",
+        before=before,
+        comparisons=comparisons,
     )
     doomed = _with_judges(db, doomed, comparisons)
     named, along = _count_named(db, doomed, before)
@@ -95,7 +98,7 @@ def purge(db: Database, before: str) -> Purged:
     return Purged(named, len(json.loads(comparisons)), along, cells, votes)
 
 
-def _numbers(db: Database, sql: str, *parameters: object) -> str:
+def _numbers(db: Database, sql: str, **parameters: str) -> str:
     """The first column of a query, as a JSON list of numbers."""
     return json.dumps([row[0] for row in execute(db, sql, parameters)])
 
@@ -121,10 +124,10 @@ def _with_judges(db: Database, sessions: str, comparisons: str) -> str:
     turns = _turns_of_nobody_else(db, sessions, comparisons)
     return _numbers(
         db,
-        "SELECT value FROM json_each(?1) UNION "
-        "SELECT number FROM sessions WHERE judges IN (SELECT value FROM json_each(?2))",
-        sessions,
-        turns,
+        "SELECT value FROM json_each(:sessions) UNION "
+        "SELECT number FROM sessions WHERE judges IN (SELECT value FROM json_each(:turns))",
+        sessions=sessions,
+        turns=turns,
     )
 
 
@@ -132,14 +135,14 @@ def _turns_of_nobody_else(db: Database, sessions: str, comparisons: str) -> str:
     """The turns of sessions that no other fork inherits and no other comparison shows."""
     return _numbers(
         db,
-        "SELECT number FROM turns WHERE session IN (SELECT value FROM json_each(?1)) AND number NOT IN ("
+        "SELECT number FROM turns WHERE session IN (SELECT value FROM json_each(:sessions)) AND number NOT IN ("
         "SELECT value FROM sessions AS heirs, json_each(heirs.inherited) "
-        "WHERE heirs.number NOT IN (SELECT value FROM json_each(?1))) AND number NOT IN ("
+        "WHERE heirs.number NOT IN (SELECT value FROM json_each(:sessions))) AND number NOT IN ("
         # One that is damaged shows none, and must not keep others in the trash.
         "SELECT value FROM cells, json_each(CASE WHEN json_valid(cells.reused) THEN cells.reused END) "
-        "WHERE cells.comparison NOT IN (SELECT value FROM json_each(?2)))",
-        sessions,
-        comparisons,
+        "WHERE cells.comparison NOT IN (SELECT value FROM json_each(:comparisons)))",
+        sessions=sessions,
+        comparisons=comparisons,
     )
 
 

@@ -374,9 +374,14 @@ def inherited_turns(db: Database, turn_id: str) -> str | None:
     ).fetchone()
     rows = execute(
         db,
-        "SELECT position, number FROM turns WHERE position < ?1 AND number IN (SELECT value FROM json_each(?2)) "
-        "UNION ALL SELECT position, number FROM turns WHERE position < ?1 AND session = ?3 AND is_current",
-        (fork_point["position"], source["inherited"] or "[]", source["number"]),
+        "SELECT position, number FROM turns WHERE position < :end "
+        "AND number IN (SELECT value FROM json_each(:inherited)) "
+        "UNION ALL SELECT position, number FROM turns WHERE position < :end AND session = :session AND is_current",
+        {
+            "end": fork_point["position"],
+            "inherited": source["inherited"] or "[]",
+            "session": source["number"],
+        },
     ).fetchall()
     # A turn of the source's own replaces an inherited one at the same position, as it comes later.
     counting = {row["position"]: row["number"] for row in rows} | {

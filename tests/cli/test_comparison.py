@@ -83,11 +83,11 @@ DAMAGES = {
 
 def damage(shell: Shell, comparison_id: str, path: str) -> None:
     """Leave a plan in the log as no Rolebook writes one any more."""
-    damaged = "json_set(plan, ?1, ?2)" if path != "$" else "?2 || ?1"
+    damaged = "json_set(plan, :path, :damage)" if path != "$" else ":damage || :path"
     with closing(sqlite3.connect(shell.folder / "data/rolebook.db")) as db, db:
         changed = db.execute(
-            f"UPDATE comparisons SET plan = {damaged} WHERE id = ?3",
-            (path, DAMAGES[path], comparison_id),
+            f"UPDATE comparisons SET plan = {damaged} WHERE id = :id",
+            {"path": path, "damage": DAMAGES[path], "id": comparison_id},
         )
         assert 1 == changed.rowcount
 

@@ -1043,8 +1043,8 @@ def test_when_a_comparison_was_planned_may_be_damaged_and_it_is_shown_all_the_sa
 ) -> None:
     comparison = finished(rolebook, start(client, opened(client)))
     with closing(sqlite3.connect(rolebook.log.path)) as db, db:
-        changed = "plan = json_set(plan, '$.created_at', ?1), created_at = ?1"
-        db.execute(f"UPDATE comparisons SET {changed}", (time,))
+        changed = "plan = json_set(plan, '$.created_at', :time), created_at = :time"
+        db.execute(f"UPDATE comparisons SET {changed}", {"time": time})
     path = f"/comparisons/{comparison.id}"
     assert f'href="{path}"' in client.get("/comparisons").text
     assert client.get(path).status_code == 200
