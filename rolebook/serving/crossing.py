@@ -17,8 +17,8 @@ _LOOK_BYTES = 32
 _MOST_BYTES = 65_536
 _FOR_GATEWAY = re.compile(rb"[A-Z]{1,20} /v1/")
 
-#: What processes say to each other. With the last two comes a connection: one of a client, with what was read of it
-#: behind it, and one by which a process itself asks another.
+#: What processes say to each other. READY comes with the process's own id behind it; with the last two comes a
+#: connection: one of a client, with what was read of it behind it, and one by which a process itself asks another.
 READY, ENDING, STOP, CONNECTION, QUESTION = b"r", b"e", b"s", b"c", b"q"
 
 

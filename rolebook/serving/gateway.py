@@ -42,7 +42,7 @@ def answer(
     def ready() -> None:
         on_ready()
         tell(0, 0)
-        crossing.send(way, crossing.READY)
+        crossing.send(way, crossing.READY, rest=b"%d" % os.getpid())
 
     def stop() -> None:
         crossing.send(way, crossing.ENDING)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http
 import http.client
 import logging
+import os
 import select
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -47,6 +49,7 @@ class _Gateway:
 
     number: int
     way: socket.socket
+    process_id: int = 0
     is_ready: bool = False
     hangs: bool = False
     given: int = 0
@@ -99,15 +102,18 @@ class Gateways:
                 self._has_lost = False
         moment = time.monotonic()
         for gateway in self._gateways:
-            told = self._told[gateway.number]
-            gateway.forget(told.taken)
+            gateway.forget(self._told[gateway.number].taken)
             if gateway.is_ready:
-                _note_whether_it_hangs(gateway, moment - told.told_at_ms / 1000)
+                _note_whether_it_hangs(gateway, self._silence_s(gateway))
         due = [] if self._is_stopping else [n for n, at in self._due.items() if at <= moment]
         for number in due:
             if self._due.pop(number):
                 _logger.error("a gateway process has ended, so another one is started")
             self._start(number, poller, take)
+
+    def _silence_s(self, gateway: _Gateway) -> float:
+        """How long ago it has last told of itself."""
+        return time.monotonic() - self._told[gateway.number].told_at_ms / 1000
 
     def _do_without_nursery(self, poller: selectors.BaseSelector, way: socket.socket) -> None:
         """It has ended. Another one cannot be had: this process has threads by now."""
@@ -145,6 +151,7 @@ class Gateways:
             while (message := crossing.receive(way)) is not None:
                 match message.kind:
                     case crossing.READY:
+                        gateway.process_id = int(message.rest)
                         gateway.is_ready = True
                     case crossing.ENDING:
                         gateway.is_ready = False
@@ -215,20 +222,40 @@ class Gateways:
             crossing.send(gateway.way, crossing.STOP)
 
     def wait(self) -> None:
-        """Wait until they have ended, but no longer than they may take."""
-        deadline = time.monotonic() + GRACE + _CLOSING_S
-        waiting = select.poll()
-        left = {gateway.way.fileno(): gateway.way for gateway in self._gateways}
-        for descriptor in left:
-            waiting.register(descriptor, select.POLLIN)
-        while left and (rest_s := deadline - time.monotonic()) > 0:
-            for descriptor, _ in waiting.poll(rest_s * 1000):
-                message = crossing.receive(left[descriptor])
-                if message is None:
-                    waiting.unregister(descriptor)
-                    del left[descriptor]
-                elif message.client:
-                    message.client.close()
+        """Wait until they have ended, but no longer than they may take: then they are ended, those that hang as soon as
+        all streams would have.
+        """
+        left = {gateway.way.fileno(): gateway for gateway in self._gateways}
+        _wait_for(left, GRACE)
+        hanging = [gateway for gateway in left.values() if self._silence_s(gateway) > _SILENCE_S]
+        for gateway in hanging:
+            _end(gateway)
+        _wait_for(left, _CLOSING_S)
+        for gateway in left.values():
+            _end(gateway)
+
+
+def _wait_for(left: dict[int, _Gateway], seconds: float) -> None:
+    """Take those away that end within this time, and hang up on whoever is handed back."""
+    deadline = time.monotonic() + seconds
+    waiting = select.poll()
+    for descriptor in left:
+        waiting.register(descriptor, select.POLLIN)
+    while left and (rest_s := deadline - time.monotonic()) > 0:
+        for descriptor, _ in waiting.poll(rest_s * 1000):
+            message = crossing.receive(left[descriptor].way)
+            if message is None:
+                waiting.unregister(descriptor)
+                del left[descriptor]
+            elif message.client:
+                message.client.close()
+
+
+def _end(gateway: _Gateway) -> None:
+    """End one that has not ended by itself. As long as its way is open it is there, so that no other has its id."""
+    if gateway.process_id:
+        with suppress(ProcessLookupError):
+            os.kill(gateway.process_id, signal.SIGKILL)
 
 
 def _note_whether_it_hangs(gateway: _Gateway, silence_s: float) -> None:

@@ -490,6 +490,15 @@ def test_process_that_hangs_gets_no_connections_until_it_goes_on(start: StartSer
     assert {"gateway-1", "gateway-2"} == (answered() - before).keys()
 
 
+def test_process_that_hangs_ends_with_the_server(start: StartServer) -> None:
+    server = wait_for_all(start(arguments=SEVERAL, command=HASTY))
+    hanging, _ = gateways(server)
+    os.kill(hanging, signal.SIGSTOP)
+    # It could take the streams of the others 6 s to end.
+    assert 0 == server.stop(timeout_s=10)
+    wait_until(lambda: not is_running(hanging))
+
+
 def test_killed_process_takes_nobody_along_and_is_replaced(start: StartServer) -> None:
     server = wait_for_all(start(arguments=SEVERAL, command=HASTY))
     with ExitStack() as stack:
