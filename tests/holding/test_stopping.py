@@ -29,11 +29,16 @@ from tests.holding.server import (
 FLOWING = "ok?tokens=2000&delay_ms=20"
 
 
+def hear_of_the_terminal() -> None:
+    """Its end is ignored where the tests run with nohup, and so it would be by what they start."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_streams_end_with_an_event_and_the_log_is_closed(
     start: StartServer, upstream: FakeUpstream, number: signal.Signals
 ) -> None:
-    server = start()
+    server = start(preexec=hear_of_the_terminal)
     server.stream(server.start_session()).wait_for("end")
     streams = [server.stream(server.start_session(FLOWING)) for _ in range(4)]
     streams += [server.stream(server.start_session("hang-mid"))]
