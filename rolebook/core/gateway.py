@@ -37,7 +37,7 @@ from rolebook.core.session import (
     Turn,
     TurnStatus,
 )
-from rolebook.core.transcript import INSTRUCTING, Transcript, others_of, place_of_input
+from rolebook.core.transcript import INSTRUCTING, Transcript, place_of_input
 
 
 @frozen
@@ -210,7 +210,7 @@ class GatewayService:
             return False
         asked = self._log.get_turn(self._log.last_turn(end.session_id).id).messages
         newest = next((message for message in reversed(asked) if message.role == "user"), None)
-        return newest is None or others_of(newest) == others_of(transcript.input)
+        return newest is None or newest.other_parts == transcript.input.other_parts
 
     def _choose(self, end: TranscriptEnd, session: Session, resolved: ResolvedPersona) -> None:
         """Of several answers the program goes on with another one than the log does."""
@@ -292,7 +292,7 @@ def _with_fields_of_input(
         # What the last of them says beside its text, such as cache_control, holds for all of it.
         said = {**(texts[-1] if texts else {"type": "text"}), "text": message.content}
         text = [said] if message.content else []
-        fields["content"] = [*text, *others_of(transcript.input)]
+        fields["content"] = [*text, *transcript.input.other_parts]
     return [*messages[:at], replace(message, fields=fields), *messages[at + 1 :]]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, get_args
@@ -57,6 +57,11 @@ class Message:
     content: str
     spans: tuple[Span, ...] = field(default=(), compare=False)
     fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def other_parts(self) -> Sequence[Mapping[str, Any]]:
+        """What it has beside texts, such as images."""
+        return [part for part in self.fields.get("content") or () if part.get("type") != "text"]
 
     def as_dict(self) -> dict[str, Any]:
         """The message as the API takes it."""

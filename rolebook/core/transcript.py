@@ -86,16 +86,11 @@ def _essences(messages: Sequence[Message]) -> Iterator[list[Any]]:
         if message.role not in INSTRUCTING:
             essence = _essence(message.role, message.content, message.fields.get("tool_calls"))
             # Of answers the texts and calls are known; what else a program makes of them does not count.
-            yield essence if message.role == "assistant" else [*essence, *others_of(message)]
+            yield essence if message.role == "assistant" else [*essence, *message.other_parts]
 
 
 def _essence(role: str, text: str, calls: Sequence[Mapping[str, Any]] | None) -> list[Any]:
     return [role, text.strip(), *([call.get("id"), call.get("function")] for call in calls or ())]
-
-
-def others_of(message: Message) -> Sequence[Mapping[str, Any]]:
-    """The parts of a message that are no texts, such as images."""
-    return [part for part in message.fields.get("content") or () if part.get("type") != "text"]
 
 
 def _digest(scope: str, essences: Iterator[list[Any]]) -> Any:

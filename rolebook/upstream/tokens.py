@@ -74,13 +74,14 @@ def estimate_messages(messages: Sequence[Message], model: str = "") -> int:
 
 def estimate_request(messages: Sequence[Message], parameters: Mapping[str, Any]) -> int:
     """About how many prompt tokens all of a request is, with what a model is told besides texts: the tools that there
-    are and were called, the form of the answer, images.
+    are and were called, the form of the answer, images, and texts that go by another name.
     """
     told = [value for value in parameters.values() if isinstance(value, str | list | Mapping)]
     others = 0
     for message in messages:
-        parts = message.fields.get("content") or ()
-        others += sum(part.get("type") != "text" for part in parts)
+        parts = message.other_parts
+        others += len(parts)
+        told += [part["text"] for part in parts if "text" in part]
         told += [value for name, value in message.fields.items() if name != "content"]
     return (
         estimate_messages(messages)

@@ -1,4 +1,5 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,5 @@ def test_estimate_of_a_request_has_what_is_told_besides_texts() -> None:
     assert 1000 < more_than_plain([*asked, called], {}) < 1400
     seen = Message("user", "Why?", fields={"content": [{"type": "text", "text": "Why?"}, image]})
     assert 1000 == more_than_plain([seen], {})
+    read = {"type": "input_text", "text": "word " * 4000}
+    assert 5000 < more_than_plain([replace(seen, fields={"content": [read]})], {}) < 7000
