@@ -45,9 +45,10 @@ _PRICING = (
     "service_tier speed inference_geo models fallbacks route provider plugins modalities"
     " web_search_options search_parameters"
 )
-#: What such a field says where it changes nothing, and the tools that cost nothing but their tokens.
+#: What such a field says where it changes nothing, and the tools that cost nothing but their tokens. Some that
+#: servers run themselves have no type, such as Gemini's ``googleSearch`` behind LiteLLM.
 _USUAL: tuple[Any, ...] = (None, "auto", "default", [], ["text"])
-_OWN_TOOLS = (None, "function", "custom")
+_OWN_TOOLS = ("function", "custom")
 #: Nobody looks for a parameter that lies deeper.
 _DEEPEST = 8
 

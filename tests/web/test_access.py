@@ -818,6 +818,7 @@ def test_key_with_a_budget_in_dollars_asks_no_model_of_unknown_price(
         ({"web_search_options": {}}, "web_search_options"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"tools": [{"type": "openrouter:web_search"}]}, "tools"),
+        ({"tools": [{"googleSearch": {}}]}, "tools"),
     ],
 )
 def test_key_with_a_budget_in_dollars_chooses_nothing_that_changes_the_price(
