@@ -19,6 +19,7 @@ import openai
 import pytest
 
 from rolebook.core.chat import TurnEnded, TurnRequest
+from rolebook.core.check import Check
 from rolebook.core.compare import CompareService
 from rolebook.core.comparison import Cell, CellKey, CellStatus, Comparison
 from rolebook.core.comparison_data import comparison_data, parse_comparison
@@ -33,9 +34,10 @@ from rolebook.core.errors import (
 )
 from rolebook.core.estimate import Estimate
 from rolebook.core.fault import FaultyDataError
+from rolebook.core.fields import RECORDED
 from rolebook.core.line import Line
 from rolebook.core.persona import persona_of_revision
-from rolebook.core.planning import AS_RECORDED, NothingSaidYetError, UnplannableError
+from rolebook.core.planning import AS_RECORDED, NothingSaidYetError, Plan, UnplannableError
 from rolebook.core.run import CellDelta, CellEnded, CellStarted, Run, RunEnded, RunEvent
 from rolebook.core.session import Session, Turn, TurnStatus, new_id
 from rolebook.language.translator import translator
@@ -98,6 +100,33 @@ def stop(rolebook: Rolebook, session_id: str, text: str) -> None:
     events = rolebook.chat.stream_turn(TurnRequest(session_id, text, model="ok?delay_ms=20"))
     with closing(events):  # type: ignore[type-var]
         next(event for event in events if isinstance(event, Delta))
+
+
+def test_what_was_compared_with_a_schema_that_is_refused_by_now_stays_to_be_seen(
+    rolebook: Rolebook,
+) -> None:
+    spec: dict[str, Any] = {"variants": ["plain"], "inputs": ["Why?"]}
+    own, common = ({"is_json": {"typ": kind}} for kind in ("object", "array"))
+    with pytest.raises(FaultyDataError, match="'typ' is no keyword"):
+        plan(rolebook, **spec, checks=[common])
+    plain = rolebook.library.get_persona("plain")
+    checks = (Check.model_validate(own, context=RECORDED),)
+    plain = replace(plain, persona=plain.persona.model_copy(update={"checks": checks}))
+    personas = {plain.revision.id: plain}
+    planned = rolebook.compare.plan(parse_spec(spec)).comparison
+    variant = replace(planned.variants[0], revision=plain.revision.id)
+    checks = (Check.model_validate(common, context=RECORDED),)
+    rolebook.cells.keep(personas)
+    first = rolebook.compare.create(
+        Plan(replace(planned, variants=(variant,), checks=checks), personas)
+    )
+    fill(rolebook, first)
+    assert first == rolebook.comparisons.get_comparison(first.id)
+    assert (
+        plain.persona == persona_of_revision(rolebook.log.get_revision(plain.revision.id)).persona
+    )
+    (cell,) = cells_of(rolebook, first).values()
+    assert 2 == len(cell.checks)
 
 
 def test_every_variant_answers_every_input_in_a_session_of_its_own(

@@ -14,12 +14,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
 from rolebook.core.errors import Phrase
 from rolebook.core.fields import (
+    RECORDED,
     Boolean,
     Line,
     Part,
@@ -74,13 +76,13 @@ def _regex(value: object) -> str:
     return source
 
 
-def _json_rule(value: object) -> object:
+def _json_rule(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, Mapping):
         if isinstance(value, list) or not parse_boolean(value):
             raise misfit(Phrase("true or a JSON Schema"), value)
         return True
     try:
-        check_schema(value)
+        check_schema(value, is_new=info.context != RECORDED)
     except (ValueError, TypeError, RecursionError) as error:
         raise flaw(
             "%(key)s cannot be used as a JSON Schema: %(reason)s.", reason=str(error)

@@ -29,7 +29,7 @@ from rolebook.core.comparison_spec import (
 )
 from rolebook.core.errors import Phrase, phrase_data, phrase_of
 from rolebook.core.fault import FaultyDataError, fault_of
-from rolebook.core.fields import Boolean, Lines, Text, flaw, integer, misfit, quote
+from rolebook.core.fields import RECORDED, Boolean, Lines, Text, flaw, integer, misfit, quote
 from rolebook.core.persona import JsonData, RequestField, Sampling
 
 
@@ -61,7 +61,7 @@ def comparison_of(data: object) -> Comparison:
     Raises FaultyDataError for what cannot be shown. What is only sensible to demand of a new one, this leaves alone:
     it was carried out as it is.
     """
-    return _read(_Recorded, data)
+    return _read(_Recorded, data, RECORDED)
 
 
 def parse_comparison(data: object) -> Comparison:
@@ -226,9 +226,11 @@ class _Given(_Recorded):
         return self
 
 
-def _read(form: type[_Recorded], data: object) -> Comparison:
+def _read(
+    form: type[_Recorded], data: object, context: Mapping[str, Any] | None = None
+) -> Comparison:
     try:
-        found = form.model_validate(data)
+        found = form.model_validate(data, context=context)
     except ValidationError as error:
         raise FaultyDataError([fault_of(detail) for detail in error.errors()]) from None
     return Comparison(

@@ -30,6 +30,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from rolebook.core.errors import Phrase
 
+#: The context in which pydantic reads what the log has, of which nothing is demanded that only new data can heed.
+RECORDED: Mapping[str, Any] = {"is_recorded": True}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _TRUE = {"true", "yes", "on"}

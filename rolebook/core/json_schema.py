@@ -79,18 +79,23 @@ def _parse_integer(digits: str) -> float:
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
-def check_schema(schema: Mapping[str, Any]) -> None:
-    """Raises ValueError, with the reason in English, if a schema is none, or one that is not followed here."""
-    _check_schema(json.dumps(schema))
+def check_schema(schema: Mapping[str, Any], *, is_new: bool = True) -> None:
+    """Raises ValueError, with the reason in English, if a schema is none, or one that is not followed here.
+
+    Arguments:
+        is_new: whether a keyword that checks nothing is refused, too; what the log has was carried out with it.
+    """
+    _check_schema(json.dumps(schema), is_new)
 
 
 @lru_cache(maxsize=64)
-def _check_schema(text: str) -> None:
+def _check_schema(text: str, is_new: bool) -> None:
     schema = json.loads(text)
     name = schema.pop("$schema", None)
     dialect = _dialect(name)
     _check_form(schema, dialect)
-    _check_keywords(schema, dialect, name)
+    if is_new:
+        _check_keywords(schema, dialect, name)
     for key, value in _entries(schema):
         if key in _REFERENCES and isinstance(value, str):
             _check_form(_target(value, schema), dialect)

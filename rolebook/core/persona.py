@@ -25,6 +25,7 @@ from rolebook.core.check import Checks
 from rolebook.core.errors import InputError, Phrase, VariableError
 from rolebook.core.fault import FaultyDataError, fault_of
 from rolebook.core.fields import (
+    RECORDED,
     Boolean,
     Line,
     Lines,
@@ -415,10 +416,16 @@ def _variable_value(name: str, variable: Variable, given: object) -> VariableVal
         raise VariableError(context["message"], name=name, **parameters) from None
 
 
-def parse_persona(persona_id: str, data: Mapping[str, Any]) -> Persona:
-    """The persona that ``data`` describes, bases merged in. Raises FaultyDataError with all its faults."""
+def parse_persona(
+    persona_id: str, data: Mapping[str, Any], context: Mapping[str, Any] | None = None
+) -> Persona:
+    """The persona that ``data`` describes, bases merged in. Raises FaultyDataError with all its faults.
+
+    Arguments:
+        context: RECORDED for what the log has.
+    """
     try:
-        return Persona.model_validate({**data, "id": persona_id})
+        return Persona.model_validate({**data, "id": persona_id}, context=context)
     except ValidationError as error:
         raise FaultyDataError([fault_of(detail) for detail in error.errors()]) from None
 
@@ -534,7 +541,7 @@ def persona_of_revision(revision: Revision, persona_id: str = "") -> ResolvedPer
 
     Raises FaultyDataError if today's format cannot read it.
     """
-    persona = parse_persona(persona_id or revision.persona_id, revision.resolved)
+    persona = parse_persona(persona_id or revision.persona_id, revision.resolved, RECORDED)
     return ResolvedPersona(persona, revision.templates)
 
 

@@ -25,6 +25,7 @@ from rolebook.core.comparison import (
     digest_of,
     looks_at_reference,
 )
+from rolebook.core.fields import RECORDED
 from rolebook.core.session import TurnStatus
 from rolebook.storage import lookup
 from rolebook.storage.connection import execute
@@ -426,7 +427,7 @@ def _checks_of(db: Database, comparison: Comparison, variant: Variant) -> Sequen
 def _own_checks(db: Database, revision: str) -> Sequence[Check]:
     resolved = lookup.get_revision(db, revision).resolved
     try:
-        return _CHECKS.validate_python(resolved.get("checks", ()))
+        return _CHECKS.validate_python(resolved.get("checks", ()), context=RECORDED)
     except ValidationError:
         return ()
 
