@@ -47,12 +47,8 @@ _PAGE = 40
 _REVISIONS_OFFERED = 20
 #: How many of a persona's newest inputs are taken to see what an edit has changed.
 _LAST = "10"
-#: The inputs of a file travel with the form, which has to stay below the limit of a request.
+#: The inputs of a file travel with the form, which has to stay below the limit of a request; sessions are but named.
 _LONGEST_ROWS = 600_000
-_TOO_LONG = (
-    "These are more inputs than a page can carry (600 kB). The command line takes them:"
-    " rolebook compare --inputs FILE"
-)
 #: What to try comparing with, if the library still has them.
 _EXAMPLE = ("teacher", "socratic-teacher")
 
@@ -132,7 +128,8 @@ def new() -> ResponseReturnValue:
     ``?like=…`` with the id of a comparison.
     """
     if request.args.get("like"):
-        return _plan_page(_form_like(request.args["like"]))
+        comparison = rolebook().comparisons.get_comparison(request.args["like"])
+        return _plan_page(_carried(form_like(comparison)))
     ticked = _ids(request.args.getlist("id"))
     if ticked:
         return redirect(url_for("comparisons.new", session=ticked))
@@ -141,14 +138,14 @@ def new() -> ResponseReturnValue:
     return _plan_page(_form_of_address(request.args))
 
 
-def _form_like(comparison_id: str) -> PlanForm:
-    comparison = rolebook().comparisons.get_comparison(comparison_id)
-    if (
-        sum(len(text.encode()) for entry in comparison.inputs for text in entry.turns)
-        > _LONGEST_ROWS
-    ):
-        raise InputError(_TOO_LONG)
-    return form_like(comparison)
+def _carried(form: PlanForm) -> PlanForm:
+    """The form, if it can be sent back with all its inputs. Raises InputError."""
+    if sum(len(form.get(name).encode()) for name in ("lines", "rows")) > _LONGEST_ROWS:
+        raise InputError(
+            "These are more inputs than a page can carry (600 kB). The command line takes them:"
+            " rolebook compare --inputs FILE"
+        )
+    return form
 
 
 def _form_of_address(given: MultiDict[str, str]) -> PlanForm:
@@ -303,16 +300,17 @@ def _with_rows(form: PlanForm) -> PlanForm:
         raise FaultyFormError({"inputs-file": error}) from None
     placed = [{**row.data, plan_form.PLACE: f"{row.file}:{row.line}"} for row in read]
     text = json.dumps([*_rows(form), *placed], ensure_ascii=False)
-    if len(text.encode()) > _LONGEST_ROWS:
-        raise FaultyFormError({"inputs-file": InputError(_TOO_LONG)})
-    return replace(form, fields={**form.fields, "rows": text})
+    try:
+        return _carried(replace(form, fields={**form.fields, "rows": text}))
+    except InputError as error:
+        raise FaultyFormError({"inputs-file": error}) from None
 
 
 def _read_plan() -> PlanForm:
     """The form as a comparison file fills it in. Raises FaultyFormError."""
     content, name = _upload("plan-file")
     try:
-        return plan_filled.form_of_spec(parse_comparison(content, file=name).spec)
+        return _carried(plan_filled.form_of_spec(parse_comparison(content, file=name).spec))
     except InputError as error:
         raise FaultyFormError({"plan-file": error}) from None
 

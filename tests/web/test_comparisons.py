@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from rolebook.core.chat import PreparedTurn
 from rolebook.core.comparison import Ballot, CellKey, Comparison, ComparisonInput
@@ -1159,3 +1160,21 @@ def test_a_plan_like_one_of_the_log_takes_its_sessions_and_what_the_persona_was(
     assert [variant.is_recorded for variant in again.variants] == [True, False]
     assert was == again.variants[1].revision
     assert first.inputs == again.inputs
+
+
+def test_a_plan_like_another_has_all_that_a_page_can_carry_and_no_more(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    """Sessions are but named, however long they are; what goes with the inputs of a file is carried, too."""
+
+    def plan_like(*inputs: dict[str, Any]) -> TestResponse:
+        spec = {"variants": ["teacher", "plain"], "inputs": inputs}
+        first = rolebook.compare.create(rolebook.compare.plan(parse_spec(spec)))
+        return client.get(f"/comparisons/new?like={first.id}")
+
+    long = "Why? " * 30_000
+    session = talk(client, *[long] * 5)
+    assert session in plan_like({"session": session}).text
+    refused = plan_like(*({"input": f"{n}?", "reference": long} for n in range(5)))
+    assert refused.status_code == 400
+    assert "more inputs than a page can carry" in refused.text
