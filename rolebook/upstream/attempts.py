@@ -67,6 +67,7 @@ class Attempts:
         self._cancellation = request.cancellation
         self._number = 1
         self._other_keys = len(pool) - 1
+        self._tried: set[int] = set()
         self._began = self._attempt_began = time.monotonic()
 
     @property
@@ -98,7 +99,7 @@ class Attempts:
     def take_key(self) -> Generator[Waiting, None, Lease]:
         """The key to call with, as soon as there is one. Raises UpstreamError."""
         self._raise_if_cancelled()
-        lease = self._pool.take(self._model) or (yield from self._wait_for_key())
+        lease = self._pool.take(self._model, tried=self._tried) or (yield from self._wait_for_key())
         self._attempt_began = time.monotonic()
         return lease
 
@@ -119,7 +120,7 @@ class Attempts:
                     self._pool.leave_line(ticket)
                 else:
                     self._pool.stand_in_line(ticket)
-                if (lease := self._pool.take(self._model, ticket)) is not None:
+                if (lease := self._pool.take(self._model, ticket, self._tried)) is not None:
                     return lease
                 latest = min(for_rest if rest_s > 0 else for_room, self._deadline)
                 if time.monotonic() + rest_s > latest:
@@ -148,6 +149,7 @@ class Attempts:
             self._go_on_with_another_key(error)
         elif isinstance(error, UpstreamCreditError) and self._other_keys > 0:
             self._other_keys -= 1
+            self._tried.add(lease.slot.position)
         else:
             yield from self._pause(error)
 

@@ -175,16 +175,19 @@ class KeyPool:
         if self._settings.concurrency:
             self._places = places
 
-    def take(self, model: str, ticket: Ticket | None = None) -> Lease | None:
+    def take(
+        self, model: str, ticket: Ticket | None = None, tried: Collection[int] = ()
+    ) -> Lease | None:
         """A key to call ``model`` with; None if all rest or are busy, or if others have waited longer.
 
         Arguments:
             ticket: the caller's place in the line, which a success takes out of it.
+            tried: the positions of keys that have failed the caller; others come first, however busy they are.
         """
         with self._lock:
             if self._line and self._line[0] is not ticket:
                 return None
-            slot, place = self._choose(model, ticket)
+            slot, place = self._choose(model, ticket, tried)
             if slot is None:
                 return None
             slot.running += 1
@@ -194,23 +197,20 @@ class KeyPool:
                 self._step_out(ticket)
             return Lease(self, slot, model, place)
 
-    def _choose(self, model: str, ticket: Ticket | None) -> tuple[_Slot | None, int | None]:
+    def _choose(
+        self, model: str, ticket: Ticket | None, tried: Collection[int]
+    ) -> tuple[_Slot | None, int | None]:
         """The next key, and its place among those of all processes where these are counted."""
-        now, best = self._clock(), None
+        now = self._clock()
+        free = [slot for slot in self._slots if slot.free_at(model) <= now]
+        free.sort(key=lambda slot: (slot.position in tried, slot.running, slot.last_used))
         if self._places is not None:
-            return self._choose_shared(model, self._places, now, ticket)
-        for slot in self._slots:
-            if slot.free_at(model) > now or slot.running >= self._most:
-                continue
-            if best is None or (slot.running, slot.last_used) < (best.running, best.last_used):
-                best = slot
-        return best, None
+            return self._choose_shared(free, self._places, now, ticket)
+        return next((slot for slot in free if slot.running < self._most), None), None
 
     def _choose_shared(
-        self, model: str, places: SharedPlaces, now: float, ticket: Ticket | None
+        self, free: Sequence[_Slot], places: SharedPlaces, now: float, ticket: Ticket | None
     ) -> tuple[_Slot | None, int | None]:
-        free = [slot for slot in self._slots if slot.free_at(model) <= now]
-        free.sort(key=lambda slot: (slot.running, slot.last_used))
         names = [f"{self._settings.name} {slot.position}" for slot in free]
         since = ticket.since if ticket is not None else now
         found = places.take(names, self._settings.concurrency, since)

@@ -161,6 +161,15 @@ def test_request_that_no_account_can_pay_costs_no_key_its_turn(
     assert [OK_TEXT] * 2 == [ask(upstream, ask_for()).text for _ in range(2)]
 
 
+def test_account_that_can_pay_is_asked_however_busy_its_key_is(
+    open_upstream: OpenUpstream, fake: FakeUpstream
+) -> None:
+    upstream = open_upstream(LIMITED, GOOD)
+    fake.key_rule(LIMITED, f"status?code=402&message={AFFORD.format(3024)}")
+    fake.key_rule(GOOD, "ok?delay_ms=20")
+    assert [OK_TEXT] * 6 == [said.text for said in ask_at_once(upstream, 6)]
+
+
 def test_account_without_any_credit_is_one_whose_quota_is_used_up(
     open_upstream: OpenUpstream, fake: FakeUpstream
 ) -> None:
