@@ -179,7 +179,7 @@ class Writer:
                 self.require_same_file()
                 db = self._db or self._reopened()
                 self._await(db, any(change.is_awaited for change in changes))
-                with transaction(db):
+                with transaction(db, patience_s=self._patience_s()):
                     for change in changes:
                         change.make(db)
                 return
