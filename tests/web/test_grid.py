@@ -902,6 +902,16 @@ def test_when_all_is_answered_the_verdict_is_there_at_once_and_voting_comes_next
     assert 'class="button primary" id="vote-blind"' in html
 
 
+def test_nobody_is_sent_to_vote_on_a_single_variant(
+    client: FlaskClient, rolebook: Rolebook
+) -> None:
+    pages = [
+        show(client, fill(rolebook, variants=variants, inputs=["Why?"]))
+        for variants in (["plain"], ["plain", "teacher"])
+    ]
+    assert [False, True] == ["Vote blind" in page for page in pages]
+
+
 def test_an_answer_is_set_in_the_language_that_it_is_in(
     client: FlaskClient, rolebook: Rolebook, upstream: FakeUpstream
 ) -> None:

@@ -267,7 +267,8 @@ class EstimatedDifference(Estimated):
     among: int
     """So many differences are told together: the intervals are so wide that 95 times in 100 all of them hold."""
     is_share: bool
-    """Whether it is one of shares: each answer is so or not. On fewer than six inputs none of these is clear."""
+    """Whether it is one of shares: each answer is so or not, or passes so many of a few checks. On fewer than six
+    inputs none of these is clear."""
     is_clear: bool
     """Whether there is a difference at all: zero lies outside of its interval, or all inputs are alike in it, and
     there are enough of them."""

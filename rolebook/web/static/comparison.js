@@ -147,7 +147,7 @@ async function load(url, ids) {
   const wasInState = state().contains(focused);
   const wasSquare = focused?.matches(SQUARE);
   const scrolled = document.getElementById("grid")?.scrollLeft ?? 0;
-  for (const id of ids) document.getElementById(id).replaceWith(page.getElementById(id));
+  for (const id of ids) document.getElementById(id)?.replaceWith(page.getElementById(id));
   prepare();
   document.getElementById("grid").scrollLeft = scrolled;
   if (focused?.isConnected) return;
