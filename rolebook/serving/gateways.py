@@ -51,6 +51,7 @@ class _Gateway:
     way: socket.socket
     process_id: int = 0
     is_ready: bool = False
+    is_ending: bool = False
     hangs: bool = False
     given: int = 0
     sent: deque[tuple[socket.socket, bytes]] = field(default_factory=deque)
@@ -102,18 +103,15 @@ class Gateways:
                 self._has_lost = False
         moment = time.monotonic()
         for gateway in self._gateways:
-            gateway.forget(self._told[gateway.number].taken)
+            told = self._told[gateway.number]
+            gateway.forget(told.taken)
             if gateway.is_ready:
-                _note_whether_it_hangs(gateway, self._silence_s(gateway))
+                _note_whether_it_hangs(gateway, moment - told.told_at_ms / 1000)
         due = [] if self._is_stopping else [n for n, at in self._due.items() if at <= moment]
         for number in due:
             if self._due.pop(number):
                 _logger.error("a gateway process has ended, so another one is started")
             self._start(number, poller, take)
-
-    def _silence_s(self, gateway: _Gateway) -> float:
-        """How long ago it has last told of itself."""
-        return time.monotonic() - self._told[gateway.number].told_at_ms / 1000
 
     def _do_without_nursery(self, poller: selectors.BaseSelector, way: socket.socket) -> None:
         """It has ended. Another one cannot be had: this process has threads by now."""
@@ -154,7 +152,7 @@ class Gateways:
                         gateway.process_id = int(message.rest)
                         gateway.is_ready = True
                     case crossing.ENDING:
-                        gateway.is_ready = False
+                        gateway.is_ready, gateway.is_ending = False, True
                     case crossing.CONNECTION if message.client is not None:
                         take(message)
             poller.unregister(way)
@@ -222,14 +220,14 @@ class Gateways:
             crossing.send(gateway.way, crossing.STOP)
 
     def wait(self) -> None:
-        """Wait until they have ended, but no longer than they may take: then they are ended, those that hang as soon as
-        all streams would have.
+        """Wait until they have ended, but no longer than they may take: then they are ended, those that have not even
+        heard of it as soon as all streams would have.
         """
         left = {gateway.way.fileno(): gateway for gateway in self._gateways}
         _wait_for(left, GRACE)
-        hanging = [gateway for gateway in left.values() if self._silence_s(gateway) > _SILENCE_S]
-        for gateway in hanging:
-            _end(gateway)
+        for gateway in left.values():
+            if not gateway.is_ending:
+                _end(gateway)
         _wait_for(left, _CLOSING_S)
         for gateway in left.values():
             _end(gateway)
@@ -247,6 +245,8 @@ def _wait_for(left: dict[int, _Gateway], seconds: float) -> None:
             if message is None:
                 waiting.unregister(descriptor)
                 del left[descriptor]
+            elif message.kind == crossing.ENDING:
+                left[descriptor].is_ending = True
             elif message.client:
                 message.client.close()
 
