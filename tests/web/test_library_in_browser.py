@@ -162,13 +162,14 @@ def test_a_click_on_a_piece_leads_to_its_line(page: Any, live_server: LiveServer
 
 
 COMPLETIONS = {
+    # First of all, as a text that declares no variables may be looked at after any of the others.
+    "x: {{ sub": ("subject", "x: {{ subject"),
     "contex": ("context", "context:\n  "),
     "descr": ("description", "description: "),
     "template: fe": ("few-shot", "template: few-shot"),
     "extends: pla": ("plain", "extends: plain"),
     "endpoint: com": ("completions", "endpoint: completions"),
     "context: {tok": ("tokens", "context: {tokens: "),
-    "x: {{ sub": ("subject", "x: {{ subject"),
 }
 
 
