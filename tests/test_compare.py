@@ -50,6 +50,7 @@ from rolebook.report.unasked import tell_failing, tell_left_out
 from rolebook.wiring import Rolebook
 from tests.conftest import ROOT
 from tests.fake_upstream import FakeUpstream
+from tests.holding.server import wait_until
 from tests.judging import JUDGE_MODEL, add_judge, verdict
 
 Make = Callable[..., Rolebook]
@@ -1974,7 +1975,7 @@ def test_what_is_left_of_a_run_is_told_to_cost_what_others_of_the_same_variant_d
     )
     rolebook = make_rolebook({"OPENAI_BASE_URL": upstream.base_url})
     upstream.model_rule("cheap", "ok?text=Yes")
-    upstream.model_rule("dear", "ok?text=Yes&delay_ms=30")
+    upstream.model_rule("dear", "ok?text=Yes")
     recorded = talk(rolebook, "plain", "Number 00", model="cheap")
     comparison = plan(
         rolebook,
@@ -1982,9 +1983,15 @@ def test_what_is_left_of_a_run_is_told_to_cost_what_others_of_the_same_variant_d
         inputs=[{"session": recorded[0].session_id}, *(f"Number {n:02}" for n in range(1, 12))],
         recorded=True,
     )
+    upstream.hold("dear")
     run, seen = rolebook.compare.start(comparison, concurrency=1), []
-    while not run.wait(0.01):
+    for number in range(1, 13):
+        wait_until(lambda: number <= sum(asked.model == "dear" for asked in upstream.requests))  # noqa: B023
         seen.append(run.progress)
+        upstream.let_go("dear")
+        upstream.hold("dear")
+    upstream.let_go("dear")
+    assert run.wait(10)
     assert run.progress.cost_left is None
     whole = rolebook.comparisons.tally(comparison).cost
     told = [each.tally.cost + each.cost_left for each in seen if each.cost_left is not None]
