@@ -218,7 +218,7 @@ def test_hostile_file_is_refused_at_its_place(case: str) -> None:
 def test_hostile_file_is_refused_quickly(case: str) -> None:
     started = time.process_time()
     problems_of(REFUSED[case][0])
-    assert time.process_time() - started < 0.2
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("prefix", ["", "a: ", "a:\n", "a: |\n", "a: [", 'a: "', "a: 1\n"])
@@ -229,7 +229,7 @@ def test_large_file_is_read_or_refused_quickly(unit: str, prefix: str) -> None:
     source = (prefix + repeated * (room // len(repeated.encode()))).encode()
     started = time.process_time()
     outcome = outcome_of(source)
-    assert time.process_time() - started < 0.2
+    assert time.process_time() - started < 1
     assert len(outcome.problems) <= MAX_PROBLEMS
 
 
