@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -106,10 +105,6 @@ def _primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-#: How soon it is seen that a lock of somebody else is free: a small change takes as long.
-_LOCK_LOOK_S = 0.0005
-
-
 def connect(
     path: Path, *, patience_s: float = 5.0, mode: str = "rwc", kind: type[Database] = Database
 ) -> Database:
@@ -149,7 +144,7 @@ def connect_reader(path: Path) -> Database:
 def connect_writer(path: Path, *, patience_s: float) -> Database:
     """A connection whose commits survive a power cut: WAL, and synchronous FULL. Creates the file.
 
-    It waits for a lock of somebody else while it is being made; from then on whoever begins a transaction does.
+    It waits for a lock of somebody else while it is being made; from then on it says at once that there is one.
     """
     db = connect(path, patience_s=patience_s)
     try:
@@ -208,18 +203,12 @@ def _fitted(value: Any) -> Any:
 
 
 @contextmanager
-def transaction(
-    db: Database, begin: str = "BEGIN IMMEDIATE", *, patience_s: float = 0.0
-) -> Iterator[Database]:
+def transaction(db: Database, begin: str = "BEGIN IMMEDIATE") -> Iterator[Database]:
     """Commit at the end, roll back on any error.
 
-    ``BEGIN IMMEDIATE`` waits for other writers at the start; a deferred transaction that turns to writing would fail
-    at once instead.
-
-    Arguments:
-        patience_s: how long a lock of somebody else is waited for, where the connection does not wait by itself.
+    ``BEGIN IMMEDIATE`` finds other writers at the start; a deferred transaction would fail where it turns to writing.
     """
-    _begin(db, begin, time.monotonic() + patience_s)
+    db.conn.execute(begin)
     try:
         yield db
         db.conn.execute("COMMIT")
@@ -228,18 +217,6 @@ def transaction(
         with suppress(sqlite3.Error):
             db.rollback()
         raise
-
-
-def _begin(db: Database, begin: str, deadline: float) -> None:
-    while True:
-        try:
-            db.conn.execute(begin)
-            return
-        except sqlite3.OperationalError as error:
-            if not is_busy(error) or time.monotonic() > deadline:
-                raise
-            # SQLite itself sleeps 1, 2, 5, 10 ms and more, and then finds a process there again that always writes.
-            time.sleep(_LOCK_LOOK_S)
 
 
 def is_busy(error: sqlite3.Error) -> bool:

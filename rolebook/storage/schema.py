@@ -653,7 +653,7 @@ def _migrated(path: Path, patience_s: float) -> Database:
     db = connect_writer(path, patience_s=patience_s)
     try:
         if migrations.pending(db):
-            with transaction(db, patience_s=patience_s):
+            with transaction(db):
                 migrations.apply(db)
     except BaseException:
         db.close()

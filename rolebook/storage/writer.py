@@ -34,6 +34,9 @@ from rolebook.storage.schema import prepare
 
 T = TypeVar("T")
 
+#: How soon it is seen that a lock of somebody else is free: a small change takes as long.
+_LOOK_S = 0.0005
+
 
 class _Change(Generic[T]):
     """A change on its way, and what came of it. Whichever thread makes it does so for whoever has asked."""
@@ -179,16 +182,16 @@ class Writer:
                 self.require_same_file()
                 db = self._db or self._reopened()
                 self._await(db, any(change.is_awaited for change in changes))
-                with transaction(db, patience_s=self._patience_s()):
+                with transaction(db):
                     for change in changes:
                         change.make(db)
                 return
             except sqlite3.Error as error:
-                self._drop()
-                # Some locks, such as those of a file being made, are reported without waiting for them.
                 if not is_busy(error) or time.monotonic() > deadline:
+                    self._drop()
                     raise storage_error(error, self._path) from error
-                time.sleep(0.02)
+                # SQLite itself sleeps 1, 2, 5, 10 ms and more, and then finds a process there again that always writes.
+                time.sleep(_LOOK_S)
 
     def _await(self, db: Database, is_awaited: bool) -> None:
         """Say whether the next commit is waited for; as this takes as long as a small change, only if it is news."""
