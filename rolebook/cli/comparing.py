@@ -65,8 +65,7 @@ def parse_given(data: Mapping[str, Any]) -> ComparisonSpec:
     try:
         return parse_spec(data)
     except FaultyDataError as error:
-        fault = error.faults[0]
-        raise InputError(fault.message, **fault.parameters) from None
+        raise error.as_input_error() from None
 
 
 def _plan(invocation: Invocation, given: Given, choices: Choices) -> Plan:

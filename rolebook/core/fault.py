@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, Literal
 
-from rolebook.core.errors import Phrase
+from rolebook.core.errors import InputError, Phrase
 from rolebook.core.fields import in_line, misfit_choice, quote
 from rolebook.core.frozen import frozen
 
@@ -28,6 +28,11 @@ class FaultyDataError(ValueError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(fault.message % fault.parameters for fault in faults))
         self.faults = tuple(faults)
+
+    def as_input_error(self) -> InputError:
+        """The first of the faults, for whoever has given the data otherwise than in a file."""
+        first = self.faults[0]
+        return InputError(first.message, **first.parameters)
 
 
 _EXPECTED = {

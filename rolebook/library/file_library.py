@@ -168,8 +168,7 @@ class FileLibrary:
                 resolved.persona.id, merge_data(resolved.persona.as_data(), changes)
             )
         except FaultyDataError as error:
-            fault = error.faults[0]
-            raise InputError(fault.message, **fault.parameters) from None
+            raise error.as_input_error() from None
         templates = {**self.templates(), **resolved.templates}
         if persona.template_name not in templates:
             raise InputError(

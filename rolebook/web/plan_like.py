@@ -8,7 +8,7 @@ from typing import Any
 
 from rolebook.core.comparison import Comparison, ComparisonInput, Variant
 from rolebook.core.comparison_spec import VariantSpec, parse_spec
-from rolebook.core.errors import InputError, RolebookError
+from rolebook.core.errors import RolebookError
 from rolebook.core.fault import FaultyDataError
 from rolebook.core.persona import Persona, Sampling, unescape_jinja
 from rolebook.core.planning import names_of
@@ -50,8 +50,7 @@ def form_like(comparison: Comparison) -> PlanForm:
             }
         )
     except FaultyDataError as error:
-        fault = error.faults[0]
-        raise InputError(fault.message, **fault.parameters) from None
+        raise error.as_input_error() from None
     return form_of_spec(spec)
 
 
