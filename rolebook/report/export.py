@@ -16,7 +16,7 @@ from rolebook.core.comparison import Ballot, Cell, CellKey, Comparison
 from rolebook.core.errors import InputError
 from rolebook.core.interval import Difference, Interval
 from rolebook.core.measure import Evidence
-from rolebook.core.preference import Outcome, Preference, Vote, preference, side_bias
+from rolebook.core.preference import Outcome, Preference, Vote, preference, preference_by, side_bias
 from rolebook.core.session import Turn, TurnMark
 from rolebook.core.text import count_characters, count_questions, count_words
 from rolebook.core.voting import vote_rows, votes_of
@@ -175,14 +175,14 @@ def results_data(snapshot: Snapshot) -> dict[str, Any]:
 
 def _tags_data(snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     votes = votes_of(snapshot.comparison, snapshot.votes)
-    voted = {tag for vote in votes for tag in vote.tags}
+    found = preference_by(votes, "tag")
     for tag, evidence in snapshot.evidence_by_tag.items():
         own = [vote for vote in votes if tag in vote.tags]
         yield {
             "tag": tag,
             "inputs": evidence.inputs,
             **_evidence_data(snapshot, evidence),
-            "preference": preference_data(own, among=len(voted) or 1),
+            "preference": preference_data(own, found.get(tag)),
         }
 
 
@@ -267,13 +267,13 @@ def _share_data(share: Interval, found: Preference) -> dict[str, Any]:
     return {**parts, "is_small": share.is_small or found.is_small}
 
 
-def preference_data(votes: Sequence[Vote], *, among: int = 1) -> dict[str, Any]:
+def preference_data(votes: Sequence[Vote], found: Preference | None = None) -> dict[str, Any]:
     """Who is preferred, by all votes; a pair's own figures can be counted from the votes.
 
     Arguments:
-        among: the verdicts of so many sets of votes are to hold together.
+        found: what they show, where they were weighed together with other votes.
     """
-    found, bias = preference(votes, among=among), side_bias(votes)
+    found, bias = found or preference(votes), side_bias(votes)
     return {
         "votes": found.votes,
         "both_bad": found.both_bad,
